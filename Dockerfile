@@ -1,0 +1,42 @@
+# Worker and Flower in one image. The base is an argument without a default, so that nobody builds on what a tag points to
+# today: BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm@sha256:…
+ARG BASE_IMAGE
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+# What is locked changes seldom, the code often: a layer each. No compiler here, so wheels alone.
+COPY requirements/image.txt requirements/
+RUN python -m venv --without-pip /opt/decoder \
+ && python -m pip --python /opt/decoder/bin/python install --require-hashes --only-binary :all: --requirement requirements/image.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY mission mission
+COPY producer producer
+COPY worker worker
+# setuptools builds the decoder and then goes: it has no business where code runs.
+RUN python -m pip --python /opt/decoder/bin/python install --no-deps --no-build-isolation . \
+ && python -m pip --python /opt/decoder/bin/python uninstall --yes setuptools
+
+FROM ${BASE_IMAGE}
+ARG VERSION
+ARG COMMIT
+LABEL org.opencontainers.image.title="decoder" \
+      org.opencontainers.image.description="Fetches mission URLs, extracts the secrets they hold and seals them" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"
+COPY --from=build /opt/decoder /opt/decoder
+ENV PATH=/opt/decoder/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    DECODER_COMMIT=${COMMIT}
+# The base's own installer goes as well; and an image whose label would lie is not made.
+RUN /usr/local/bin/python -m pip uninstall --yes setuptools wheel pip \
+ && rm -rf /usr/local/lib/python3.*/ensurepip \
+ && test "$(decoder --version)" = "decoder ${VERSION} (commit ${COMMIT})"
+USER 65532:65532
+WORKDIR /tmp
+EXPOSE 9464 5555
+# Exec form: the worker is process 1 and gets SIGTERM itself. Flower: `celery -A worker.app flower`.
+ENTRYPOINT ["decoder"]
+CMD ["worker"]

@@ -1,0 +1,68 @@
+# `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
+# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, bench, chaos), UPGRADE=--upgrade (for lock).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run up dev test lint bench chaos lock clean
+
+VENV ?= .venv
+# The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
+CHECK := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	"$$name" -c '$(CHECK)' 2>/dev/null && { echo "$$name"; break; }; done)
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
+	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
+
+up: $(VENV)/.up ## Valkey, a worker and Flower until Ctrl-C
+	@$(VENV)/bin/decoder up $(ARGS)
+
+dev: $(VENV)/.dev ## set up everything for work on the decoder
+
+test: $(VENV)/.dev ## the suite, with the coverage gate: make test ARGS="-k url"
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90 --junit-xml=junit.xml $(ARGS)
+
+lint: $(VENV)/.dev ## ruff (rules and format) and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev ## missions/s beside a tutorial's Celery task and Dramatiq
+	$(VENV)/bin/python -m benchmarks.throughput $(ARGS)
+
+chaos: $(VENV)/.dev ## kill workers and Valkey under load, count what is lost; or one of it: make chaos ARGS=kill-redis
+	$(VENV)/bin/python -m tests.chaos --long $(ARGS)
+
+# requirements/NAME.txt, installed once and again when it changes. The sets agree with each other, so they share one place.
+$(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+	@echo "setting up $(VENV) from $<" >&2
+	@$(PIP) --require-hashes --requirement $<
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/bin/python:
+	@"$(PYTHON)" -c '$(CHECK)' 2>/dev/null || { \
+		echo "error: no working Python 3.11 or newer with venv on PATH (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)); name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV)
+
+# Without a header, index or link in them: they install from wherever pip is set up to look.
+COMPILE = uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --universal \
+	--python-version 3.11 $(UPGRADE) pyproject.toml requirements/build.in
+
+lock: ## write requirements/*.txt anew (needs uv): make lock UPGRADE=--upgrade
+	@command -v uv >/dev/null || { echo "error: no uv on PATH" >&2; exit 2; }
+	$(COMPILE) --all-extras --output-file requirements/dev.txt
+	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra worker --output-file requirements/worker.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra flower --output-file requirements/image.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra embedded --output-file requirements/run.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
+
+clean: ## remove what was installed, built and cached
+	rm -rf .venv* build dist *.egg-info .coverage* coverage.xml junit.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

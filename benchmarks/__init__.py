@@ -1,0 +1,5 @@
+"""What the decoder costs, side by side with its peers. See README.md here."""
+
+# How the peers, which are started as their tutorials start them, are told where Redis is.
+BROKER_VARIABLE = "BENCH_BROKER_URL"
+RESULTS_VARIABLE = "BENCH_RESULTS_URL"

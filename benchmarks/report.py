@@ -1,0 +1,75 @@
+"""From samples to a table: medians, and ratios of systems that ran in the same round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import Sample
+
+_HEAD = ("", "missions/s", "min to max", "enqueue s", "worker CPU ms")
+_RATIO_HEAD = ("ratio of missions/s", "median", "min to max", "", "")
+
+
+class Report:
+    """Collects samples. Systems stand in the order in which they first came: in a first round, that of the contenders."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[Sample]] = {}
+
+    def add(self, sample: Sample) -> None:
+        """Take one up. Samples of a system come in the order of the rounds."""
+        self._samples.setdefault(sample.system, []).append(sample)
+
+    def ratios(self) -> Iterator[tuple[str, str, list[float]]]:
+        """For each two systems, the one named first, the other, and their ratio in each round."""
+        names = list(self._samples)
+        for index, one in enumerate(names):
+            for other in names[index + 1 :]:
+                pairs = zip(self._samples[one], self._samples[other], strict=True)
+                yield one, other, [a.rate / b.rate for a, b in pairs]
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """For machines: a line for each system, then one for each pair."""
+        for name, samples in self._samples.items():
+            yield {
+                "system": name,
+                "missions": samples[0].missions,
+                "rates": [round(sample.rate, 1) for sample in samples],
+                "enqueue_seconds": [round(sample.enqueue_seconds, 3) for sample in samples],
+                "cpu_ms": [None if sample.cpu_ms is None else round(sample.cpu_ms, 3) for sample in samples],
+            }
+        for one, other, values in self.ratios():
+            yield {"system": one, "beside": other, "ratios": [round(value, 3) for value in values]}
+
+    def table(self) -> str:
+        """For people."""
+        rows = [_HEAD]
+        for name, samples in self._samples.items():
+            rates = [sample.rate for sample in samples]
+            cpu = [sample.cpu_ms for sample in samples if sample.cpu_ms is not None]
+            rows.append(
+                (
+                    name,
+                    f"{median(rates):,.0f}",
+                    f"{min(rates):,.0f} to {max(rates):,.0f}",
+                    f"{median(sample.enqueue_seconds for sample in samples):.2f}",
+                    f"{median(cpu):.2f}" if cpu else "?",
+                )
+            )
+        rows += [("",) * 5, _RATIO_HEAD]
+        for one, other, values in self.ratios():
+            rows.append(
+                (f"{one} : {other}", f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}", "", "")
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    first, *rest = (
+        text.ljust(width) if not column else text.rjust(width)
+        for column, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()

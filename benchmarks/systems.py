@@ -1,0 +1,233 @@
+"""The systems under test: how each is started, given work, and asked how far it is."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import redis
+
+from benchmarks import BROKER_VARIABLE, RESULTS_VARIABLE
+from benchmarks.site import SECRETS
+from mission.errors import DecoderError
+from mission.sealing import Identity
+from mission.settings import Settings
+from mission.url_keys import generate_url_key
+from producer import MissionClient
+from worker.children import end_child, start_child
+from worker.stack import Child, running_worker
+
+PROCESSES = 2
+# Nothing is in hand when a measurement is over, so nothing needs a grace period.
+_GRACE_SECONDS = 0.0
+_ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it all happens: Redis (its database 0, 1 and 2 are ours), the site's host and port, a folder for logs."""
+
+    redis_url: str
+    site: str
+    folder: Path
+
+    def urls(self, count: int) -> list[str]:
+        """So many documents."""
+        return [f"http://{self.site}/{number}" for number in range(count)]
+
+    def database(self, number: int) -> str:
+        """The URL of one of Redis' databases."""
+        return self.redis_url.removesuffix("/0") + f"/{number}"
+
+
+class System(Protocol):
+    """One contender."""
+
+    name: str
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """Its worker processes, ready."""
+
+    def enqueue(self, urls: Sequence[str]) -> None:
+        """Give it work."""
+
+    def finished(self) -> int:
+        """How many results there are since Redis was emptied.
+
+        Raises:
+            DecoderError: something ended otherwise: then its speed says nothing.
+        """
+
+    def check(self) -> None:
+        """Look whether the last results are what the documents hold.
+
+        Raises:
+            DecoderError: they are not.
+        """
+
+
+@contextmanager
+def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Child]:
+    """A Python module as a child process, which can import this package; its children end with it."""
+    folder.mkdir(mode=0o700)
+    log = folder / f"{name}.log"
+    env = {**env, "PYTHONPATH": str(_ROOT)}
+    process = start_child([sys.executable, "-m", *arguments], folder=folder, log=log, env=env)
+    try:
+        yield Child(name, process, log)
+    finally:
+        end_child(process, grace=_GRACE_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class Decoder:
+    """This project, two workers. `DECODER_…` variables reach them, but for those that are set here.
+
+    Args:
+        bulk: enqueue with `enqueue_many` rather than one by one with `enqueue`.
+        settings: what is set otherwise, by field name.
+    """
+
+    def __init__(self, place: Place, *, bulk: bool, settings: Mapping[str, str] | None = None) -> None:
+        self.name = "decoder, enqueue_many" if bulk else "decoder, enqueue"
+        self._place = place
+        self._bulk = bulk
+        self._starts = 0
+        self._last = ""
+        self._values = {
+            "redis_url": place.redis_url,
+            "url_key": generate_url_key(),
+            "recipient": Identity.generate().recipient.text,
+            "allowed_hosts": place.site,
+            "allowed_schemes": "http",
+            "allowed_networks": "127.0.0.1/32",
+            "metrics_host": "127.0.0.1",
+            "metrics_port": "0",
+            "log_level": "info",  # readiness is read from the log
+            # All documents are of one host here: politeness to it would be all that is measured.
+            "host_concurrency": "1024",
+            **(settings or {}),
+        }
+        self._client = MissionClient(Settings.from_env(redis_url=place.redis_url, url_key=self._values["url_key"]))
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """The worker processes, ready."""
+        with ExitStack() as stack:
+            children = []
+            for _ in range(PROCESSES):
+                self._starts += 1
+                folder = self._place.folder / f"{self.name}-{self._starts}"
+                folder.mkdir(mode=0o700)
+                children.append(stack.enter_context(running_worker(folder, self._values, grace=_GRACE_SECONDS)))
+            for child in children:
+                child.wait_until(r"\bready\b")
+            yield children
+
+    def enqueue(self, urls: Sequence[str]) -> None:
+        """Give it work."""
+        if not self._bulk:
+            for url in urls:
+                self._last = self._client.enqueue(url).id
+            return
+        for verdict in self._client.enqueue_many(urls):
+            if isinstance(verdict, DecoderError):
+                raise verdict
+            self._last = verdict.id
+
+    def finished(self) -> int:
+        """How many missions succeeded."""
+        stats = self._client.stats()
+        if stats.failed or stats.dead:
+            raise DecoderError(f"{stats.failed} missions failed, {stats.dead} are dead: see the workers' logs")
+        return stats.succeeded
+
+    def check(self) -> None:
+        """Look at the last mission."""
+        status = self._client.status(self._last)
+        if status.secrets != SECRETS:
+            raise DecoderError(f"the last mission has {status.secrets} secrets, not {SECRETS}")
+
+
+class Peer:
+    """The tutorial's body under another queue.
+
+    Args:
+        name: for the table.
+        module: of this package; its `send` enqueues.
+        arguments: of `python`, to start the workers.
+        ready: what each of them logs when it is; `count` times in all.
+    """
+
+    def __init__(
+        self, place: Place, *, name: str, module: str, arguments: Sequence[str], ready: str, count: int
+    ) -> None:
+        self.name = name
+        self._place = place
+        self._arguments = arguments
+        self._ready = rf"(?s)(?:{ready}.*){{{count}}}"
+        self._starts = 0
+        self._last = -1
+        self._env = {BROKER_VARIABLE: place.database(1), RESULTS_VARIABLE: place.database(2)}
+        os.environ.update(self._env)  # the module reads them when it is imported
+        self._send: Callable[[int, str], None] = importlib.import_module(module).send
+        self._results = redis.Redis.from_url(place.database(2))
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """The main process, all workers under it ready."""
+        self._starts += 1
+        folder = self._place.folder / f"{self.name}-{self._starts}"
+        with running("workers", self._arguments, folder, os.environ) as child:
+            child.wait_until(self._ready)
+            yield [child]
+
+    def enqueue(self, urls: Sequence[str]) -> None:
+        """Give it work."""
+        for url in urls:
+            self._last += 1
+            self._send(self._last, url)
+
+    def finished(self) -> int:
+        """How many results there are."""
+        return self._results.dbsize()
+
+    def check(self) -> None:
+        """Look at the last result."""
+        found: list[Any] = json.loads(cast("bytes", self._results.get(f"result:{self._last}")))
+        if len(found) != SECRETS:
+            raise DecoderError(f"the last result has {len(found)} secrets, not {SECRETS}")
+
+
+def contenders(place: Place) -> list[System]:
+    """All four, the decoder first."""
+    return [
+        Decoder(place, bulk=True),
+        Decoder(place, bulk=False),
+        Peer(
+            place,
+            name="Celery",
+            module="benchmarks.celery_peer",
+            arguments=["celery", "-A", "benchmarks.celery_peer", "worker", f"-c{PROCESSES}", "--loglevel=INFO"],
+            ready=r"\bready\.",
+            count=1,
+        ),
+        Peer(
+            place,
+            name="Dramatiq",
+            module="benchmarks.dramatiq_peer",
+            arguments=["dramatiq", "benchmarks.dramatiq_peer", f"-p{PROCESSES}", "-t8"],
+            ready="ready for action",
+            count=PROCESSES,
+        ),
+    ]

@@ -1,0 +1,90 @@
+"""Missions per second, the decoder beside a tutorial's Celery task and Dramatiq: `python -m benchmarks.throughput`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import redis
+
+from benchmarks.measure import WARM_UP, Sample, measure
+from benchmarks.report import Report
+from benchmarks.systems import Place, contenders, running
+from mission.console import emit_json
+from mission.errors import DecoderError
+from worker.embedded import EmbeddedRedis
+from worker.stack import ending_on_signals, temporary_folder
+
+
+@contextmanager
+def bench_place(fsync: str, *, delay_seconds: float = 0.0) -> Iterator[tuple[Place, redis.Redis]]:
+    """A Valkey with its AOF synced as told, the site, its answers delayed, and a folder; all gone at the end."""
+    with temporary_folder() as folder, EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
+        client.config_set("appendfsync", fsync)
+        client.config_set("auto-aof-rewrite-percentage", 0)  # none in the middle of a measurement
+        with running("site", ["benchmarks.site", str(delay_seconds)], folder / "site", os.environ) as site:
+            port = site.wait_until(r"port (\d+)\n")[1]
+            yield Place(server.url, f"127.0.0.1:{port}", folder), client
+
+
+def rounds(
+    missions: int, count: int, fsync: str, *, backlog: bool = False, warm_up: int = WARM_UP
+) -> Iterator[tuple[int, Sample]]:
+    """Samples as they come, with their round: each round has all systems, one after the other, another one first each time.
+
+    Raises:
+        DecoderError: a system did not do its work.
+    """
+    with bench_place(fsync) as (place, client):
+        systems = contenders(place)
+        urls = place.urls(missions)
+        for number in range(count):
+            first = number % len(systems)
+            for system in systems[first:] + systems[:first]:
+                client.flushall()
+                yield number, measure(system, urls, backlog=backlog, warm_up=warm_up)
+
+
+@click.command()
+@click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each system and round.")
+@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option(
+    "--fsync", default="everysec", show_default=True, type=click.Choice(["everysec", "always"]), help="Of Valkey's AOF."
+)
+@click.option("--backlog", is_flag=True, help="Enqueue all before the workers may begin, and time the workers alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(missions: int, count: int, fsync: str, *, backlog: bool, as_json: bool) -> None:
+    """Measure missions per second of the decoder and of its peers on this machine.
+
+    \b
+    Example:
+      python -m benchmarks.throughput --missions 1000 --rounds 2
+    """
+    report = Report()
+    try:
+        with ending_on_signals():
+            for number, sample in rounds(missions, count, fsync, backlog=backlog):
+                report.add(sample)
+                click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        for line in report.lines():
+            emit_json(line)
+        return
+    mode = "workers alone" if backlog else "producer beside workers"
+    click.echo(f"missions: {missions}, rounds: {count}, appendfsync {fsync}, {mode}, {_machine()}")
+    click.echo(report.table())
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()

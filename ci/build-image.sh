@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds this commit's image, pushes it by its commit, signs its digest, and hands the digest on in image.env.
+set -eu
+case "$BASE_IMAGE" in
+  *@sha256:*) ;;
+  *) echo "error: BASE_IMAGE takes an image with a digest, got $BASE_IMAGE" >&2; exit 2 ;;
+esac
+version=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' mission/version.py)
+export REGISTRY_AUTH_FILE="$HOME/.docker/config.json"
+mkdir -p "$HOME/.docker"
+printf '%s' "$CI_REGISTRY_PASSWORD" | buildah login --username "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"
+# The commit's time, so that the same commit gives the same layers.
+buildah build --format oci --timestamp "$(git log -1 --format=%ct)" \
+  --build-arg "BASE_IMAGE=$BASE_IMAGE" --build-arg "VERSION=$version" --build-arg "COMMIT=$CI_COMMIT_SHA" \
+  --label "org.opencontainers.image.source=$CI_PROJECT_URL" --label "org.opencontainers.image.base.name=$BASE_IMAGE" \
+  --tag "$IMAGE:$CI_COMMIT_SHA" .
+buildah push --digestfile digest.txt "$IMAGE:$CI_COMMIT_SHA"
+digest=$(cat digest.txt)
+# Keyless: by this job's identity (SIGSTORE_ID_TOKEN).
+cosign sign "$IMAGE@$digest"
+echo "DIGEST=$digest" > image.env

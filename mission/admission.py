@@ -1,0 +1,123 @@
+"""Admission: from a URL that somebody names to a mission in the ledger, or a refusal. Both ways in go through it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from mission.errors import (
+    DecoderError,
+    IdempotencyConflict,
+    InvalidMission,
+    LedgerUnavailable,
+    QueueFull,
+    QuotaExceeded,
+)
+from mission.ids import new_mission_id
+from mission.ledger import Admission, Admitted, Ledger
+from mission.model import Reason, State, Ticket
+from mission.settings import Settings
+from mission.url import parse_url
+from mission.url_keys import UrlKeyring
+
+DEFAULT_SUBMITTER = "default"
+# A submitter's name stands in logs and in the name of its recipient's key file.
+_SUBMITTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_MAX_KEY_LENGTH = 256
+
+Verdict = Ticket | DecoderError
+
+
+class Admitter:
+    """Checks, encrypts and admits. Refusals for syntax are counted in the ledger beside its own."""
+
+    def __init__(self, ledger: Ledger, keyring: UrlKeyring, settings: Settings) -> None:
+        self._ledger = ledger
+        self._keyring = keyring
+        self._settings = settings
+
+    def admit(
+        self,
+        urls: Sequence[str],
+        *,
+        submitter: str = DEFAULT_SUBMITTER,
+        idempotency_key: str | None = None,
+        expires_seconds: float | None = None,
+        mission_id: str | None = None,
+    ) -> list[Verdict]:
+        """Admit URLs of one submitter in one call to the ledger; a ticket or a refusal for each, in order.
+
+        Args:
+            urls: what was asked for, as it was written.
+            submitter: who asks; quotas and recipients go by it.
+            idempotency_key: the same key gives the same mission; for one URL only.
+            expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
+            mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
+
+        Raises:
+            InvalidMission: the options are bad.
+            LedgerUnavailable: nothing is known to be accepted.
+        """
+        self._check_options(submitter, idempotency_key, expires_seconds)
+        lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
+        verdicts: list[Verdict | None] = []
+        admissions: list[Admission] = []
+        for url in urls:
+            try:
+                admissions.append(self._admission(url, submitter, idempotency_key, lifetime, mission_id))
+                verdicts.append(None)
+            except InvalidMission as refusal:
+                verdicts.append(refusal)
+        self._count([verdict.reason for verdict in verdicts if isinstance(verdict, InvalidMission)])
+        answers = iter(self._ledger.admit(admissions, submitter) if admissions else ())
+        return [self._verdict(next(answers)) if verdict is None else verdict for verdict in verdicts]
+
+    def _admission(
+        self, url: str, submitter: str, idempotency_key: str | None, lifetime: float, mission_id: str | None
+    ) -> Admission:
+        href = parse_url(url).href
+        if mission_id is not None:
+            ids = [mission_id]
+            prints = self._keyring.fingerprints(mission_id, href)
+        elif idempotency_key is not None:
+            # Each URL key stands for an id of its own, and a fingerprint belongs to its id.
+            ids = self._keyring.derive_ids(submitter, idempotency_key)
+            of_ids = [self._keyring.fingerprints(id_, href) for id_ in ids]
+            prints = {key: of_id[key] for key, of_id in zip(of_ids[0], of_ids, strict=True)}
+        else:
+            own = new_mission_id()
+            return Admission(own, self._keyring.encrypt(href, own), lifetime)
+        return Admission(ids[0], self._keyring.encrypt(href, ids[0]), lifetime, ids, prints, next(iter(prints)))
+
+    def _count(self, refused: Sequence[Reason]) -> None:
+        # A URL is as bad while Redis is away: that it is not counted then must not hide the refusal.
+        with suppress(LedgerUnavailable):
+            for reason, count in Counter(refused).items():
+                self._ledger.count_refusals(reason, count)
+
+    def _verdict(self, answer: Admitted) -> Verdict:
+        if answer.refusal is None and answer.state is not None:
+            return Ticket(answer.id, answer.state, answer.duplicate)
+        refusals: dict[Reason | None, Callable[[], DecoderError]] = {
+            Reason.QUEUE_FULL: lambda: QueueFull(self._settings.queue_limit),
+            Reason.QUOTA_EXCEEDED: lambda: QuotaExceeded(answer.retry_after),
+            Reason.IDEMPOTENCY_CONFLICT: IdempotencyConflict,
+        }
+        return refusals[answer.refusal]()
+
+    def _check_options(self, submitter: object, key: object, expires: object) -> None:
+        if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
+            raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
+        if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
+            raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
+        if expires is None:
+            return
+        if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing
+            raise InvalidMission(Reason.MALFORMED_MESSAGE, "expires is a number of seconds above 0")
+
+
+def newly_queued(verdicts: Sequence[Verdict]) -> list[str]:
+    """The ids that want a message: admitted now, not before."""
+    return [v.id for v in verdicts if isinstance(v, Ticket) and not v.duplicate and v.state is State.QUEUED]

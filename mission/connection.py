@@ -1,0 +1,91 @@
+"""How both sides reach Redis: one place for TLS, Sentinel, time limits, and what an outage is called."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from mission.errors import LedgerUnavailable
+from mission.settings import Settings
+
+# redis-py's own default of 100 makes a busy worker fail with MaxConnectionsError.
+MAX_CONNECTIONS = 4096
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A client for the ledger. Connects at its first command, not here.
+
+    Every answer takes at most `redis_timeout` seconds. A connection that turns out to be dead is opened
+    anew once; a command that timed out is not sent again.
+    """
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        "max_connections": MAX_CONNECTIONS,
+    }
+    if url.startswith("rediss://"):
+        options |= tls_options(settings)
+    if not url.startswith("sentinel://"):
+        return redis.Redis.from_url(url, **options)
+    nodes, master, login = parse_sentinel(url)
+    # Of themselves they would ask a silent node again and again, for far longer than the time limit.
+    node_options = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "retry")} | login
+    sentinel = Sentinel(nodes, sentinel_kwargs=node_options, **options, **login)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    client: redis.Redis = sentinel.master_for(master)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    return client
+
+
+def tls_options(settings: Settings) -> dict[str, Any]:
+    """TLS as redis-py names it: always verified, whatever the libraries' default is."""
+    options: dict[str, Any] = {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+    }
+    for name, path in (
+        ("ssl_ca_certs", settings.redis_ca_file),
+        ("ssl_certfile", settings.redis_cert_file),
+        ("ssl_keyfile", settings.redis_key_file),
+    ):
+        if path:
+            options[name] = str(path)
+    return options
+
+
+def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]]:
+    """The nodes, the master's name and the login of `sentinel://user:password@host:26379,host:26379/master`."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    nodes = []
+    for item in hosts.split(","):
+        host, _, port = item.partition(":")
+        nodes.append((host, int(port or 26379)))
+    credentials = {"username": unquote(user), "password": unquote(password)}
+    return nodes, parts.path.strip("/"), {name: value for name, value in credentials.items() if value}
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Turn whatever Redis or its client raises into `LedgerUnavailable`, in one sentence."""
+    try:
+        yield
+    except MasterNotFoundError:
+        # Its text is the representation of a client.
+        raise LedgerUnavailable(
+            "store_unavailable: the sentinels know no master of that name, or do not answer"
+        ) from None
+    except redis.RedisError as error:
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise LedgerUnavailable(f"store_unavailable: {text}") from None

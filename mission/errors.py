@@ -1,0 +1,105 @@
+"""Every error the decoder raises on purpose: one sentence each, with a reason where the closed set has one.
+
+No message of these ever holds a URL, a secret or a key.
+"""
+
+from __future__ import annotations
+
+from mission.model import Reason
+
+
+class DecoderError(Exception):
+    """The base of them all. Its text is one line that a person can act on."""
+
+    reason: Reason | None = None
+
+
+class SettingsError(DecoderError):
+    """A setting is missing or bad: the line names the variable, what it got and what it takes."""
+
+
+class KeyFormatError(SettingsError):
+    """A key is not the one line of text that it should be, or its file is open to others."""
+
+
+class MissionFailed(DecoderError):
+    """An attempt ended without a document.
+
+    Args:
+        reason: from the closed set.
+        retry_after: seconds that the other side asked to be left alone for, if it did.
+
+    `unreached` says that the mission's own host was not reached at all: no name, no connection, no TLS.
+    """
+
+    reason: Reason
+    unreached: bool = False
+
+    def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class InvalidMission(MissionFailed):
+    """The mission was refused for what it is: its URL's syntax, its id, its options."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.detail}" if self.detail else self.reason.value
+
+
+class QueueFull(DecoderError):
+    """The ledger holds as many unfinished missions as `DECODER_QUEUE_LIMIT` lets it. Try again later."""
+
+    reason = Reason.QUEUE_FULL
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"queue_full: {limit} missions are waiting already; try again later")
+
+
+class QuotaExceeded(DecoderError):
+    """The submitter enqueued more than `DECODER_QUOTA` lets it. `retry_after` says when to come back, in seconds."""
+
+    reason = Reason.QUOTA_EXCEEDED
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"quota_exceeded: try again in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(DecoderError):
+    """The same idempotency key came with another URL."""
+
+    reason = Reason.IDEMPOTENCY_CONFLICT
+
+    def __init__(self) -> None:
+        super().__init__("idempotency_conflict: this idempotency key stands for another URL")
+
+
+class LedgerUnavailable(DecoderError):
+    """Redis did not answer in time, or refused. Nothing was accepted, unless said otherwise."""
+
+    reason = Reason.STORE_UNAVAILABLE
+
+
+class UnknownMission(DecoderError):
+    """No mission of this id is in the ledger (any more)."""
+
+    def __init__(self, mission_id: str) -> None:
+        super().__init__(f"no mission {mission_id} in the ledger: was it enqueued here, and within DECODER_LEDGER_TTL?")
+
+
+class ResultUnavailable(DecoderError):
+    """The mission has no result to open: not finished, failed, expired or forgotten."""
+
+
+class SealError(DecoderError):
+    """A sealed record does not open: changed, moved to another mission, or sealed to another key."""
+
+
+class AuditError(DecoderError):
+    """An audit record could not be written, so what it was to record was refused."""

@@ -1,0 +1,27 @@
+"""Mission ids: UUIDs in their canonical text (RFC 9562, section 4)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from mission.errors import InvalidMission
+from mission.model import Reason
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def new_mission_id() -> str:
+    """A fresh random id."""
+    return str(uuid.uuid4())
+
+
+def check_mission_id(text: object) -> str:
+    """The id, if it is one in canonical text.
+
+    Raises:
+        InvalidMission: it is not; the text is not repeated, it may be anything.
+    """
+    if isinstance(text, str) and _UUID.fullmatch(text):
+        return text
+    raise InvalidMission(Reason.MALFORMED_MESSAGE, "a mission id is a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e")

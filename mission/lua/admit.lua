@@ -1,0 +1,63 @@
+-- Admit missions of one submitter: queue limit, quota (GCRA), idempotency, ledger entry. All or none of a mission.
+-- ARGV: prefix, schema, submitter, queue limit, quota missions, quota milliseconds, then for each mission:
+--   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}} or ''.
+-- Returns for each mission {verdict, id, state or milliseconds to wait}.
+local submitter = ARGV[3]
+local limit, quota, period = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local waiting = redis.call('ZCARD', key('open'))
+local quota_key = key('quota:' .. submitter)
+local tat = quota > 0 and tonumber(redis.call('GET', quota_key) or now) or 0
+local spent = false
+local answers = {}
+
+local function refuse(reason, id, wait)
+  redis.call('HINCRBY', key('refusals'), reason, 1)
+  return {reason, id, tostring(wait)}
+end
+
+-- The mission that an earlier admission left under one of these ids, if any.
+local function earlier(id, idempotency)
+  local ids, prints = {id}, {}
+  if idempotency ~= '' then
+    local known = cjson.decode(idempotency)
+    ids, prints = known.ids, known.prints
+  end
+  for _, other in ipairs(ids) do
+    local found = redis.call('HMGET', entry(other), 'state', 'print_key', 'print')
+    if found[1] then
+      if found[2] and prints[found[2]] ~= found[3] then return refuse('idempotency_conflict', other, 0) end
+      return {'duplicate', other, found[1]}
+    end
+  end
+  return nil
+end
+
+for i = 7, #ARGV, 4 do
+  local id, url, lifetime, idempotency = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local answer = earlier(id, idempotency)
+  if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
+  if not answer and quota > 0 then
+    local next_tat = math.max(tat, now) + period / quota
+    if next_tat - now > period then
+      answer = refuse('quota_exceeded', id, math.ceil(next_tat - now - period))
+    else
+      tat, spent = next_tat, true
+    end
+  end
+  if not answer then
+    redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'token', '0', 'attempts', '0',
+      'submitter', submitter, 'submitted_at', now, 'expires_at', now + lifetime)
+    if idempotency ~= '' then
+      local known = cjson.decode(idempotency)
+      redis.call('HSET', entry(id), 'print_key', known.writes, 'print', known.prints[known.writes])
+    end
+    redis.call('ZADD', key('open'), now, id)
+    redis.call('ZADD', key('expiry'), now + lifetime, id)
+    enqueue(id)
+    waiting = waiting + 1
+    answer = {'new', id, 'queued'}
+  end
+  answers[#answers + 1] = answer
+end
+if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
+return answers

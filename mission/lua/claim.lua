@@ -1,0 +1,47 @@
+-- Claim up to `count` of these missions; a message is only a wake-up, so one that is done or leased is passed over.
+-- Those that would be claimable but exceed `count` are held: marked as seen, so that the reaper does not take them for lost.
+-- A mission that outlived two leases may be what kills its workers. A worker takes one such suspect at a time, so that none dies
+-- with another time and again; the others come back a little later.
+-- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, id...
+-- Returns {now, claims, held ids, expired ids, unreadable ids};
+-- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
+local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local suspect_allowed = ARGV[6] == '1'
+local claims, held, expired, unreadable = {}, {}, {}, {}
+local head = tonumber(redis.call('GET', key('head')) or 0)
+local moved = false
+
+for i = 7, #ARGV do
+  local id = ARGV[i]
+  local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
+  if found[2] == 'queued' then
+    local suspect = tonumber(found[7] or 0) >= 2
+    local seq = tonumber(redis.call('ZSCORE', key('queued'), id) or 0)
+    -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
+    if seq > head and not found[8] then head, moved = seq, true end
+    if not readable(found[1]) then
+      unreadable[#unreadable + 1] = id
+    elseif tonumber(found[6]) <= now then
+      finish(id, 'dead', 'expired', '', ttl)
+      expired[#expired + 1] = id
+    elseif #claims >= count then
+      redis.call('HSET', entry(id), 'published_at', now)
+      held[#held + 1] = id
+    elseif suspect and not suspect_allowed then
+      redis.call('ZREM', key('queued'), id)
+      redis.call('HSET', entry(id), 'state', 'retrying')
+      redis.call('ZADD', key('due'), now + 2000, id)
+    else
+      suspect_allowed = suspect_allowed and not suspect
+      -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew.
+      local token = redis.call('INCR', key('token'))
+      local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
+      redis.call('HSET', entry(id), 'state', 'running', 'token', token)
+      redis.call('ZREM', key('queued'), id)
+      redis.call('ZADD', key('leases'), now + lease, id)
+      claims[#claims + 1] = {id, token, attempt, found[3], found[4], found[5], found[6], suspect and 1 or 0}
+    end
+  end
+end
+if moved then redis.call('SET', key('head'), head) end
+return {now, claims, held, expired, unreadable}

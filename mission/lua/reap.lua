@@ -1,0 +1,73 @@
+-- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
+-- ARGV: prefix, schema, 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms.
+-- Returns {ids to publish alone, ids to publish in batches, dead as id, reason pairs, expired leases, lost messages}.
+local idle, grace, limit = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
+local max_attempts, ttl = tonumber(ARGV[6]), ARGV[7]
+local alone, batch, dead = {}, {}, {}
+local leases, lost = 0, 0
+if not redis.call('SET', key('reaper'), '1', 'NX', 'PX', ARGV[8]) then return {alone, batch, dead, 0, 0} end
+
+local function bury(id, reason)
+  finish(id, 'dead', reason, '', ttl)
+  dead[#dead + 1] = {id, reason}
+end
+
+local function enqueue_again(id)
+  redis.call('HSET', entry(id), 'again', '1')
+  enqueue(id)
+end
+
+-- An entry that is gone (forgotten, evicted by hand) leaves no trace in the indexes.
+local function state_of(id)
+  local state = redis.call('HGET', entry(id), 'state')
+  if not state then
+    detach(id)
+    redis.call('ZREM', key('open'), id)
+    redis.call('ZREM', key('expiry'), id)
+  end
+  return state
+end
+
+-- Too old, paused or not. A running one ends with its lease, which is short.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, limit)) do
+  local state = state_of(id)
+  if state == 'queued' or state == 'retrying' then bury(id, 'expired') end
+end
+
+-- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
+  if state_of(id) then
+    leases = leases + 1
+    redis.call('ZREM', key('leases'), id)
+    remember(id, 'lease_expired')
+    redis.call('HINCRBY', entry(id), 'crashes', 1)
+    if tonumber(redis.call('HGET', entry(id), 'attempts')) >= max_attempts then
+      bury(id, 'attempts_exhausted')
+    else
+      enqueue_again(id)
+      alone[#alone + 1] = id
+    end
+  end
+end
+
+-- 2. A due time has come.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
+  if state_of(id) then
+    redis.call('ZREM', key('due'), id)
+    enqueue_again(id)
+    batch[#batch + 1] = id
+  end
+end
+
+-- 3. A message was lost before its claim: the queue is empty, or has moved past it, and nobody has seen it for the grace period.
+local bound = idle and '+inf' or '(' .. (redis.call('GET', key('head')) or '0')
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('queued'), '-inf', bound, 'LIMIT', 0, limit)) do
+  if state_of(id) and tonumber(redis.call('HGET', entry(id), 'published_at')) + grace < now then
+    lost = lost + 1
+    enqueue_again(id)
+    batch[#batch + 1] = id
+  end
+end
+
+redis.call('ZREMRANGEBYSCORE', key('dead'), '-inf', now - tonumber(ttl) * 1000)
+return {alone, batch, dead, leases, lost}

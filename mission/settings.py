@@ -1,0 +1,216 @@
+"""The settings that producer and worker share: environment variables with the prefix `DECODER_`.
+
+One class, one place. A bad value is a `SettingsError` of one line: variable, what it got, what it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mission.errors import SettingsError
+from mission.model import MASK
+
+PREFIX = "DECODER_"
+TEN_YEARS = 3650 * 86400.0
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number or from text like `500ms`, `90s`, `5m`, `24h`, `7d`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("not a duration")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact text for so many seconds: `7d`, `90s`."""
+    unit = next((unit for unit in ("d", "h", "m") if seconds and seconds % _UNITS[unit] == 0), "s")
+    return f"{seconds / _UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
+
+
+def split_list(value: object) -> object:
+    """The items of a comma-separated list, trimmed, empty ones dropped."""
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
+
+_HOST_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_QUOTA = re.compile(r"(\d+)/(second|minute|hour|day)")
+_QUOTA_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+class Settings(BaseSettings):
+    """What both sides read. Field descriptions say what a variable takes; `decoder settings` prints them."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="URL of broker and ledger: redis://, rediss:// or sentinel://HOST,HOST/MASTER",
+    )
+    redis_ca_file: Path | None = Field(
+        None, description="file of CA certificates to trust for Redis, beside the system's; with rediss://"
+    )
+    redis_cert_file: Path | None = Field(None, description="file of the client certificate for Redis; with rediss://")
+    redis_key_file: Path | None = Field(
+        None, description="file of the client certificate's private key; with rediss://"
+    )
+    redis_replicas: int = Field(0, ge=0, le=10, description="replicas that must hold an admission or a commit, 0 to 10")
+    redis_timeout: Duration = Field(5.0, gt=0, le=60, description="seconds that Redis may take to answer, up to 60s")
+    url_key: SecretStr | None = Field(
+        None,
+        description="URL key (`decoder keys generate --url-key FILE`), inline or a file; comma-separated: the first writes",
+    )
+    queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 and more")
+    quota: str | None = Field(None, description="missions for each submitter, like 600/minute")
+    max_age: Duration = Field(86400.0, gt=0, le=TEN_YEARS, description="lifetime of a mission, like 24h, up to 3650d")
+    ledger_ttl: Duration = Field(
+        30 * 86400.0,
+        gt=0,
+        le=TEN_YEARS,
+        description="how long a finished mission stays in the ledger, like 30d, up to 3650d",
+    )
+    audit_ttl: Duration = Field(
+        365 * 86400.0, gt=0, le=TEN_YEARS, description="how long audit entries stay, like 365d, up to 3650d"
+    )
+    identity_file: Path | None = Field(None, description="file of the reader's identity; never on a worker")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        hosts = [_HOST_PORT.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")]
+        if parts.scheme not in ("redis", "rediss", "sentinel"):
+            raise ValueError("not a Redis URL")
+        if not all(host and 0 < int((host[2] or ":1")[1:]) < 65536 for host in hosts):
+            raise ValueError("not a host, or not a port")
+        path = parts.path.strip("/")
+        if parts.scheme == "sentinel" and not path:
+            raise ValueError("no name of the master")
+        if parts.scheme != "sentinel" and (len(hosts) > 1 or (path and not path.isdecimal())):
+            raise ValueError("one host, and the number of a database")
+        if parts.query or parts.fragment:  # `?ssl_cert_reqs=none` would win over what we ask for
+            raise ValueError("not a Redis URL")
+        return value
+
+    @field_validator("redis_ca_file", "redis_cert_file", "redis_key_file")
+    @classmethod
+    def _check_readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_file() and os.access(value, os.R_OK)):
+            raise ValueError("not a file that can be read")
+        return value
+
+    @field_validator("quota")
+    @classmethod
+    def _check_quota(cls, value: str | None) -> str | None:
+        if value and not ((match := _QUOTA.fullmatch(value)) and int(match[1])):
+            raise ValueError("not a quota")
+        return value or None
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        """Who gives certificates means TLS: a URL without it must not connect in clear."""
+        for name in ("redis_ca_file", "redis_cert_file", "redis_key_file"):
+            if getattr(self, name) and not self.redis_url.get_secret_value().startswith("rediss://"):
+                raise ValueError(
+                    f"{PREFIX}{name.upper()}: got a file; takes effect only with rediss:// in {PREFIX}REDIS_URL"
+                )
+        return self
+
+    @property
+    def quota_rate(self) -> tuple[int, int]:
+        """The quota as (missions, seconds); (0, 0) without one."""
+        match = _QUOTA.fullmatch(self.quota or "")
+        return (int(match[1]), _QUOTA_SECONDS[match[2]]) if match else (0, 0)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """Read the environment; `overrides` win over it.
+
+        Raises:
+            SettingsError: one line on the first bad value.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise SettingsError(cls._explain(error)) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        problem = error.errors(include_input=False)[0]
+        if not problem["loc"]:
+            return problem["msg"].removeprefix("Value error, ")
+        name = str(problem["loc"][0])
+        field = cls.model_fields[name]
+        variable = PREFIX + name.upper()
+        raw = os.environ.get(variable, os.environ.get(variable.lower()))
+        got = "a bad value" if raw is None else MASK if is_secret(field) else repr(raw[:80])
+        return f"{variable}: got {got}; takes {field.description}"
+
+    def describe(self) -> list[dict[str, str]]:
+        """Each setting as it stands: variable, value (secrets masked), what it takes."""
+        dumped = self.model_dump(mode="json")
+        rows = []
+        for name, field in type(self).model_fields.items():
+            rows.append(
+                {
+                    "variable": PREFIX + name.upper(),
+                    "value": self._shown(name, field, dumped[name]),
+                    "set": "yes" if name in self.model_fields_set else "default",
+                    "takes": field.description or "",
+                }
+            )
+        return rows
+
+    def _shown(self, name: str, field: FieldInfo, value: object) -> str:
+        current = getattr(self, name)
+        if current is None or current == ():
+            return ""
+        if name == "redis_url":
+            return mask_password(current.get_secret_value())
+        if is_secret(field):
+            return MASK
+        return ",".join(map(str, current)) if isinstance(current, tuple) else str(value)
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting's value must never be shown."""
+    return "SecretStr" in str(field.annotation)
+
+
+def mask_password(url: str) -> str:
+    """A Redis URL with its password masked."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}"))

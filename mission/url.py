@@ -1,0 +1,132 @@
+"""The syntax of a mission's URL: parse once by the WHATWG standard, refuse what is doubtful, rebuild from the parts.
+
+Only the rebuilt URL is used from there on, so no second parser can disagree about where it leads. What the standard
+(https://url.spec.whatwg.org/) would repair silently is refused here: stripped spaces and controls, backslashes, missing
+or surplus slashes, other spellings of an IPv4 address. Producer and worker share this module; it imports little.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ada_url import URL
+
+from mission.errors import InvalidMission
+from mission.model import Reason
+
+MAX_LENGTH = 8192
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# What \s adds to the controls: every Unicode space. Lone surrogates are no text at all.
+_FORBIDDEN = re.compile(r"[\s\\\x00-\x20\x7f-\x9f\ud800-\udfff]")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_AUTHORITY = re.compile(r"//([^/?#]+)")
+# A name that DNS can hold (RFC 1035, 2.3.4), underscores as they occur; the standard lets more through.
+_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
+_TARGET = re.compile(r"/[\x21-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MissionUrl:
+    """A URL as it is used: nothing in it means anything else to another parser. Its repr shows none of it.
+
+    Args:
+        scheme: `http` or `https`.
+        host: as the standard serialises it: lower case, IDNA as ASCII, IPv6 in brackets; no trailing dot.
+        port: the effective one, 1 to 65535.
+        target: path and query, percent-encoded, printable ASCII, starting with `/`.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    def __repr__(self) -> str:
+        return "MissionUrl()"
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header: the host, and the port where it is not the scheme's own."""
+        return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
+
+    @property
+    def href(self) -> str:
+        """The URL in one piece, without a fragment."""
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """The address, where the host is one."""
+        if self.host.startswith("["):
+            return IPv6Address(self.host[1:-1])
+        # The standard refuses every name that ends in a number and is no IPv4 address.
+        return IPv4Address(self.host) if self.host.rpartition(".")[2].isdigit() else None
+
+
+def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
+    """The URL that `text` names; with a `base`, `text` may be relative to it (RFC 9110, 10.2.2: Location).
+
+    Raises:
+        InvalidMission: with the reason `invalid_url`, `scheme_not_allowed` (neither http nor https) or
+            `credentials_in_url`. The detail holds nothing of the text.
+    """
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_LENGTH:
+        raise _invalid(f"takes 1 to {MAX_LENGTH} characters")
+    if _FORBIDDEN.search(text):
+        raise _invalid("holds a space, a control character, a backslash or a lone surrogate")
+    authority = _authority(text, base)
+    if "@" in authority:
+        raise InvalidMission(Reason.CREDENTIALS_IN_URL)
+    try:
+        parsed = URL(text, base.href if base else None)
+    except ValueError:
+        raise _invalid("is no URL by the WHATWG standard") from None
+    url = _rebuild(parsed)
+    if url.address and authority and not _spelled_out(authority, url):
+        raise _invalid("its IPv4 address takes the form of four decimal numbers")
+    return url
+
+
+def _authority(text: str, base: MissionUrl | None) -> str:
+    """The authority as written, empty where a relative text has none."""
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1].lower() not in DEFAULT_PORTS:
+        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED)
+    rest = text[scheme.end() :] if scheme else text
+    if scheme or rest.startswith("//"):
+        authority = _AUTHORITY.match(rest)
+        if authority is None:
+            raise _invalid("takes two slashes and a host after the scheme")
+        return authority[1]
+    if base is None:
+        raise _invalid("has no scheme")
+    return ""
+
+
+def _rebuild(parsed: URL) -> MissionUrl:
+    scheme = parsed.protocol[:-1]
+    # Refused by the text already, unless the parser's reading were another: then nothing about it can be trusted.
+    if scheme not in DEFAULT_PORTS or parsed.username or parsed.password:
+        raise _invalid("is read differently by two rules")
+    host, port = parsed.hostname.removesuffix("."), int(parsed.port or DEFAULT_PORTS[scheme])
+    if not host.startswith("[") and not _NAME.fullmatch(host):
+        raise _invalid("its host is no name that DNS can hold")
+    if port == 0:
+        raise _invalid("its port is 0")
+    url = MissionUrl(scheme, host, port, parsed.pathname + parsed.search)
+    if not _TARGET.fullmatch(url.target):
+        raise _invalid("its path or query is not printable ASCII once encoded")
+    if len(url.href) > MAX_LENGTH:
+        raise _invalid(f"takes up to {MAX_LENGTH} characters once encoded")
+    return url
+
+
+def _spelled_out(authority: str, url: MissionUrl) -> bool:
+    return url.host.startswith("[") or authority.partition(":")[0] == url.host
+
+
+def _invalid(detail: str) -> InvalidMission:
+    return InvalidMission(Reason.INVALID_URL, detail)

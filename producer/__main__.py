@@ -1,0 +1,5 @@
+"""`python -m producer` is the `mission` command."""
+
+from producer.cli import main
+
+main(prog_name="mission")

@@ -1,0 +1,33 @@
+"""`mission forget`: delete what is kept of missions, on record."""
+
+from __future__ import annotations
+
+import click
+
+from mission import erasure
+from mission.audit import AuditLog
+from mission.connection import connect
+from mission.console import WhyType, emit_json, json_option
+from mission.settings import Settings
+
+
+@click.command()
+@click.argument("mission_id", metavar="ID")
+@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@json_option
+def forget(mission_id: str, reason: str, as_json: bool) -> None:
+    """Delete a mission's entry in the ledger and its results, whatever its state.
+
+    The audit keeps that it was there and that you did this. If a worker has the mission in hand, what it finds is dropped.
+
+    \b
+    Example:
+      mission forget 0f8fad5b-d9cb-469f-a165-70867728950e --reason "request 815"
+    """
+    settings = Settings.from_env()
+    client = connect(settings)
+    results = erasure.forget(client, settings, AuditLog.from_settings(client, settings), mission_id, why=reason)
+    if as_json:
+        emit_json({"id": mission_id, "forgotten": True, "results": results})
+    else:
+        click.echo(f"{mission_id}  forgotten, with {results} results")

@@ -1,0 +1,40 @@
+"""`mission reveal`: read a mission's secrets, on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mission.console import WhyType, emit_json, emit_table, json_option
+from mission.results import ResultReader
+
+
+@click.command()
+@click.argument("mission_id", metavar="ID")
+@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@click.option(
+    "--identity",
+    "identities",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="The reader's private key; may be given several times.  [default: DECODER_IDENTITY_FILE]",
+)
+@json_option
+def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: bool) -> None:
+    """Open a mission's result and print its secrets, in clear.
+
+    That you do, and why, is recorded first; the audit's log lines go to stderr.
+
+    \b
+    Example:
+      mission reveal 0f8fad5b-d9cb-469f-a165-70867728950e --reason "incident 4711"
+    """
+    secrets = ResultReader.from_env(identities).reveal(mission_id, reason=reason)
+    if as_json:
+        emit_json({"id": mission_id, "secrets": [secret.as_dict() for secret in secrets]})
+    elif secrets:
+        emit_table(("DETECTOR", "CATEGORY", "VALUE", "LINE", "COLUMN"), [list(s.as_dict().values()) for s in secrets])
+    else:
+        click.echo("the document held no secrets", err=True)

@@ -1,0 +1,251 @@
+"""Where a scenario happens: a Valkey (AOF `always`), workers, a site, producers; and the count at the end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self, cast
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from mission.ledger import entry_key, result_key
+from mission.messages import QUEUE
+from mission.model import State
+from mission.scripts import PREFIX
+from mission.sealing import Identity, open_secrets
+from mission.settings import Settings
+from mission.url_keys import generate_url_key
+from producer import MissionClient
+from tests.chaos.load import Load
+from tests.chaos.report import Report
+from tests.chaos.site import Site
+from tests.chaos.workers import Nursery, Worker
+from worker.embedded import EmbeddedRedis
+from worker.stack import stack_environment
+
+CONCURRENCY = 16
+_SLICE = 1000
+
+
+class Arena:
+    """One scenario's world; a context manager that leaves nothing behind.
+
+    Start it, and kill its server, from one thread: the server ends with the thread that started it.
+
+    Args:
+        report: where the count goes.
+        hooks: of the nursery, for every worker.
+        delay: how long the site takes to answer, in seconds.
+        data_dir: folder of the server's data; without one it is temporary.
+        worker: settings of the workers, beside what the arena sets; `producer` those of the client.
+
+    Attributes:
+        redis_url: how workers and producers reach the ledger; to be changed before the first of them starts.
+        tickets: accepted missions beside those of the loads: id to the number in the document.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        *,
+        hooks: Sequence[str] = ("quick",),
+        delay: float = 0.1,
+        data_dir: Path | None = None,
+        worker: Mapping[str, str] | None = None,
+        producer: Mapping[str, str] | None = None,
+    ) -> None:
+        self.report = report
+        self.site = Site(delay)
+        self.server = EmbeddedRedis(data_dir)
+        self.identity = Identity.generate()
+        self.url_key = generate_url_key()
+        self.workers: list[Worker] = []
+        self._hooks = tuple(hooks)
+        self._worker = dict(worker or {})
+        self._producer = dict(producer or {})
+        self.tickets: dict[str, int] = {}
+        self.redis_url = ""
+        self._nurseries: dict[tuple[str, ...], Nursery] = {}
+        self._loads: list[Load] = []
+        self._marks: list[tuple[int, list[str]]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="decoder-chaos-")))
+            stack.enter_context(self.server)
+            stack.enter_context(self.site)
+            self.redis = redis.Redis.from_url(self.server.url, retry=Retry(ConstantBackoff(0.1), 100))
+            stack.callback(self.redis.close)
+            self.redis_url = self.server.url
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    # The players
+
+    def producer_values(self) -> dict[str, str]:
+        """A producer's settings."""
+        return {"redis_url": self.redis_url, "url_key": self.url_key} | self._producer
+
+    def client(self) -> MissionClient:
+        """A producer."""
+        return MissionClient(Settings.from_env(**self.producer_values()))
+
+    def _nursery(self, hooks: tuple[str, ...]) -> Nursery:
+        """Where workers with these hooks come from."""
+        if hooks in self._nurseries:
+            return self._nurseries[hooks]
+        values = {
+            "redis_url": self.redis_url,
+            "url_key": self.url_key,
+            "recipient": self.identity.recipient.text,
+            "allowed_hosts": self.site.authority,
+            "allowed_schemes": "http",
+            "allowed_networks": "127.0.0.0/8",
+            "metrics_port": "0",
+            "metrics_host": "127.0.0.1",
+            "concurrency": str(CONCURRENCY),
+            "host_concurrency": str(CONCURRENCY),
+            "deadline": "3s",
+            "lease_seconds": "4s" if "quick" in hooks else "18s",
+        }
+        nursery = Nursery(self.folder / "-".join(["workers", *hooks]), stack_environment(values | self._worker), hooks)
+        self._nurseries[hooks] = self._stack.enter_context(nursery)
+        return nursery
+
+    def start_workers(self, count: int, *hooks: str) -> None:
+        """Start workers and wait until they work; `hooks` beside those of the arena."""
+        started = [self.start_worker(*hooks) for _ in range(count)]
+        self.wait(lambda: all(worker.ready() for worker in started), 60, "the workers")
+
+    def start_worker(self, *hooks: str) -> Worker:
+        """Start one worker, and do not wait."""
+        worker = self._nursery((*hooks, *self._hooks)).start()
+        self.workers.append(worker)
+        return worker
+
+    def alive(self) -> list[Worker]:
+        """The workers that run."""
+        return [worker for worker in self.workers if not worker.ended()]
+
+    def load(
+        self, count: int | None, *, per_second: float = 1e9, chunk: int = 16, url: Callable[[int], str] | None = None
+    ) -> Load:
+        """A producer of documents, to be entered; its tickets are counted at the end."""
+        load = Load(self.client(), url or self.site.url, count, per_second=per_second, chunk=chunk)
+        self._loads.append(load)
+        return load
+
+    # The course of it
+
+    def mark(self) -> None:
+        """Note what is in hand now, just before something is done to it."""
+        seconds, micros = self.redis.time()
+        ids = cast("list[bytes]", self.redis.zrange(PREFIX + "leases", 0, -1))
+        self._marks.append((seconds * 1000 + micros // 1000, [id_.decode() for id_ in ids]))
+
+    def wait(self, condition: Callable[[], object], seconds: float, what: str) -> bool:
+        """Whether a condition comes to hold in time; where it does not, that is a problem."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                self.report.expect(False, f"waited {seconds:g} s in vain for {what}")
+                return False
+            time.sleep(0.05)
+        return True
+
+    def open_missions(self) -> int:
+        """How many missions are in no terminal state."""
+        return self.redis.zcard(PREFIX + "open")
+
+    def running(self, load: Load) -> list[str]:
+        """Which missions of a load are leased."""
+        leased = {id_.decode() for id_ in cast("list[bytes]", self.redis.zrange(PREFIX + "leases", 0, -1))}
+        return [id_ for id_ in load.tickets if id_ in leased]
+
+    def queue_length(self) -> int:
+        """How many messages wait."""
+        return self.redis.llen(QUEUE)
+
+    def finished(self) -> int:
+        """How many ends the ledger has counted."""
+        return sum(map(int, cast("list[bytes]", self.redis.hvals(PREFIX + "finished"))))
+
+    def drain(self, seconds: float) -> None:
+        """Wait until everything accepted is finished; how long that takes stands in the report."""
+        began = time.monotonic()
+        self.wait(lambda: self.open_missions() == 0, seconds, f"the last missions ({self.open_missions()} open)")
+        self.report.drained = time.monotonic() - began
+
+    def count(self) -> Report:
+        """Count from the ledger what became of every ticket, and check every result."""
+        report = self.report
+        tickets = dict(self.tickets)
+        for load in self._loads:
+            tickets |= load.tickets
+        report.accepted = len(tickets)
+        ends: dict[str, int] = {}
+        for id_, state, finished_at, mine in self._outcomes(tickets):
+            match state:
+                case State.SUCCEEDED:
+                    report.succeeded += 1
+                    report.doubled += not mine
+                case State.FAILED:
+                    report.failed += 1
+                case State.DEAD:
+                    report.dead += 1
+                case _:
+                    report.lost += 1
+            ends[id_] = finished_at
+        report.doubled += self._ended_twice()
+        waits = [ends[id_] - at for at, ids in self._marks for id_ in ids if ends.get(id_, 0) >= at]
+        report.slowest = max([0, *waits]) / 1000
+        report.expect(report.lost == 0, f"{report.lost} accepted missions are lost")
+        report.expect(report.doubled == 0, f"{report.doubled} missions have two ends, or not their own result")
+        return report
+
+    def _outcomes(self, tickets: Mapping[str, int]) -> Iterable[tuple[str, State | None, int, bool]]:
+        """For each ticket: its state, when it ended (ms), and whether its result opens and is its own."""
+        ids = list(tickets)
+        for start in range(0, len(ids), _SLICE):
+            part = ids[start : start + _SLICE]
+            with self.redis.pipeline(transaction=False) as pipe:
+                for id_ in part:
+                    pipe.hmget(entry_key(id_), "state", "token", "finished_at")
+                entries = pipe.execute()
+                for id_, (_, token, _) in zip(part, entries, strict=True):
+                    pipe.get(result_key(id_, int(token or 0)))
+                records = pipe.execute()
+            for id_, (state, token, finished_at), record in zip(part, entries, records, strict=True):
+                mine = record is not None and self._holds(record, id_, int(token), tickets[id_])
+                yield id_, State(state.decode()) if state else None, int(finished_at or 0), mine
+
+    def _holds(self, record: bytes, id_: str, token: int, number: int) -> bool:
+        secrets = open_secrets(self.identity, record, mission_id=id_, token=token)
+        return [secret.value for secret in secrets] == [str(number)]
+
+    def _ended_twice(self) -> int:
+        """How many more ends were counted than missions have ended, of all that the ledger holds."""
+        ended = 0
+        keys = list(self.redis.scan_iter(entry_key("*"), count=_SLICE))
+        for start in range(0, len(keys), _SLICE):
+            with self.redis.pipeline(transaction=False) as pipe:
+                for key in keys[start : start + _SLICE]:
+                    pipe.hget(key, "state")
+                ended += sum(State(state.decode()).terminal for state in pipe.execute())
+        return self.finished() - ended
+
+
+def no_settings_from_outside() -> None:
+    """What the developer has set must not change what a scenario sees."""
+    for name in [name for name in os.environ if name.startswith("DECODER_")]:
+        del os.environ[name]

@@ -1,0 +1,123 @@
+"""Brings up worker processes fast: imports the worker once, then forks for each one.
+
+A worker that starts the usual way needs most of a second of CPU, so that killing one every half second would leave nothing
+but starting workers. What is forked here is what `decoder worker` runs, but for the hooks that a scenario names.
+
+Requests come on standard input and answers go to standard output, a JSON object a line:
+`{"start": folder}` → `{"pid": n}`, `{"look": pid}` → `{"code": n or null}`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+DIES = "/dies/"
+_PR_SET_PDEATHSIG = 1
+
+
+def _quick() -> None:
+    """Leases and lost messages are noticed within seconds, so that a short scenario is short."""
+    import mission.ledger
+    import worker.batch
+    import worker.settings
+
+    worker.batch.HOLD_SECONDS = 1.0
+    worker.settings.LEASE_MARGIN_SECONDS = 1.0
+    mission.ledger.LOST_AFTER_SECONDS = 3.0
+
+
+def _deadly() -> None:
+    """A mission with `/dies/` in its path kills its worker, as a segmentation fault or the OOM killer would."""
+    from mission.url import MissionUrl
+    from worker.fetch import Document, Fetcher
+
+    fetch = Fetcher.fetch
+
+    def fetch_or_die(self: Fetcher, url: MissionUrl, *, seconds: float) -> Document:
+        if url.target.startswith(DIES):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fetch(self, url, seconds=seconds)
+
+    Fetcher.fetch = fetch_or_die  # type: ignore[method-assign]  # that is what the hook is for
+
+
+def _late() -> None:
+    """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
+    from mission.ledger import Commit, Ledger, entry_key
+
+    commit = Ledger.commit
+
+    def commit_late(self: Ledger, commits: Sequence[Commit], result_ttl: float) -> list[bool]:
+        Ledger.commit = commit  # type: ignore[method-assign]  # once
+        for one in commits:
+            while self.client.hget(entry_key(one.id), "token") == str(one.token).encode():
+                time.sleep(0.05)
+        return commit(self, commits, result_ttl)
+
+    Ledger.commit = commit_late  # type: ignore[method-assign]  # that is what the hook is for
+
+
+def _shift_clock(seconds: float) -> None:
+    """The wall clock is off. Must come before anything else imports `time.time`."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + round(seconds * 1e9)
+
+
+HOOKS: dict[str, Callable[[], None]] = {
+    "fast-clock": lambda: _shift_clock(600),
+    "slow-clock": lambda: _shift_clock(-600),
+    "quick": _quick,
+    "deadly": _deadly,
+    "late": _late,
+}
+
+
+def _start(folder: Path) -> int:
+    if pid := os.fork():
+        return pid
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    log = os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.chdir(folder)
+    from worker.cli import main
+
+    code = 1
+    try:
+        main(["worker"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _look(pid: int) -> int | None:
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    for name in sys.argv[1:]:
+        HOOKS[name]()
+    import worker.app  # noqa: F401 (so that each worker has it already)
+
+    print(json.dumps({"pid": os.getpid()}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = {"pid": _start(Path(request["start"]))} if "start" in request else {"code": _look(request["look"])}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What happens on the way in: one key at the same moment, a long backlog, a producer that dies half-way."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from mission.errors import DecoderError
+from mission.messages import IDS_PER_MESSAGE
+from mission.model import Ticket
+from mission.scripts import PREFIX
+from tests.chaos.arena import Arena
+from tests.chaos.report import Report, Scale
+from tests.chaos.workers import ROOT
+from worker.stack import stack_environment
+
+
+def one_key(scale: Scale) -> Report:
+    """9. A hundred enqueues at the same moment with one idempotency key; again with other keys."""
+    report = Report("9 one idempotency key, 100 at once")
+    keys, side_by_side = scale.pick(3, 50), 100
+    with Arena(report) as arena:
+        clients = [arena.client() for _ in range(side_by_side)]
+        for number in range(keys):
+            answers: list[Ticket | DecoderError] = []
+            barrier = threading.Barrier(side_by_side)
+
+            def enqueue(client: int, number: int = number) -> None:
+                barrier.wait()  # noqa: B023 (joined before the next round)
+                try:
+                    answers.append(clients[client].enqueue(arena.site.url(number), idempotency_key=f"key-{number}"))  # noqa: B023
+                except DecoderError as error:
+                    answers.append(error)  # noqa: B023
+
+            threads = [threading.Thread(target=enqueue, args=(n,)) for n in range(side_by_side)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            tickets = [answer for answer in answers if isinstance(answer, Ticket)]
+            arena.tickets |= {ticket.id: number for ticket in tickets}
+            new = sum(not ticket.duplicate for ticket in tickets)
+            report.expect(len(tickets) == side_by_side, f"{side_by_side - len(tickets)} enqueues were refused")
+            report.expect(new == 1, f"{new} of {side_by_side} tickets are new")
+        entries = sum(1 for _ in arena.redis.scan_iter(f"{PREFIX}m:*", count=1000))
+        arena.start_workers(1)
+        arena.drain(60)
+        arena.count()
+    report.notes.append(f"{keys} keys, {keys * side_by_side} enqueues, {entries} ledger entries")
+    report.expect(entries == report.succeeded == keys, "not one mission for each key")
+    return report
+
+
+def backlog(scale: Scale) -> Report:
+    """10. A backlog that workers take long for, each document longer than a message may be missing: all are published once."""
+    report = Report("10 a long backlog, slow workers")
+    count, slow, delay = scale.pick(3000, 200_000), scale.pick(8.0, 120.0), scale.pick(4.0, 20.0)
+    values = {"deadline": f"{2 * delay}s", "lease_seconds": f"{2 * delay + 15}s"}
+    with Arena(report, hooks=scale.pick(("quick",), ()), delay=delay, worker=values) as arena:
+        before = arena.redis.info("memory")["used_memory"]
+        began = time.monotonic()
+        with arena.load(count, chunk=256):
+            pass
+        enqueued = time.monotonic() - began
+        each = (arena.redis.info("memory")["used_memory"] - before) / count
+        longest = arena.queue_length()
+        arena.start_workers(2)
+        until = time.monotonic() + slow
+        lengths = []
+        while time.monotonic() < until:
+            lengths.append(arena.queue_length())
+            time.sleep(0.1)
+        arena.site.delay = 0.0
+        arena.drain(scale.pick(60, 900))
+        arena.count()
+        published = int(arena.redis.get(PREFIX + "seq") or 0)
+    report.notes.append(
+        f"{each:.0f} bytes of Redis for each queued mission; {count / enqueued:.0f} enqueued/s; "
+        f"queue {longest} messages at first, never more than {max(lengths)} after; {published} publications"
+    )
+    report.expect(longest <= -(-count // 256) * (256 // IDS_PER_MESSAGE), "more messages than were published")
+    report.expect(max(lengths) <= longest, "the queue grew while nobody enqueued")
+    report.expect(published == count, f"{published - count} missions were published again")
+    report.expect(report.succeeded == count, "not every mission succeeded")
+    return report
+
+
+def doomed_producer(scale: Scale) -> Report:
+    """11. A producer is killed between admission and message: nobody has a ticket, yet what was admitted runs."""
+    report = Report("11 producer killed before the message")
+    count = scale.pick(20, 250)  # within one admission
+    with Arena(report) as arena:
+        arena.start_workers(1)
+        command = [sys.executable, "-m", "tests.chaos.doomed", str(count), arena.site.url(7)]
+        done = subprocess.run(command, env=stack_environment(arena.producer_values()), cwd=ROOT, check=False)
+        report.expect(done.returncode == -signal.SIGKILL, f"the producer ended with {done.returncode}")
+        arena.mark()
+        arena.tickets = {key.decode().rpartition(":")[2]: 7 for key in arena.redis.scan_iter(f"{PREFIX}m:*")}
+        report.expect(len(arena.tickets) == count, f"{len(arena.tickets)} of {count} were admitted")
+        arena.drain(60)
+        arena.count()
+    report.expect(report.succeeded == count, "not every mission succeeded")
+    return report

@@ -1,0 +1,21 @@
+"""Every scenario in its short form: what a guarantee does not allow is a failure, with the table of what was seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.report import Scale, table
+from tests.chaos.scenarios import SCENARIOS
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("chaos")  # one at a time: they want the machine's two cores for themselves
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_accepted_is_lost(name: str) -> None:
+    report = SCENARIOS[name](Scale.SHORT)
+    print(table([report]))
+    if report.skipped:
+        pytest.skip(report.skipped)
+    assert report.accepted, table([report])
+    assert not report.problems, table([report])

@@ -1,0 +1,137 @@
+"""What happens to workers: SIGKILL, a mission that takes its worker along, SIGTERM, SIGSTOP."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+from tests.chaos.arena import Arena
+from tests.chaos.nursery import DIES
+from tests.chaos.report import Report, Scale
+from tests.chaos.site import STUCK
+from tests.chaos.workers import Worker
+
+# How much longer than its grace period a worker may take on a busy machine.
+_MARGIN_SECONDS = 5.0
+_KILL_INTERVAL_SECONDS = 0.5
+
+
+def kill_workers(scale: Scale) -> Report:
+    """1. A random worker gets SIGKILL every half second under load; another commits too late."""
+    report = Report("1 SIGKILL of workers")
+    count, seconds, workers = scale.pick(600, 10_000), scale.pick(7.0, 60.0), scale.pick(3, 4)
+    dice = random.Random(1)
+    hooks = scale.pick(("quick",), ())
+    with Arena(report, hooks=hooks, delay=0.2, worker={"max_attempts": "20"}) as arena:
+        arena.start_workers(1, "late")
+        late = arena.workers[0]
+        kills = 0
+        with arena.load(count, per_second=count / seconds) as load:
+            arena.wait(lambda: arena.running(load), 10, "the late worker's first mission")
+            arena.start_workers(workers - 1)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                arena.mark()
+                victim = dice.choice([worker for worker in arena.alive() if worker is not late])
+                victim.kill()
+                kills += 1
+                arena.start_worker()
+                time.sleep(_KILL_INTERVAL_SECONDS)
+        arena.drain(scale.pick(60, 300))
+        arena.count()
+        stale = late.log.read_text().count("was in other hands when it ended here")
+    report.notes.append(f"{kills} SIGKILLs; {stale} late commits refused; enqueues refused: {dict(load.refusals)}")
+    report.expect(stale, "no commit came late")
+    report.expect(report.succeeded == report.accepted == count, "not every mission succeeded")
+    return report
+
+
+def deadly_mission(scale: Scale) -> Report:
+    """7. Missions that kill their worker each time; good ones in the same messages and beside them."""
+    report = Report("7 a mission that kills its worker")
+    deadly, count, attempts = scale.pick(1, 5), scale.pick(120, 2000), scale.pick(3, 5)
+    hooks = scale.pick(("quick", "deadly"), ("deadly",))
+    killers = {8 + 16 * n for n in range(deadly)}  # each in the middle of a message
+    with Arena(report, hooks=hooks, delay=0.3, worker={"max_attempts": str(attempts)}) as arena:
+        with arena.load(count, chunk=64, url=lambda n: arena.site.url(n, DIES if n in killers else "/document/")):
+            pass
+        arena.start_workers(2)
+        until = time.monotonic() + scale.pick(60, 300)
+        deaths = 0
+        while arena.open_missions() and time.monotonic() < until:
+            for worker in [worker for worker in arena.workers if worker.ended()]:
+                arena.workers.remove(worker)
+                deaths += 1
+                arena.mark()
+                arena.start_worker()
+            time.sleep(0.05)
+        arena.drain(1)
+        arena.count()
+    report.notes.append(f"{deadly} deadly missions, {deaths} workers died, at most {attempts} attempts each")
+    report.expect(report.dead == deadly, f"{report.dead} missions are dead, and {deadly} deserve it")
+    report.expect(report.succeeded == count - deadly, "a good mission did not succeed")
+    return report
+
+
+def rolling_sigterm(scale: Scale) -> Report:
+    """5. Workers are replaced one after the other under load; the last ones hang in a read, get SIGTERM twice, get SIGKILL."""
+    report = Report("5 rolling SIGTERM")
+    rate, rounds, grace = 100.0, scale.pick(4, 20), scale.pick(2.0, 10.0)
+    ends = []
+    with Arena(report, delay=0.2, worker={"shutdown_grace": f"{grace}s", "max_attempts": "2"}) as arena:
+        arena.start_workers(2)
+        with arena.load(None, per_second=rate) as load:
+            for turn in range(rounds):
+                old = arena.alive()[0]
+                arena.start_workers(1)
+                arena.mark()
+                old.signal(signal.SIGTERM)
+                if turn % 2:
+                    old.signal(signal.SIGTERM)
+                ends.append(_ends_in(old, grace + _MARGIN_SECONDS, report))
+                report.expect(old.code == 0, f"a worker ended with {old.code} after SIGTERM")
+        # A read that never ends holds a thread of each worker for as long as the deadline lets it.
+        with arena.load(8, chunk=1, url=lambda n: arena.site.url(n, STUCK)) as stuck:
+            pass
+        arena.wait(lambda: len(arena.running(stuck)) == 8, 30, "the stuck reads")
+        asked, killed = arena.alive()
+        for worker in (asked, killed):
+            worker.signal(signal.SIGTERM)
+        killed.kill()
+        ends.append(_ends_in(asked, grace + _MARGIN_SECONDS, report))
+        arena.start_workers(1)
+        arena.drain(scale.pick(60, 120))
+        arena.count()
+    report.notes.append(f"{rounds + 2} workers replaced; grace {grace:g} s, the slowest ended in {max(ends):.1f} s")
+    report.expect(report.succeeded == len(load.tickets), "a good mission did not succeed")
+    report.expect(report.dead == len(stuck.tickets), "not every stuck mission is dead")
+    return report
+
+
+def _ends_in(worker: Worker, seconds: float, report: Report) -> float:
+    """How long a worker takes to end."""
+    began = time.monotonic()
+    report.expect(worker.wait(seconds), f"a worker still runs {seconds:g} s after SIGTERM")
+    return time.monotonic() - began
+
+
+def wrong_clocks(scale: Scale) -> Report:
+    """6. One worker's clock is ten minutes ahead, one's ten minutes behind; workers die meanwhile."""
+    report = Report("6 worker clocks ten minutes off")
+    rate, kills = scale.pick(100.0, 150.0), scale.pick(4, 60)
+    clocks = ("fast-clock", "slow-clock")
+    with Arena(report, delay=0.3) as arena:
+        for clock in clocks:
+            arena.start_workers(1, clock)
+        with arena.load(None, per_second=rate):
+            for turn in range(kills):
+                time.sleep(1.0)
+                arena.mark()
+                arena.alive()[0].kill()
+                arena.start_workers(1, clocks[turn % 2])
+        arena.drain(60)
+        arena.count()
+    report.notes.append(f"{kills} SIGKILLs")
+    report.expect(report.succeeded == report.accepted, "not every mission succeeded")
+    return report

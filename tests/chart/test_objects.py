@@ -1,0 +1,318 @@
+"""What the chart makes: all of it named, valid, restricted, and free of secrets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from mission.version import VERSION
+from tests.chart.crds import SCHEMAS
+from tests.chart.rendering import (
+    CHART,
+    DIGEST,
+    ENVIRONMENTS,
+    Object,
+    environment,
+    everything,
+    find,
+    helm,
+    load_yaml,
+    pods,
+    render,
+)
+
+KUBERNETES = ("1.29", "1.31", "1.33", "1.35", "1.37")
+ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
+
+BOTH = {
+    ("ConfigMap", "decoder-config"),
+    ("ConfigMap", "decoder-dashboard"),
+    ("ConfigMap", "decoder-recipients"),
+    ("Deployment", "decoder-flower"),
+    ("Deployment", "decoder-worker"),
+    ("ExternalSecret", "decoder-secrets"),
+    ("NetworkPolicy", "decoder-flower"),
+    ("NetworkPolicy", "decoder-test"),
+    ("NetworkPolicy", "decoder-worker"),
+    ("Pod", "decoder-test"),
+    ("PodDisruptionBudget", "decoder-worker"),
+    ("PodMonitor", "decoder-flower"),
+    ("PodMonitor", "decoder-worker"),
+    ("PrometheusRule", "decoder"),
+    ("Service", "decoder-flower"),
+    ("ServiceAccount", "decoder"),
+}
+STAGING = BOTH | {
+    ("ConfigMap", "decoder-valkey"),
+    ("NetworkPolicy", "decoder-valkey"),
+    ("Service", "decoder-valkey"),
+    ("StatefulSet", "decoder-valkey"),
+}
+PRODUCTION = BOTH | {("AlertmanagerConfig", "decoder"), ("ScaledObject", "decoder-worker")}
+
+
+@pytest.fixture(params=ALL)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return render(ALL[request.param])
+
+
+def names(objects: list[Object]) -> set[tuple[str, str]]:
+    found = [(item["kind"], item["metadata"]["name"]) for item in objects]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_lint_finds_nothing(name: str) -> None:
+    report = helm().lint(CHART, environment(name), strict=True, namespace="missions", kube_version="v1.29.0")
+    assert report["errors"] == []
+    # An icon is for catalogues of charts.
+    assert [m["error"] for m in report["messages"] if m["error"] != "icon is recommended"] == []
+
+
+def test_staging_has_exactly_these_objects() -> None:
+    assert names(render(environment("staging"))) == STAGING
+
+
+def test_production_has_exactly_these_objects() -> None:
+    assert names(render(environment("prod"))) == PRODUCTION
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_objects_are_valid(objects: list[Object], version: str) -> None:
+    own = [item for item in objects if (item["apiVersion"], item["kind"]) not in SCHEMAS]
+    assert own
+    for item in own:
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_custom_resources_are_valid(objects: list[Object]) -> None:
+    custom = [item for item in objects if (item["apiVersion"], item["kind"]) in SCHEMAS]
+    assert custom
+    for item in custom:
+        jsonschema.Draft202012Validator(SCHEMAS[item["apiVersion"], item["kind"]]).validate(item)
+
+
+def test_a_misspelt_field_of_a_custom_resource_is_seen() -> None:
+    scaled = find(render(everything()), "ScaledObject", "decoder-worker")
+    wrong = scaled | {"spec": scaled["spec"] | {"minReplicas": 1}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, SCHEMAS["keda.sh/v1alpha1", "ScaledObject"])
+
+
+def test_every_object_says_where_it_belongs(objects: list[Object]) -> None:
+    for item in objects:
+        labels = item["metadata"]["labels"]
+        assert item["metadata"]["namespace"] == "missions"
+        assert labels["app.kubernetes.io/instance"] == "decoder"
+        assert labels["app.kubernetes.io/version"] == VERSION
+
+
+def test_every_pod_meets_the_restricted_level(objects: list[Object]) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
+    allowed_volumes = {"configMap", "emptyDir", "secret", "persistentVolumeClaim", "projected", "downwardAPI"}
+    assert list(pods(objects))
+    for _, spec in pods(objects):
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 10000
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & set(spec)
+        for volume in spec["volumes"]:
+            assert set(volume) - {"name"} <= allowed_volumes
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_no_pod_has_a_token_of_the_cluster(objects: list[Object]) -> None:
+    assert find(objects, "ServiceAccount", "decoder")["automountServiceAccountToken"] is False
+    for _, spec in pods(objects):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+
+
+def test_every_container_is_bounded(objects: list[Object]) -> None:
+    for _, spec in pods(objects):
+        for container in spec["containers"]:
+            assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+            assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
+
+
+def test_what_is_ours_runs_by_digest(objects: list[Object]) -> None:
+    images = {name: spec["containers"][0]["image"] for name, spec in pods(objects)}
+    ours = [image for name, image in images.items() if name != "decoder-valkey"]
+    assert ours
+    assert all(image.endswith(f"@{DIGEST}") for image in ours)
+
+
+def test_names_are_looked_up_once_and_briefly(objects: list[Object]) -> None:
+    for _, spec in pods(objects):
+        options = {option["name"]: option["value"] for option in spec["dnsConfig"]["options"]}
+        assert options == {"ndots": "1", "timeout": "1", "attempts": "1"}
+
+
+def test_no_object_is_a_secret_or_holds_one(objects: list[Object]) -> None:
+    text = yaml.safe_dump(objects)
+    assert not [item for item in objects if item["kind"] == "Secret"]
+    assert "decoder-identity" not in text
+    assert "decoder-url-key" not in text
+    assert not re.search(r"rediss?://\S*:\S*@|sentinel://\S*@", text)
+
+
+def test_configmaps_hold_settings_that_are_no_secrets() -> None:
+    config = find(render(everything()), "ConfigMap", "decoder-config")["data"]
+    assert config
+    assert not [name for name in config if re.search("KEY|PASSWORD|TOKEN|REDIS_URL|IDENTITY", name)]
+
+
+def env_of(container: dict[str, Any]) -> dict[str, Any]:
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container.get("env", [])}
+
+
+def secret_keys(spec: dict[str, Any]) -> set[str]:
+    """The keys of the decoder's own Secret that a pod gets."""
+    container = spec["containers"][0]
+    from_env = {value["secretKeyRef"]["key"] for value in env_of(container).values() if isinstance(value, dict)}
+    mounted = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    own = [secret for secret in mounted if secret["secretName"] == "decoder-secrets"]
+    return from_env | {item["key"] for secret in own for item in secret["items"]}
+
+
+def test_each_pod_gets_only_the_secrets_that_it_needs() -> None:
+    assert {name: secret_keys(spec) for name, spec in pods(render(everything()))} == {
+        "decoder-worker": {"worker-redis-url", "url-key"},
+        "decoder-flower": {"flower-redis-url", "flower-basic-auth"},
+        "decoder-test": {"producer-redis-url", "url-key"},
+        "decoder-valkey": {"users.acl"},
+    }
+
+
+def test_the_external_secret_fetches_exactly_what_pods_take() -> None:
+    objects = render(everything())
+    wanted = set[str]().union(*(secret_keys(spec) for _, spec in pods(objects)))
+    fetched = {item["secretKey"] for item in find(objects, "ExternalSecret", "decoder-secrets")["spec"]["data"]}
+    assert fetched == wanted
+
+
+def test_no_identity_reaches_the_cluster() -> None:
+    for _, spec in pods(render(everything())):
+        assert "DECODER_IDENTITY_FILE" not in env_of(spec["containers"][0])
+    assert "identity" not in yaml.safe_dump(render(everything())).lower()
+
+
+def test_secret_files_are_closed_to_others() -> None:
+    """Key files that others may read are refused by the worker."""
+    for _, spec in pods(render(everything())):
+        modes = [volume["secret"]["defaultMode"] for volume in spec["volumes"] if "secret" in volume]
+        assert all(mode & 0o007 == 0 for mode in modes)
+
+
+def test_probes_ask_the_health_file_that_the_worker_writes() -> None:
+    container = find(render(environment("prod")), "Deployment", "decoder-worker")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    file = env_of(container)["DECODER_HEALTH_FILE"]
+    for probe, question in (("startupProbe", "--ready"), ("readinessProbe", "--ready"), ("livenessProbe", "--live")):
+        assert container[probe]["exec"]["command"][:5] == ["python", "-m", "worker.health", file, question]
+    assert any(file.startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"])
+
+
+def test_where_keda_scales_the_deployment_names_no_number() -> None:
+    assert "replicas" not in find(render(environment("prod")), "Deployment", "decoder-worker")["spec"]
+    assert find(render(environment("staging")), "Deployment", "decoder-worker")["spec"]["replicas"] == 2
+
+
+def test_a_changed_setting_replaces_the_pods_and_a_changed_public_key_does_not() -> None:
+    def annotations(**extra: Any) -> dict[str, str]:
+        worker = find(render(environment("prod", **extra)), "Deployment", "decoder-worker")
+        found: dict[str, str] = worker["spec"]["template"]["metadata"]["annotations"]
+        return found
+
+    assert annotations() != annotations(config={"deadline": 20})
+    assert annotations() == annotations(recipients={"submitters": {"app": "decoder-recipient:x:AAAA"}})
+
+
+def test_a_new_version_does_not_restart_the_queue() -> None:
+    template = find(render(environment("staging")), "StatefulSet", "decoder-valkey")["spec"]["template"]
+    assert VERSION not in yaml.safe_dump(template["metadata"])
+    assert DIGEST not in yaml.safe_dump(template)
+
+
+def test_valkey_loses_nothing_that_it_acknowledged() -> None:
+    conf = find(render(environment("staging")), "ConfigMap", "decoder-valkey")["data"]["valkey.conf"].splitlines()
+    assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction", "maxmemory 512mb"} <= set(conf)
+    assert "aclfile /etc/valkey/acl/users.acl" in conf
+
+
+def test_the_rules_arrive_as_they_are_and_alerts_say_their_namespace() -> None:
+    spec = find(render(environment("prod")), "PrometheusRule", "decoder")["spec"]
+    for rule in [rule for group in spec["groups"] for rule in group["rules"] if "alert" in rule]:
+        assert rule["labels"].pop("namespace") == "missions"
+    assert spec == load_yaml(CHART / "files" / "rules.yaml")
+
+
+def test_the_dashboards_arrive_as_they_are() -> None:
+    dashboards = find(render(environment("prod")), "ConfigMap", "decoder-dashboard")["data"]
+    assert dashboards
+    assert dashboards == {file.name: file.read_text() for file in (CHART / "files").rglob("*.json")}
+
+
+def test_the_scrape_has_the_labels_that_the_rules_go_by() -> None:
+    spec = find(render(environment("prod")), "PodMonitor", "decoder-worker")["spec"]
+    labels = {item["targetLabel"]: item["replacement"] for item in spec["podMetricsEndpoints"][0]["relabelings"]}
+    assert labels == {"job": "decoder-worker", "environment": "production", "release": "decoder"}
+
+
+def plain_matchers(matchers: list[dict[str, str]]) -> list[str]:
+    return [f'{item["name"]}{item["matchType"]}"{item["value"]}"' for item in matchers]
+
+
+def plain_route(route: dict[str, Any]) -> dict[str, Any]:
+    plain = {re.sub("([A-Z])", r"_\1", name).lower(): value for name, value in route.items()}
+    if "matchers" in plain:
+        plain["matchers"] = plain_matchers(plain["matchers"])
+    if "routes" in plain:
+        plain["routes"] = [plain_route(below) for below in plain["routes"]]
+    return plain
+
+
+def test_the_routing_is_that_of_the_plain_file() -> None:
+    spec = find(render(environment("prod")), "AlertmanagerConfig", "decoder")["spec"]
+    plain = load_yaml(CHART / "files" / "alertmanager.yaml")
+    assert plain_route(spec["route"]) == plain["route"]
+    assert [
+        {
+            "source_matchers": plain_matchers(rule["sourceMatch"]),
+            "target_matchers": plain_matchers(rule["targetMatch"]),
+            "equal": rule["equal"],
+        }
+        for rule in spec["inhibitRules"]
+    ] == plain["inhibit_rules"]
+    assert [receiver["name"] for receiver in spec["receivers"]] == [item["name"] for item in plain["receivers"]]
+
+
+def test_what_is_sent_is_that_of_the_plain_file_but_for_the_keys() -> None:
+    spec = find(render(environment("prod")), "AlertmanagerConfig", "decoder")["spec"]
+    made = {item["name"]: item for item in spec["receivers"]}
+    plain = {item["name"]: item for item in load_yaml(CHART / "files" / "alertmanager.yaml")["receivers"]}
+    (pager,), (slack,) = made["pagerduty"]["pagerdutyConfigs"], made["slack"]["slackConfigs"]
+    (plain_pager,), (plain_slack,) = plain["pagerduty"]["pagerduty_configs"], plain["slack"]["slack_configs"]
+    assert pager["routingKey"] == {"name": "decoder-alerting", "key": "pagerduty-routing-key"}
+    assert slack["apiURL"] == {"name": "decoder-alerting", "key": "slack-webhook-url"}
+    assert pager["description"] == plain_pager["description"]
+    assert {item["key"]: item["value"] for item in pager["details"]} == plain_pager["details"]
+    assert {name: slack[name] for name in ("channel", "title", "text")} == {
+        name: plain_slack[name] for name in ("channel", "title", "text")
+    }
+
+
+def test_the_chart_is_of_the_version_of_the_code() -> None:
+    chart = load_yaml(CHART / "Chart.yaml")
+    assert chart["version"] == chart["appVersion"] == VERSION

@@ -1,0 +1,180 @@
+"""The chart's values: schema, defaults, documentation and the worker's settings cannot drift apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ci.chart_readme import documented, with_table
+from tests.chart.rendering import (
+    CHART,
+    ENVIRONMENTS,
+    Values,
+    default_values,
+    environment,
+    everything,
+    find,
+    helm,
+    load_yaml,
+    render,
+)
+from worker.settings import WorkerSettings
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+# What the chart sets by itself: secrets, files, ports.
+OWN = {
+    "ca_file",
+    "health_file",
+    "identity_file",
+    "metrics_host",
+    "metrics_port",
+    "recipient",
+    "recipients",
+    "redis_ca_file",
+    "redis_cert_file",
+    "redis_key_file",
+    "redis_url",
+    "url_key",
+}
+# Kubernetes waits longer than a machine that shuts down: fetches may end.
+OTHER_DEFAULTS = {"shutdown_grace"}
+
+
+def schema_paths(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    for name, below in schema.get("properties", {}).items():
+        yield f"{path}{name}"
+        if path + name not in ("worker.extraEnv",):
+            yield from schema_paths(below, f"{path}{name}.")
+
+
+def value_paths(values: Values, known: set[str], path: str = "") -> Iterator[str]:
+    """Paths of the values; below a free mapping, whose keys are the user's, there are none."""
+    for name, value in values.items():
+        yield f"{path}{name}"
+        if isinstance(value, dict) and any(item.startswith(f"{path}{name}.") for item in known):
+            yield from value_paths(value, known, f"{path}{name}.")
+
+
+def snake(name: str) -> str:
+    return re.sub("([A-Z])", r"_\1", name).lower()
+
+
+def test_values_and_schema_name_the_same() -> None:
+    known = set(schema_paths(SCHEMA))
+    given = set(value_paths(default_values(), known))
+    # Resources may be named that the defaults leave out.
+    assert given == known
+
+
+def test_the_schema_lets_nothing_through_that_it_does_not_name() -> None:
+    def open_objects(schema: dict[str, Any], path: str) -> Iterator[str]:
+        if "properties" in schema:
+            if schema.get("additionalProperties") is not False:
+                yield path
+            for name, below in schema["properties"].items():
+                yield from open_objects(below, f"{path}.{name}")
+
+    assert list(open_objects(SCHEMA, "")) == []
+
+
+def test_every_value_is_documented() -> None:
+    values = set(value_paths(default_values(), set(schema_paths(SCHEMA))))
+    inner = {path for path in values if any(other.startswith(f"{path}.") for other in values)}
+    told = {path for path, _, _ in documented((CHART / "values.yaml").read_text())}
+    resources = {path for path in values if ".resources" in path}
+    assert values - inner - resources - told == set()
+
+
+def test_the_readme_is_made_from_the_values() -> None:
+    readme = (CHART / "README.md").read_text()
+    assert with_table(readme, (CHART / "values.yaml").read_text()) == readme
+
+
+def test_every_setting_of_the_worker_is_a_value_or_the_charts_own() -> None:
+    config = {snake(name) for name in default_values()["config"]}
+    assert config | OWN == set(WorkerSettings.model_fields)
+    assert config & OWN == set()
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def configure(values: Values) -> WorkerSettings:
+        for name, value in find(render(values), "ConfigMap", "decoder-config")["data"].items():
+            monkeypatch.setenv(name, value)
+        return WorkerSettings.from_env()
+
+    return configure
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_worker_accepts_what_the_chart_gives_it(configured: Any, name: str) -> None:
+    settings = configured(environment(name))
+    assert settings.allowed_hosts == tuple(load_yaml(CHART / f"values-{name}.yaml")["config"]["allowedHosts"])
+
+
+def test_the_defaults_are_the_workers() -> None:
+    empty = WorkerSettings.model_construct()
+    given = find(render(everything(config=default_values()["config"])), "ConfigMap", "decoder-config")["data"]
+    for name in {snake(name) for name in default_values()["config"]} - OTHER_DEFAULTS:
+        variable = f"DECODER_{name.upper()}"
+        read = WorkerSettings.model_validate({name: given[variable]}) if variable in given else empty
+        assert getattr(read, name) == getattr(empty, name), name
+
+
+def test_whole_numbers_stay_whole() -> None:
+    data = find(render(environment("prod", config={"queueLimit": 12_000_000})), "ConfigMap", "decoder-config")["data"]
+    assert data["DECODER_QUEUE_LIMIT"] == "12000000"
+
+
+WRONG_FOR_THE_SCHEMA: list[tuple[Values, str]] = [
+    ({"image": {"digest": "latest"}}, "image/digest"),
+    ({"worker": {"replicas": "two"}}, "worker/replicas"),
+    ({"worker": {"replicas": 0}}, "worker/replicas"),
+    ({"worker": {"replcas": 2}}, "replcas"),
+    ({"config": {"logLevel": "loud"}}, "config/logLevel"),
+    ({"config": {"allowedHosts": "docs.example.com"}}, "config/allowedHosts"),
+    ({"config": {"allowedHosts": ["https://docs.example.com/"]}}, "config/allowedHosts/0"),
+    ({"config": {"allowedSchemes": ["ftp"]}}, "config/allowedSchemes/0"),
+    ({"config": {"allowedNetworks": ["169.254.169.254/32"]}}, "config/allowedNetworks/0"),
+    ({"config": {"allowedNetworks": ["0.0.0.0/0"]}}, "config/allowedNetworks/0"),
+    ({"config": {"identityFile": "/x"}}, "identityFile"),
+    ({"config": {"quota": "many"}}, "config/quota"),
+    ({"recipients": {"default": "decoder-identity:mlkem768-x25519:AAAA"}}, "recipients/default"),
+    ({"keda": {"minReplicas": 0}}, "keda/minReplicas"),
+    ({"networkPolicy": {"webPorts": []}}, "networkPolicy/webPorts"),
+    ({"valkey": {"maxMemory": "lots"}}, "valkey/maxMemory"),
+]
+
+WRONG_TOGETHER: list[tuple[Values, str]] = [
+    ({"image": {"digest": ""}}, "image.digest is required: the sha256"),
+    ({"secrets": {"external": {"enabled": False}}}, "secrets: name an existingSecret or enable external"),
+    ({"secrets": {"existingSecret": "mine"}}, "secrets: existingSecret and external exclude each other"),
+    ({"secrets": {"external": {"remoteKey": ""}}}, "secrets.external: takes store.name and remoteKey"),
+    ({"recipients": {"default": ""}}, "recipients: takes a public key"),
+    ({"worker": {"terminationGracePeriodSeconds": 44}}, "takes at least config.shutdownGrace + 10 = 45"),
+    ({"config": {"leaseSeconds": 44}}, "config.leaseSeconds: got 44; takes at least config.deadline + 15 = 45"),
+    ({"redis": {"cidrs": []}}, "redis.cidrs: takes the address ranges of your Redis"),
+    ({"keda": {"minReplicas": 30}}, "keda.minReplicas: got 30, more than keda.maxReplicas = 20"),
+    ({"monitoring": {"alertmanager": {"existingSecret": ""}}}, "monitoring.alertmanager: takes an existingSecret"),
+    (
+        {"worker": {"extraEnv": [{"name": "DECODER_IDENTITY_FILE", "value": "/x"}]}},
+        "keys and identities have no place here",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), WRONG_FOR_THE_SCHEMA + WRONG_TOGETHER)
+def test_a_wrong_value_is_refused_with_a_sentence(wrong: Values, sentence: str) -> None:
+    with pytest.raises(helm().HelmError) as refused:
+        render(environment("prod", **wrong))
+    assert sentence in str(refused.value)
+
+
+def test_a_grace_period_lets_every_fetch_end() -> None:
+    config, worker = default_values()["config"], default_values()["worker"]
+    assert config["shutdownGrace"] > config["deadline"]
+    assert worker["terminationGracePeriodSeconds"] >= config["shutdownGrace"] + 10

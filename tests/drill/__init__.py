@@ -1,0 +1,1 @@
+"""The alarm drill: each alert's cause for real, and what reaches the receiver."""

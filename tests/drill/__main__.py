@@ -1,0 +1,42 @@
+"""`python -m tests.drill [SCENARIO…]`: the whole drill, or these scenarios of it; a table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from tests.drill.panels import empty_panels, picture
+from tests.drill.rehearsal import rehearse, table
+from tests.drill.scenarios import SCENARIOS, usual
+from tests.drill.stage import Stage
+
+
+def main() -> int:
+    """0 where each scenario brought what it should and no panel of the dashboard is empty."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard's data (SVG)")
+    args = parser.parse_args()
+    os.environ["CI"] = "drill"  # what is lacking is an error here
+    chosen = [SCENARIOS[name] for name in args.scenarios or SCENARIOS]
+    results = []
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="drill-") as folder, Stage(Path(folder), flower=True) as stage:
+        stage.traffic.set(usual(stage))
+        for scenario in chosen:
+            results.append(rehearse(stage, scenario))
+            print(table(results[-1:]).splitlines()[1], flush=True)
+        lasted = time.monotonic() - started
+        empty = empty_panels(stage, lasted)
+        if args.picture:
+            args.picture.write_text(picture(stage, lasted), encoding="utf-8")
+    print("\n" + table(results))
+    print(f"\npanels without data: {', '.join(empty) or 'none'}")
+    return int(any(result.problems for result in results) or bool(empty))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

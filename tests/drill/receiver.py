@@ -1,0 +1,66 @@
+"""Where alerts arrive: a small web server in the place of PagerDuty and Slack."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class Receiver:
+    """Keeps what was delivered, by receiver; a context manager.
+
+    Attributes:
+        url: deliver to this address with a receiver's name behind it.
+    """
+
+    def __init__(self) -> None:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver._take(self.path.strip("/"), json.loads(body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._lock = threading.Lock()
+        self._open: dict[str, dict[str, set[str]]] = {}
+        self._seen: dict[str, set[str]] = {}
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def forget(self) -> None:
+        """Begin anew: nothing has been seen. What is open stays so."""
+        with self._lock:
+            self._seen = {}
+
+    def seen(self, name: str) -> set[str]:
+        """The alerts that reached a receiver since `forget`."""
+        with self._lock:
+            return set(self._seen.get(name, ()))
+
+    def open(self) -> set[str]:
+        """The alerts that were firing in the newest delivery of their group, at any receiver."""
+        with self._lock:
+            return {alert for groups in self._open.values() for alerts in groups.values() for alert in alerts}
+
+    def _take(self, name: str, delivery: dict[str, Any]) -> None:
+        firing = {alert["labels"]["alertname"] for alert in delivery["alerts"] if alert["status"] == "firing"}
+        with self._lock:
+            self._open.setdefault(name, {})[delivery["groupKey"]] = firing
+            self._seen.setdefault(name, set()).update(firing)

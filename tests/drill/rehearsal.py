@@ -1,0 +1,97 @@
+"""One scenario from its cause to its end, and what was seen of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.drill.scenarios import AFTERWARDS, Scenario, usual
+from tests.drill.stage import Stage
+
+RESOLVE_SECONDS = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a scenario. Times are seconds: from the cause to the last of its alerts, from its end to none being open."""
+
+    scenario: Scenario
+    paged: frozenset[str]
+    ticketed: frozenset[str]
+    arrived: float
+    resolved: float
+    problems: tuple[str, ...]
+
+
+def rehearse(stage: Stage, scenario: Scenario, meanwhile: Callable[[], None] = lambda: None) -> Result:
+    """Bring the cause about, wait for its alerts, take it away, wait for their end.
+
+    Args:
+        stage: where.
+        scenario: what.
+        meanwhile: called once the alerts are there and before the cause is taken away.
+    """
+    problems: list[str] = []
+    stage.receiver.forget()
+    stage.traffic.set(usual(stage))
+    started = time.monotonic()
+    with scenario.brought(stage):
+        expected = scenario.pages | scenario.tickets
+        at_once = expected - AFTERWARDS if scenario.pages else expected
+        if expected:
+            _wait(lambda: at_once <= _everywhere(stage), started + scenario.seconds)
+        else:
+            time.sleep(scenario.seconds)
+        arrived = time.monotonic() - started
+        meanwhile()
+    ended = time.monotonic()
+    if not _wait(lambda: expected <= _everywhere(stage) and not stage.receiver.open(), ended + RESOLVE_SECONDS):
+        problems.append(f"still open: {_listed(stage.receiver.open())}")
+    resolved = time.monotonic() - ended
+    paged, slack = stage.receiver.seen("pagerduty"), stage.receiver.seen("slack")
+    for what, found, wanted in (("page", paged, scenario.pages), ("ticket", slack - paged, scenario.tickets)):
+        if missing := wanted - found:
+            problems.append(f"no {what}: {_listed(missing)}")
+        if surplus := found - wanted - scenario.maybe:
+            problems.append(f"a {what} too many: {_listed(surplus)}")
+    if not paged <= slack:
+        problems.append(f"not in Slack: {_listed(paged - slack)}")
+    return Result(scenario, frozenset(paged), frozenset(slack - paged), arrived, resolved, tuple(problems))
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results for people."""
+    rows = [("CAUSE", "PAGE", "TICKET", "ARRIVED", "RESOLVED", "")]
+    for result in results:
+        alarmed = result.paged | result.ticketed
+        rows.append(
+            (
+                result.scenario.cause,
+                _listed(result.paged) or "-",
+                _listed(result.ticketed) or "-",
+                f"{result.arrived:.0f} s" if alarmed else "-",
+                f"{result.resolved:.0f} s" if alarmed else "-",
+                "; ".join(result.problems) or "ok",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _everywhere(stage: Stage) -> set[str]:
+    return stage.receiver.seen("pagerduty") | stage.receiver.seen("slack")
+
+
+def _listed(names: set[str] | frozenset[str]) -> str:
+    return ", ".join(sorted(name.removeprefix("Decoder") for name in names))
+
+
+def _wait(condition: Callable[[], bool], until: float) -> bool:
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True

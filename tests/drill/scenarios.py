@@ -1,0 +1,283 @@
+"""The causes: how each is brought about for real, which alerts are to come of it, and how it is taken away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from mission.audit import AuditLog
+from mission.dead_letters import DeadLetters
+from mission.errors import QueueFull
+from mission.scripts import PREFIX
+from producer import MissionClient
+from tests.conftest import wait_for
+from tests.drill.site import Site
+from tests.drill.stage import FORBIDDEN_PORTS, TRAFFIC_PER_SECOND, Stage
+
+Cause = Callable[[Stage], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A cause as a context manager: there while the block runs.
+
+    Args:
+        cause: in a few words.
+        brought: brings it about.
+        pages: alerts that are to arrive, by telephone and in Slack.
+        tickets: alerts that are to arrive in Slack alone; also such as come when the page is over.
+        maybe: alerts that the same cause may bring before the page silences them, or by its being taken away.
+        seconds: in which all of them must have arrived.
+    """
+
+    cause: str
+    brought: Cause
+    pages: frozenset[str] = frozenset()
+    tickets: frozenset[str] = frozenset()
+    maybe: frozenset[str] = field(default_factory=frozenset)
+    seconds: float = 60.0
+
+
+def usual(stage: Stage) -> dict[str, float]:
+    """The traffic of a good day."""
+    return {f"{stage.site.url}/good": TRAFFIC_PER_SECOND}
+
+
+@contextmanager
+def _traffic(stage: Stage, rates: dict[str, float]) -> Iterator[None]:
+    stage.traffic.set(rates)
+    try:
+        yield
+    finally:
+        stage.traffic.set(usual(stage))
+
+
+@contextmanager
+def some_documents_gone(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {f"{stage.site.url}/good": 3, f"{stage.site.url}/gone": 1}):
+        yield
+
+
+@contextmanager
+def all_documents_gone(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {f"{stage.site.url}/gone": 4}):
+        yield
+
+
+@contextmanager
+def flaky_server(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {f"{stage.site.url}/flaky": 8}):
+        yield
+
+
+@contextmanager
+def slow_server(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {f"{stage.site.url}/slow/11": 4}):
+        yield
+
+
+@contextmanager
+def scan_of_forbidden_addresses(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, usual(stage) | {f"http://127.0.0.2:{port}/": 1 for port in FORBIDDEN_PORTS}):
+        yield
+
+
+@contextmanager
+def poisoned_queue(stage: Stage) -> Iterator[None]:
+    for number in range(60):
+        stage.redis.lpush("missions", f"no message {number}".encode())
+        time.sleep(0.05)
+    yield
+
+
+@contextmanager
+def documents_without_secrets(stage: Stage) -> Iterator[None]:
+    stage.site.plain = True
+    try:
+        yield
+    finally:
+        stage.site.plain = False
+
+
+@contextmanager
+def flood(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {f"{stage.site.url}/slow/3": 60}):
+        yield
+    wait_for(lambda: stage.client.stats().queued == 0, seconds=120, what="the queue to drain")
+
+
+@contextmanager
+def dead_server(stage: Stage) -> Iterator[None]:
+    list(stage.client.enqueue_many([f"http://127.0.0.1:{stage.dead_port}/good"] * 6))
+    yield
+    with Site(stage.dead_port):
+        wait_for(lambda: stage.client.stats().oldest_seconds < 10, seconds=120, what="the missions that waited")
+
+
+@contextmanager
+def hanging_server(stage: Stage) -> Iterator[None]:
+    stage.site.hanging.set()
+    with _traffic(stage, {}):
+        list(stage.client.enqueue_many([f"{stage.site.url}/hang"] * 80))
+        yield
+        stage.site.hanging.clear()
+
+
+@contextmanager
+def full_queue(stage: Stage) -> Iterator[None]:
+    client = MissionClient(stage.settings.model_copy(update={"queue_limit": 1}))
+    client.enqueue(f"{stage.site.url}/slow/5")
+    for _ in range(3):
+        with suppress(QueueFull):
+            client.enqueue(f"{stage.site.url}/good")
+    yield
+
+
+@contextmanager
+def broken_document(stage: Stage) -> Iterator[None]:
+    stage.client.enqueue(f"{stage.site.url}/broken")
+    yield
+    letters = DeadLetters(stage.redis, stage.settings, AuditLog(stage.redis, 3600, emit=lambda line: None))
+    for letter in list(letters.find()):
+        letters.discard(letter.id, why="the drill is over")
+
+
+@contextmanager
+def redis_killed(stage: Stage) -> Iterator[None]:
+    stage.server.kill()
+    try:
+        yield
+    finally:
+        stage.server.start()
+
+
+@contextmanager
+def redis_almost_full(stage: Stage) -> Iterator[None]:
+    used = stage.redis.info("memory")["used_memory"]
+    stage.redis.config_set("maxmemory", round(used / 0.92))
+    try:
+        yield
+    finally:
+        stage.redis.config_set("maxmemory", 0)
+
+
+@contextmanager
+def only_worker_killed(stage: Stage) -> Iterator[None]:
+    stage.workers.kill("first")
+    yield
+    stage.workers.start("first")
+
+
+@contextmanager
+def one_of_two_workers_killed(stage: Stage) -> Iterator[None]:
+    stage.workers.start("second")
+    wait_for(lambda: len(stage.ask('up{job="decoder-worker"} == 1')) == 2, what="the second worker")
+    stage.workers.kill("second")
+    yield
+    stage.workers.leave("second")
+
+
+@contextmanager
+def worker_crashes_again_and_again(stage: Stage) -> Iterator[None]:
+    for _ in range(4):
+        stage.workers.start("third")
+        wait_for(lambda: len(stage.ask('up{job="decoder-worker"} == 1')) == 2, what="the third worker")
+        time.sleep(1.0)  # one more scrape sees this process
+        stage.workers.kill("third")
+    stage.workers.start("third")
+    yield
+    stage.workers.leave("third")
+
+
+@contextmanager
+def old_key(stage: Stage) -> Iterator[None]:
+    key = f"url:{stage.url_key_id}"
+    stage.redis.hset(PREFIX + "keys", key, str(int(time.time()) - 400 * 86400))
+    yield
+    stage.redis.hset(PREFIX + "keys", key, str(int(time.time())))
+
+
+@contextmanager
+def bad_recipient(stage: Stage) -> Iterator[None]:
+    file = stage.recipients / "somebody.pub"
+    file.write_text("no key\n")
+    yield
+    file.unlink()
+
+
+@contextmanager
+def nothing(stage: Stage) -> Iterator[None]:
+    wait_for(lambda: stage.client.stats().succeeded > 20, what="missions that succeed")
+    yield
+
+
+@contextmanager
+def no_traffic(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, {}):
+        yield
+
+
+def _names(*names: str) -> frozenset[str]:
+    return frozenset(f"Decoder{name}" for name in names)
+
+
+SPIKE = _names("ErrorSpike")
+SCENARIOS = {
+    scenario.brought.__name__: scenario
+    for scenario in (
+        Scenario("good traffic", nothing, seconds=15),
+        Scenario("no traffic", no_traffic, seconds=25),
+        Scenario("somebody scans forbidden addresses", scan_of_forbidden_addresses, pages=_names("BlockedAddresses")),
+        Scenario("a poisoned queue", poisoned_queue, tickets=_names("MalformedInput")),
+        Scenario("a document that answers 500", broken_document, tickets=_names("DeadLetters")),
+        Scenario("every other answer is 503, retries hide it", flaky_server, tickets=SPIKE),
+        Scenario("documents lose their secrets", documents_without_secrets, tickets=_names("NoSecrets"), seconds=90),
+        Scenario("a server that takes 11 s", slow_server, tickets=_names("LatencyHigh"), seconds=90),
+        Scenario(
+            "more missions than are worked", flood, tickets=_names("QueueGrowing"), maybe=_names("OldestMissionTooOld")
+        ),
+        Scenario("a dead server", dead_server, tickets=_names("OldestMissionTooOld"), seconds=90),
+        Scenario(
+            "a server that hangs holds every slot",
+            hanging_server,
+            pages=_names("ConsumerStalled"),
+            maybe=_names("LatencyHigh"),
+        ),
+        Scenario("the queue's limit is reached", full_queue, pages=_names("QueueFull")),
+        Scenario("Redis is almost full", redis_almost_full, pages=_names("RedisNearlyFull")),
+        Scenario("Redis is killed", redis_killed, pages=_names("RedisAway")),
+        Scenario("the only worker is killed", only_worker_killed, pages=_names("NoWorker")),
+        Scenario("one of two workers is killed", one_of_two_workers_killed, tickets=_names("WorkerDown")),
+        Scenario(
+            "a worker crashes again and again",
+            worker_crashes_again_and_again,
+            tickets=_names("WorkerRestarting"),
+            maybe=_names("WorkerDown"),
+            seconds=90,
+        ),
+        Scenario("a key that is 400 days old", old_key, tickets=_names("KeyOld")),
+        Scenario("a bad key file", bad_recipient, tickets=_names("BadRecipient")),
+        Scenario(
+            "a quarter of the documents is gone",
+            some_documents_gone,
+            pages=_names("SuccessRateLow"),
+            tickets=_names("ErrorBudgetBurnSlow"),
+            maybe=SPIKE,
+            seconds=90,
+        ),
+        Scenario(
+            "all documents are gone",
+            all_documents_gone,
+            pages=_names("SuccessRateLow", "ErrorBudgetBurnFast"),
+            tickets=_names("ErrorBudgetBurnSlow"),
+            maybe=SPIKE,
+            seconds=90,
+        ),
+    )
+}
+
+# Not at once, but when the page that silences it is over: these are waited for after the cause is gone.
+AFTERWARDS = _names("ErrorBudgetBurnSlow")

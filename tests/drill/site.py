@@ -1,0 +1,99 @@
+"""The site that the drill's missions go to: its documents are good until a scenario says otherwise."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+SECRET = b"the plan: {* KEY: a sample *}\n"
+PLAIN = b"nothing here any more\n"
+
+
+class Site:
+    """A web server on 127.0.0.1; a context manager. The path says what is served.
+
+    `/good` a secret; `/plain` none; `/gone` 404; `/broken` 500; `/flaky` 503 at every other request; `/slow/SECONDS` a byte a second;
+    `/hang` a byte a second until `release`. With `plain` set, `/good` has no secrets any more.
+
+    Args:
+        port: where to listen, 0 for any free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        site = self
+        self.plain = False
+        self.hanging = threading.Event()
+
+        class Handler(_Handler):
+            pass
+
+        Handler.site = site
+        self._server = _Server(("127.0.0.1", port), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self.flips = 0
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hanging.clear()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A visitor who went away is nothing to tell."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def do_GET(self) -> None:
+        kind, _, seconds = self.path.strip("/").partition("?")[0].partition("/")
+        if kind == "good":
+            self._answer(200, PLAIN if self.site.plain else SECRET)
+        elif kind == "plain":
+            self._answer(200, PLAIN)
+        elif kind == "broken":
+            self._answer(500, b"")
+        elif kind == "flaky":
+            self.site.flips += 1
+            self._answer(503 if self.site.flips % 2 else 200, SECRET)
+        elif kind == "slow":
+            self._drip(float(seconds))
+        elif kind == "hang":
+            self._drip(3600.0)
+        else:
+            self._answer(404, b"")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _drip(self, seconds: float) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and (seconds < 3600 or self.site.hanging.is_set()):
+            self.wfile.write(b".")
+            self.wfile.flush()
+            time.sleep(min(0.5, max(0.0, until - time.monotonic())))
+        self.wfile.write(SECRET)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
+        """Quiet."""

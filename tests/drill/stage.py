@@ -1,0 +1,297 @@
+"""Everything that a drill needs, running: Valkey, workers, Prometheus with the shortened rules, Alertmanager, the receiver."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+import yaml
+
+from mission.connection import connect
+from mission.errors import DecoderError
+from mission.sealing import Identity
+from mission.settings import Settings
+from mission.url_keys import UrlKeyring, generate_url_key
+from producer import MissionClient
+from tests.conftest import wait_for
+from tests.drill.receiver import Receiver
+from tests.drill.shorten import rehearsed_routing, shortened_rules
+from tests.drill.site import Site
+from tests.observability.tools import ALERTMANAGER, RULES, load, program
+from worker.children import end_child, start_child
+from worker.embedded import EmbeddedRedis
+from worker.stack import Child, Flower, running_flower, running_worker
+
+LABELS = {"environment": "drill", "release": "decoder"}
+START_SECONDS = 60.0
+TRAFFIC_PER_SECOND = 4
+# Of 127.0.0.2, which the allowlist names and the address guard does not let through.
+FORBIDDEN_PORTS = (22, 80, 6379)
+
+
+class Traffic:
+    """Missions at a steady pace, from a thread: of each path so many a second."""
+
+    def __init__(self, client: MissionClient) -> None:
+        self._client = client
+        self._rates: dict[str, float] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="traffic", daemon=True)
+        self._thread.start()
+
+    def set(self, rates: Mapping[str, float]) -> None:
+        """From now on these URLs, so many a second each."""
+        self._rates = dict(rates)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        due: dict[str, float] = {}
+        pace = 0.5
+        while not self._stopped.wait(pace):
+            batch = []
+            for url, rate in self._rates.items():
+                due[url] = due.get(url, 0.0) + rate * pace
+                batch += [url] * int(due[url])
+                due[url] %= 1
+            try:
+                list(self._client.enqueue_many(batch))
+            except DecoderError:
+                continue  # Redis is away, or the queue full: that is the scenario's doing
+
+
+class Workers:
+    """Worker processes that Prometheus knows of, each on a port of its own that it keeps over restarts."""
+
+    def __init__(self, folder: Path, values: Mapping[str, str], targets: Path) -> None:
+        self._folder = folder
+        self._values = dict(values)
+        self._targets = targets
+        self._running: dict[str, tuple[ExitStack, Child]] = {}
+        self._ports: dict[str, int] = {}
+
+    def start(self, name: str) -> None:
+        """Start a worker, and have it scraped."""
+        port = self._ports.setdefault(name, free_port())
+        folder = self._folder / f"{name}-{time.monotonic_ns()}"
+        folder.mkdir(mode=0o700)
+        pieces = ExitStack()
+        child = pieces.enter_context(running_worker(folder, self._values | {"metrics_port": str(port)}))
+        self._running[name] = pieces, child
+        self._announce()
+        child.wait_until(r"metrics on port \d+")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL. It is scraped still, in vain."""
+        pieces, child = self._running.pop(name)
+        child.process.kill()
+        pieces.close()
+
+    def leave(self, name: str) -> None:
+        """Prometheus forgets about it, as of a pod that is gone."""
+        if name in self._running:
+            self.kill(name)
+        del self._ports[name]
+        self._announce()
+
+    def stop(self) -> None:
+        """End all of them."""
+        for pieces, _ in self._running.values():
+            pieces.close()
+        self._running.clear()
+
+    def logs(self) -> str:
+        """What all workers have logged, those that are gone as well."""
+        return "".join(path.read_text() for path in sorted(self._folder.glob("*/worker.log")))
+
+    def _announce(self) -> None:
+        groups = [{"targets": [f"127.0.0.1:{port}"], "labels": LABELS} for port in self._ports.values()]
+        new = self._targets.with_suffix(".new")
+        new.write_text(json.dumps(groups))
+        new.replace(self._targets)
+
+
+class Stage:
+    """The pieces; a context manager.
+
+    Args:
+        folder: where they work.
+        flower: run Flower as well, and have it scraped.
+    """
+
+    def __init__(self, folder: Path, *, flower: bool = False) -> None:
+        self._folder = folder
+        self._pieces = ExitStack()
+        self._with_flower = flower
+        self.flower: Flower | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._pieces.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pieces.close()
+
+    def _start(self) -> None:
+        enter = self._pieces.enter_context
+        # First of all, so that a machine without them is told at once.
+        prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
+        self.receiver = enter(Receiver())
+        self.site = enter(Site())
+        self.dead_port = free_port()
+        self.server = enter(EmbeddedRedis())
+        identity, url_key = Identity.generate(), generate_url_key()
+        self.url_key_id = UrlKeyring.parse(url_key).writing_id
+        self.recipients = self._subfolder("recipients")
+        self.settings = Settings.from_env(redis_url=self.server.url, url_key=url_key)
+        self.redis: redis.Redis = enter(connect(self.settings))
+        values = {
+            "redis_url": self.server.url,
+            "url_key": url_key,
+            "recipient": identity.recipient.text,
+            "recipients": str(self.recipients),
+            "allowed_hosts": ",".join(
+                [f"127.0.0.1:{port}" for port in (self.site.port, self.dead_port)]
+                + [f"127.0.0.2:{port}" for port in FORBIDDEN_PORTS]
+            ),
+            "allowed_schemes": "http",
+            "allowed_networks": "127.0.0.1/32",
+            "metrics_host": "127.0.0.1",
+            "concurrency": "64",
+            "host_concurrency": "64",
+            "fetch_attempts": "2",
+            "max_attempts": "3",
+            "log_format": "json",
+            "log_level": "info",
+        }
+        targets = self._folder / "targets.json"
+        self.workers = Workers(self._subfolder("workers"), values, targets)
+        self._pieces.callback(self.workers.stop)
+        self.workers.start("first")
+        flower_target = self._start_flower(values)
+        alerts = f"127.0.0.1:{free_port()}"
+        self.prometheus = f"http://127.0.0.1:{free_port()}"
+        _write(self._folder / "rules.yaml", shortened_rules(load(RULES)))
+        _write(self._folder / "alertmanager.yaml", rehearsed_routing(load(ALERTMANAGER), self.receiver.url))
+        _write(self._folder / "prometheus.yaml", _prometheus_config(targets, alerts, flower_target))
+        self._program(
+            "alertmanager",
+            [
+                alertmanager,
+                f"--config.file={self._folder}/alertmanager.yaml",
+                f"--storage.path={self._subfolder('alertmanager')}",
+                f"--web.listen-address={alerts}",
+                "--cluster.listen-address=",
+            ],
+            f"http://{alerts}/-/ready",
+        )
+        self._program(
+            "prometheus",
+            [
+                prometheus,
+                f"--config.file={self._folder}/prometheus.yaml",
+                f"--storage.tsdb.path={self._subfolder('prometheus')}",
+                f"--web.listen-address={self.prometheus.removeprefix('http://')}",
+                "--rules.alert.resend-delay=2s",
+            ],
+            f"{self.prometheus}/-/ready",
+        )
+        self.client = MissionClient(self.settings)
+        self.traffic = Traffic(self.client)
+        self._pieces.callback(self.traffic.stop)
+        # Before its first scrape Prometheus knows of no worker, and says so.
+        wait_for(lambda: self.ask('up{job="decoder-worker"} == 1') and not self.ask("ALERTS"), what="the first scrape")
+        wait_for(lambda: not self.receiver.open(), what="a quiet start")
+
+    def ask(self, expression: str) -> list[dict[str, Any]]:
+        """What Prometheus answers to an expression now."""
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{query}", timeout=30) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
+    def history(self, expression: str, seconds: float, step: float) -> list[dict[str, Any]]:
+        """What it would have answered at each step of the last so many seconds."""
+        now = time.time()
+        query = urllib.parse.urlencode({"query": expression, "start": now - seconds, "end": now, "step": step})
+        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query_range?{query}", timeout=30) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
+    def _start_flower(self, values: Mapping[str, str]) -> dict[str, Any] | None:
+        if not self._with_flower:
+            return None
+        self.flower = self._pieces.enter_context(running_flower(self._subfolder("flower"), values))
+        user, _, password = self.flower.login.partition(":")
+        return {
+            "job_name": "decoder-flower",
+            "static_configs": [{"targets": [self.flower.url.removeprefix("http://")], "labels": LABELS}],
+            "basic_auth": {"username": user, "password": password},
+        }
+
+    def _program(self, name: str, command: Sequence[str], ready: str) -> None:
+        log = self._folder / f"{name}.log"
+        process = start_child(list(command), folder=self._folder, log=log, env={"PATH": "/usr/bin:/bin"})
+        self._pieces.callback(end_child, process, grace=10.0)
+        until = time.monotonic() + START_SECONDS
+        while not _answers(ready):
+            if process.poll() is not None or time.monotonic() > until:
+                sys.stderr.write(log.read_text()[-2000:])
+                raise DecoderError(f"{name} does not start")
+            time.sleep(0.1)
+
+    def _subfolder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir(mode=0o700)
+        return folder
+
+
+def _prometheus_config(targets: Path, alertmanager: str, flower: dict[str, Any] | None) -> dict[str, Any]:
+    workers = {
+        "job_name": "decoder-worker",
+        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
+    }
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(targets.parent / "rules.yaml")],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": [workers, *([flower] if flower else [])],
+    }
+
+
+def _write(path: Path, content: Any) -> None:
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,37 @@
+"""The Dockerfile as it is written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import unavailable
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
+    if hadolint is None:
+        unavailable("hadolint is not here: the extra `dev` brings it for Linux on x86_64")
+    shown = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (shown.stdout, shown.returncode) == ("", 0)
+
+
+def test_no_stage_builds_on_anything_but_the_argument() -> None:
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE_IMAGE}"}
+    assert re.search(r"^ARG BASE_IMAGE$", DOCKERFILE, re.MULTILINE)
+
+
+def test_what_is_copied_is_let_in_and_nothing_else() -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line[1:] for line in ignore if line.startswith("!")}
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    copied = {source for line in lines for source in line.split()[:-1]}
+    assert "*" in ignore
+    assert copied == let_in
+    assert all((ROOT / source).exists() for source in copied)

@@ -1,0 +1,246 @@
+"""The image, built for real and run: not as root, on a read-only root, as process 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mission.key_files import KeyLine
+from mission.sealing import Identity
+from mission.url_keys import generate_url_key
+from mission.version import VERSION
+from producer import MissionClient
+from tests.conftest import unavailable, wait_for
+from tests.image.stand_in import make_root
+from worker.embedded import EmbeddedRedis
+from worker.sample_site import SampleSite
+from worker.settings import WorkerSettings
+from worker.stack import access
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+BASE = "localhost/stand-in"
+# Without the base: what the Dockerfile adds.
+MAX_ADDED_BYTES = 150 * 1024 * 1024
+GRACE_SECONDS = 5
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("image")]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image: its configuration, its root file system, and what it adds to its base."""
+
+    config: dict[str, Any]
+    root: Path
+    added_bytes: int
+
+
+class Buildah:
+    """Buildah with a store of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._options = ["--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
+
+    def __call__(self, *arguments: str | Path) -> str:
+        command = ["buildah", *self._options, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout.strip()
+
+
+def fetch_wheels(folder: Path) -> Path:
+    """The locked wheels, and a pip.conf that sees nothing else: the build itself goes nowhere."""
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    command = [str(python), "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
+    requirements = ROOT / "requirements/image.txt"
+    subprocess.run([*command, f"--requirement={requirements}", f"--dest={folder}/wheels"], check=True)
+    conf = folder / "pip.conf"
+    conf.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    return conf
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    if missing := [name for name in ("buildah", "unshare", "chroot", "setpriv") if shutil.which(name) is None]:
+        unavailable(f"not here: {', '.join(missing)} (Debian: buildah, util-linux)")
+    if os.geteuid() != 0:
+        unavailable("building and running an image without a daemon takes root here")
+    folder = tmp_path_factory.mktemp("image")
+    buildah = Buildah(folder)
+    (folder / "base").mkdir()
+    make_root(folder / "base")
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, folder / "base", "/")
+    buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
+    buildah("commit", "--quiet", container, BASE)
+    conf = fetch_wheels(folder)
+    arguments = {"BASE_IMAGE": BASE, "VERSION": VERSION, "COMMIT": COMMIT}
+    buildah(
+        "build",
+        "--isolation=chroot",
+        *(f"--build-arg={name}={value}" for name, value in arguments.items()),
+        f"--volume={conf.parent / 'wheels'}:/wheels:ro",
+        f"--volume={conf}:/etc/pip.conf:ro",
+        "--tag=decoder",
+        ROOT,
+    )
+    config = json.loads(buildah("inspect", "--type", "image", "decoder"))["OCIv1"]["config"]
+    root = Path(buildah("mount", buildah("from", "decoder")))
+    size = {name: disk_bytes(path) for name, path in (("base", folder / "base"), ("image", root))}
+    yield Image(config, root, size["image"] - size["base"])
+    shutil.rmtree(folder)  # each layer is a whole copy: most of a gigabyte
+
+
+def disk_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+@contextmanager
+def running(image: Image, command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the image as Kubernetes would start it: its user, process 1, a read-only root, a /tmp in memory."""
+    user = image.config["User"]
+    root = str(image.root)
+    setup = f"""
+        mount --bind {root} {root} && mount -o remount,bind,ro {root} && mount -t proc proc {root}/proc &&
+        mount -t tmpfs -o mode=1777,size=16m tmpfs {root}/tmp && mkdir {root}/tmp/keys &&
+        mount --bind {log.parent}/keys {root}/tmp/keys && cd / &&
+        exec setpriv --no-new-privs chroot --userspec={user} --groups=65532 {root} /usr/bin/env -i "$@"
+    """
+    variables = [*image.config["Env"], *(f"{name}={value}" for name, value in env.items())]
+    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*namespaces, "sh", "-c", setup, "sh", *variables, *command], stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def inside(image: Image, program: str, folder: Path) -> str:
+    """What a Python program in the image prints."""
+    (folder / "keys").mkdir(exist_ok=True)
+    log = folder / "inside.log"
+    with running(image, ["python", "-c", program], {}, log) as process:
+        assert process.wait(timeout=60) == 0, log.read_text()
+    return log.read_text().strip()
+
+
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    """The process that `unshare` started: number 1 in there."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (child,) = map(int, children)
+    return child
+
+
+def test_it_starts_the_worker_without_a_shell(image: Image) -> None:
+    assert (image.config["Entrypoint"], image.config["Cmd"]) == (["decoder"], ["worker"])
+
+
+def test_it_says_what_it_is(image: Image) -> None:
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert labels["org.opencontainers.image.revision"] == COMMIT
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_it_is_small(image: Image) -> None:
+    assert 0 < image.added_bytes < MAX_ADDED_BYTES
+
+
+def test_nothing_in_it_builds_or_installs(image: Image) -> None:
+    unwanted = {"pip", "setuptools", "wheel", "ensurepip", "gcc", "cc", "make", "git", "valkey-server"}
+    assert [path for path in image.root.rglob("*") if path.name in unwanted] == []
+
+
+def test_nothing_in_it_is_setuid_or_open_to_all(image: Image) -> None:
+    modes = {path: path.lstat().st_mode for path in image.root.rglob("*") if not path.is_symlink()}
+    assert [path for path, mode in modes.items() if mode & 0o6000] == []
+    writable = [path for path, mode in modes.items() if mode & 0o002 and path.is_file()]
+    assert writable == []
+
+
+def test_it_does_not_run_as_root_and_cannot_write_but_to_tmp(image: Image, tmp_path: Path) -> None:
+    program = """
+import os
+def writes(path):
+    try:
+        open(path, "w").close()
+    except OSError:
+        return False
+    return True
+print(os.getpid(), os.getuid(), os.getgid(), writes("/x"), writes("/opt/decoder/x"), writes("/tmp/x"))
+"""
+    assert inside(image, program, tmp_path) == "1 65532 65532 False False True"
+
+
+def test_both_commands_and_flower_are_in_it(image: Image, tmp_path: Path) -> None:
+    program = """
+import subprocess
+print(subprocess.check_output(["mission", "--version"], text=True).strip())
+print(subprocess.check_output(["celery", "-A", "worker.app", "flower", "--help"], text=True)[:6])
+"""
+    assert inside(image, program, tmp_path).splitlines() == [f"mission {VERSION} (commit {COMMIT})", "Usage:"]
+
+
+def test_it_decodes_a_mission_and_stops_within_grace(image: Image, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    url_key = KeyLine.parse(generate_url_key()).text
+    for name, text in {"url-key": url_key, "reader.pub": Identity.generate().recipient.text}.items():
+        (keys / name).write_text(text + "\n")
+        os.chown(keys / name, 0, 65532)
+        (keys / name).chmod(0o440)
+    with EmbeddedRedis() as server, SampleSite() as site:
+        env = {f"DECODER_{name.upper()}": value for name, value in access([site.url]).items()} | {
+            "DECODER_REDIS_URL": server.url,
+            "DECODER_URL_KEY": "/tmp/keys/url-key",
+            "DECODER_RECIPIENT": "/tmp/keys/reader.pub",
+            "DECODER_METRICS_PORT": "0",
+            "DECODER_HEALTH_FILE": "/tmp/health",
+            "DECODER_SHUTDOWN_GRACE": str(GRACE_SECONDS),
+        }
+        log = tmp_path / "worker.log"
+        settings = WorkerSettings.from_env(redis_url=server.url, url_key=url_key)
+        with running(image, [*image.config["Entrypoint"], *image.config["Cmd"]], env, log) as process:
+            client = MissionClient(settings)
+            status = client.wait(client.enqueue(f"{site.url}/letter.txt").id, timeout=60)
+            assert (status.state, status.secrets) == ("succeeded", 3), log.read_text()
+            worker = child_of(process)
+            assert re.search(r"^NSpid:\s+\d+\s+1$", Path(f"/proc/{worker}/status").read_text(), re.MULTILINE)
+            probe = ["python", "-m", "worker.health", "/tmp/health", "--ready"]
+            enter = [
+                "nsenter",
+                f"--target={worker}",
+                "--mount",
+                "--pid",
+                f"--root=/proc/{worker}/root",
+                "--setuid=65532",
+            ]
+            environment = ["/usr/bin/env", "-i", *image.config["Env"]]
+            wait_for(
+                lambda: (
+                    subprocess.run([*enter, *environment, *probe], capture_output=True, check=False).returncode == 0
+                ),
+                what="the readiness probe",
+            )
+            began = time.monotonic()
+            os.kill(worker, signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+            assert time.monotonic() - began < GRACE_SECONDS + 10

@@ -1,0 +1,94 @@
+"""Fixtures for the whole thing: keys, a client, real worker processes, a real site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from mission.audit import AuditLog
+from mission.results import ResultReader
+from mission.sealing import Identity
+from mission.settings import Settings
+from mission.url_keys import generate_url_key
+from producer import MissionClient
+from tests.conftest import wait_for
+from worker.sample_site import SampleSite
+from worker.settings import WorkerSettings
+from worker.stack import Child, running_worker
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one test: the reader's identity, and the URL key."""
+
+    identity: Identity
+    url_key: str
+
+
+@pytest.fixture(scope="session")
+def keys() -> Keys:
+    """Keys for the session."""
+    return Keys(Identity.generate(), generate_url_key())
+
+
+@pytest.fixture
+def site() -> Iterator[SampleSite]:
+    """The sample site, fresh."""
+    with SampleSite() as site:
+        yield site
+
+
+@pytest.fixture
+def producer_settings(settings: WorkerSettings, keys: Keys) -> Settings:
+    """What a producer is set to."""
+    return Settings.from_env(redis_url=settings.redis_url, url_key=keys.url_key)
+
+
+@pytest.fixture
+def mission_client(producer_settings: Settings) -> MissionClient:
+    """A client of the empty ledger."""
+    return MissionClient(producer_settings)
+
+
+StartWorker = Callable[..., Child]
+
+
+@pytest.fixture
+def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start worker processes that may fetch from loopback; they end with the test."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(**values: str) -> Child:
+            nonlocal count
+            count += 1
+            folder = tmp_path / f"worker-{count}"
+            folder.mkdir(mode=0o700)
+            own = {
+                "redis_url": settings.redis_url.get_secret_value(),
+                "url_key": keys.url_key,
+                "recipient": keys.identity.recipient.text,
+                "allowed_schemes": "http,https",
+                "allowed_networks": "127.0.0.0/8",
+                "metrics_port": "0",
+                "metrics_host": "127.0.0.1",
+                "log_format": "json",
+                "concurrency": "16",
+            }
+            child = stack.enter_context(running_worker(folder, own | values))
+            wait_for(lambda: "ready" in child.log.read_text() or child.process.poll() is not None, what="the worker")
+            child.check()
+            return child
+
+        yield start
+
+
+@pytest.fixture
+def reader(client: redis.Redis, keys: Keys) -> ResultReader:
+    """Somebody who may read results."""
+    return ResultReader(client, [keys.identity], AuditLog(client, 3600, emit=lambda line: None))

@@ -1,0 +1,208 @@
+"""Redis away, slow, frozen, full, read-only: workers wait and come back by themselves, producers get a plain refusal in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from mission.errors import LedgerUnavailable
+from mission.model import State
+from mission.settings import Settings
+from producer import MissionClient
+from tests.chaos.site import Site
+from tests.conftest import wait_for
+from tests.integration.conftest import Keys, StartWorker
+from worker.embedded import EmbeddedRedis
+from worker.health import is_live, is_ready
+from worker.stack import running_worker
+
+# A worker is back at most so long after Redis is.
+BACK_SECONDS = 60.0
+
+
+@pytest.fixture
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """A Valkey of this test's own: it is going to be maltreated."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def operator(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """Somebody who may do anything to that Valkey, and is patient."""
+    with redis.Redis.from_url(redis_server.url, retry=Retry(ConstantBackoff(0.1), 100)) as client:
+        yield client
+
+
+@pytest.fixture
+def fast_site() -> Iterator[Site]:
+    """A site that answers at once."""
+    with Site() as site:
+        yield site
+
+
+Trouble = Callable[[EmbeddedRedis, redis.Redis], None]
+
+
+def _restart(server: EmbeddedRedis, _operator: redis.Redis) -> None:
+    server.kill()
+    time.sleep(2)
+    server.start()
+
+
+def _freeze(server: EmbeddedRedis, _operator: redis.Redis) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    time.sleep(4)  # longer than the time limit of the worker's calls
+    os.kill(server.pid, signal.SIGCONT)
+
+
+def _slow(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+    operator.client_pause(1000)
+
+
+def _cut(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+    operator.client_kill_filter(_type="normal", skipme=True)
+
+
+def _forget_scripts(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+    operator.script_flush()
+
+
+def _fill(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+    operator.config_set("maxmemory", "1mb")
+    time.sleep(3)
+    operator.config_set("maxmemory", "0")
+
+
+def _demote(server: EmbeddedRedis, operator: redis.Redis) -> None:
+    operator.replicaof("127.0.0.1", "9")  # nobody is there: read-only, with the data it has
+    time.sleep(3)
+    operator.replicaof("NO", "ONE")
+
+
+TROUBLES: dict[str, Trouble] = {
+    "killed and started again": _restart,
+    "frozen for longer than the time limit": _freeze,
+    "slow": _slow,
+    "all connections cut": _cut,
+    "scripts forgotten": _forget_scripts,
+    "full for a while": _fill,
+    "read-only for a while": _demote,
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=list(TROUBLES))
+def test_a_worker_comes_back_by_itself(
+    trouble: Trouble,
+    redis_server: EmbeddedRedis,
+    operator: redis.Redis,
+    mission_client: MissionClient,
+    start_worker: StartWorker,
+    fast_site: Site,
+) -> None:
+    worker = start_worker(allowed_hosts=fast_site.authority, redis_timeout="2s")
+    before = mission_client.enqueue(fast_site.url(1))
+    trouble(redis_server, operator)
+    after = mission_client.enqueue(fast_site.url(2))
+    for ticket in (before, after):
+        assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED
+    worker.check()
+
+
+def test_a_worker_that_starts_before_redis_waits_for_it(
+    redis_server: EmbeddedRedis, mission_client: MissionClient, keys: Keys, fast_site: Site, tmp_path: Path
+) -> None:
+    ticket = mission_client.enqueue(fast_site.url(1))
+    redis_server.stop()
+    values = {
+        "redis_url": redis_server.url,
+        "url_key": keys.url_key,
+        "recipient": keys.identity.recipient.text,
+        "allowed_hosts": fast_site.authority,
+        "allowed_schemes": "http",
+        "allowed_networks": "127.0.0.0/8",
+        "metrics_port": "0",
+    }
+    with running_worker(tmp_path, values) as worker:
+        worker.wait_until("Cannot connect to")
+        redis_server.start()
+        assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED
+
+
+def test_a_worker_without_redis_is_alive_and_not_ready(
+    redis_server: EmbeddedRedis, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    health = tmp_path / "health"
+    start_worker(health_file=str(health))
+    wait_for(lambda: is_ready(health, time.time(), 10), what="the worker to be ready")
+    redis_server.kill()
+    wait_for(lambda: not is_ready(health, time.time(), 10), what="the worker to be no longer ready")
+    assert is_live(health, time.time(), 10)
+    redis_server.start()
+    wait_for(lambda: is_ready(health, time.time(), 10), seconds=BACK_SECONDS, what="the worker to be ready again")
+
+
+@pytest.fixture
+def hasty_client(producer_settings: Settings) -> MissionClient:
+    """A producer that waits for Redis one second."""
+    return MissionClient(producer_settings.model_copy(update={"redis_timeout": 1.0}))
+
+
+def test_an_enqueue_is_refused_while_redis_is_away(redis_server: EmbeddedRedis, hasty_client: MissionClient) -> None:
+    redis_server.kill()
+    with pytest.raises(LedgerUnavailable):
+        hasty_client.enqueue("https://docs.example/")
+
+
+def test_an_enqueue_is_refused_in_time_while_redis_is_frozen(
+    redis_server: EmbeddedRedis, hasty_client: MissionClient
+) -> None:
+    assert redis_server.pid is not None
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(LedgerUnavailable):
+            hasty_client.enqueue("https://docs.example/")
+        assert time.monotonic() - began < 10
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+
+
+def test_an_enqueue_is_refused_and_leaves_nothing_while_redis_is_full(
+    operator: redis.Redis, hasty_client: MissionClient
+) -> None:
+    hasty_client.stats()
+    before = operator.dbsize()
+    operator.config_set("maxmemory", "1mb")
+    with pytest.raises(LedgerUnavailable):
+        hasty_client.enqueue("https://docs.example/")
+    assert operator.dbsize() == before
+
+
+def test_a_producer_goes_on_by_itself(redis_server: EmbeddedRedis, hasty_client: MissionClient) -> None:
+    hasty_client.enqueue("https://docs.example/1")
+    redis_server.kill()
+    redis_server.start()
+    second = hasty_client.enqueue("https://docs.example/2")
+    assert hasty_client.status(second.id).state is State.QUEUED
+    assert hasty_client.stats().queued == 2
+
+
+def test_what_is_admitted_while_its_message_cannot_be_sent_is_accepted_all_the_same(
+    operator: redis.Redis, mission_client: MissionClient, start_worker: StartWorker, fast_site: Site
+) -> None:
+    """The list that messages wait in is something else, so that publishing fails and admitting does not."""
+    operator.set("missions", "in the way")
+    ticket = mission_client.enqueue(fast_site.url(1))
+    operator.delete("missions")
+    start_worker(allowed_hosts=fast_site.authority)
+    assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED

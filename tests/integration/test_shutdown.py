@@ -1,0 +1,128 @@
+"""SIGTERM: what is in hand is finished or given back within the grace period, whatever hangs and however often one asks."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from pydantic import SecretStr
+
+from mission.model import State
+from producer import MissionClient
+from tests.chaos.site import STUCK, Site
+from tests.conftest import wait_for
+from tests.integration.conftest import Keys, StartWorker
+from worker.health import is_live, is_ready
+from worker.runtime import Runtime
+from worker.settings import WorkerSettings
+
+# How much longer than its grace period a worker may take on a busy machine.
+MARGIN_SECONDS = 15.0
+
+
+@pytest.fixture
+def slow_site() -> Iterator[Site]:
+    """A site that takes a second and a half to answer."""
+    with Site(delay=1.5) as site:
+        yield site
+
+
+def wait_until_running(client: MissionClient, *ids: str) -> None:
+    wait_for(lambda: all(client.status(id_).state is State.RUNNING for id_ in ids), what="the missions to be in hand")
+
+
+def test_what_ends_within_the_grace_period_is_finished(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    worker = start_worker(allowed_hosts=slow_site.authority)
+    ids = [mission_client.enqueue(slow_site.url(n)).id for n in range(3)]
+    wait_until_running(mission_client, *ids)
+    worker.process.terminate()
+    assert worker.process.wait(25 + MARGIN_SECONDS) == 0
+    assert [(s.state, s.attempts) for s in map(mission_client.status, ids)] == [(State.SUCCEEDED, 1)] * 3
+
+
+def test_a_thread_that_is_stuck_in_a_read_holds_the_end_up_no_longer_than_the_grace_period(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    worker = start_worker(allowed_hosts=slow_site.authority, shutdown_grace="2s")
+    ticket = mission_client.enqueue(slow_site.url(1, STUCK))
+    wait_until_running(mission_client, ticket.id)
+    worker.process.terminate()
+    assert worker.process.wait(2 + MARGIN_SECONDS) == 0
+
+
+def test_what_is_given_back_has_lost_no_attempt_and_goes_on_at_once_elsewhere(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    worker = start_worker(allowed_hosts=slow_site.authority, shutdown_grace="1s", max_attempts="1")
+    slow_site.delay = 20.0
+    ticket = mission_client.enqueue(slow_site.url(1))
+    wait_until_running(mission_client, ticket.id)
+    worker.process.terminate()
+    worker.process.wait(1 + MARGIN_SECONDS)
+    status = mission_client.status(ticket.id)
+    assert (status.state, status.attempts) == (State.RETRYING, 0)
+    slow_site.delay = 0.0
+    start_worker(allowed_hosts=slow_site.authority, max_attempts="1")
+    assert mission_client.wait(ticket.id, timeout=60).state is State.SUCCEEDED
+
+
+def test_any_number_of_signals_ends_it_once(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    worker = start_worker(allowed_hosts=slow_site.authority, shutdown_grace="2s")
+    ticket = mission_client.enqueue(slow_site.url(1, STUCK))
+    wait_until_running(mission_client, ticket.id)
+    for turn in range(300):
+        worker.process.send_signal(signal.SIGTERM)
+        time.sleep(turn % 10 * 0.00002)  # so that the next one comes while this one is being handled
+        worker.process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    assert worker.process.wait(2 + MARGIN_SECONDS) == 0
+    assert mission_client.status(ticket.id).attempts == 0
+
+
+@pytest.mark.timeout(30)  # what it guards against hangs for ever
+def test_a_second_signal_that_interrupts_the_handling_of_the_first_is_harmless(
+    settings: WorkerSettings, keys: Keys
+) -> None:
+    keyed = {"url_key": SecretStr(keys.url_key), "recipient": keys.identity.recipient.text}
+    runtime = Runtime.build(settings.model_copy(update=keyed), Celery("test", set_as_current=False))
+    # What a first handler may hold while the second one runs on top of it, in the same thread.
+    with runtime.reaper._stopped._cond, runtime.watchdog._stopped._cond:  # type: ignore[attr-defined]  # typeshed hides it
+        runtime.stop(1.0)
+        runtime.stop(1.0)
+    assert runtime.ending.get(timeout=1) == 1.0
+
+
+def test_a_worker_that_ends_is_alive_and_not_ready(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site, tmp_path: Path
+) -> None:
+    health = tmp_path / "health"
+    worker = start_worker(allowed_hosts=slow_site.authority, health_file=str(health))
+    wait_for(lambda: is_ready(health, time.time(), 10), what="the worker to be ready")
+    ticket = mission_client.enqueue(slow_site.url(1, STUCK))
+    wait_until_running(mission_client, ticket.id)
+    worker.process.terminate()
+    wait_for(lambda: not is_ready(health, time.time(), 10), what="the worker to be no longer ready")
+    assert is_live(health, time.time(), 10)
+    worker.process.kill()
+
+
+def test_nothing_is_claimed_after_the_signal(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    worker = start_worker(allowed_hosts=slow_site.authority, concurrency="1", host_concurrency="1")
+    tickets = [
+        ticket.id for ticket in mission_client.enqueue_many(slow_site.url(n) for n in range(4)) if hasattr(ticket, "id")
+    ]
+    wait_for(lambda: mission_client.stats().running == 1, what="the first mission")
+    worker.process.terminate()
+    assert worker.process.wait(25 + MARGIN_SECONDS) == 0
+    states = sorted(mission_client.status(id_).state.value for id_ in tickets)
+    assert states == ["queued", "queued", "queued", "succeeded"]

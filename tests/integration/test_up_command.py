@@ -1,0 +1,157 @@
+"""`decoder up`, as a person starts it, and what another shell can do with it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_for
+from tests.processes import command_line, listening_addresses, processes_in, started
+
+pytestmark = pytest.mark.xdist_group("up")  # its fixture is dear: one process for all of these
+
+LOOPBACK = {"0100007F"}
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    process: subprocess.Popen[str]
+    folder: Path
+    text: str
+
+    def find(self, pattern: str) -> str:
+        found = re.search(pattern, self.text, re.MULTILINE)
+        assert found, self.text
+        return found[1]
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a line in a shell that read the file `up` wrote for it."""
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
+        script = f". {self.find('^  [.] (.*)$')}; {command}"
+        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=env, timeout=100, check=False)
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[Up]:
+    command = [sys.executable, "-m", "worker", "up", "--data", str(folder)]
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        lines = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("ready"):
+                    break
+            text = "".join(lines)
+            assert re.search("^ready", text, re.MULTILINE), text
+            yield Up(process, folder, text)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("up") / "data") as first:
+        yield first
+
+
+def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
+    site = running.find(r"^Sample site +(\S+)$")
+    enqueued = running.shell(f"mission enqueue --wait --json '{site}/letter.txt?token=tell-no-one'")
+    assert enqueued.returncode == 0, enqueued.stderr
+    mission_id = re.search(r'"id": "([0-9a-f-]+)"', enqueued.stdout)
+    assert mission_id
+    revealed = running.shell(f"mission reveal {mission_id[1]} --reason 'a test' --json")
+    assert "correct-horse-battery-staple" in revealed.stdout, revealed.stderr
+    files = [path for path in running.folder.rglob("*") if path.is_file()]
+    kept = b"".join(path.read_bytes() for path in files)
+    assert any(path.suffix == ".aof" for path in files)
+    assert mission_id[1].encode() in kept
+    assert b"tell-no-one" not in kept
+    assert b"correct-horse" not in kept
+
+
+def test_metrics_are_where_it_says(running: Up) -> None:
+    with urllib.request.urlopen(running.find(r"^Metrics +(\S+)$"), timeout=30) as answer:
+        assert b"decoder_build_info" in answer.read()
+
+
+def test_flower_opens_with_its_password_alone(running: Up) -> None:
+    url = running.find(r"^Flower +(\S+) ")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{url}/workers", timeout=30)
+    assert caught.value.code == 401
+    caught.value.close()
+    user, password = running.find(r"  user (\S+)"), running.find(r"  password (\S+)")
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(f"{url}/workers", headers={"Authorization": f"Basic {login}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_every_piece_listens_on_loopback_alone(running: Up) -> None:
+    pids = [running.process.pid, *processes_in(running.folder)]
+    listening = {pid: listening_addresses(pid) for pid in pids}
+    assert len(pids) == 4
+    assert set().union(*listening.values()) == LOOPBACK, listening
+
+
+def test_no_password_or_key_stands_in_a_command_line(running: Up) -> None:
+    shown = " ".join(command_line(pid) for pid in [running.process.pid, *processes_in(running.folder)])
+    env_file = (running.folder / "env").read_text()
+    redis_password = re.search(r"redis://:([^@]+)@", env_file)
+    assert redis_password
+    assert redis_password[1] not in shown
+    assert running.find(r"  password (\S+)") not in shown
+    assert "decoder-url-key" not in shown + env_file
+
+
+def test_its_files_are_open_to_this_user_alone(running: Up) -> None:
+    assert running.folder.stat().st_mode & 0o077 == 0
+    assert all((running.folder / name).stat().st_mode & 0o077 == 0 for name in ("env", "identity.key", "url.key"))
+
+
+def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:
+    command = [sys.executable, "-m", "worker", "up", "--data", str(running.folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "another decoder works in this folder" in result.stderr
+
+
+def test_sigterm_stops_everything_and_the_data_is_there_the_next_time(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with up(folder) as first:
+        site = first.find(r"^Sample site +(\S+)$")
+        before = first.shell(f"mission enqueue --wait {site}/plain.txt; mission stats --json").stdout
+        first.process.send_signal(signal.SIGTERM)
+        first.process.communicate(timeout=60)
+        assert first.process.returncode == 0
+        assert processes_in(folder) == []
+    with up(folder) as second:
+        stats = second.shell("mission stats --json").stdout
+    assert '"succeeded": 1' in stats
+    assert stats.strip() in before
+
+
+def test_when_a_piece_ends_by_itself_everything_stops_with_its_last_lines(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with up(folder) as running_up:
+        worker = next(pid for pid in processes_in(folder) if "-m worker worker" in command_line(pid))
+        os.kill(worker, signal.SIGKILL)
+        output, _ = running_up.process.communicate(timeout=60)
+        assert running_up.process.returncode == 1
+        assert "error: the worker ended by itself (exit code -9)" in output
+        wait_for(lambda: processes_in(folder) == [], what="the other pieces to end")

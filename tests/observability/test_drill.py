@@ -1,0 +1,80 @@
+"""The drill's short form: real processes, real alerts. `make drill` is the whole of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.drill.rehearsal import rehearse, table
+from tests.drill.scenarios import SCENARIOS
+from tests.drill.shorten import PATIENCE, TIMES, WINDOWS, rehearsed_routing, shortened_rules
+from tests.drill.stage import Stage
+from tests.observability.tools import ALERTMANAGER, RULES, load, rules, run
+
+SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
+    with Stage(tmp_path) as stage:
+        results = [rehearse(stage, SCENARIOS[name]) for name in SHORT]
+        print(table(results))
+        assert [result.problems for result in results] == [()] * len(SHORT), table(results)
+        # What the workers wrote while all this went on is what a collector takes.
+        assert stage.workers.logs().count("malformed message") == 60
+
+
+def test_every_alert_has_its_cause_in_the_drill() -> None:
+    drilled = {alert for scenario in SCENARIOS.values() for alert in scenario.pages | scenario.tickets}
+    assert drilled == {rule["alert"] for rule in rules("alert")}
+
+
+def test_pages_and_tickets_of_the_drill_are_those_of_the_rules() -> None:
+    severity = {rule["alert"]: rule["labels"]["severity"] for rule in rules("alert")}
+    for scenario in SCENARIOS.values():
+        assert {severity[alert] for alert in scenario.pages} <= {"page"}
+        assert {severity[alert] for alert in scenario.tickets} <= {"ticket"}
+
+
+def test_shortened_rules_differ_from_the_shipped_ones_in_their_times_alone() -> None:
+    seconds = {*WINDOWS.values(), *PATIENCE.values()}
+    for group, short_group in zip(load(RULES)["groups"], shortened_rules(load(RULES))["groups"], strict=True):
+        for rule, short in zip(group["rules"], short_group["rules"], strict=True):
+            assert short.keys() == rule.keys()
+            assert {key: short[key] for key in short if key not in ("expr", "for")} == {
+                key: rule[key] for key in rule if key not in ("expr", "for")
+            }
+            assert short.get("for") in {*seconds, None}
+            if rule["expr"].strip() not in TIMES:
+                before, after = (_without_times(text) for text in (rule["expr"], short["expr"]))
+                assert before == after
+
+
+def _without_times(expression: str) -> list[str]:
+    words = expression.replace("[", " [ ").replace("]", " ] ").split()
+    return ["T" if previous in ("[", "offset") else word for previous, word in zip(["", *words], words, strict=False)]
+
+
+def test_the_short_windows_keep_the_order_of_the_long_ones() -> None:
+    longs = ["5m", "30m", "1h", "2h", "6h", "1d", "3d"]
+    shorts = [int(WINDOWS[window].removesuffix("s")) for window in longs]
+    assert shorts == sorted(shorts)
+
+
+def test_a_rehearsed_routing_is_the_shipped_one_to_another_address(tmp_path: Path) -> None:
+    shipped = load(ALERTMANAGER)
+    rehearsed = rehearsed_routing(shipped, "http://127.0.0.1:9")
+    assert rehearsed["inhibit_rules"] == shipped["inhibit_rules"]
+    assert [r["matchers"] for r in rehearsed["route"]["routes"]] == [r["matchers"] for r in shipped["route"]["routes"]]
+    assert rehearsed["route"]["group_by"] == shipped["route"]["group_by"]
+    assert all(set(receiver) == {"name", "webhook_configs"} for receiver in rehearsed["receivers"])
+
+
+def test_promtool_takes_the_shortened_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(shortened_rules(load(RULES))), encoding="utf-8")
+    done = run("promtool", "check", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr

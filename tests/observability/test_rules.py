@@ -1,0 +1,322 @@
+"""Each alert, computed by Prometheus' own engine: fires on its cause, is quiet just below it, and where nothing happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mission.model import Reason
+from tests.observability.tools import RULES, RUNBOOK, program, rules, run
+
+HEADINGS = re.compile(r"^## (\w+)$", re.MULTILINE)
+LABELS = 'environment="test", release="decoder"'
+ONE, TWO = (f'{LABELS}, instance="{name}", job="decoder-worker"' for name in ("one", "two"))
+DAY = 1440
+
+# What is said by two workers that have nothing to do. In promtool's notation: start+step x count, a sample each minute.
+IDLE = {
+    name: values
+    for worker in (ONE, TWO)
+    for name, values in {
+        f"up{{{worker}}}": "1x{n}",
+        f"decoder_redis_up{{{worker}}}": "1x{n}",
+        f"process_start_time_seconds{{{worker}}}": "1000x{n}",
+        f'decoder_queue_missions{{{worker}, state="queued"}}': "0x{n}",
+        f"decoder_oldest_queued_seconds{{{worker}}}": "0x{n}",
+        f"decoder_dead_letters{{{worker}}}": "0x{n}",
+        f"decoder_redis_memory_used_bytes{{{worker}}}": "10x{n}",
+        f"decoder_redis_memory_max_bytes{{{worker}}}": "100x{n}",
+        f'decoder_key_first_used_timestamp_seconds{{{worker}, kind="url", key="00c0ffee"}}': "0x{n}",
+        f"decoder_bad_recipients{{{worker}}}": "0x{n}",
+        f'decoder_missions_total{{{worker}, outcome="succeeded", reason=""}}': "500x{n}",
+        f'decoder_missions_total{{{worker}, outcome="failed", reason="http_server_error"}}': "50x{n}",
+        f'decoder_missions_total{{{worker}, outcome="failed", reason="host_not_allowed"}}': "50x{n}",
+        f'decoder_fetch_attempts_total{{{worker}, result="ok"}}': "500x{n}",
+        f'decoder_fetch_attempts_total{{{worker}, result="http_server_error"}}': "50x{n}",
+        f'decoder_mission_duration_seconds_bucket{{{worker}, le="10"}}': "500x{n}",
+        f'decoder_mission_duration_seconds_bucket{{{worker}, le="15"}}': "500x{n}",
+        f'decoder_mission_duration_seconds_bucket{{{worker}, le="+Inf"}}': "500x{n}",
+        f"decoder_mission_duration_seconds_count{{{worker}}}": "500x{n}",
+        f'decoder_phase_duration_seconds_count{{{worker}, phase="validate"}}': "500x{n}",
+        f'decoder_secrets_extracted_total{{{worker}, detector="marker"}}': "900x{n}",
+        f'decoder_security_events_total{{{worker}, event="blocked_address"}}': "7x{n}",
+        f'decoder_security_events_total{{{worker}, event="malformed_message"}}': "7x{n}",
+        f'decoder_admission_refusals_total{{{worker}, reason="invalid_url"}}': "7x{n}",
+        f'decoder_admission_refusals_total{{{worker}, reason="queue_full"}}': "7x{n}",
+    }.items()
+}
+
+
+def of(metric: str, values: str, *labels: str, worker: str = ONE) -> dict[str, str]:
+    return {f"{metric}{{{', '.join([worker, *labels])}}}": values}
+
+
+def both(metric: str, values: str, *labels: str) -> dict[str, str]:
+    """What the ledger says, by the mouth of either worker."""
+    return of(metric, values, *labels) | of(metric, values, *labels, worker=TWO)
+
+
+def missions(succeeded: str, failed: str = "50x{n}", reason: str = "http_server_error") -> dict[str, str]:
+    return of("decoder_missions_total", succeeded, 'outcome="succeeded"', 'reason=""') | of(
+        "decoder_missions_total", failed, 'outcome="failed"', f'reason="{reason}"'
+    )
+
+
+def durations(up_to_10: str, up_to_15: str) -> dict[str, str]:
+    return (
+        of("decoder_mission_duration_seconds_bucket", up_to_10, 'le="10"')
+        | of("decoder_mission_duration_seconds_bucket", up_to_15, 'le="15"')
+        | of("decoder_mission_duration_seconds_bucket", up_to_15, 'le="+Inf"')
+        | of("decoder_mission_duration_seconds_count", up_to_15)
+    )
+
+
+def queued(values: str) -> dict[str, str]:
+    return both("decoder_queue_missions", values, 'state="queued"')
+
+
+def begun(values: str) -> dict[str, str]:
+    return of("decoder_phase_duration_seconds_count", values, 'phase="validate"')
+
+
+def tries(values: str) -> dict[str, str]:
+    return of("decoder_fetch_attempts_total", values, 'result="http_server_error"')
+
+
+def event(name: str, values: str) -> dict[str, str]:
+    return of("decoder_security_events_total", values, f'event="{name}"')
+
+
+def secrets(values: str) -> dict[str, str]:
+    return of("decoder_secrets_extracted_total", values, 'detector="marker"')
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An alert: series that make it fire and series that just do not, both on top of idle workers, and when to look (in minutes).
+
+    `too` are alerts that the same cause fires as well.
+    """
+
+    alert: str
+    fires: dict[str, str]
+    below: dict[str, str]
+    at: int = 60
+    too: frozenset[str] = field(default_factory=frozenset)
+
+
+SLOW_BURN = frozenset({"DecoderErrorBudgetBurnSlow"})
+CASES = [
+    # 6 % and 5 % of errors
+    Case("DecoderSuccessRateLow", missions("0+94x{n}", "0+6x{n}"), missions("0+95x{n}", "0+5x{n}"), at=14),
+    # 80 %, and 4 % after an hour of it: a blip that is over
+    Case(
+        "DecoderErrorBudgetBurnFast",
+        missions("0+20x{n}", "0+80x{n}"),
+        missions("0+20x60 1296+96x40", "0+80x60 4804+4x40"),
+        at=99,
+        too=SLOW_BURN | {"DecoderSuccessRateLow"},
+    ),
+    # the slower pair: 35 % for six hours, and 28 %
+    Case(
+        "DecoderErrorBudgetBurnFast",
+        missions("0+65x{n}", "0+35x{n}"),
+        missions("0x{n}", "0x{n}"),
+        at=6 * 60,
+        too=SLOW_BURN | {"DecoderSuccessRateLow"},
+    ),
+    # 6 % for three days, but none in the last 15 minutes; 4.9 % for as long
+    Case(
+        "DecoderErrorBudgetBurnSlow",
+        missions(f"0+94x{3 * DAY} 406280+100x40", f"0+6x{3 * DAY} 25920x40"),
+        missions("0+951x{n}", "0+49x{n}"),
+        at=3 * DAY + 15,
+    ),
+    # 5 a minute after an hour of 1 a minute; and 3, three times the usual
+    Case("DecoderErrorSpike", tries("0+1x90 95+5x30"), tries("0+1x90 93+3x30"), at=97),
+    # 20 tries in five minutes where there had been none, and one fewer
+    Case("DecoderErrorSpike", tries("0x90 5+5x30"), tries("0x90 4+4x30"), at=97),
+    Case("DecoderLatencyHigh", durations("0+93x{n}", "0+100x{n}"), durations("0+95x{n}", "0+100x{n}")),
+    Case("DecoderBlockedAddresses", event("blocked_address", "0x50 2+2x10"), event("blocked_address", "0x50 1+1x10")),
+    Case("DecoderMalformedInput", event("malformed_message", "0x50 3+3x10"), event("malformed_message", "0x50 2+2x10")),
+    # refused at admission, told by both workers: counted once
+    Case(
+        "DecoderMalformedInput",
+        both("decoder_admission_refusals_total", "0x50 3+3x10", 'reason="invalid_url"'),
+        both("decoder_admission_refusals_total", "0x50 2+2x10", 'reason="invalid_url"'),
+    ),
+    # one secret in each of 12 missions an hour until an hour ago; and in each of 9
+    Case(
+        "DecoderNoSecrets",
+        missions("0+1x{n}", "0x{n}") | secrets("0+1x300 300x90"),
+        missions("0+1x{n}", "0x{n}") | secrets("0+1x350 350x40"),
+        at=375,
+    ),
+    Case(
+        "DecoderNoSecrets",
+        missions("0+1x{n}", "0x{n}") | secrets("0+1x300 300x90"),
+        missions("0+0.15x{n}", "0x{n}") | secrets("0+0.15x300 45x90"),
+        at=375,
+    ),
+    Case(
+        "DecoderQueueGrowing", queued("200+10x{n}") | begun("0+1x{n}"), queued("900-10x{n}") | begun("0+1x{n}"), at=35
+    ),
+    Case("DecoderQueueGrowing", queued("102+1x{n}") | begun("0+1x{n}"), queued("60+1x{n}") | begun("0+1x{n}"), at=40),
+    Case(
+        "DecoderOldestMissionTooOld",
+        both("decoder_oldest_queued_seconds", "1801x{n}"),
+        both("decoder_oldest_queued_seconds", "1800x{n}"),
+    ),
+    Case("DecoderConsumerStalled", queued("5x{n}"), queued("5x{n}") | begun("500x55 501x5")),
+    # for a moment there was nothing to do
+    Case("DecoderConsumerStalled", queued("5x{n}"), queued("5x55 0x1 5x3")),
+    Case(
+        "DecoderQueueFull",
+        both("decoder_admission_refusals_total", "0x55 3x5", 'reason="queue_full"'),
+        both("decoder_admission_refusals_total", "3x60", 'reason="queue_full"'),
+    ),
+    Case("DecoderDeadLetters", both("decoder_dead_letters", "1x{n}"), both("decoder_dead_letters", "1x56 0x4")),
+    Case("DecoderRedisAway", both("decoder_redis_up", "1x55 0x5"), of("decoder_redis_up", "1x50 0x10")),
+    Case(
+        "DecoderRedisNearlyFull",
+        both("decoder_redis_memory_used_bytes", "86x{n}"),
+        both("decoder_redis_memory_used_bytes", "85x{n}"),
+    ),
+    # without a limit it cannot be full
+    Case(
+        "DecoderRedisNearlyFull",
+        both("decoder_redis_memory_used_bytes", "86x{n}"),
+        both("decoder_redis_memory_used_bytes", "86x{n}") | both("decoder_redis_memory_max_bytes", "0x{n}"),
+    ),
+    Case("DecoderNoWorker", both("up", "0x{n}"), of("up", "0x{n}"), at=3),
+    Case("DecoderNoWorker", both("up", "1x50 stale"), both("up", "1x58 stale")),
+    Case("DecoderWorkerDown", of("up", "1x50 0x10"), of("up", "1x56 0x4")),
+    Case(
+        "DecoderWorkerRestarting",
+        of("process_start_time_seconds", "1000x50 1001 1001 1002 1003x7"),
+        of("process_start_time_seconds", "1000x50 1001 1001 1002 1002x7"),
+    ),
+    Case(
+        "DecoderKeyOld",
+        both("decoder_key_first_used_timestamp_seconds", f"-{365 * 86400}x{{n}}", 'kind="url"', 'key="00c0ffee"'),
+        both("decoder_key_first_used_timestamp_seconds", f"-{364.9 * 86400}x{{n}}", 'kind="url"', 'key="00c0ffee"'),
+        at=90,
+    ),
+    Case("DecoderBadRecipient", of("decoder_bad_recipients", "1x{n}"), of("decoder_bad_recipients", "0x55 1x5")),
+]
+ALERTS = [rule["alert"] for rule in rules("alert")]
+
+
+def firing(folder: Path, series: Mapping[str, str], at: int, expected: set[str], among: str = ".*") -> str:
+    """What promtool says to these alerts, and no others `among` all, firing after so many minutes; nothing where it is so."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values.format(n=at + 10)} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'group by (alertname) (ALERTS{{alertstate="firing", alertname=~"{among}"}})',
+                "eval_time": f"{at}m",
+                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(expected)],
+            }
+        ],
+    }
+    suite = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "10m" if at > DAY else "5m" if at > 120 else "1m",
+        "tests": [test],
+    }
+    path = folder / "test.yaml"
+    path.write_text(yaml.safe_dump(suite), encoding="utf-8")
+    done = run("promtool", "test", "rules", path)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def named(case: Case) -> str:
+    return f"{case.alert.removeprefix('Decoder')}-{CASES.index(case)}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_the_alert_fires_on_its_cause_and_no_other_does(case: Case, tmp_path: Path) -> None:
+    assert firing(tmp_path, IDLE | case.fires, case.at, {case.alert, *case.too}) == ""
+
+
+@pytest.mark.parametrize("case", CASES, ids=named)
+def test_the_alert_is_quiet_just_below(case: Case, tmp_path: Path) -> None:
+    assert firing(tmp_path, IDLE | case.below, case.at, set(), among=case.alert) == ""
+
+
+@pytest.mark.parametrize("minutes", [1, 30, 5 * DAY])
+def test_nothing_fires_where_nothing_happens(minutes: int, tmp_path: Path) -> None:
+    assert firing(tmp_path, IDLE, minutes, set()) == ""
+
+
+def test_nothing_fires_in_the_first_minutes_of_a_worker_that_has_done_nothing_yet(tmp_path: Path) -> None:
+    zero = {name: "0x{n}" if "_total" in name or "_count" in name else values for name, values in IDLE.items()}
+    for minutes in (0, 5, 60):
+        assert firing(tmp_path, zero, minutes, set()) == ""
+
+
+def test_refusals_by_policy_do_not_count_against_the_objective(tmp_path: Path) -> None:
+    refused = missions("0+1x{n}", "0+99x{n}", "host_not_allowed") | secrets("0+1x{n}")
+    assert firing(tmp_path, IDLE | refused, 3 * DAY, set()) == ""
+
+
+def test_that_no_worker_ever_was_is_told(tmp_path: Path) -> None:
+    assert firing(tmp_path, {}, 10, {"DecoderNoWorker"}) == ""
+
+
+def test_what_the_ledger_said_last_stands_for_a_while_without_a_worker(tmp_path: Path) -> None:
+    gone = {name: values.replace("x{n}", "x50 stale") for name, values in (IDLE | queued("5x{n}")).items()}
+    assert firing(tmp_path, gone, 60, {"DecoderNoWorker", "DecoderConsumerStalled"}) == ""
+    assert firing(tmp_path, gone, 80, {"DecoderNoWorker"}) == ""
+
+
+def test_the_ledgers_numbers_are_not_added_up_over_workers(tmp_path: Path) -> None:
+    # 60 from each of two workers are 60, not 120
+    assert firing(tmp_path, IDLE | queued("10+1x{n}") | begun("0+1x{n}"), 60, set()) == ""
+
+
+def test_every_alert_has_a_case() -> None:
+    assert {case.alert for case in CASES} == set(ALERTS)
+
+
+def test_alert_names_are_unique() -> None:
+    assert len(set(ALERTS)) == len(ALERTS)
+
+
+@pytest.mark.parametrize("rule", rules("alert"), ids=lambda rule: str(rule["alert"]))
+def test_every_alert_says_how_urgent_it_is_what_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
+    assert rule["labels"].keys() == {"severity", "area"}
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert len(rule["annotations"]["summary"]) < 100
+    assert len(rule["annotations"]["description"].split()) > 15
+
+
+def test_every_alert_leads_to_its_own_section_of_the_runbook() -> None:
+    anchors = {heading.lower() for heading in HEADINGS.findall(RUNBOOK.read_text(encoding="utf-8"))}
+    links = {rule["alert"]: rule["annotations"]["runbook_url"].partition("RUNBOOK.md#")[2] for rule in rules("alert")}
+    assert links == {name: name.lower() for name in ALERTS}
+    assert set(links.values()) <= anchors
+
+
+def test_the_reasons_left_out_are_those_that_the_model_calls_refusals_by_policy() -> None:
+    expected = {reason.value for reason in Reason if reason.policy_refusal}
+    found = [
+        set(match.split("|")) - {"ok"}
+        for rule in (*rules("alert"), *rules("record"))
+        for match in re.findall(r'!~"([^"]*)"', rule["expr"])
+    ]
+    assert found
+    assert all(reasons == expected for reasons in found)
+
+
+def test_promtool_finds_the_rules_in_order() -> None:
+    program("promtool")
+    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert done.returncode == 0, done.stdout + done.stderr

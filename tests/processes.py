@@ -1,0 +1,53 @@
+"""Looking at processes from outside, by way of /proc (Linux)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that talks text; killed at the end where it still runs, so that a failed test does not wait for it."""
+    with subprocess.Popen(command, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Running processes whose working folder is this one or below it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                where = Path((entry / "cwd").readlink())
+            except OSError:
+                continue  # gone meanwhile, or not ours
+            if where.is_relative_to(folder):
+                found.append(int(entry.name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    """What `ps` shows of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """The local addresses that a process listens on for TCP, in the kernel's hexadecimal (`0100007F` is 127.0.0.1)."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(descriptor)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}

@@ -1,0 +1,407 @@
+"""The logins of `mission.acl` on real servers: each does its work, and each cell of the table was tried."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+import worker.embedded
+from mission.acl import LOGINS, acl_lines
+from mission.audit import STREAM, AuditLog
+from mission.connection import connect
+from mission.dead_letters import DeadLetters
+from mission.erasure import forget
+from mission.errors import SettingsError
+from mission.ids import new_mission_id
+from mission.ledger import Admission, Ledger, Release, entry_key, result_key
+from mission.model import Reason, State, Ticket
+from mission.results import ResultReader
+from mission.scripts import PREFIX
+from mission.sealing import Identity
+from mission.settings import Settings
+from mission.url_keys import generate_url_key
+from producer import MissionClient
+from tests.conftest import wait_for
+from worker.doctor import Level, examine
+from worker.embedded import EmbeddedRedis, server_program
+from worker.intake import QUARANTINE
+from worker.sample_site import SampleSite
+from worker.settings import WorkerSettings
+from worker.stack import running_flower, running_worker
+
+MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+RESULT = result_key(MISSION, 1)
+ENTRY = entry_key(MISSION)
+CANARY = "DCDR-canary"
+DENIED = "(?i)permission|can't (run|access)|ACL failure"
+# redis-py sends this to every server, and does not mind the answer.
+HARMLESS = {"client|setinfo"}
+
+
+def run(client: Any, *command: Any) -> Any:
+    """Send a command as it is."""
+    return client.execute_command(*command)
+
+
+class Server:
+    """A server that knows the logins, and an administrator."""
+
+    def __init__(self, embedded: EmbeddedRedis) -> None:
+        self.port = embedded.port
+        with redis.Redis.from_url(embedded.url) as first:
+            run(first, "ACL", "SETUSER", "admin", "on", ">admin-pw", "~*", "&*", "+@all")
+        self.admin = redis.Redis.from_url(self.url("admin"))
+        for line in acl_lines({name: f"{name}-pw" for name in LOGINS}):
+            run(self.admin, "ACL", "SETUSER", *line.split()[1:])
+
+    def url(self, name: str) -> str:
+        return f"redis://{name}:{name}-pw@127.0.0.1:{self.port}/0"
+
+    def login(self, name: str) -> redis.Redis:
+        return connect(Settings.from_env(redis_url=self.url(name)))
+
+    def refused(self) -> set[tuple[str, str]]:
+        """Who was refused what since the test began."""
+        found = {(str(item["username"]), str(item["object"])) for item in self.admin.acl_log(count=1000)}
+        return {(name, what) for name, what in found if what not in HARMLESS}
+
+
+@pytest.fixture(scope="module", params=["embedded", "redis-server"])
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The embedded Valkey, and Redis where it is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "redis-server":
+            found = shutil.which("redis-server")
+            if found is None:
+                pytest.skip("no redis-server on PATH")
+            patch.setattr(worker.embedded, "server_program", lambda: Path(found))
+        with EmbeddedRedis() as embedded:
+            server = Server(embedded)
+            yield server
+            server.admin.close()
+
+
+@pytest.fixture
+def server(running: Server) -> Server:
+    """That server with one finished mission, a message, an audit entry and a task's result."""
+    admin = running.admin
+    admin.flushall()
+    admin.hset(ENTRY, mapping={"state": "succeeded", "token": 1, "url": "sealed url"})
+    admin.set(RESULT, CANARY, ex=1000)
+    admin.lpush("missions", "message")
+    admin.xadd(STREAM, {"e": "{}", "h": ""})
+    admin.xadd(QUARANTINE, {"sha256": "00"})
+    admin.set("celery-task-meta-1", "{}")
+    admin.hset("unacked", "tag", "message")
+    admin.zadd(PREFIX + "dead", {MISSION: 1})
+    run(admin, "ACL", "LOG", "RESET")
+    return running
+
+
+def allowed(client: redis.Redis, *command: Any) -> bool:
+    try:
+        run(client, *command)
+    except redis.exceptions.NoPermissionError:
+        return False
+    return True
+
+
+# What somebody may want to do, and who may. A login that is not named is refused.
+TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
+    "read a result": (("GET", RESULT), "reader rewrapper"),
+    "delete a result": (("DEL", RESULT), "operator"),
+    "let a result expire": (("EXPIRE", RESULT, 1), ""),
+    "read an entry": (("HMGET", ENTRY, "state"), "producer worker reader operator"),
+    "read all of an entry": (("HGETALL", ENTRY), "producer worker operator"),
+    "change an entry": (("HSET", ENTRY, "state", "dead"), "producer worker operator"),
+    "delete an entry": (("DEL", ENTRY), "operator"),
+    "take a message": (("BRPOP", "missions", 0.01), "worker"),
+    "look at messages": (("LRANGE", "missions", 0, -1), ""),
+    "put a message": (("LPUSH", "missions", "x"), "producer worker"),
+    "delete the queue": (("DEL", "missions"), ""),
+    "count the messages": (("LLEN", "missions"), "producer worker operator flower metrics"),
+    "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
+    "count what finished": (("HMGET", PREFIX + "finished", "failed"), "producer worker operator metrics"),
+    "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
+    "append to the audit": (("XADD", STREAM, "*", "e", "x"), "reader operator rewrapper"),
+    "read the audit": (("XRANGE", STREAM, "-", "+"), "reader operator rewrapper"),
+    "delete from the audit": (("XDEL", STREAM, "1-1"), ""),
+    "cut the audit": (("XTRIM", STREAM, "MAXLEN", 0), ""),
+    "delete the audit": (("DEL", STREAM), ""),
+    "overwrite the audit": (("SET", STREAM, "x"), ""),
+    "let the audit expire": (("EXPIRE", STREAM, 1), ""),
+    "rename the audit": (("RENAME", STREAM, "x"), ""),
+    "write to the quarantine": (("XADD", QUARANTINE, "*", "sha256", "x"), "worker"),
+    "read the quarantine": (("XRANGE", QUARANTINE, "-", "+"), "operator"),
+    "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker flower"),
+    "use the remote control": (("PUBLISH", "/0.celery.pidbox", "x"), "flower"),
+    "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
+    "write a task's result": (("SETEX", "celery-task-meta-1", 10, "x"), "worker"),
+    "delete a task's result": (("DEL", "celery-task-meta-1"), "producer"),
+    "list the keys": (("SCAN", 0), "operator rewrapper"),
+    "list the keys at once": (("KEYS", "*"), ""),
+    "a key of another's": (("SET", "somebody:else", "x"), ""),
+    "read a key of another's": (("GET", "somebody:else"), ""),
+    "another database": (("SELECT", 1), ""),
+    "facts of the server": (("INFO",), "worker operator metrics"),
+    "the server's clock": (("TIME",), " ".join(LOGINS)),
+    "who am I": (("ACL", "WHOAMI"), " ".join(LOGINS)),
+    "who else is there": (("ACL", "LIST"), ""),
+    "more rights": (("ACL", "SETUSER", "me", "+@all"), ""),
+    "passwords": (("CONFIG", "GET", "requirepass"), ""),
+    "set-up": (("CONFIG", "SET", "appendonly", "no"), ""),
+    "clients": (("CLIENT", "LIST"), ""),
+    "end a client": (("CLIENT", "KILL", "TYPE", "pubsub"), ""),
+    "hold all clients": (("CLIENT", "PAUSE", 1), ""),
+    "what others send": (("MONITOR",), ""),
+    "slow commands": (("SLOWLOG", "GET"), ""),
+    "a script of one's own": (("EVAL", "return 1", 0), ""),
+    "delete the scripts": (("SCRIPT", "FLUSH"), ""),
+    "a library": (("FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() return 1 end)"), ""),
+    "delete everything": (("FLUSHALL",), ""),
+    "copy the data": (("SYNC",), ""),
+    "follow another server": (("REPLICAOF", "NO", "ONE"), ""),
+    "write a dump": (("BGSAVE",), ""),
+    "stop the server": (("SHUTDOWN", "NOSAVE"), ""),
+}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_each_cell_of_the_table_holds(server: Server, name: str) -> None:
+    wanted = {what for what, (_, logins) in TABLE.items() if name in logins.split()}
+    with server.login(name) as client:
+        found = {what for what, (command, _) in TABLE.items() if allowed(client, *command)}
+    assert found == wanted
+
+
+def by_script(source: str, declared: int = 0) -> Callable[[redis.Redis], object]:
+    keys = [RESULT] if declared else []
+    return lambda client: run(client, "EVALSHA", client.script_load(source), declared, *keys, RESULT)
+
+
+def by(*command: Any) -> Callable[[redis.Redis], object]:
+    return lambda client: run(client, *command)
+
+
+WAYS_TO_READ: dict[str, Callable[[redis.Redis], object]] = {
+    "get": by("GET", RESULT),
+    "mget": by("MGET", RESULT),
+    "getex": by("GETEX", RESULT),
+    "getdel": by("GETDEL", RESULT),
+    "getset": by("GETSET", RESULT, "x"),
+    "set get": by("SET", RESULT, "x", "GET"),
+    "getrange": by("GETRANGE", RESULT, 0, -1),
+    "substr": by("SUBSTR", RESULT, 0, -1),
+    "strlen": by("STRLEN", RESULT),
+    "append": by("APPEND", RESULT, ""),
+    "setrange": by("SETRANGE", RESULT, 0, ""),
+    "dump": by("DUMP", RESULT),
+    "copy": by("COPY", RESULT, "missions-copy"),
+    "rename": by("RENAME", RESULT, "missions-copy"),
+    "renamenx": by("RENAMENX", RESULT, "missions-copy"),
+    "sort by": by("SORT", "missions", "BY", PREFIX + "r:*", "GET", PREFIX + "r:*"),
+    "sort store": by("SORT", "missions", "GET", PREFIX + "r:*", "STORE", "missions-copy"),
+    "sort_ro": by("SORT_RO", "missions", "GET", PREFIX + "r:*"),
+    "lcs": by("LCS", RESULT, "missions"),
+    "getbit": by("GETBIT", RESULT, 0),
+    "bitcount": by("BITCOUNT", RESULT),
+    "bitpos": by("BITPOS", RESULT, 1),
+    "bitfield": by("BITFIELD", RESULT, "GET", "u8", 0),
+    "bitfield_ro": by("BITFIELD_RO", RESULT, "GET", "u8", 0),
+    "bitop": by("BITOP", "OR", "missions-copy", RESULT),
+    "pfmerge": by("PFMERGE", "missions-copy", RESULT),
+    "migrate": by("MIGRATE", "127.0.0.1", 1, RESULT, 0, 10, "COPY"),
+    "object": by("OBJECT", "ENCODING", RESULT),
+    "memory": by("MEMORY", "USAGE", RESULT),
+    "eval": by("EVAL", "return redis.call('GET', KEYS[1])", 1, RESULT),
+    "eval_ro": by("EVAL_RO", "return redis.call('GET', KEYS[1])", 1, RESULT),
+    "fcall": by("FCALL", "x", 1, RESULT),
+    "keyspace events": by("SUBSCRIBE", f"__keyspace@0__:{RESULT}"),
+    "monitor": by(
+        "MONITOR",
+    ),
+    "sync": by(
+        "SYNC",
+    ),
+    "psync": by("PSYNC", "?", -1),
+    "a script, its key declared": by_script("return redis.call('GET', KEYS[1])", declared=1),
+    "a script, its key not declared": by_script("return redis.call('GET', ARGV[1])"),
+    "a script that sets and gets": by_script("return redis.call('SET', ARGV[1], 'x', 'GET')"),
+    "a script that renames": by_script("return redis.call('RENAME', ARGV[1], 'missions-copy')"),
+    "a script that dumps": by_script("return redis.call('DUMP', ARGV[1])"),
+    "a script that goes on after a refusal": by_script(
+        "redis.pcall('COPY', ARGV[1], 'missions-copy'); return {err = 'permission ' .. tostring(redis.call('LLEN', 'missions-copy'))}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["worker", "producer", "operator"])
+@pytest.mark.parametrize("way", WAYS_TO_READ)
+def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way: str) -> None:
+    with server.login(name) as client, pytest.raises(redis.ResponseError, match=DENIED):
+        WAYS_TO_READ[way](client)
+    assert server.admin.get(RESULT) == CANARY.encode()
+    assert not server.admin.exists("missions-copy")
+
+
+def test_a_worker_writes_results_in_a_transaction_and_cannot_read_them_in_one(server: Server) -> None:
+    with server.login("worker") as client, client.pipeline() as pipe:
+        assert pipe.set(result_key(MISSION, 2), "x", ex=60).execute() == [True]
+        with pytest.raises(redis.ResponseError, match=DENIED):
+            pipe.get(RESULT).execute()
+
+
+@pytest.mark.parametrize("name", [None, "default"])
+def test_nobody_comes_in_without_a_login(server: Server, name: str | None) -> None:
+    stranger = redis.Redis(port=server.port, username=name, password="admin-pw" if name else None)
+    with stranger as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+@pytest.fixture
+def site() -> Iterator[SampleSite]:
+    """The sample site."""
+    with SampleSite() as site:
+        yield site
+
+
+def worker_values(server: Server, site: SampleSite, identity: Identity) -> dict[str, str]:
+    """The settings of a worker with its own login."""
+    server.admin.flushall()
+    return {
+        "redis_url": server.url("worker"),
+        "url_key": generate_url_key(),
+        "recipient": identity.recipient.text,
+        "allowed_hosts": f"127.0.0.1:{site.port}",
+        "allowed_schemes": "http,https",
+        "allowed_networks": "127.0.0.0/8",
+        "metrics_port": "0",
+        "metrics_host": "127.0.0.1",
+    }
+
+
+def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: SampleSite, tmp_path: Path) -> None:
+    identity = Identity.generate()
+    values = worker_values(server, site, identity)
+    with running_worker(tmp_path, values) as child:
+        missions = MissionClient(Settings.from_env(redis_url=server.url("producer"), url_key=values["url_key"]))
+        many = [f"{site.url}/letter.txt?{n}" for n in range(40)]
+        tickets = [missions.enqueue(f"{site.url}/letter.txt", idempotency_key="a"), *missions.enqueue_many(many)]
+        assert all(isinstance(ticket, Ticket) for ticket in tickets)
+        tickets.append(missions.enqueue(f"{site.url}/missing.txt"))
+        states = [missions.wait(ticket.id, timeout=60).state for ticket in tickets if isinstance(ticket, Ticket)]
+        assert states == [State.SUCCEEDED] * 41 + [State.FAILED]
+        assert missions.stats().succeeded == 41
+        foreign = Celery("foreign", broker=server.url("producer"), backend=server.url("producer"))
+        pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
+        assert pending.get(timeout=60)["state"] == "queued"
+        pending.forget()
+        server.admin.lpush("missions", "not a message")
+        wait_for(lambda: server.admin.exists(QUARANTINE), what="the quarantine")
+        with server.login("reader") as client:
+            reader = ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
+            assert len(reader.reveal(pending.id, reason="a test")) == 2
+        child.process.terminate()
+        assert child.process.wait(timeout=40) == 0
+    assert server.refused() == set()
+
+
+def test_an_operator_looks_after_dead_letters_forgets_and_keeps_the_audit(server: Server) -> None:
+    server.admin.flushall()
+    settings = Settings.from_env(redis_url=server.url("operator"))
+    with server.login("worker") as client:
+        ledger = Ledger(client, settings)
+        ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 99) for _ in range(3)], "a")]
+        claims = ledger.claim(ids, 3, 60).claims
+        ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0) for claim in claims], 1)
+    server.admin.set(result_key(ids[2], 1), "x")
+    with server.login("operator") as client:
+        audit = AuditLog(client, 3600, emit=lambda line: None)
+        letters = DeadLetters(client, settings, audit)
+        assert {letter.id for letter in letters.find()} == set(ids)
+        assert letters.replay(ids[0], why="a test")
+        assert letters.discard(ids[1], why="a test")
+        assert forget(client, settings, audit, ids[2], why="a test") == 1
+        assert Ledger(client, settings).stats().retrying == 1
+        assert len(audit.entries()) == 6
+        assert audit.verify() == []
+    assert server.refused() == set()
+
+
+def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite, tmp_path: Path) -> None:
+    pytest.importorskip("flower")
+    values = worker_values(server, site, Identity.generate())
+    (tmp_path / "flower").mkdir()
+    with (
+        running_flower(tmp_path / "flower", values | {"redis_url": server.url("flower")}) as flower,
+        running_worker(tmp_path, values),
+    ):
+        wait_for(server.admin.pubsub_numpat, what="Flower to listen")
+        client = MissionClient(Settings.from_env(redis_url=server.url("producer"), url_key=values["url_key"]))
+        client.enqueue(f"{site.url}/letter.txt")
+
+        def page(path: str) -> str:
+            login = base64.b64encode(flower.login.encode()).decode()
+            request = urllib.request.Request(flower.url + path, headers={"Authorization": f"Basic {login}"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return str(answer.read().decode())
+
+        wait_for(lambda: '"SUCCESS"' in page("/api/tasks"), what="the task in Flower")
+        assert '"task-succeeded"' in page("/workers?json=1")
+        assert '"missions"' in page("/api/queues/length")
+    # Its questions to the workers go by the remote control, which is off.
+    assert {
+        name for name, what in server.refused() if not what.rstrip("\x06\x16369").endswith("reply.celery.pidbox")
+    } == set()
+
+
+def test_the_doctor_finds_the_workers_login_good(server: Server) -> None:
+    found = {f.check: f.level for f in examine(WorkerSettings.from_env(redis_url=server.url("worker")))}
+    checks = ("redis", "version", "role", "eviction", "aof", "replicas", "login", "results", "clock")
+    assert {name: found[name] for name in checks} == dict.fromkeys(checks, Level.OK)
+
+
+@pytest.mark.parametrize("program", ["embedded", "redis-server"])
+def test_a_server_reads_the_lines_as_its_acl_file(tmp_path: Path, program: str) -> None:
+    found = shutil.which(program) if program == "redis-server" else server_program()
+    if found is None:
+        pytest.skip("no redis-server on PATH")
+    file, socket = tmp_path / "users.acl", tmp_path / "redis.sock"
+    file.write_text("\n".join([*acl_lines({"metrics": "metrics-pw"}), "user admin on >pw ~* &* +@all", ""]))
+    arguments = ["--port", "0", "--unixsocket", str(socket), "--aclfile", str(file), "--save", ""]
+    with subprocess.Popen([found, *arguments], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: socket.exists() or process.poll() is not None, what="the server")
+            assert process.poll() is None
+            with redis.Redis(unix_socket_path=str(socket), username="metrics", password="metrics-pw") as client:
+                assert client.info("server")["redis_version"]
+            with redis.Redis(unix_socket_path=str(socket), username="admin", password="pw") as client:
+                assert {name for name in LOGINS if "on" in client.acl_getuser(name)["flags"]} == {"metrics"}
+                assert "off" in client.acl_getuser("default")["flags"]
+        finally:
+            process.terminate()
+
+
+def test_the_lines_hold_no_password() -> None:
+    assert "s3cret" not in "\n".join(acl_lines(dict.fromkeys(LOGINS, "s3cret")))
+
+
+def test_no_login_has_a_whole_category_of_commands_or_all_keys() -> None:
+    rules = " ".join(acl_lines({})).replace("(", " ").replace(")", " ").split()
+    assert not [rule for rule in rules if rule.startswith(("+@", "allkeys", "allcommands", "nopass")) or rule == "~*"]
+
+
+@pytest.mark.parametrize("passwords", [{"root": "x"}, {"worker": ""}])
+def test_a_login_that_is_not_there_or_has_no_password_is_refused(passwords: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="producer, worker, reader, operator, rewrapper, flower, metrics"):
+        acl_lines(passwords)

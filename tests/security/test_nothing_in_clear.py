@@ -1,0 +1,438 @@
+"""Nothing secret leaks: one long run with a canary in every place that is nobody's business, then a search of all that left.
+
+The run: successes, every quick kind of failure, a worker killed in the middle of a mission, a Redis killed and started
+again, messages that are none, clients that only speak Celery. All with the logs at their most talkative.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import signal
+import traceback
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from mission.audit import AuditLog
+from mission.connection import connect
+from mission.errors import DecoderError
+from mission.model import MissionStatus, Reason, State
+from mission.results import ResultReader
+from mission.sealing import Identity
+from mission.settings import Settings
+from mission.url_keys import generate_url_key
+from producer import MissionClient
+from tests.conftest import wait_for
+from tests.queue_entries import encoded, entry, envelope
+from tests.security.canary_site import ENDS, CanarySite
+from tests.security.traces import Canaries, Capture, disguised, dump, files, guises, unescaped
+from worker.embedded import EmbeddedRedis
+from worker.stack import Child, running_flower, running_worker
+
+# The fixture's run must not be done twice: all tests of it go to one process.
+pytestmark = [pytest.mark.xdist_group("nothing-in-clear"), pytest.mark.timeout(300)]
+
+# Where a search is made, and a text that stands there for sure: a place that was not recorded would hold nothing.
+PLACES = {
+    "worker's output": "mission-attempt",
+    "server's files": "{decoder}:m:",
+    "server's files after a rewrite": "{decoder}:m:",
+    "commands": '"EVALSHA"',
+    "keys": "celery-task-meta-",
+    "results for Celery": "credentials_in_url",
+    "events": "task-succeeded",
+    "metrics": "decoder_missions_total",
+    "Flower": "decoder.decode",
+    "temporary files": "planted.tmp",
+    "exceptions": "InvalidMission",
+    "producer's log": "planted",
+}
+# Who only speaks Celery writes a URL, and whoever writes a bad message its content, in clear: in the command itself, and
+# in the append-only file until that is rewritten. What the decoder makes of them is in clear nowhere.
+CLEAR_FOR_CELERY = {"server's files", "commands"}
+
+
+@dataclass
+class Run:
+    """What was done, and what was recorded of it by place."""
+
+    canaries: Canaries
+    celery_canaries: Canaries
+    planted: Canaries
+    traces: dict[str, bytes] = field(default_factory=dict)
+    ends: dict[str, MissionStatus] = field(default_factory=dict)
+    revealed: set[tuple[str, str]] = field(default_factory=set)
+    site_secret: tuple[str, str] = ("", "")
+
+
+class Scene:
+    """The parts of the run: server, site, workers, clients."""
+
+    def __init__(self, pieces: ExitStack, folder: Path) -> None:
+        self.pieces = pieces
+        self.folder = folder
+        self.run = Run(Canaries(), Canaries(), Canaries())
+        self.server = pieces.enter_context(EmbeddedRedis(folder / "server"))
+        self.site = pieces.enter_context(CanarySite(self.run.canaries))
+        self.run.site_secret = (self.site.category, self.site.value)
+        self.identity, self.url_key = Identity.generate(), generate_url_key()
+        self.settings = Settings.from_env(redis_url=self.server.url, url_key=self.url_key)
+        self.redis = pieces.enter_context(connect(self.settings))
+        # A compressed string would hide from the search.
+        self.redis.config_set("rdbcompression", "no")
+        self.commands = pieces.enter_context(Capture(self.server.url, "MONITOR"))
+        self.events = pieces.enter_context(Capture(self.server.url, "PSUBSCRIBE *"))
+        wait_for(lambda: b"psubscribe" in self.events.heard and b"+OK" in self.commands.heard, what="the captures")
+        self.client = MissionClient(self.settings)
+        self.celery = Celery("foreign", broker=self.server.url, backend=self.server.url, set_as_current=False)
+        self.exceptions: list[str] = []
+        self.metrics = b""
+        self.orphan = ""  # the mission whose worker was killed: its lease runs out while other things happen
+
+    def values(self) -> dict[str, str]:
+        """A worker's settings."""
+        here = f"127.0.0.1:{self.site.port}"
+        return {
+            "redis_url": self.server.url,
+            "url_key": self.url_key,
+            "recipient": self.identity.recipient.text,
+            "allowed_hosts": f"{here},127.0.0.1:2,169.254.169.254,nowhere.invalid",
+            "allowed_schemes": "http,https",
+            "allowed_networks": "127.0.0.0/8",
+            "metrics_port": "0",
+            "metrics_host": "127.0.0.1",
+            "concurrency": "32",
+            "host_concurrency": "32",
+            "deadline": "2s",
+            "read_timeout": "1s",
+            "connect_timeout": "1s",
+            "lease_seconds": "17s",
+            "max_attempts": "2",
+            "fetch_attempts": "1",
+            "max_bytes": "256KiB",
+            "log_level": "debug",
+        }
+
+    def worker(self, name: str) -> Child:
+        """A worker in a folder of its own."""
+        folder = self.folder / name
+        folder.mkdir(mode=0o700)
+        child = self.pieces.enter_context(running_worker(folder, self.values()))
+        child.wait_until("celery@.* ready")
+        return child
+
+    def scrape(self, worker: Child) -> None:
+        """Keep what the worker serves as metrics."""
+        port = child_port(worker)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            self.metrics += answer.read()
+
+    def refused(self, attempt: Callable[[], object]) -> None:
+        """Keep all that an exception shows of what was attempted."""
+        with pytest.raises(DecoderError) as refusal:
+            attempt()
+        error = refusal.value
+        self.exceptions += [str(error), repr(error), repr(error.args), repr(vars(error))]
+        # Not the frames' source lines: those are this test's own. The chain is what a careless `from` would carry along.
+        link: BaseException | None = error
+        while link is not None:
+            self.exceptions += traceback.format_exception_only(link)
+            link = link.__cause__ or link.__context__
+
+    def wait(self, name: str, mission_id: str) -> None:
+        """Follow a mission to its end."""
+        status = self.client.wait(mission_id, timeout=90)
+        assert status.state.terminal, f"{name} is {status.state}"
+        self.run.ends[name] = status
+
+
+def child_port(worker: Child) -> str:
+    return worker.wait_until(r'"server\.port": (\d+)')[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The whole run, once."""
+    folder = tmp_path_factory.mktemp("run")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as pieces:
+        patch.setenv("TMPDIR", str(temporary))
+        heard = pieces.enter_context(_everything_logged(folder / "producer.log"))
+        scene = Scene(pieces, folder)
+        _plant(scene, temporary, heard)
+        missions = _enqueue(scene)
+        first = scene.worker("first")
+        _kill_in_the_middle(scene, first)
+        second = scene.worker("second")
+        _redis_goes_away(scene, second)
+        flower = pieces.enter_context(running_flower(temporary, scene.values()))
+        _foreign(scene, second)
+        for name, mission_id in missions.items():
+            scene.wait(name, mission_id)
+        _reveal(scene, missions)
+        scene.scrape(second)
+        traces = scene.run.traces
+        traces["Flower"] = _pages(flower.url, flower.login)
+        second.process.terminate()
+        second.process.wait(60)
+        traces["worker's output"] = first.log.read_bytes() + second.log.read_bytes()
+        traces["temporary files"] = files(temporary, first.log.parent, second.log.parent)
+        _record_server(scene)
+        traces["metrics"] = scene.metrics
+        traces["exceptions"] = "\n".join(scene.exceptions).encode()
+        traces["producer's log"] = (folder / "producer.log").read_bytes()
+        yield scene.run
+
+
+@contextmanager
+def _everything_logged(path: Path) -> Iterator[logging.Logger]:
+    """Keep all that this process logs, arguments and all, in a file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield root
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _plant(scene: Scene, temporary: Path, log: logging.Logger) -> None:
+    """Leaks made on purpose, where recording could have failed: they must be found."""
+    word = scene.run.planted.new("planted")
+    scene.redis.set("planted", b64encode(word.encode()))
+    scene.redis.publish("planted", word)
+    scene.metrics += word.encode()
+    scene.exceptions.append(word)
+    (temporary / "planted.tmp").write_text(word)
+    log.debug("planted: %s", word)
+
+
+def _enqueue(scene: Scene) -> dict[str, str]:
+    """One mission of each kind, and those that are refused at the door."""
+    new, url = scene.run.canaries.new, scene.site.url
+    missions = {kind: scene.client.enqueue(url(kind)).id for kind in ENDS if kind not in scene.site.held}
+    path = f"{new('path')}?token={new('query')}#{new('fragment')}"
+    for reason, text in {
+        Reason.CONNECTION_FAILED: f"http://127.0.0.1:2/{path}",
+        Reason.DNS_FAILURE: f"http://nowhere.invalid/{path}",
+        Reason.HOST_NOT_ALLOWED: f"http://elsewhere.invalid/{path}",
+        Reason.PORT_NOT_ALLOWED: f"http://127.0.0.1:3/{path}",
+        Reason.BLOCKED_ADDRESS: f"http://169.254.169.254/{path}",
+        Reason.TLS_FAILURE: f"https://127.0.0.1:{scene.site.port}/{path}",
+    }.items():
+        missions[reason.value] = scene.client.enqueue(text).id
+    key = new("idempotency key")
+    missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key).id
+    scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=key))
+    stranger = MissionClient(Settings.from_env(redis_url=scene.server.url, url_key=generate_url_key()))
+    missions["another's URL key"] = stranger.enqueue(url("document")).id
+    for bad in (
+        f"http://{new('user')}:{new('password')}@127.0.0.1/",
+        f"ftp://127.0.0.1/{new('path')}",
+        f"http://127.0.0.1/{new('path')}\n{new('path')}",
+        f"http://127.0.0.1\\{new('path')}",
+        f"http://{new('host')}.{'x' * 300}/",
+        f"{new('no URL')}",
+        f"http://[::1/{new('path')}",
+    ):
+        scene.refused(lambda bad=bad: scene.client.enqueue(bad))  # type: ignore[misc]  # mypy cannot infer it
+        assert all(isinstance(verdict, DecoderError) for verdict in scene.client.enqueue_many([bad]))
+    scene.refused(lambda: scene.client.status(new("mission id")))
+    scene.refused(lambda: scene.client.enqueue(url("document"), submitter=new("submitter") + "/"))
+    scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=new("long key") * 50))
+    return missions
+
+
+def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
+    """SIGKILL while the mission's answer is on its way; SIGABRT would leave a core file."""
+    mission_id = scene.client.enqueue(scene.site.url("hold")).id
+    assert scene.site.held["hold"].wait(30)
+    scene.scrape(worker)
+    worker.process.send_signal(signal.SIGABRT)
+    assert worker.process.wait(30) == -signal.SIGABRT
+    scene.site.let_go["hold"].set()
+    scene.orphan = mission_id
+
+
+def _redis_goes_away(scene: Scene, worker: Child) -> None:
+    """Redis is killed while a mission is in hand, and comes back."""
+    mission_id = scene.client.enqueue(scene.site.url("hold-redis")).id
+    assert scene.site.held["hold-redis"].wait(30)
+    scene.server.kill()
+    scene.refused(lambda: scene.client.enqueue(scene.site.url("document")))
+    scene.refused(lambda: scene.client.status(mission_id))
+    scene.site.let_go["hold-redis"].set()
+    wait_for(lambda: "Cannot connect" in worker.log.read_text() or worker.process.poll() is not None, what="an outage")
+    worker.check()
+    scene.server.start()
+    scene.redis.config_set("rdbcompression", "no")
+    scene.wait("hold-redis", mission_id)
+    scene.wait("hold", scene.orphan)
+
+
+def _foreign(scene: Scene, worker: Child) -> None:
+    """Clients that only speak Celery, and messages that are none."""
+    new = scene.run.celery_canaries.new
+    here = f"http://127.0.0.1:{scene.site.port}"
+    for kind in ("document", "missing", "elsewhere"):
+        url = f"{here}/{kind}/{new('submitted path')}?signature={new('submitted query')}"
+        pending = scene.celery.send_task("decoder.submit", args=[url], queue="missions")
+        scene.wait(f"submitted {kind}", pending.get(timeout=60)["id"])
+    refused: list[tuple[list[Any], dict[str, Any]]] = [
+        ([f"http://{new('user')}:{new('password')}@127.0.0.1/"], {}),
+        ([f"{here}/{new('submitted path')}\n"], {}),
+        ([f"{here}/{new('submitted path')}"], {"submitter": new("submitter") + "/"}),
+        ([f"{here}/{new('submitted path')}"], {"expires": -1}),
+    ]
+    for args, options in refused:
+        pending = scene.celery.send_task("decoder.submit", args=args, kwargs=options, queue="missions")
+        scene.refused(lambda pending=pending: pending.get(timeout=60))  # type: ignore[misc]  # mypy cannot infer it
+    bad = [
+        new("not JSON").encode(),
+        json.dumps([new("a list")]).encode(),
+        entry(new("unknown task")),
+        entry(args=[[new("mission id")]]),
+        entry(kwargs={new("keyword"): new("value")}),
+        entry("decoder.submit", args=[f"{here}/{new('path')}"], kwargs={new("option"): new("value")}),
+        json.dumps(envelope() | {"content-type": new("content type")}).encode(),
+        json.dumps(envelope() | {"body": new("body")}).encode(),
+        json.dumps(envelope() | {"body": encoded(new("body"))}).encode(),
+        json.dumps({"headers": {new("header"): new("value"), "task": "decoder.decode", "id": new("id")}}).encode(),
+    ]
+    odd = envelope()
+    odd["headers"] |= {"argsrepr": new("argsrepr"), "origin": new("origin"), "eta": new("eta"), "group": new("group")}
+    odd["headers"] |= {"root_id": new("root id"), "timelimit": new("time limit"), new("header"): new("value")}
+    odd["properties"] |= {"reply_to": new("reply_to"), "correlation_id": new("correlation id")}
+    scene.redis.lpush("missions", *bad, json.dumps(odd).encode())
+    wait_for(lambda: scene.redis.xlen("{decoder}:quarantine") == len(bad), what="the quarantine")
+    worker.wait_until(rf"decoder\.decode\[{odd['headers']['id']}\] succeeded")
+
+
+def _reveal(scene: Scene, missions: dict[str, str]) -> None:
+    reader = ResultReader(scene.redis, [scene.identity], AuditLog(scene.redis, 3600, emit=scene.exceptions.append))
+    for name, mission_id in missions.items():
+        if scene.run.ends[name].state is State.SUCCEEDED:
+            secrets = reader.reveal(mission_id, reason="the canaries")
+            scene.exceptions += map(repr, secrets)
+            scene.run.revealed |= {(secret.category, secret.value) for secret in secrets}
+        else:
+            scene.refused(lambda mission_id=mission_id: reader.reveal(mission_id, reason="the canaries"))  # type: ignore[misc]  # mypy cannot infer it
+
+
+def _pages(url: str, login: str) -> bytes:
+    """Flower's pages and its API, as far as they lead, with each task's own page."""
+    headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+
+    def get(path: str) -> bytes:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=30) as answer:
+            return bytes(answer.read())
+
+    wait_for(lambda: b"decoder.submit" in get("/api/tasks?limit=1000"), what="Flower to hear of the tasks")
+    found = [
+        get(path) for path in ("/workers", "/tasks", "/broker", "/metrics", "/api/workers", "/api/tasks?limit=1000")
+    ]
+    ids = re.findall(rb'"uuid": ?"([0-9a-f-]{36})"', found[-1])
+    assert ids
+    for task_id in {item.decode() for item in ids}:
+        found += [get(f"/task/{task_id}"), get(f"/api/task/info/{task_id}")]
+    return b"\n".join(found)
+
+
+def _record_server(scene: Scene) -> None:
+    """What the server holds, told and wrote; also after it has written its files anew."""
+    traces, folder = scene.run.traces, scene.server.data_dir
+    client: Any = scene.redis
+    traces["keys"] = dump(scene.redis)
+    traces["results for Celery"] = b"\n".join(client.get(key) for key in client.keys("celery-task-meta-*"))
+    client.bgsave()
+    wait_for(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], what="BGSAVE")
+    assert (folder / "dump.rdb").stat().st_size > 1000
+    traces["server's files"] = files(folder)
+    client.bgrewriteaof()
+    wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], what="BGREWRITEAOF")
+    assert client.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+    traces["server's files after a rewrite"] = files(folder)
+    traces["commands"] = unescaped(scene.commands.heard)
+    traces["events"] = scene.events.heard
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_secret_no_url_and_no_document_stands_in(place: str, run: Run) -> None:
+    assert run.canaries.found_in(run.traces[place]) == set()
+
+
+@pytest.mark.parametrize("place", sorted(set(PLACES) - CLEAR_FOR_CELERY))
+def test_nothing_that_came_by_a_celery_message_stands_in(place: str, run: Run) -> None:
+    assert run.celery_canaries.found_in(run.traces[place]) == set()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_search_was_made_where_things_were_happening(place: str, run: Run) -> None:
+    assert any(guise in run.traces[place] for guise in guises(PLACES[place]))
+
+
+@pytest.mark.parametrize("place", ["server's files", "commands", "keys", "events", "temporary files", "producer's log"])
+def test_a_leak_made_on_purpose_is_found_in(place: str, run: Run) -> None:
+    assert run.planted.found_in(run.traces[place]) == {"planted"}
+
+
+@pytest.mark.parametrize("place", sorted(CLEAR_FOR_CELERY))
+def test_what_a_celery_client_writes_is_in_clear_in(place: str, run: Run) -> None:
+    assert {"submitted path", "submitted query"} <= run.celery_canaries.found_in(run.traces[place])
+
+
+def test_the_opened_records_hold_the_secret_and_its_category(run: Run) -> None:
+    assert run.revealed == {run.site_secret}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_the_run_had_every_kind_of_end(kind: str, run: Run) -> None:
+    assert run.ends[kind].reason is ENDS[kind]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.CONNECTION_FAILED,
+        Reason.DNS_FAILURE,
+        Reason.HOST_NOT_ALLOWED,
+        Reason.PORT_NOT_ALLOWED,
+        Reason.BLOCKED_ADDRESS,
+        Reason.TLS_FAILURE,
+    ],
+)
+def test_the_run_had_missions_that_found_no_server(reason: Reason, run: Run) -> None:
+    assert run.ends[reason.value].reason is reason
+
+
+def test_the_run_had_a_mission_that_this_worker_could_not_decrypt(run: Run) -> None:
+    assert run.ends["another's URL key"].reason is Reason.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize("guise", disguised(""))
+def test_the_search_sees_through(guise: str) -> None:
+    canaries = Canaries()
+    word = canaries.new("the label")
+    assert canaries.found_in(disguised(word)[guise]) == {"the label"}
+
+
+@pytest.mark.parametrize("guise", disguised(""))
+def test_the_search_finds_nothing_where_nothing_is(guise: str) -> None:
+    canaries, others = Canaries(), Canaries()
+    canaries.new("the label")
+    assert canaries.found_in(disguised(others.new("another's"))[guise]) == set()

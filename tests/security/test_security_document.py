@@ -1,0 +1,110 @@
+"""SECURITY.md tells the truth about where things are: every test, file, setting and command that it names is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from mission.acl import LOGINS
+from producer.cli import main as mission_command
+from tests.security.test_acl import TABLE
+from worker.cli import main as decoder_command
+from worker.metrics import REGISTRY
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL))
+NODES = sorted({span for span in SPANS if span.startswith("tests/")})
+
+CHAPTERS = """What is protected, Threat model, Input validation, Secrets and keys, Encryption in transit, Encryption at rest,
+Access control, Audit, Retention, Dependencies, Incident response, Reporting a hole, Compliance checklist, Known gaps"""
+
+
+@cache
+def _tests_of(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, without its head."""
+    after = TEXT.split(f"{heading}\n", 1)[1]
+    lines = after[after.index("\n|") + 1 :].split("\n\n", 1)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_it_names_tests_at_all() -> None:
+    assert len(NODES) > 80
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_test_that_is_named_is_there(node: str) -> None:
+    file, _, name = node.partition("::")
+    assert (ROOT / file).is_file()
+    assert not name or name in _tests_of(ROOT / file)
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    anchors = {
+        "#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    }
+    assert links
+    assert not [link for link in links if not (link in anchors if link.startswith("#") else (ROOT / link).exists())]
+
+
+def test_it_has_every_chapter() -> None:
+    wanted = {chapter.strip() for chapter in CHAPTERS.replace("\n", " ").split(",")}
+    assert wanted <= set(re.findall(r"^## (.+)$", TEXT, re.MULTILINE))
+
+
+def test_every_setting_that_is_named_is_one() -> None:
+    known = {f"DECODER_{name.upper()}" for name in WorkerSettings.model_fields}
+    named = set(re.findall(r"DECODER_[A-Z_]+", TEXT))
+    assert named
+    assert not named - known
+
+
+def test_every_metric_that_is_named_is_one() -> None:
+    known = {metric.name for metric in REGISTRY.collect()}
+    named = {span.removesuffix("_total") for span in SPANS if re.fullmatch(r"decoder_\w+", span)}
+    assert named
+    assert not named - known
+
+
+@pytest.mark.parametrize("span", sorted({s for s in SPANS if re.match(r"(decoder|mission) [a-z]", s)}))
+def test_every_command_that_is_named_is_one(span: str) -> None:
+    words = span.split()
+    command: click.Command = {"decoder": decoder_command, "mission": mission_command}[words.pop(0)]
+    while words and isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert not {word for word in words if word.startswith("-")} - known
+
+
+def test_the_table_of_access_is_the_one_that_is_tried() -> None:
+    rows = dict(_rows("## Access control"))
+    assert rows
+    for what, who in rows.items():
+        _, logins = TABLE[what]
+        assert set(re.findall(r"\w+", who)) == set(logins.split() or ["nobody"]), what
+
+
+def test_it_says_what_a_stolen_login_of_each_kind_can_do() -> None:
+    assert [login for login, _ in _rows("### What a stolen login can still do")] == list(LOGINS)
+
+
+@pytest.mark.parametrize("point", _rows("## Compliance checklist"), ids=lambda row: row[0])
+def test_each_point_of_the_checklist_names_what_shows_it(point: list[str]) -> None:
+    assert "tests/" in point[1] or "](#" in point[1]
+
+
+def test_it_names_no_place_of_one_machine() -> None:
+    assert not re.search(r"/(work|home|root|tmp)/", TEXT)

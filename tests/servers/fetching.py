@@ -1,0 +1,49 @@
+"""A fetcher set up for the tests' own servers: loopback is open, names lead where the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mission.url import parse_url
+from worker.dns import Resolver
+from worker.fetch import Document, Fetcher
+from worker.settings import WorkerSettings
+from worker.url_policy import UrlPolicy
+
+NAME = "docs.example"
+
+
+class Fetching:
+    """A fetcher and what it told: `fetch` takes a URL's text, `attempts` is what `on_attempt` heard."""
+
+    def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:
+        settings = WorkerSettings(**options)
+        self.attempts: list[str] = []
+        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self.attempts.append)
+
+    def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
+        return self.fetcher.fetch(parse_url(url), seconds=seconds)
+
+
+@contextmanager
+def fetching(
+    *ports: int, lookup: Sequence[str] | Callable[[str, int], Sequence[str]] = ("127.0.0.1",), **options: Any
+) -> Iterator[Fetching]:
+    """A fetcher that may go to these ports of 127.0.0.1, ::1 and `NAME`; `options` are settings that win."""
+    lead = lookup if callable(lookup) else lambda _host, _port: lookup
+    defaults: dict[str, Any] = {
+        "allowed_hosts": tuple(f"{host}:{port}" for port in ports for host in ("127.0.0.1", "[::1]", NAME)),
+        "allowed_schemes": ("http", "https"),
+        "allowed_networks": ("127.0.0.1/32", "::1/128"),
+        "fetch_attempts": 1,
+        "connect_timeout": 1.0,
+        "read_timeout": 2.0,
+        "max_bytes": 1024 * 1024,
+    }
+    rig = Fetching(lead, defaults | options)
+    try:
+        yield rig
+    finally:
+        rig.fetcher.close()

@@ -1,0 +1,166 @@
+"""Admission: what is refused before the ledger sees it, and what the ledger's answers become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+import redis
+
+from mission.admission import Admitter, newly_queued
+from mission.connection import connect
+from mission.errors import (
+    DecoderError,
+    IdempotencyConflict,
+    InvalidMission,
+    LedgerUnavailable,
+    QueueFull,
+    QuotaExceeded,
+)
+from mission.ids import new_mission_id
+from mission.ledger import Ledger, entry_key
+from mission.model import Reason, State, Ticket
+from mission.settings import Settings
+from mission.url_keys import UrlKeyring, generate_url_key
+from worker.settings import WorkerSettings
+
+URL = "https://docs.example/page?signature=sesame"
+BAD = "https://user:sesame@docs.example/"
+
+
+@pytest.fixture
+def keyring() -> UrlKeyring:
+    return UrlKeyring.parse(generate_url_key())
+
+
+@pytest.fixture
+def admitter(ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings) -> Admitter:
+    return Admitter(ledger, keyring, settings)
+
+
+@pytest.fixture
+def away(keyring: UrlKeyring) -> Admitter:
+    """An admitter whose Redis is away."""
+    settings = Settings.from_env(redis_url="redis://127.0.0.1:1/0", redis_timeout=1)
+    return Admitter(Ledger(connect(settings), settings), keyring, settings)
+
+
+def test_each_url_gets_a_ticket_or_a_refusal_in_order(admitter: Admitter) -> None:
+    verdicts = admitter.admit([URL, BAD, "ftp://docs.example/", URL])
+    assert [type(verdict) for verdict in verdicts] == [Ticket, InvalidMission, InvalidMission, Ticket]
+    assert [cast("DecoderError", verdict).reason for verdict in verdicts[1:3]] == [
+        Reason.CREDENTIALS_IN_URL,
+        Reason.SCHEME_NOT_ALLOWED,
+    ]
+
+
+def test_refusals_for_syntax_are_counted_by_reason(admitter: Admitter, ledger: Ledger) -> None:
+    admitter.admit([BAD, BAD, "no url", URL])
+    assert ledger.refusals() == {"credentials_in_url": 2, "invalid_url": 1}
+
+
+def test_a_refusal_needs_no_redis(away: Admitter) -> None:
+    (verdict,) = away.admit([BAD])
+    assert isinstance(verdict, InvalidMission)
+    assert verdict.reason is Reason.CREDENTIALS_IN_URL
+
+
+def test_without_redis_nothing_is_accepted(away: Admitter) -> None:
+    with pytest.raises(LedgerUnavailable, match=r"^store_unavailable: "):
+        away.admit([BAD, URL])
+
+
+def test_no_urls_are_no_verdicts(away: Admitter) -> None:
+    assert away.admit([]) == []
+
+
+def test_what_is_encrypted_is_the_url_as_it_will_be_fetched(
+    admitter: Admitter, client: redis.Redis, keyring: UrlKeyring
+) -> None:
+    (ticket,) = cast("list[Ticket]", admitter.admit(["HTTPS://Docs.Example:443/a/../page#part"]))
+    record = client.hget(entry_key(ticket.id), "url")
+    assert keyring.decrypt(cast("bytes", record), ticket.id) == "https://docs.example/page"
+
+
+@pytest.mark.parametrize("submitter", ["", "-x", ".x", "a b", "a/b", "x" * 65, "å", "a\n", None, 7, ["a"]])
+def test_a_submitter_that_is_none_is_refused(admitter: Admitter, submitter: str) -> None:
+    with pytest.raises(InvalidMission, match=r"^malformed_message: a submitter is"):
+        admitter.admit([URL], submitter=submitter)
+
+
+@pytest.mark.parametrize("submitter", ["a", "7", "team-a", "Team_A.nightly", "x" * 64])
+def test_a_submitter_is_letters_digits_and_a_few_signs(admitter: Admitter, client: redis.Redis, submitter: str) -> None:
+    (ticket,) = cast("list[Ticket]", admitter.admit([URL], submitter=submitter))
+    assert client.hget(entry_key(ticket.id), "submitter") == submitter.encode()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, 7, b"key"])
+def test_an_idempotency_key_that_is_none_is_refused(admitter: Admitter, key: str) -> None:
+    with pytest.raises(InvalidMission, match=r"^malformed_message: an idempotency key is"):
+        admitter.admit([URL], idempotency_key=key)
+
+
+@pytest.mark.parametrize("key", ["k", "x" * 256, "ключ", "\udcff", "a\0b"])
+def test_an_idempotency_key_may_be_any_text(admitter: Admitter, key: str) -> None:
+    first, again = (cast("Ticket", admitter.admit([URL], idempotency_key=key)[0]) for _ in range(2))
+    assert (again.id, first.duplicate, again.duplicate) == (first.id, False, True)
+
+
+@pytest.mark.parametrize("expires", [0, -1, -0.5, True, float("nan"), float("-inf"), "60", [60]])
+def test_a_lifetime_that_is_none_is_refused(admitter: Admitter, expires: float) -> None:
+    with pytest.raises(InvalidMission, match=r"^malformed_message: expires is"):
+        admitter.admit([URL], expires_seconds=expires)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [(None, 86400), (60, 60), (0.5, 0.5), (10**400, 86400), (float("inf"), 86400)]
+)
+def test_a_lifetime_is_what_was_asked_for_up_to_the_maximum_age(
+    admitter: Admitter, client: redis.Redis, asked: float | None, seconds: float
+) -> None:
+    (ticket,) = cast("list[Ticket]", admitter.admit([URL], expires_seconds=asked))
+    submitted, expires = cast("list[bytes]", client.hmget(entry_key(ticket.id), "submitted_at", "expires_at"))
+    assert int(expires) - int(submitted) == seconds * 1000
+
+
+def test_an_id_of_the_callers_own_is_its_idempotency_key(admitter: Admitter) -> None:
+    own = new_mission_id()
+    first, again = (cast("Ticket", admitter.admit([URL], mission_id=own)[0]) for _ in range(2))
+    assert (first.id, first.duplicate) == (own, False)
+    assert (again.id, again.duplicate) == (own, True)
+    assert isinstance(admitter.admit([URL + "&more"], mission_id=own)[0], IdempotencyConflict)
+
+
+def test_a_key_that_was_used_under_an_older_url_key_is_known(
+    admitter: Admitter, ledger: Ledger, settings: WorkerSettings, keyring: UrlKeyring
+) -> None:
+    (first,) = cast("list[Ticket]", admitter.admit([URL], idempotency_key="order-7"))
+    rotated = UrlKeyring([b"n" * 32, *keyring._keys.values()])
+    (again,) = cast("list[Ticket]", Admitter(ledger, rotated, settings).admit([URL], idempotency_key="order-7"))
+    assert (again.id, again.duplicate) == (first.id, True)
+
+
+def limited(admitter: Admitter, ledger: Ledger, keyring: UrlKeyring, settings: Settings, **limits: object) -> Admitter:
+    tight = settings.model_copy(update=limits)
+    return Admitter(Ledger(ledger.client, tight), keyring, tight)
+
+
+def test_the_limits_answers_become_errors_of_their_own(
+    admitter: Admitter, ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings
+) -> None:
+    full = limited(admitter, ledger, keyring, settings, queue_limit=1)
+    verdicts: Sequence[object] = full.admit([URL, URL])
+    assert isinstance(verdicts[0], Ticket)
+    assert isinstance(verdicts[1], QueueFull)
+    slow = limited(admitter, ledger, keyring, settings, quota="1/hour")
+    verdicts = slow.admit([URL, URL])
+    assert isinstance(verdicts[0], Ticket)
+    assert isinstance(verdicts[1], QuotaExceeded)
+    assert 3500 < verdicts[1].retry_after <= 3600
+
+
+def test_only_what_is_new_wants_a_message() -> None:
+    fresh = Ticket(new_mission_id(), State.QUEUED, duplicate=False)
+    known = Ticket(new_mission_id(), State.QUEUED, duplicate=True)
+    assert newly_queued([fresh, known, InvalidMission(Reason.INVALID_URL)]) == [fresh.id]

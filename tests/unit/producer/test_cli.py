@@ -1,0 +1,215 @@
+"""The `mission` command on a real ledger: what it prints, for people and for scripts, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from mission.ids import new_mission_id
+from mission.ledger import Commit, Ledger, entry_key
+from mission.model import Reason, State
+from mission.url_keys import generate_url_key
+from producer.cli import main
+from worker.settings import WorkerSettings
+
+URL = "https://docs.example/page"
+ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@pytest.fixture(autouse=True)
+def _environment(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
+    monkeypatch.setenv("DECODER_URL_KEY", generate_url_key())
+
+
+def run(*arguments: str, stdin: str | bytes = "") -> Result:
+    return CliRunner().invoke(main, arguments, input=stdin)
+
+
+def json_lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@contextmanager
+def finishing(ledger: Ledger, state: State, **fields: object) -> Iterator[None]:
+    """End every mission that comes, as a worker would."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.01):
+            found = [key.decode() for key in ledger.client.zrange("{decoder}:queued", 0, -1)]  # type: ignore[union-attr]  # the synchronous client's answer
+            claims = ledger.claim(found, 100, 60).claims if found else []
+            if claims:
+                ledger.commit([Commit(claim.id, claim.token, state, **fields) for claim in claims], 60)  # type: ignore[arg-type]  # the test's own
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_enqueue_prints_id_and_state() -> None:
+    result = run("enqueue", URL)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.fullmatch(rf"{ID}  queued\n", result.stdout)
+
+
+def test_enqueue_prints_a_ticket_as_json(ledger: Ledger) -> None:
+    (ticket,) = json_lines(run("enqueue", URL, "--json"))
+    assert ticket == {"id": ticket["id"], "state": "queued", "duplicate": False}
+    assert ledger.status(str(ticket["id"])).state is State.QUEUED
+
+
+def test_enqueue_with_a_key_that_was_used_says_so() -> None:
+    first = run("enqueue", URL, "--idempotency-key", "order-7")
+    again = run("enqueue", URL, "--idempotency-key", "order-7")
+    assert again.exit_code == 0
+    assert again.stdout == first.stdout.rstrip("\n") + "  (was there before)\n"
+
+
+def test_enqueue_with_a_key_of_another_url_is_refused() -> None:
+    run("enqueue", URL, "--idempotency-key", "order-7")
+    result = run("enqueue", URL + "?more", "--idempotency-key", "order-7")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: idempotency_conflict: this idempotency key stands for another URL\n"
+
+
+def test_enqueue_takes_submitter_and_lifetime(client: redis.Redis) -> None:
+    (ticket,) = json_lines(run("enqueue", URL, "--submitter", "nightly", "--expires", "90s", "--json"))
+    found = client.hmget(entry_key(str(ticket["id"])), "submitter", "submitted_at", "expires_at")
+    submitter, submitted, expires = (item.decode() for item in found if isinstance(item, bytes))
+    assert (submitter, int(expires) - int(submitted)) == ("nightly", 90_000)
+
+
+def test_enqueue_takes_several_urls(ledger: Ledger) -> None:
+    result = run("enqueue", URL, URL, URL, "--json")
+    assert len({ticket["id"] for ticket in json_lines(result)}) == 3
+    assert ledger.stats().queued == 3
+
+
+def test_enqueue_takes_a_file_of_urls_and_passes_over_empty_lines(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "urls").write_text(f"{URL}\r\n\n{URL}?2\n{URL}?3")
+    assert len(json_lines(run("enqueue", "--from-file", str(tmp_path / "urls"), "--json"))) == 3
+    assert ledger.stats().queued == 3
+
+
+def test_enqueue_takes_standard_input_beside_urls(ledger: Ledger) -> None:
+    assert len(json_lines(run("enqueue", URL, "--from-file", "-", "--json", stdin=f"{URL}?2\n"))) == 2
+
+
+def test_enqueue_takes_what_is_no_utf8_for_a_bad_url() -> None:
+    result = run("enqueue", "--from-file", "-", stdin=b"https://docs.example/\xff\n" + URL.encode())
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr.startswith("error: URL 1: invalid_url")
+
+
+def test_of_many_the_bad_ones_are_told_by_number_and_the_rest_is_enqueued(ledger: Ledger) -> None:
+    result = run("enqueue", URL, "ftp://docs.example/", URL, "no url", "--json")
+    assert result.exit_code == 1
+    assert len(json_lines(result)) == 2
+    assert re.findall(r"^error: URL (\d+): (\w+)", result.stderr, re.MULTILINE) == [
+        ("2", "scheme_not_allowed"),
+        ("4", "invalid_url"),
+    ]
+    assert ledger.stats().queued == 2
+
+
+def test_where_nobody_looks_there_is_no_progress_bar() -> None:
+    assert run("enqueue", URL, URL).stderr == ""
+
+
+def test_somebody_who_looks_sees_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
+    result = run("enqueue", URL, URL)
+    assert "2 missions" in result.stderr
+
+
+def test_waiting_ends_well_when_every_mission_succeeded(ledger: Ledger) -> None:
+    with finishing(ledger, State.SUCCEEDED, secrets=3, record=b"sealed"):
+        result = run("enqueue", URL, "--wait")
+    assert result.exit_code == 0
+    assert re.fullmatch(rf"({ID})  queued\n\1  succeeded  3 secrets\n", result.stdout)
+
+
+def test_waiting_ends_badly_when_one_mission_did_not_succeed(ledger: Ledger) -> None:
+    with finishing(ledger, State.FAILED, reason=Reason.HTTP_CLIENT_ERROR):
+        result = run("enqueue", URL, "--wait")
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"({ID})  queued\n\1  failed  http_client_error\n", result.stdout)
+
+
+def test_waiting_prints_each_ticket_and_each_end_as_json(ledger: Ledger) -> None:
+    with finishing(ledger, State.SUCCEEDED, secrets=0, record=b"sealed"):
+        result = run("enqueue", URL, URL, "--wait", "--json")
+    assert result.exit_code == 0
+    assert [line["state"] for line in json_lines(result)] == ["queued", "queued", "succeeded", "succeeded"]
+
+
+def test_waiting_has_an_end() -> None:
+    result = run("enqueue", URL, "--wait", "--timeout", "50ms")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1].endswith("queued")
+
+
+def test_status_is_a_table_for_people() -> None:
+    ids = [str(ticket["id"]) for ticket in json_lines(run("enqueue", URL, URL, "--json"))]
+    header, *rows = run("status", *ids).stdout.splitlines()
+    assert header.split() == ["ID", "STATE", "ATTEMPTS", "SECRETS", "REASON", "SUBMITTED", "FINISHED"]
+    assert [row.split()[:3] for row in rows] == [[mission_id, "queued", "0"] for mission_id in ids]
+
+
+def test_status_is_json_for_scripts(ledger: Ledger) -> None:
+    (ticket,) = json_lines(run("enqueue", URL, "--json"))
+    claim = ledger.claim([str(ticket["id"])], 1, 60).claims[0]
+    ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 2, b"sealed")], 60)
+    (status,) = json_lines(run("status", claim.id, "--json"))
+    assert list(status) == ["id", "state", "attempts", "secrets", "reason", "submitted_at", "finished_at"]
+    assert (status["state"], status["attempts"], status["secrets"], status["reason"]) == ("succeeded", 1, 2, None)
+
+
+def test_status_of_one_that_is_unknown_keeps_no_other_from_being_shown() -> None:
+    (ticket,) = json_lines(run("enqueue", URL, "--json"))
+    unknown = new_mission_id()
+    result = run("status", unknown, "no id", str(ticket["id"]), "--json")
+    assert result.exit_code == 1
+    assert [status["id"] for status in json_lines(result)] == [ticket["id"]]
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"error: no mission {unknown} in the ledger")
+    assert second.startswith("error: malformed_message: a mission id is a UUID")
+
+
+def test_status_of_nothing_known_prints_no_table() -> None:
+    result = run("status", new_mission_id())
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_stats_count_each_state() -> None:
+    run("enqueue", URL, URL)
+    (found,) = json_lines(run("stats", "--json"))
+    assert list(found) == ["queued", "running", "retrying", "succeeded", "failed", "dead", "oldest_seconds"]
+    assert (found["queued"], found["running"]) == (2, 0)
+    header, row = run("stats").stdout.splitlines()
+    assert dict(zip(header.split(), row.split(), strict=True))["QUEUED"] == "2"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"Example:\n +mission {command} ", result.stdout)
+
+
+def test_the_commands_are_those_of_the_interface() -> None:
+    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats"}

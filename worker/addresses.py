@@ -1,0 +1,200 @@
+"""The address guard's table: where no document may ever be fetched from, whatever a name resolves to.
+
+The table is explicit, since `ipaddress.is_global` differs between Python's patch releases: the IANA special-purpose
+registries whole, also the rows that are globally reachable (they serve protocols, no documents), and what lies outside
+them. IPv4 is open where nothing is listed; IPv6 only within 2000::/3, the one range that is given out.
+An IPv6 address that holds an IPv4 address passes only if both pass.
+
+https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
+
+What cannot be seen from an address: a NAT64 prefix of an operator's own (RFC 6052, 2.2) out of public address space.
+Its translator must refuse private IPv4 by itself (RFC 6052, 5.1); metadata addresses are recognised there as well.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+IPV4_BLOCKED = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # "This network" (RFC 791), with 0.0.0.0/32 "This host on this network" (RFC 1122)
+        "10.0.0.0/8",  # Private-Use (RFC 1918)
+        "100.64.0.0/10",  # Shared Address Space: CGNAT (RFC 6598)
+        "127.0.0.0/8",  # Loopback (RFC 1122)
+        "169.254.0.0/16",  # Link Local (RFC 3927)
+        "172.16.0.0/12",  # Private-Use (RFC 1918)
+        "192.0.0.0/24",  # IETF Protocol Assignments (RFC 6890), whole: with the rows below
+        "192.0.0.0/29",  # IPv4 Service Continuity Prefix (RFC 7335)
+        "192.0.0.8/32",  # IPv4 dummy address (RFC 7600)
+        "192.0.0.9/32",  # Port Control Protocol Anycast (RFC 7723)
+        "192.0.0.10/32",  # Traversal Using Relays around NAT Anycast (RFC 8155)
+        "192.0.0.170/32",  # NAT64/DNS64 Discovery (RFC 8880)
+        "192.0.0.171/32",  # NAT64/DNS64 Discovery (RFC 8880)
+        "192.0.2.0/24",  # Documentation, TEST-NET-1 (RFC 5737)
+        "192.31.196.0/24",  # AS112-v4 (RFC 7535)
+        "192.52.193.0/24",  # AMT (RFC 7450)
+        "192.88.99.0/24",  # Deprecated, 6to4 Relay Anycast (RFC 7526), with 192.88.99.2/32 6a44 (RFC 6751)
+        "192.168.0.0/16",  # Private-Use (RFC 1918)
+        "192.175.48.0/24",  # Direct Delegation AS112 Service (RFC 7534)
+        "198.18.0.0/15",  # Benchmarking (RFC 2544)
+        "198.51.100.0/24",  # Documentation, TEST-NET-2 (RFC 5737)
+        "203.0.113.0/24",  # Documentation, TEST-NET-3 (RFC 5737)
+        "224.0.0.0/4",  # Multicast (RFC 5771)
+        "240.0.0.0/4",  # Reserved (RFC 1112)
+        "255.255.255.255/32",  # Limited Broadcast (RFC 8190)
+    )
+)
+
+IPV6_OPEN = IPv6Network("2000::/3")  # Global Unicast (RFC 4291); whatever lies outside is blocked, listed or not
+IPV6_BLOCKED = tuple(
+    IPv6Network(text)
+    for text in (
+        "::/128",  # Unspecified Address (RFC 4291)
+        "::1/128",  # Loopback Address (RFC 4291)
+        "::/96",  # IPv4-compatible, deprecated (RFC 4291)
+        "::ffff:0:0/96",  # IPv4-mapped Address (RFC 4291)
+        "::ffff:0:0:0/96",  # IPv4-translated: SIIT (RFC 2765)
+        "64:ff9b::/96",  # IPv4-IPv6 Translation: NAT64 (RFC 6052)
+        "64:ff9b:1::/48",  # IPv4-IPv6 Translation, local use: NAT64 (RFC 8215)
+        "100::/64",  # Discard-Only Address Block (RFC 6666)
+        "100:0:0:1::/64",  # Dummy IPv6 Prefix (RFC 9780)
+        "2001::/23",  # IETF Protocol Assignments (RFC 2928), whole: with the rows below
+        "2001::/32",  # TEREDO (RFC 4380)
+        "2001:1::1/128",  # Port Control Protocol Anycast (RFC 7723)
+        "2001:1::2/128",  # Traversal Using Relays around NAT Anycast (RFC 8155)
+        "2001:1::3/128",  # DNS-SD Service Registration Protocol Anycast (RFC 9665)
+        "2001:2::/48",  # Benchmarking (RFC 5180)
+        "2001:3::/32",  # AMT (RFC 7450)
+        "2001:4:112::/48",  # AS112-v6 (RFC 7535)
+        "2001:10::/28",  # Deprecated, previously ORCHID (RFC 4843)
+        "2001:20::/28",  # ORCHIDv2 (RFC 7343)
+        "2001:30::/28",  # Drone Remote ID Protocol Entity Tags (RFC 9374)
+        "2001:db8::/32",  # Documentation (RFC 3849)
+        "2002::/16",  # 6to4 (RFC 3056), whole: its relays are gone (RFC 7526)
+        "2620:4f:8000::/48",  # Direct Delegation AS112 Service (RFC 7534)
+        "3ffe::/16",  # 6bone, given back (RFC 3701)
+        "3fff::/20",  # Documentation (RFC 9637)
+        "5f00::/16",  # Segment Routing (SRv6) SIDs (RFC 9602)
+        "fc00::/7",  # Unique-Local (RFC 4193)
+        "fe80::/10",  # Link-Local Unicast (RFC 4291)
+        "fec0::/10",  # Site-Local, deprecated (RFC 3879)
+        "ff00::/8",  # Multicast (RFC 4291)
+    )
+)
+
+# Where clouds hand credentials to whoever asks: no setting opens these.
+METADATA = frozenset(
+    {
+        IPv4Address("169.254.169.254"),  # AWS, Azure, Google, Oracle, DigitalOcean, OpenStack and others
+        IPv4Address("169.254.169.253"),  # AWS: name server of the VPC
+        IPv4Address("169.254.170.2"),  # AWS ECS: task credentials
+        IPv4Address("169.254.170.23"),  # AWS EKS: pod identity
+        IPv4Address("169.254.0.23"),  # Tencent Cloud
+        IPv4Address("169.254.42.42"),  # Scaleway
+        IPv4Address("100.100.100.200"),  # Alibaba Cloud
+        IPv4Address("100.96.0.96"),  # Volcano Engine
+        IPv4Address("168.63.129.16"),  # Azure: WireServer; in public address space
+        IPv4Address("192.0.0.192"),  # Oracle Cloud, classic
+        IPv6Address("fd00:ec2::254"),  # AWS
+        IPv6Address("fd00:ec2::253"),  # AWS: name server of the VPC
+        IPv6Address("fd00:ec2::23"),  # AWS EKS: pod identity
+        IPv6Address("fd20:ce::254"),  # Google
+        IPv6Address("fd00:c1::a9fe:a9fe"),  # Oracle Cloud
+        IPv6Address("fe80::a9fe:a9fe"),  # OpenStack
+        IPv6Address("fd00:42::42"),  # Scaleway
+    }
+)
+_METADATA_IPV4 = frozenset(int(address) for address in METADATA if address.version == 4)
+
+# RFC 8215 lets an operator lay out addresses in here by any of RFC 6052's forms: only a network that leaves no more
+# than the last four bytes open says for certain which IPv4 address is meant.
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+_CERTAIN_PREFIX = 96
+
+_LAST_32 = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
+_LOOPBACK = IPv6Address("::1")  # of IPv4-compatible form, and no such address (RFC 4291, 2.5.3)
+_6TO4 = IPv6Network("2002::/16")
+_TEREDO = IPv6Network("2001::/32")
+_ISATAP = 0x00005EFE  # RFC 5214, 6.1: the interface identifier, its u and g bits cleared
+_ISATAP_BITS = 0xFCFFFFFF
+_WORD = 0xFFFFFFFF
+
+
+def blocked(address: Address, opened: Sequence[Network] = ()) -> bool:
+    """Whether the guard refuses an address; the networks `opened` are let through, metadata addresses never are.
+
+    An IPv6 address with a zone is refused: it means something only on one link (RFC 4007).
+    """
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return True
+    return _is_metadata(address) or any(_listed(part) and not _opens(opened, part) for part in _parts(address))
+
+
+def _parts(address: Address) -> Iterator[Address]:
+    """The address, and every IPv4 address that the known forms say it holds."""
+    yield address
+    if isinstance(address, IPv6Address) and address != _LOOPBACK:
+        value = int(address)
+        if any(address in network for network in _LAST_32) or (value >> 32 & _ISATAP_BITS) == _ISATAP:
+            yield IPv4Address(value & _WORD)
+        if address in _6TO4:
+            yield IPv4Address(value >> 80 & _WORD)
+        if address in _TEREDO:
+            yield IPv4Address(value >> 64 & _WORD)  # its server
+            yield IPv4Address(~value & _WORD)  # its client (RFC 4380, 4)
+
+
+def _opens(opened: Sequence[Network], part: Address) -> bool:
+    """Whether one of the opened networks lets this part through."""
+    least = _CERTAIN_PREFIX if part in _NAT64_LOCAL else 0
+    return any(part in network and network.prefixlen >= least for network in opened)
+
+
+def _is_metadata(address: Address) -> bool:
+    return address in METADATA or (
+        isinstance(address, IPv6Address) and not _METADATA_IPV4.isdisjoint(_readings(int(address)))
+    )
+
+
+def _readings(value: int) -> tuple[int, ...]:
+    """Every IPv4 address that an IPv6 address can be read to hold, whatever its prefix.
+
+    Those of RFC 6052, 2.2 for each length of prefix (bits 64 to 71 are left out), and 6to4's, Teredo's and ISATAP's.
+    """
+    around = value >> 64 << 56 | value & (1 << 56) - 1  # without bits 64 to 71
+    return (
+        value & _WORD,  # prefix of 96 bits; mapped, compatible, translated, ISATAP
+        ~value & _WORD,  # Teredo's client
+        value >> 80 & _WORD,  # 6to4
+        *(around >> shift & _WORD for shift in (24, 32, 40, 48, 56)),
+    )
+
+
+class _Ranges:
+    """Networks as sorted, disjoint ranges of numbers: one look-up by bisection."""
+
+    def __init__(self, disjoint: Iterable[Network]) -> None:
+        bounds = [(int(network.network_address), int(network.broadcast_address)) for network in disjoint]
+        self._first, self._last = zip(*sorted(bounds), strict=True)
+
+    def __contains__(self, value: int) -> bool:
+        index = bisect_right(self._first, value) - 1
+        return index >= 0 and value <= self._last[index]
+
+
+_IPV4_RANGES = _Ranges(collapse_addresses(IPV4_BLOCKED))
+_IPV6_RANGES = _Ranges(collapse_addresses(IPV6_BLOCKED))
+
+
+def _listed(address: Address) -> bool:
+    """Whether the table blocks the address."""
+    value = int(address)
+    if isinstance(address, IPv4Address):
+        return value in _IPV4_RANGES
+    return address not in IPV6_OPEN or value in _IPV6_RANGES

@@ -1,0 +1,76 @@
+"""Child processes that end with their parent, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Runs before the program, in its process: files for this user alone, no core dump (it could hold a secret), and on
+# Linux SIGKILL as soon as the parent is gone (prctl(2), PR_SET_PDEATHSIG), also when that was killed itself. A preexec_fn would do the same, but
+# Python 3.12 and later warn of it in a process with threads.
+_LAUNCHER = """
+import os, resource, sys
+os.umask(0o077)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_child(
+    command: Sequence[str], *, folder: Path, log: Path, env: Mapping[str, str], stdin: bytes = b""
+) -> subprocess.Popen[bytes]:
+    """Start a program that does not outlive this process.
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which ends its children in order.
+    On Linux it also ends with the *thread* that started it: start it from one that stays.
+
+    Args:
+        command: the program's absolute path and its arguments.
+        folder: where it runs.
+        log: file that its output is added to.
+        env: its whole environment.
+        stdin: what it reads before the end of its input; at most a pipe's 64 KiB.
+    """
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "wb") as pipe:
+            pipe.write(stdin)
+        with log.open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 (no shell; the callers' commands hold no stranger's text)
+                launcher,
+                cwd=folder,
+                env=dict(env),
+                stdin=reading,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    finally:
+        os.close(reading)
+
+
+def end_child(child: subprocess.Popen[bytes], *, grace: float) -> None:
+    """Ask a child to end (SIGTERM); after `grace` seconds make it (SIGKILL)."""
+    child.terminate()
+    try:
+        child.wait(grace)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def last_lines(log: Path, count: int = 10) -> list[str]:
+    """The end of a child's log, for the person who asks why it ended."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    except FileNotFoundError:
+        return []

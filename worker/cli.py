@@ -1,0 +1,63 @@
+"""The `decoder` command: run a worker, try the whole thing, look after keys and queues."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import click
+
+from mission.console import Commands, version_option
+from worker import logs
+from worker.commands.audit import audit
+from worker.commands.check_url import check_url
+from worker.commands.dead_letters import dead_letters
+from worker.commands.doctor import doctor
+from worker.commands.keys import keys
+from worker.commands.run import run
+from worker.commands.scan import scan
+from worker.commands.settings import settings
+from worker.commands.up import up
+from worker.settings import WorkerSettings
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
+def main() -> None:
+    """Fetch mission URLs, extract the secrets that they hold, seal them.
+
+    \b
+    Example, with nothing else installed:
+      decoder run
+    """
+
+
+@main.command()
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
+)
+def worker(concurrency: int | None) -> None:
+    """Run a worker until SIGTERM, configured by DECODER_… variables (`decoder settings` lists them).
+
+    \b
+    Example:
+      DECODER_REDIS_URL=redis://127.0.0.1:6379/0 DECODER_URL_KEY=url.key \\
+      DECODER_RECIPIENT=reader.pub DECODER_ALLOWED_HOSTS=docs.example.com decoder worker
+    """
+    if concurrency is not None:
+        os.environ["DECODER_CONCURRENCY"] = str(concurrency)
+    own = WorkerSettings.from_env()
+    logs.configure(own.log_level, own.log_format)
+    logging.captureWarnings(True)  # Celery warns before it sets up its logging
+    from worker.app import app  # reads the settings, so only now
+
+    node = app.Worker(loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
+    node.start()
+    raise SystemExit(node.exitcode or 0)  # Celery's own `worker_main` would drop it
+
+
+for command in (audit, check_url, dead_letters, doctor, keys, run, scan, settings, up):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`decoder audit`: look at the audit, and prove that nobody changed it."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import click
+
+from mission.audit import AuditLog
+from mission.connection import connect
+from mission.console import emit_json, emit_table, json_option
+from mission.settings import Settings
+
+
+@click.group()
+def audit() -> None:
+    """Show the audit, and verify it."""
+
+
+@audit.command()
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.")
+@click.option("--mission", metavar="ID", help="Only entries of this mission.")
+@json_option
+def show(last: int | None, mission: str | None, as_json: bool) -> None:
+    """Print audit entries, the oldest first.
+
+    \b
+    Example:
+      decoder audit show --last 20
+    """
+    entries = _open().entries(last=last, mission_id=mission)
+    if as_json:
+        for entry in entries:
+            emit_json(entry.as_dict())
+        return
+    header = ("SEQ", "AT", "REDIS USER", "OS USER", "ACTION", "MISSION", "KEY", "WHY", "OUTCOME")
+    rows = []
+    for entry in entries:
+        who = f"{entry.actor.os_user}@{entry.actor.host}"
+        what = (entry.action, entry.mission_id, entry.key_id, entry.why, entry.outcome)
+        rows.append((entry.seq, entry.at, entry.actor.redis_user, who, *what))
+    emit_table(header, rows)
+
+
+@audit.command()
+@click.option("--log", type=click.File("r", errors="replace"), metavar="FILE|-", help="Log lines to compare with.")
+@json_option
+def verify(log: TextIO | None, as_json: bool) -> None:
+    """Look for entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
+
+    That the whole audit was rewritten or emptied shows only against a log that holds its lines.
+
+    \b
+    Example:
+      decoder audit verify --log /var/log/decoder/audit.log
+    """
+    findings = _open().verify(log or ())
+    for finding in findings:
+        if as_json:
+            emit_json(finding.as_dict())
+        else:
+            click.echo(f"{finding.kind}: {finding.detail}")
+    if findings:
+        raise SystemExit(1)
+    if not as_json:
+        click.echo("the audit is whole" if log else "the audit is whole in itself (no log was given to compare with)")
+
+
+def _open() -> AuditLog:
+    settings = Settings.from_env()
+    return AuditLog.from_settings(connect(settings), settings)

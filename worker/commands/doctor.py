@@ -1,0 +1,32 @@
+"""`decoder doctor`: is everything as production needs it?"""
+
+from __future__ import annotations
+
+import click
+
+from mission.console import emit_json, json_option, printable
+from worker.doctor import Level, examine
+from worker.settings import WorkerSettings
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check Redis, keys and policy as a worker finds them here; a line each.
+
+    `ok`, `warn` for what a production should have otherwise, `FAIL` for what it must not go without: then the exit code is 1.
+
+    \b
+    Example:
+      decoder doctor --json
+    """
+    failed = False
+    for finding in examine(WorkerSettings.from_env()):
+        failed = failed or finding.level is Level.FAIL
+        if as_json:
+            emit_json(finding.as_dict())
+        else:
+            mark = "FAIL" if finding.level is Level.FAIL else finding.level.value
+            click.echo(f"{mark:<4}  {finding.check:<13}  {printable(finding.detail)}")
+    if failed:
+        raise SystemExit(1)

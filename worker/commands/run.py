@@ -1,0 +1,206 @@
+"""`decoder run`: the main job with nothing else installed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from mission.admission import Admitter, newly_queued
+from mission.audit import AuditLog
+from mission.connection import connect
+from mission.console import emit_json, emit_table, json_option, printable
+from mission.ledger import Ledger
+from mission.messages import make_publisher
+from mission.model import MASK, Reason, Secret, State, Ticket
+from mission.results import ResultReader
+from mission.sealing import Identity
+from mission.settings import parse_duration
+from mission.url_keys import UrlKeyring, generate_url_key
+from worker.embedded import EmbeddedRedis
+from worker.sample_site import Sample, SampleSite
+from worker.settings import WorkerSettings
+from worker.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
+
+SUBMITTER = "decoder-run"
+WORKER_GRACE = 2.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Row:
+    """What became of one URL. Its state is None while it was refused at the door: then `reason` says why."""
+
+    sample: Sample
+    id: str | None = None
+    state: State | None = None
+    attempts: int = 0
+    reason: Reason | None = None
+    secrets: list[Secret] = field(default_factory=list)
+
+    @property
+    def as_intended(self) -> bool:
+        """Whether it ended as it should."""
+        wanted = self.sample
+        return (
+            self.state is wanted.state
+            and (wanted.reason is None or self.reason is wanted.reason)
+            and (wanted.secrets is None or len(self.secrets) == wanted.secrets)
+        )
+
+    @property
+    def state_text(self) -> str:
+        """The state for people and for JSON."""
+        return self.state.value if self.state else "refused"
+
+    def as_dict(self, *, show: bool) -> dict[str, Any]:
+        """The row as `--json` prints it."""
+        return {
+            "url": self.sample.url,
+            "id": self.id,
+            "state": self.state_text,
+            "attempts": self.attempts,
+            "reason": self.reason.value if self.reason else None,
+            "secrets": [secret.as_dict(show=show) for secret in self.secrets],
+        }
+
+
+@click.command()
+@click.argument("urls", nargs=-1, metavar="[URL]...")
+@click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
+@click.option("--timeout", default="120s", show_default=True, metavar="TIME", help="How long to wait for all of them.")
+@json_option
+def run(urls: tuple[str, ...], show: bool, timeout: str, as_json: bool) -> None:
+    """Fetch URLs and print what they hold.
+
+    It brings a Valkey and a worker of its own, and without a URL a small sample site. URLs given here are allowed
+    for this run.
+    Exits with 0 when every mission ended as it should, else with 1.
+
+    \b
+    Example:
+      decoder run --show https://docs.example.com/page
+    """
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError:
+        raise click.BadParameter("takes a duration, like 90s or 5m", param_hint="--timeout") from None
+    with ending_on_signals(), ExitStack() as pieces:
+        samples = [Sample(url) for url in urls] or pieces.enter_context(SampleSite()).samples()
+        rows = [Row(sample) for sample in samples]
+        # Without URLs of a person's own, the last sample stays off the allowlist.
+        allowed = urls or [sample.url for sample in samples if sample.reason is not Reason.HOST_NOT_ALLOWED]
+        _work(pieces, rows, access(allowed), seconds)
+        _report(rows, show=show, as_json=as_json, own=bool(urls))
+    sys.exit(0 if all(row.as_intended for row in rows) else 1)
+
+
+def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: float) -> None:
+    folder = pieces.enter_context(temporary_folder())
+    server = pieces.enter_context(EmbeddedRedis(folder / "valkey"))
+    # Made for this run, and never outside this process: the worker gets the public half.
+    identity, url_key = Identity.generate(), generate_url_key()
+    values = allowed | {
+        "redis_url": server.url,
+        "url_key": url_key,
+        "recipient": identity.recipient.text,
+        "metrics_host": "127.0.0.1",
+        "metrics_port": "0",
+    }
+    settings = stack_settings(values)
+    # What it still has in hand when the run ends goes with the ledger.
+    worker = pieces.enter_context(running_worker(folder, values, grace=WORKER_GRACE))
+    ledger = Ledger(pieces.enter_context(connect(settings)), settings)
+    _enqueue(Admitter(ledger, UrlKeyring.parse(url_key), settings), settings, rows)
+    _follow(ledger, worker, [row for row in rows if row.id], seconds)
+    _reveal(ledger, settings, identity, rows)
+
+
+def _enqueue(admitter: Admitter, settings: WorkerSettings, rows: list[Row]) -> None:
+    verdicts = admitter.admit([row.sample.url for row in rows], submitter=SUBMITTER)
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if isinstance(verdict, Ticket):
+            row.id, row.state = verdict.id, verdict.state
+        else:
+            row.reason = verdict.reason
+    make_publisher(settings).publish(newly_queued(verdicts))
+
+
+def _follow(ledger: Ledger, worker: Child, rows: list[Row], seconds: float) -> None:
+    """Wait until all have ended or the time is over; whoever looks sees how far it is."""
+    until = time.monotonic() + seconds
+    waiting = rows
+    look = "{n_fmt} of {total_fmt} missions |{bar}| {elapsed}"
+    with tqdm(total=len(rows), bar_format=look, disable=not sys.stderr.isatty(), leave=False) as bar:
+        while waiting and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+            worker.check()
+            news = [row for row in waiting if _update(ledger, row)]
+            waiting = [row for row in waiting if not (row.state and row.state.terminal)]
+            bar.update(len(rows) - len(waiting) - bar.n)
+            for row in news:
+                line = f"{row.state_text:<9}  {row.reason.value if row.reason else '':<17}  {row.sample.url}"
+                bar.write(printable(line.rstrip()), file=sys.stderr)
+
+
+def _update(ledger: Ledger, row: Row) -> bool:
+    """Whether it ended now, or is to be tried again."""
+    before = (row.state, row.attempts)
+    status = ledger.status(str(row.id))
+    row.state, row.attempts, row.reason = status.state, status.attempts, status.reason
+    return (row.state, row.attempts) != before and (row.state.terminal or row.state is State.RETRYING)
+
+
+def _reveal(ledger: Ledger, settings: WorkerSettings, identity: Identity, rows: list[Row]) -> None:
+    # The ledger and its audit end with the run, so no one reads this log line.
+    audit = AuditLog(ledger.client, settings.audit_ttl, emit=lambda _line: None)
+    reader = ResultReader(ledger.client, [identity], audit)
+    for row in rows:
+        if row.id and row.state is State.SUCCEEDED:
+            row.secrets = reader.reveal(row.id, reason="decoder run")
+
+
+def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
+    if as_json:
+        for row in rows:
+            emit_json(row.as_dict(show=show))
+        return
+    emit_table(("STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT"), [_cells(row) for row in rows])
+    found = [(secret, row) for row in rows for secret in row.secrets]
+    if found:
+        click.echo()
+        emit_table(
+            ("DETECTOR", "CATEGORY", "VALUE", "AT", "DOCUMENT"),
+            [
+                (
+                    secret.detector,
+                    secret.category,
+                    secret.value if show else MASK,
+                    f"{secret.line}:{secret.column}",
+                    row.sample.url,
+                )
+                for secret, row in found
+            ],
+        )
+    click.echo(f"\n{_summary(rows, own=own)}")
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    count = len(row.secrets) if row.state is State.SUCCEEDED else None
+    return (row.state_text, row.attempts, count, row.reason and row.reason.value, row.sample.url)
+
+
+def _summary(rows: list[Row], *, own: bool) -> str:
+    good = sum(row.as_intended for row in rows)
+    if own:
+        return f"{good} of {len(rows)} succeeded. Values are masked unless `--show` is given."
+    return (
+        f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.\n"
+        "Next: a page of your own with `decoder run URL` (make run URLS=…), or\n"
+        "`decoder up` (make up): Valkey, a worker and Flower keep running, to be tried from another shell."
+    )

@@ -1,0 +1,30 @@
+"""`decoder settings`: every setting as it stands."""
+
+from __future__ import annotations
+
+import click
+
+from mission.console import emit_json, emit_table, json_option
+from worker.settings import WorkerSettings
+
+
+@click.command()
+@json_option
+def settings(as_json: bool) -> None:
+    """Print every setting as it stands.
+
+    A line each: variable, value (secrets masked), whether it was set, what it takes.
+
+    \b
+    Example:
+      DECODER_DEADLINE=20s decoder settings
+    """
+    rows = WorkerSettings.from_env().describe()
+    if as_json:
+        for row in rows:
+            emit_json(row)
+        return
+    emit_table(
+        ("VARIABLE", "VALUE", "SET", "TAKES"),
+        [(row["variable"], row["value"], row["set"], row["takes"]) for row in rows],
+    )

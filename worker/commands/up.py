@@ -1,0 +1,103 @@
+"""`decoder up`: Valkey, a worker and Flower until Ctrl-C, to try things on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from mission.key_files import KeyLine, read_key_file, write_key_file
+from mission.sealing import Identity
+from mission.url_keys import generate_url_key
+from worker.embedded import EmbeddedRedis, private_folder
+from worker.sample_site import SampleSite
+from worker.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
+
+_LOOK_SECONDS = 0.5
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Keep data and keys here, for the next time."
+)
+def up(data: Path | None) -> None:
+    """Run all the pieces until Ctrl-C.
+
+    These are an embedded Valkey, a worker, Flower and a sample site. It prints where each listens, on loopback only,
+    and what to type in another shell. Without --data, nothing is left at the end.
+
+    \b
+    Example:
+      DECODER_ALLOWED_HOSTS=docs.example.com decoder up
+    """
+    with ExitStack() as pieces:
+        pieces.enter_context(ending_on_signals())
+        folder = private_folder(data.resolve()) if data else pieces.enter_context(temporary_folder())
+        try:
+            children = _start(pieces, folder)
+            while True:
+                for child in children:
+                    child.check()
+                time.sleep(_LOOK_SECONDS)
+        except KeyboardInterrupt:
+            click.echo("\nstopping")
+
+
+def _start(pieces: ExitStack, folder: Path) -> list[Child]:
+    site = pieces.enter_context(SampleSite())
+    server = pieces.enter_context(EmbeddedRedis(folder / "valkey"))
+    values = access([site.url]) | _keys(folder)
+    # At level info, the worker says where its metrics are.
+    values |= {"redis_url": server.url, "metrics_host": "127.0.0.1", "metrics_port": "0", "log_level": "info"}
+    worker = pieces.enter_context(running_worker(folder, values))
+    metrics_port = worker.wait_until(r"metrics on port (\d+)")[1]
+    children = [worker]
+    login = _login_file(folder, values)
+    click.echo(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
+    click.echo(f"Worker        log in {worker.log}")
+    click.echo(f"Metrics       http://127.0.0.1:{metrics_port}/metrics")
+    if find_spec("flower"):
+        flower = pieces.enter_context(running_flower(folder, values))
+        children.append(flower.child)
+        user, _, password = flower.login.partition(":")
+        click.echo(f"Flower        {flower.url}  user {user}  password {password}")
+    else:
+        click.echo("Flower        not installed: the extra `flower` brings it")
+    click.echo(f"Sample site   {site.url}")
+    click.echo(f"\nIn another shell:\n  . {shlex.quote(str(login))}")
+    click.echo(f"  mission enqueue --wait {site.url}/letter.txt")
+    click.echo("  mission reveal ID --reason 'trying it out'")
+    click.echo("\nready; Ctrl-C stops everything")
+    return children
+
+
+def _keys(folder: Path) -> dict[str, str]:
+    """Key files in the folder, made at the first start, as settings."""
+    identity_file, url_key_file = folder / "identity.key", folder / "url.key"
+    if not identity_file.exists():
+        write_key_file(identity_file, Identity.generate().line)
+    if not url_key_file.exists():
+        write_key_file(url_key_file, KeyLine.parse(generate_url_key()))
+    recipient = Identity.parse(read_key_file(identity_file).text).recipient.text
+    return {"url_key": str(url_key_file), "recipient": recipient}
+
+
+def _login_file(folder: Path, values: dict[str, str]) -> Path:
+    """A private file that a shell reads to become a producer and a reader of this stack."""
+    variables = {
+        "DECODER_REDIS_URL": values["redis_url"],
+        "DECODER_URL_KEY": values["url_key"],
+        "DECODER_IDENTITY_FILE": str(folder / "identity.key"),
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
+    file = folder / "env"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text("\n".join(lines) + "\n")
+    return file

@@ -1,0 +1,188 @@
+"""Content codings, undone piece by piece with a cap on what comes out (RFC 9110 section 8.4).
+
+None is asked for (`Accept-Encoding: identity`), but servers send them all the same. A bomb costs no more than the cap:
+every step gives at most `STEP` bytes, and the layer under it is read only when they are used up.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+import brotli
+
+from mission.errors import MissionFailed
+from mission.model import Reason
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+STEP: Final = 64 * 1024
+MAX_CODINGS: Final = 2
+# An empty member is 20 bytes and costs a new decoder: millions of them would be a bomb of time.
+MAX_MEMBERS: Final = 4096
+# RFC 9659: a zstd frame sent over HTTP needs no window over 8 MiB.
+_ZSTD_WINDOW: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 23}
+_ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
+
+
+class _Member(Protocol):
+    """One compressed stream. `rest` is what came after its end."""
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def rest(self) -> bytes: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """About `STEP` bytes at most. To be called with nothing until it gives nothing, then with more."""
+
+
+class _Zlib:
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits)
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._stream.unused_data
+
+    def feed(self, data: bytes) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, STEP)
+
+
+class _Gzip(_Zlib):
+    def __init__(self) -> None:
+        super().__init__(16 + zlib.MAX_WBITS)
+
+
+class _Deflate(_Zlib):
+    """With zlib's header, as the RFC has it, or without, as some servers have it."""
+
+    def __init__(self) -> None:
+        super().__init__(zlib.MAX_WBITS)
+        self._head: bytes | None = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < 2:
+                self._head = data
+                return b""
+            self._head = None
+            if data[0] & 0x0F != zlib.DEFLATED or int.from_bytes(data[:2]) % 31:
+                self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        return super().feed(data)
+
+
+class _Brotli:
+    rest = b""  # what follows the end is an error to the library
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._stream.is_finished())
+
+    def feed(self, data: bytes) -> bytes:
+        piece: bytes = self._stream.process(data, output_buffer_limit=STEP)
+        return piece
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._stream = zstd.ZstdDecompressor(options=_ZSTD_WINDOW)
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._stream.unused_data
+
+    def feed(self, data: bytes) -> bytes:
+        piece = self._stream.decompress(data, STEP)
+        while not (piece or self._stream.eof or self._stream.needs_input):
+            piece = self._stream.decompress(b"", STEP)
+        return piece
+
+
+_CODINGS: Final[dict[str, Callable[[], _Member]]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}
+_SEVERAL_MEMBERS = (_Gzip, _Zstd)  # RFC 1952 section 2.2, RFC 8878 section 3
+
+
+def content_codings(values: Iterable[str]) -> list[str]:
+    """The codings that `Content-Encoding` fields name, in the order applied.
+
+    Raises:
+        MissionFailed: one is unknown, or there are more than `MAX_CODINGS` (`MALFORMED_RESPONSE`).
+    """
+    named = [item.strip(" \t").lower() for value in values for item in value.split(",")]
+    codings = [item for item in named if item not in ("", "identity")]
+    if len(codings) > MAX_CODINGS or not _CODINGS.keys() >= set(codings):
+        raise MissionFailed(Reason.MALFORMED_RESPONSE)
+    return codings
+
+
+def decoded(
+    chunks: Iterable[bytes], codings: Iterable[str], *, limit: int, check: Callable[[], object]
+) -> Iterator[bytes]:
+    """The chunks with these codings undone. `limit` holds for each layer, in bytes; `check` is called at every step.
+
+    Raises:
+        MissionFailed: more than `limit` bytes (`BODY_TOO_LARGE`), or not what the coding says (`MALFORMED_RESPONSE`).
+    """
+    layer = _capped(chunks, limit, check)
+    for coding in reversed(list(codings)):
+        layer = _capped(_undo(layer, _CODINGS[coding]), limit, check)
+    return layer
+
+
+def _capped(chunks: Iterable[bytes], limit: int, check: Callable[[], object]) -> Iterator[bytes]:
+    left = limit
+    for chunk in chunks:
+        check()
+        left -= len(chunk)
+        if left < 0:
+            raise MissionFailed(Reason.BODY_TOO_LARGE)
+        yield chunk
+
+
+def _undo(chunks: Iterable[bytes], new_member: Callable[[], _Member]) -> Iterator[bytes]:
+    most = MAX_MEMBERS if new_member in _SEVERAL_MEMBERS else 1
+    member: _Member | None = None
+    try:
+        for chunk in chunks:
+            rest = chunk
+            while rest:
+                if member is None:
+                    if not most:
+                        raise MissionFailed(Reason.MALFORMED_RESPONSE)
+                    most -= 1
+                    member = new_member()
+                piece = member.feed(rest)
+                while piece:
+                    yield piece
+                    piece = b"" if member.ended else member.feed(b"")
+                rest = member.rest
+                if member.ended:
+                    member = None
+    except _ERRORS:
+        raise MissionFailed(Reason.MALFORMED_RESPONSE) from None
+    if member is not None:
+        raise MissionFailed(Reason.MALFORMED_RESPONSE)

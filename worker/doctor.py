@@ -1,0 +1,299 @@
+"""What a production needs, looked at from where a worker stands: one finding for each check.
+
+Needs no more rights than a worker's login has, and says so where that does not suffice to see something.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from mission.connection import connect, outages
+from mission.errors import DecoderError, LedgerUnavailable, SettingsError
+from mission.ids import new_mission_id
+from mission.ledger import result_key
+from mission.settings import format_duration
+from mission.url_keys import UrlKeyring
+from worker.recipients import Recipients
+from worker.settings import WorkerSettings
+from worker.url_policy import UrlPolicy
+
+MIN_VERSION = (7, 0)
+MIN_HEADROOM = 0.2
+MAX_CLOCK_OFFSET_SECONDS = 2.0
+MAX_ROUND_TRIP_SECONDS = 0.05
+_PINGS = 5
+_LONG_LEASE = 20
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Info = Mapping[str, Any]
+
+
+class Level(StrEnum):
+    """How a check came out. `FAIL` is a must that is not met."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A check: its name, how it came out, and what is or what to do about it, in one line."""
+
+    check: str
+    level: Level
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The finding as the interface prints it."""
+        return {"check": self.check, "level": self.level.value, "detail": self.detail}
+
+
+Verdict = tuple[Level, str]
+
+
+def examine(settings: WorkerSettings) -> Iterator[Finding]:
+    """Every check, the settings' first. Redis' are left out where it does not answer."""
+    yield from (Finding(name, *check(settings)) for name, check in _LOCAL.items())
+    with connect(settings) as client:
+        reached = _reachable(client)
+        yield Finding("redis", *reached)
+        if reached[0] is Level.FAIL:
+            return
+        info = _info(client)
+        unseen = Level.WARN, "cannot be seen: this login may not use INFO (+info)"
+        for name, check in _SERVER.items():
+            yield Finding(name, *(check(info, settings) if info else unseen))
+        yield from (Finding(name, *_answered(check, client)) for name, check in _LOGIN.items())
+
+
+# What the settings say.
+def _url_key(settings: WorkerSettings) -> Verdict:
+    if settings.url_key is None:
+        return Level.FAIL, "DECODER_URL_KEY is not set: `decoder keys generate --url-key FILE` makes one"
+    try:
+        keys = len(UrlKeyring.parse(settings.url_key.get_secret_value()).derive_ids("doctor", "doctor"))
+    except DecoderError as error:
+        return Level.FAIL, str(error)
+    return Level.OK, "1 key" if keys == 1 else f"{keys} keys, the first writes"
+
+
+def _recipient(settings: WorkerSettings) -> Verdict:
+    try:
+        return Level.OK, "results are sealed to key " + ", ".join(Recipients(settings).key_ids())
+    except SettingsError as error:
+        return Level.FAIL, str(error)
+
+
+def _identity(settings: WorkerSettings) -> Verdict:
+    if settings.identity_file is None:
+        return Level.OK, "no identity here: nothing that this worker seals can be opened here"
+    if settings.recipient or settings.recipients:
+        return Level.FAIL, "DECODER_IDENTITY_FILE is set where results are sealed: keep identities away from workers"
+    return Level.WARN, "DECODER_IDENTITY_FILE is set: right for a reader, never for a worker"
+
+
+def _allowlist(settings: WorkerSettings) -> Verdict:
+    if not settings.allowed_hosts:
+        return Level.FAIL, "DECODER_ALLOWED_HOSTS is empty: every mission would be refused"
+    try:
+        UrlPolicy.from_settings(settings)
+    except SettingsError as error:
+        return Level.FAIL, str(error)
+    return Level.OK, ", ".join(settings.allowed_hosts)
+
+
+def _networks(settings: WorkerSettings) -> Verdict:
+    if settings.allowed_networks:
+        open_ = ", ".join(map(str, settings.allowed_networks))
+        return Level.WARN, f"DECODER_ALLOWED_NETWORKS lets fetches through the address guard to {open_}"
+    return Level.OK, "no internal network is open to fetches"
+
+
+def _schemes(settings: WorkerSettings) -> Verdict:
+    if "http" in settings.allowed_schemes:
+        return Level.WARN, "DECODER_ALLOWED_SCHEMES has http: documents may be read and changed on their way"
+    return Level.OK, "https alone"
+
+
+def _lease(settings: WorkerSettings) -> Verdict:
+    lease, deadline = format_duration(settings.lease_seconds), format_duration(settings.deadline)
+    # That it is long enough is a condition of the settings themselves.
+    if settings.lease_seconds > _LONG_LEASE * settings.deadline:
+        return Level.WARN, f"a lease of {lease} for a deadline of {deadline}: so long missions wait after a crash"
+    return Level.OK, f"a lease of {lease} for a deadline of {deadline}"
+
+
+def _retention(settings: WorkerSettings) -> Verdict:
+    result, ledger = format_duration(settings.result_ttl), format_duration(settings.ledger_ttl)
+    if settings.result_ttl > settings.ledger_ttl:
+        return Level.WARN, f"results stay for {result}, but can only be found for DECODER_LEDGER_TTL={ledger}"
+    return Level.OK, f"results {result}, ledger {ledger}, audit {format_duration(settings.audit_ttl)}"
+
+
+def _tls(settings: WorkerSettings) -> Verdict:
+    parts = urlsplit(settings.redis_url.get_secret_value())
+    hosts = [urlsplit(f"//{host}").hostname for host in parts.netloc.rpartition("@")[2].split(",")]
+    if parts.scheme == "rediss":
+        return Level.OK, "the connection to Redis is encrypted and verified"
+    if all(host in _LOOPBACK for host in hosts):
+        return Level.OK, "Redis is on this machine"
+    return Level.WARN, "the connection to Redis is in clear, its password as well: use rediss://"
+
+
+_LOCAL: dict[str, Callable[[WorkerSettings], Verdict]] = {
+    "url-key": _url_key,
+    "recipient": _recipient,
+    "identity": _identity,
+    "allowlist": _allowlist,
+    "networks": _networks,
+    "schemes": _schemes,
+    "lease": _lease,
+    "retention": _retention,
+    "tls": _tls,
+}
+
+
+# What the server says of itself.
+def _reachable(client: redis.Redis) -> Verdict:
+    took = []
+    try:
+        with outages():
+            for _ in range(_PINGS):
+                began = time.monotonic()
+                client.ping()
+                took.append(time.monotonic() - began)
+    except LedgerUnavailable as error:
+        return Level.FAIL, str(error)
+    shown = f"answers in {min(took) * 1000:.1f} ms"
+    return (Level.WARN, f"{shown}: too far away") if min(took) > MAX_ROUND_TRIP_SECONDS else (Level.OK, shown)
+
+
+def _info(client: redis.Redis) -> Info | None:
+    try:
+        return cast("Info", client.info())
+    except redis.ResponseError:
+        return None
+
+
+def _version(info: Info, _settings: WorkerSettings) -> Verdict:
+    version = str(info["redis_version"])
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
+        return Level.FAIL, f"{name}; takes Redis 7.0 or newer, or Valkey"
+    return Level.OK, name
+
+
+def _role(info: Info, _settings: WorkerSettings) -> Verdict:
+    if info["role"] != "master":
+        return Level.FAIL, "this is a replica, nothing can be written: connect to the primary, or by sentinel://"
+    return Level.OK, "the primary"
+
+
+def _eviction(info: Info, _settings: WorkerSettings) -> Verdict:
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        return Level.FAIL, f"maxmemory-policy is {policy}: a full Redis would throw missions away; set noeviction"
+    return Level.OK, "maxmemory-policy is noeviction"
+
+
+def _memory(info: Info, _settings: WorkerSettings) -> Verdict:
+    used, limit = info["used_memory"], info["maxmemory"]
+    shown = f"{used / 2**20:.0f} MiB used"
+    if not limit:
+        return Level.WARN, f"{shown}, maxmemory is not set: a long queue ends with the kernel killing Redis"
+    left = 1 - used / limit
+    shown += f" of {limit / 2**20:.0f} MiB"
+    if left < MIN_HEADROOM:
+        return Level.WARN, f"{shown}: less than {MIN_HEADROOM:.0%} left, admissions will soon be refused"
+    return Level.OK, shown
+
+
+def _aof(info: Info, _settings: WorkerSettings) -> Verdict:
+    if not info["aof_enabled"]:
+        return Level.FAIL, "the AOF is off: a crash of Redis loses missions; set appendonly yes"
+    if info.get("aof_last_write_status") != "ok":
+        return Level.FAIL, "the AOF could not be written: is Redis' disk full?"
+    return Level.OK, "the AOF is on"
+
+
+def _replicas(info: Info, settings: WorkerSettings) -> Verdict:
+    replicas = [facts for name, facts in info.items() if name.startswith("slave") and isinstance(facts, Mapping)]
+    online = sum(facts.get("state") == "online" for facts in replicas)
+    shown = f"{online} connected, DECODER_REDIS_REPLICAS={settings.redis_replicas}"
+    if online < settings.redis_replicas:
+        return Level.FAIL, f"{shown}: nothing is admitted"
+    return Level.OK, shown if settings.redis_replicas else f"{shown}: a failover may lose the newest missions"
+
+
+_SERVER: dict[str, Callable[[Info, WorkerSettings], Verdict]] = {
+    "version": _version,
+    "role": _role,
+    "eviction": _eviction,
+    "memory": _memory,
+    "aof": _aof,
+    "replicas": _replicas,
+}
+
+
+# What this login may see and do.
+def _answered(check: Callable[[redis.Redis], Verdict], client: redis.Redis) -> Verdict:
+    try:
+        with outages():
+            return check(client)
+    except LedgerUnavailable as error:
+        return Level.WARN, str(error)
+
+
+def _fsync(client: redis.Redis) -> Verdict:
+    try:
+        policy = cast("dict[str, str]", client.config_get("appendfsync")).get("appendfsync", "unknown")
+    except redis.ResponseError:
+        return Level.WARN, "cannot be seen: this login may not use CONFIG GET; `appendfsync always` loses nothing"
+    if policy != "always":
+        lost = "up to 1 s" if policy == "everysec" else "much"
+        return Level.WARN, f"appendfsync is {policy}: a crash of Redis may lose {lost} of admissions; set always"
+    return Level.OK, "appendfsync is always"
+
+
+def _login(client: redis.Redis) -> Verdict:
+    try:
+        name = str(client.acl_whoami())
+    except NoPermissionError:
+        return Level.OK, "a login of few rights"
+    if name == "default":
+        return Level.WARN, "this is the default login, which may do everything: give workers one of their own"
+    return Level.OK, f"this is {name}"
+
+
+def _results(client: redis.Redis) -> Verdict:
+    try:
+        client.get(result_key(new_mission_id(), 0))
+    except NoPermissionError:
+        return Level.OK, "this login may not read sealed results back"
+    return Level.WARN, "this login may read sealed results: a worker's need not (ACL)"
+
+
+def _clock(client: redis.Redis) -> Verdict:
+    before = time.time()
+    seconds, micros = client.time()
+    offset = seconds + micros / 1e6 - (before + time.time()) / 2
+    if abs(offset) > MAX_CLOCK_OFFSET_SECONDS:
+        return Level.WARN, f"Redis' clock is {offset:+.1f} s from this machine's: logs will not line up"
+    return Level.OK, f"Redis' clock is {offset:+.3f} s from this machine's"
+
+
+_LOGIN: dict[str, Callable[[redis.Redis], Verdict]] = {
+    "fsync": _fsync,
+    "login": _login,
+    "results": _results,
+    "clock": _clock,
+}

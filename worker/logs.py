@@ -1,0 +1,224 @@
+"""Logs: one JSON object a line on stdout, in the field names of the Elastic Common Schema (`ecs.version` says which).
+
+What other libraries log can hold a mission's URL, a header or a message's body, in texts as in exceptions. So only records of
+the decoder's own loggers (`decoder.*`) are printed as they are; of a foreign one the template and harmless arguments are.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from mission.console import printable
+from mission.errors import DecoderError
+from mission.version import VERSION
+
+OWN = "decoder"
+ECS_VERSION = "8.17.0"
+HIDDEN = "…"
+
+# Loggers that say where a mission goes; the fetcher reports how each try ended.
+_SILENCED = ("urllib3", "requests", "charset_normalizer")
+_MAX_MESSAGE = 8192
+_MAX_FRAMES = 30
+_MAX_CHAIN = 5
+
+_mission: ContextVar[Mapping[str, Any] | None] = ContextVar("mission", default=None)
+
+
+@contextmanager
+def mission_context(mission_id: str, attempt: int, submitter: str) -> Iterator[None]:
+    """Put the mission's id, attempt and submitter on every line that this thread logs within the block."""
+    fields = {"mission.id": mission_id, "mission.attempt": attempt, "mission.submitter": submitter}
+    token = _mission.set(fields)
+    try:
+        yield
+    finally:
+        _mission.reset(token)
+
+
+def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
+    """Send every log record of the process to `stream` (stdout), and unhandled exceptions with them. May be called again.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`; libraries are heard from `info` on.
+        fmt: `json`, or `text` for people.
+        stream: where to; a write that fails is dropped, and never ends the process.
+    """
+    stream = sys.stdout if stream is None else stream
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(EcsFormatter() if fmt == "json" else PlainFormatter())
+    handler.addFilter(_heard)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Otherwise a failing handler prints the record's arguments to stderr.
+    logging.raiseExceptions = False
+    # Python's own hooks print an exception's text.
+    sys.excepthook = _log_unhandled
+    threading.excepthook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class EcsFormatter(JsonFormatter):
+    """A record as one line of JSON. Control characters and what is not ASCII are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The schema's fields first, then those of the mission, of the record's `extra` and of its exception."""
+        return self.serialize_log_record(
+            {
+                "@timestamp": _timestamp(record),
+                "log.level": record.levelname.lower(),
+                "message": _message(record),
+                "ecs.version": ECS_VERSION,
+                "log.logger": record.name,
+                "service.name": OWN,
+                "service.version": VERSION,
+                "process.pid": record.process,
+                "process.thread.name": record.threadName,
+                **_fields(record),
+            }
+        )
+
+
+class PlainFormatter(logging.Formatter):
+    """A record as one line for people, with the same content."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger, message, then the other fields as `name=value`."""
+        rest = "".join(f"  {name}={value}" for name, value in _fields(record).items())
+        return printable(f"{_timestamp(record)} {record.levelname:<8} {record.name}: {_message(record)}{rest}")
+
+
+def _heard(record: logging.LogRecord) -> bool:
+    if _own(record):
+        return True
+    return record.levelno >= logging.INFO and record.name.partition(".")[0] not in _SILENCED
+
+
+def _own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == OWN
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {**(_mission.get() or {}), **_extra(record), **_error(record)}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What an own record was given with `extra`; Celery's holds a task's arguments."""
+    if not _own(record):
+        return {}
+    return {name: value for name, value in vars(record).items() if name not in _RESERVED}
+
+
+_RESERVED = frozenset(RESERVED_ATTRS) | {"message", "asctime"}
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = str(record.msg)
+    if record.args:
+        # Where they do not fit, the template itself still says what happened.
+        with suppress(TypeError, ValueError, KeyError):
+            text %= record.args if _own(record) else _harmless_args(record.args)
+    return (text if _own(record) else _URL.sub(rf"\1{HIDDEN}", text))[:_MAX_MESSAGE]
+
+
+_URL = re.compile(r"(?i)\b(https?:/)/\S*")
+# Broker addresses (kombu masks their password), and single words such as ids, hosts, names of tasks.
+_HARMLESS = re.compile(r"(?:rediss?|sentinel)://\S{0,200}|[\w.@-]{1,80}")
+# The keys under which Celery logs a task's name and fate; others are its arguments, its result, its exception.
+_HARMLESS_KEYS = ("id", "name", "description", "runtime", "hostname")
+
+
+def _harmless_args(args: object) -> Any:
+    if isinstance(args, Mapping):
+        return {key: value if key in _HARMLESS_KEYS else _harmless(value) for key, value in args.items()}
+    return tuple(map(_harmless, args if isinstance(args, tuple) else (args,)))
+
+
+def _harmless(value: object) -> object:
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, BaseException):
+        return _Shown(_told(value))
+    return _Shown(value if isinstance(value, str) and _HARMLESS.fullmatch(value) else HIDDEN)
+
+
+class _Shown(str):
+    """Text that `%r` shows without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _told(error: BaseException) -> str:
+    """An exception's type, and its text where that is known to hold nothing of a mission."""
+    if isinstance(error, DecoderError | RedisConnectionError | RedisTimeoutError):
+        return f"{_type_name(error)}: {error}"
+    return _type_name(error)
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _error(record: logging.LogRecord) -> dict[str, Any]:
+    """Type and stack of the record's exception: no text but that of our own, no values of variables."""
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if error is None:
+        return {}
+    fields = {"error.type": _type_name(error)}
+    if isinstance(error, DecoderError):
+        fields["error.message"] = str(error)
+    return fields | {"error.stack_trace": "\n".join(_stack(error))}
+
+
+def _stack(error: BaseException) -> list[str]:
+    """The chain of exceptions, the last one first: type, then frames as `file:line function`, the innermost last."""
+    lines: list[str] = []
+    link: BaseException | None = error
+    for _ in range(_MAX_CHAIN):
+        if link is None:
+            break
+        lines += [_told(link), *_frames(link.__traceback__)]
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return lines
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"  {code.co_filename}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-_MAX_FRAMES:]
+
+
+def _log_unhandled(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    error = error or kind()
+    logging.getLogger(OWN).critical("unhandled exception", exc_info=(kind, error, traceback))

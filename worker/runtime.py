@@ -1,0 +1,128 @@
+"""A worker process' parts, put together once: ledger, pipeline, batch, reaper, metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Self
+
+from celery import Celery
+
+from mission.admission import Admitter
+from mission.connection import connect
+from mission.errors import LedgerUnavailable, SettingsError
+from mission.ledger import Ledger
+from mission.messages import Publisher
+from mission.url_keys import UrlKeyring
+from worker import metrics
+from worker.batch import Batch
+from worker.collectors import read_vitals
+from worker.dns import Resolver
+from worker.fetch import Fetcher
+from worker.health import Heartbeat
+from worker.hosts import Hosts
+from worker.pipeline import Pipeline
+from worker.reaper import Reaper
+from worker.recipients import Recipients
+from worker.settings import WorkerSettings
+from worker.url_policy import UrlPolicy
+from worker.watchdog import Watchdog
+
+log = logging.getLogger("decoder.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the tasks work with."""
+
+    settings: WorkerSettings
+    ledger: Ledger
+    admitter: Admitter
+    publisher: Publisher
+    batch: Batch
+    reaper: Reaper
+    watchdog: Watchdog
+    keys: Callable[[], list[tuple[str, str]]]
+    ending: SimpleQueue[float] = field(default_factory=SimpleQueue)
+
+    @classmethod
+    def build(cls, settings: WorkerSettings, app: Celery) -> Self:
+        """Read the keys and put the parts together; nothing is started, nothing connected to.
+
+        Raises:
+            SettingsError: a key is missing or bad.
+        """
+        if settings.url_key is None:
+            raise SettingsError(
+                "DECODER_URL_KEY: not set; takes a URL key, inline or a file (`decoder keys generate --url-key FILE`)"
+            )
+        keyring = UrlKeyring.parse(settings.url_key.get_secret_value())
+        policy = UrlPolicy.from_settings(settings)
+        ledger = Ledger(connect(settings), settings)
+        publisher = Publisher(app)
+        fetcher = Fetcher(settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc())
+        recipients = Recipients(settings)
+        hosts = Hosts(ledger, settings.host_concurrency)
+        pipeline = Pipeline(
+            settings,
+            keyring=keyring,
+            recipients=recipients,
+            policy=policy,
+            fetcher=fetcher,
+            hosts=hosts,
+        )
+        batch = Batch(ledger, pipeline, settings)
+        reaper = Reaper(ledger, publisher, hosts, settings.max_attempts)
+        return cls(
+            settings=settings,
+            ledger=ledger,
+            admitter=Admitter(ledger, keyring, settings),
+            publisher=publisher,
+            batch=batch,
+            reaper=reaper,
+            watchdog=Watchdog(
+                Heartbeat(settings.health_file), batch.oldest_seconds, settings.lease_seconds, reaper.ledger_answers
+            ),
+            keys=lambda: [("url", keyring.writing_id), *(("recipient", key) for key in recipients.key_ids())],
+        )
+
+    def start(self) -> None:
+        """Serve metrics and begin to reap.
+
+        Raises:
+            SettingsError: the metrics port is taken.
+        """
+        metrics.export_ledger(lambda: read_vitals(self.ledger, self.keys()))
+        _, port = metrics.serve(self.settings.metrics_port, self.settings.metrics_host)
+        log.info("metrics on port %d", port, extra={"server.port": port})
+        self.reaper.start()
+        self.watchdog.start()
+        threading.Thread(target=self._end, name="ending", daemon=True).start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Claim nothing more, and after the grace period give back what is in hand and end the process, whatever hangs.
+
+        Celery itself waits for running tasks without a bound. It calls this from a signal handler, which may interrupt itself:
+        a lock taken here by the first SIGTERM would never come free for the second. `SimpleQueue.put` is made for that.
+        """
+        self.ending.put(grace_seconds)
+
+    def _end(self) -> None:
+        grace_seconds = self.ending.get()
+        self.batch.close()
+        self.watchdog.stop()
+        self.reaper.stop()
+        time.sleep(grace_seconds)
+        try:
+            released = self.batch.release_all()
+            log.warning("grace period is over; released %d missions", released)
+        except LedgerUnavailable as error:
+            log.warning("grace period is over; missions come back when their leases run out: %s", error)
+        finally:
+            logging.shutdown()
+            os._exit(0)

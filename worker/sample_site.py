@@ -1,0 +1,157 @@
+"""A small web site to try the decoder on: documents with made-up secrets, and the ways a document can be missing."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from mission.model import Reason, State
+
+_LETTER = """\
+Dear reader,
+the crates are moved tonight. {* WAREHOUSE: Pier 39, gate C *} Bring the papers.
+At the door, say {* PASSWORD: correct-horse-battery-staple *}; they will ask for {* the second word: anvil *}.
+"""
+
+_MAP = """\
+# Where to dig
+{* COORDINATES:
+   52.3702 N,
+   4.8952 E
+*}
+Two steps east: {* no category here *}
+"""
+
+_BROKEN = """\
+{* BROKEN: this one is never closed
+{* GOOD: still found *}
+{**} {* *} are empty, and this one never ends: {* LOST
+"""
+
+_PLAIN = "Nothing to see here. Braces { and stars * alone are no marker.\n"
+
+_REPORT = "{* API_KEY: sample-0000-1111-2222 *} {* API_KEY: sample-3333-4444-5555 *}\n"
+
+_DOCUMENTS = {
+    "/letter.txt": _LETTER,
+    "/map.txt": _MAP,
+    "/broken.txt": _BROKEN,
+    "/plain.txt": _PLAIN,
+    "/busy.txt": _REPORT,
+}
+
+BUSY = "/busy.txt"
+MOVED = {"/moved.txt": "/letter.txt"}
+# A name that no one can own (RFC 6761), so nobody has it on an allowlist.
+OFF_LIMITS = "http://elsewhere.invalid/letter.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A mission to try, and how it should end."""
+
+    url: str
+    state: State = State.SUCCEEDED
+    secrets: int | None = None
+    reason: Reason | None = None
+
+
+class SampleSite:
+    """The site on 127.0.0.1 and a free port; a context manager. Its documents hold obvious samples only."""
+
+    def __init__(self) -> None:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="sample-site", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.server_port
+
+    @property
+    def url(self) -> str:
+        """Its address, without a trailing slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def samples(self) -> list[Sample]:
+        """Missions for every kind of document here, a missing one, and one to a host that is off limits."""
+        return [
+            Sample(f"{self.url}/letter.txt", secrets=3),
+            Sample(f"{self.url}/map.txt", secrets=2),
+            Sample(f"{self.url}/broken.txt", secrets=1),
+            Sample(f"{self.url}/plain.txt", secrets=0),
+            Sample(f"{self.url}{BUSY}", secrets=2),
+            Sample(f"{self.url}/moved.txt", secrets=3),
+            Sample(f"{self.url}/missing.txt", State.FAILED, reason=Reason.HTTP_CLIENT_ERROR),
+            Sample(OFF_LIMITS, State.FAILED, reason=Reason.HOST_NOT_ALLOWED),
+        ]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a worker may open many connections at once; the default is 5
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._visits = itertools.count()
+
+    def first_visit(self) -> bool:
+        """Whether nobody asked this before."""
+        return next(self._visits) == 0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet about a visitor who went away; the rest is a defect, and is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET. The busy document lets its first visitor wait, then asks it to come back in a second."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = 30.0  # seconds that a kept-alive connection may stay silent
+    server_version = "sample-site"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path in MOVED:
+            self._answer(302, "", {"Location": MOVED[path]})
+        elif path == BUSY and self.server.first_visit():
+            time.sleep(0.5)
+            self._answer(503, "Come back in a second.\n", {"Retry-After": "1"})
+        elif path in _DOCUMENTS:
+            self._answer(200, _DOCUMENTS[path])
+        else:
+            self._answer(404, "No such document.\n")
+
+    def _answer(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        body = text.encode()
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
+        """Stay quiet: the table says what became of each document."""

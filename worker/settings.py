@@ -1,0 +1,110 @@
+"""The worker's settings: the shared ones, and what only a worker needs."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from mission.settings import TEN_YEARS, CommaList, Duration, Settings, split_list
+
+LEASE_MARGIN_SECONDS = 15.0
+
+_HOST = re.compile(r"(\*\.)?([^\s/@\\:*\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+
+
+def _networks(value: object) -> object:
+    items = split_list(value)
+    return (
+        tuple(ip_network(item) if isinstance(item, str) else item for item in items)
+        if isinstance(items, tuple)
+        else items
+    )
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+
+
+class WorkerSettings(Settings):
+    """All settings of a worker."""
+
+    allowed_hosts: CommaList = Field((), description="hosts to fetch from: host, *.host or host:port, comma-separated")
+    allowed_schemes: CommaList = Field(("https",), description="https, http or both, comma-separated")
+    allowed_networks: Networks = Field(
+        (), description="CIDRs let through the address guard, like 10.1.0.0/16, comma-separated"
+    )
+    connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds to connect in, up to 300s")
+    read_timeout: Duration = Field(10.0, gt=0, le=300, description="seconds between two reads, up to 300s")
+    deadline: Duration = Field(30.0, gt=0, le=3600, description="seconds for one attempt's whole fetch, up to 3600s")
+    max_bytes: ByteSize = Field(
+        ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="size of a document, like 10MiB, up to 1GiB"
+    )
+    max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
+    fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
+    concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024")
+    host_concurrency: int = Field(8, ge=1, le=1024, description="fetches side by side to one host, 1 to 1024")
+    max_attempts: int = Field(5, ge=1, le=100, description="attempts before a mission is dead, 1 to 100")
+    lease_seconds: Duration = Field(
+        60.0, gt=0, le=7200, description="lease on a claimed mission, at least the deadline + 15s"
+    )
+    ca_file: Path | None = Field(
+        None, description="file of CA certificates to trust when fetching; empty: the system's"
+    )
+    recipient: str | None = Field(None, description="public key that results are sealed to, inline or a file")
+    recipients: Path | None = Field(None, description="folder with one public key file for each submitter, NAME.pub")
+    result_ttl: Duration = Field(
+        7 * 86400.0, gt=0, le=TEN_YEARS, description="how long a result stays, like 7d, up to 3650d"
+    )
+    markers: str = Field("{* *}", description="opening and closing marker, with a space between")
+    accept_submit: bool = Field(True, description="true or false: take URLs by the decoder.submit task")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="port for /metrics, 0 for any free one")
+    metrics_host: str = Field("0.0.0.0", description="address to serve /metrics on")  # noqa: S104 (a pod is scraped from outside)  # nosec B104
+    health_file: Path | None = Field(None, description="file that the worker touches while it is alive")
+    shutdown_grace: Duration = Field(
+        25.0, gt=0, le=3600, description="seconds from SIGTERM to the release of what is in hand"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    log_format: Literal["json", "text"] = Field("json", description="json or text")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            match = _HOST.fullmatch(host)
+            if match is None or (match[3] and not 0 < int(match[3][1:]) < 65536):
+                raise ValueError("not a host")
+        return hosts
+
+    @field_validator("allowed_schemes")
+    @classmethod
+    def _check_schemes(cls, schemes: tuple[str, ...]) -> tuple[str, ...]:
+        if not schemes or set(schemes) - {"http", "https"}:
+            raise ValueError("not a scheme")
+        return schemes
+
+    @field_validator("markers")
+    @classmethod
+    def _check_markers(cls, value: str) -> str:
+        opening, _, closing = value.partition(" ")
+        if not opening or not closing or opening == closing or " " in closing:
+            raise ValueError("not two markers")
+        return value
+
+    @property
+    def marker_pair(self) -> tuple[str, str]:
+        """The opening and the closing marker."""
+        opening, _, closing = self.markers.partition(" ")
+        return opening, closing
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.lease_seconds < self.deadline + LEASE_MARGIN_SECONDS:
+            raise ValueError(
+                f"DECODER_LEASE_SECONDS: got {self.lease_seconds:g}s; takes at least "
+                f"DECODER_DEADLINE + {LEASE_MARGIN_SECONDS:g}s = {self.deadline + LEASE_MARGIN_SECONDS:g}s"
+            )
+        return self
