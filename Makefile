@@ -50,18 +50,21 @@ $(VENV)/bin/python:
 		echo "error: no working Python 3.11 or newer with venv on PATH (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)); name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@"$(PYTHON)" -m venv $(VENV)
 
-# Without a header, index or link in them: they install from wherever pip is set up to look.
-COMPILE = uv pip compile --quiet --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --universal \
-	--python-version 3.11 $(UPGRADE) pyproject.toml requirements/build.in
+# Without a header, index or link in them: they install from wherever pip is set up to look. With extras: pip takes `name[extra]` for
+# unpinned where only `name` is, once a newer release is out.
+COMPILE = uv pip compile --quiet --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --universal \
+	--python-version 3.11 $(UPGRADE)
+LOCK = $(COMPILE) pyproject.toml requirements/build.in
 
-lock: ## write requirements/*.txt anew (needs uv): make lock UPGRADE=--upgrade
+lock: ## write requirements/*.txt and ci/requirements.txt anew (needs uv): make lock UPGRADE=--upgrade
 	@command -v uv >/dev/null || { echo "error: no uv on PATH" >&2; exit 2; }
-	$(COMPILE) --all-extras --output-file requirements/dev.txt
-	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra worker --output-file requirements/worker.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra flower --output-file requirements/image.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra embedded --output-file requirements/run.txt
-	$(COMPILE) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
+	$(LOCK) --all-extras --output-file requirements/dev.txt
+	$(LOCK) --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(LOCK) --constraint requirements/dev.txt --extra worker --output-file requirements/worker.txt
+	$(LOCK) --constraint requirements/dev.txt --extra flower --output-file requirements/image.txt
+	$(LOCK) --constraint requirements/dev.txt --extra embedded --output-file requirements/run.txt
+	$(LOCK) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
+	$(COMPILE) ci/requirements.in --output-file ci/requirements.txt
 
 clean: ## remove what was installed, built and cached
 	rm -rf .venv* build dist *.egg-info .coverage* coverage.xml junit.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
