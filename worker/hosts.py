@@ -7,6 +7,7 @@ second. It gives missions back without using up an attempt, so that one dead hos
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import threading
 import time
@@ -18,6 +19,8 @@ from mission.errors import LedgerUnavailable, MissionFailed
 from mission.ledger import Ledger
 from mission.model import Reason
 from mission.url import MissionUrl
+
+log = logging.getLogger("decoder.hosts")
 
 # So many fetches in a row that did not reach the host pause it for so long; then one probe goes through.
 FAILURES_TO_PAUSE = 5
@@ -153,6 +156,7 @@ class Hosts:
     def _failed(self, name: str) -> None:
         with suppress(LedgerUnavailable):
             if self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS):
+                log.warning("host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE)
                 with self._lock:
                     self._paused = {**self._paused, name: time.monotonic() + PAUSE_SECONDS}
 

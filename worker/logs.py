@@ -51,6 +51,11 @@ def mission_context(mission_id: str, attempt: int, submitter: str) -> Iterator[N
         _mission.reset(token)
 
 
+def add_to_mission_context(name: str, value: str) -> None:
+    """One field more on the lines that this thread logs within its mission's block, from now to the block's end."""
+    _mission.set({**(_mission.get() or {}), name: value})
+
+
 def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
     """Send every log record of the process to `stream` (stdout), and unhandled exceptions with them. May be called again.
 
