@@ -156,7 +156,9 @@ class Hosts:
     def _failed(self, name: str) -> None:
         with suppress(LedgerUnavailable):
             if self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS):
-                log.warning("host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE)
+                log.warning(
+                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                )
                 with self._lock:
                     self._paused = {**self._paused, name: time.monotonic() + PAUSE_SECONDS}
 

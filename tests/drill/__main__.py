@@ -6,8 +6,11 @@ import argparse
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from tests.documents.cluster import Cluster
+from tests.documents.on_call import OnCall
 from tests.drill.panels import empty_panels, picture
 from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS, usual
@@ -24,10 +27,15 @@ def main() -> int:
     chosen = [SCENARIOS[name] for name in args.scenarios or SCENARIOS]
     results = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="drill-") as folder, Stage(Path(folder), flower=True) as stage:
+    with ExitStack() as pieces:
+        folder = Path(pieces.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        stage = pieces.enter_context(Stage(folder, flower=True))
+        cluster = pieces.enter_context(Cluster(stage, folder))
+        on_call = OnCall(stage, cluster, folder)
         stage.traffic.set(usual(stage))
         for scenario in chosen:
-            results.append(rehearse(stage, scenario))
+            results.append(rehearse(stage, scenario, on_call))
+            cluster.restore()
             print(table(results[-1:]).splitlines()[1], flush=True)
         lasted = time.monotonic() - started
         empty = empty_panels(stage, lasted)
