@@ -7,6 +7,7 @@ second. It gives missions back without using up an attempt, so that one dead hos
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import threading
 import time
@@ -56,7 +57,7 @@ class Hosts:
         self._limit = limit
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
-        self._paused: dict[str, float] = {}
+        self._paused: dict[str, float] = {}  # hosts in trouble, as in `Ledger.hosts`, on the monotonic clock
 
     def refresh(self) -> None:
         """Learn what other workers found out.
@@ -95,7 +96,7 @@ class Hosts:
 
     def _check_pause(self, name: str) -> None:
         until = self._paused.get(name)
-        if until is None or until == float("-inf"):
+        if until is None or until == -math.inf:
             return
         left = until - time.monotonic()
         if left > 0:
@@ -152,9 +153,11 @@ class Hosts:
 
     def _failed(self, name: str) -> None:
         with suppress(LedgerUnavailable):
-            if self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS):
-                with self._lock:
-                    self._paused = {**self._paused, name: time.monotonic() + PAUSE_SECONDS}
+            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            # Known here at once, not with the next refresh: the next answer must find failures to forget.
+            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
+            with self._lock:
+                self._paused = {**self._paused, name: until}
 
     def _reached(self, name: str) -> None:
         if name in self._paused:
