@@ -72,7 +72,7 @@ class Hosts:
 
     @contextmanager
     def slot(self, url: MissionUrl) -> Iterator[None]:
-        """Hold one of the host's places while the block fetches from it.
+        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
 
         Raises:
             MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
@@ -85,6 +85,8 @@ class Hosts:
             yield
         except MissionFailed as failure:
             if failure.unreached:
+                # Told. A slot around this one is that of the host which redirected here, and that one was reached.
+                failure.unreached = False
                 self._failed(name)
             elif not failure.reason.policy_refusal:
                 self._reached(name)
