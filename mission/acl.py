@@ -26,7 +26,7 @@ _ANYBODY = "ping time acl|whoami"
 _SCRIPTS = "evalsha script|load multi exec discard wait"
 _ADMIT = "get set hset hmget hincrby incr zadd zcard"
 _STATS = "zcard zrange hmget hgetall llen"
-_WORK = "hget hdel expire zrem zrangebyscore zremrangebyscore zscore"
+_WORK = "hget hdel hlen hrandfield expire zrem zrangebyscore zremrangebyscore zscore"
 _CONSUME = "brpop rpop lpush rpush sadd smembers watch unwatch publish setex mget"
 _DEAD_LETTERS = "hget hset hdel del persist zadd zrem zrangebyscore"
 

@@ -100,31 +100,33 @@ def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progres
     refused = 0
     bar = tqdm(verdicts, unit=" missions", disable=not (progress and sys.stderr.isatty()), file=sys.stderr)
     for number, verdict in enumerate(bar, 1):
-        if isinstance(verdict, Ticket):
+        with bar.external_write_mode():  # a line of its own, not the rest of the bar's
+            if not isinstance(verdict, Ticket):
+                refused += 1
+                click.echo(f"error: URL {number}: {verdict}", err=True)
+                continue
             tickets.append(verdict)
             if as_json:
                 emit_json(verdict.as_dict())
             else:
                 click.echo(f"{verdict.id}  {verdict.state}{'  (was there before)' if verdict.duplicate else ''}")
-        else:
-            refused += 1
-            click.echo(f"error: URL {number}: {verdict}", err=True)
     return tickets, refused
 
 
 def _await(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_json: bool) -> int:
     """Follow missions to their end; how many did not succeed."""
-
     give_up = time.monotonic() + timeout
     missed = 0
-    for ticket in tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr):
+    bar = tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr)
+    for ticket in bar:
         status = client.wait(ticket.id, max(0.0, give_up - time.monotonic()))
         missed += status.state is not State.SUCCEEDED
-        if as_json:
-            emit_json(status.as_dict())
-        else:
-            found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-            click.echo(f"{status.id}  {status.state}  {found}".rstrip())
+        with bar.external_write_mode():
+            if as_json:
+                emit_json(status.as_dict())
+            else:
+                found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
+                click.echo(f"{status.id}  {status.state}  {found}".rstrip())
     return missed
 
 

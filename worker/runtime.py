@@ -65,9 +65,11 @@ class Runtime:
         policy = UrlPolicy.from_settings(settings)
         ledger = Ledger(connect(settings), settings)
         publisher = Publisher(app)
-        fetcher = Fetcher(settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc())
-        recipients = Recipients(settings)
         hosts = Hosts(ledger, settings.host_concurrency)
+        fetcher = Fetcher(
+            settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc(), hosts.slot
+        )
+        recipients = Recipients(settings)
         pipeline = Pipeline(
             settings,
             keyring=keyring,

@@ -316,6 +316,20 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
     assert server.refused() == set()
 
 
+def test_a_worker_pauses_a_host_probes_it_and_opens_it_again(server: Server) -> None:
+    server.admin.flushall()
+    with server.login("worker") as client:
+        ledger = Ledger(client, Settings.from_env(redis_url=server.url("worker")))
+        for n in range(1030):  # more than the ledger keeps
+            ledger.host_failed(f"other {n}", 5, 30)
+        assert [ledger.host_failed("dead", 2, 0.001) for _ in range(2)] == [False, True]
+        assert "dead" in ledger.hosts()
+        wait_for(lambda: ledger.host_probe("dead", 30), what="the pause to end")
+        ledger.host_reached("dead")
+        assert "dead" not in ledger.hosts()
+    assert server.refused() == set()
+
+
 def test_an_operator_looks_after_dead_letters_forgets_and_keeps_the_audit(server: Server) -> None:
     server.admin.flushall()
     settings = Settings.from_env(redis_url=server.url("operator"))
