@@ -76,7 +76,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
             [
-                *_ledger("~", "m:* queued leases head token open expiry due dead finished seq reaper"),
+                *_ledger("~", "m:* queued leases head looked token open expiry due dead finished seq reaper"),
                 *_ledger("~", "hosts probe:* quota:* refusals keys"),
                 *_broker("~", f"missions* unacked* _kombu.binding*.missions {_TASK_RESULTS}"),
             ],

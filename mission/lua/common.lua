@@ -22,7 +22,7 @@ end
 -- Put a mission (back) among those that wait for a message. Returns nothing: publishing is the caller's.
 local function enqueue(id)
   local seq = redis.call('INCR', key('seq'))
-  redis.call('HSET', entry(id), 'state', 'queued', 'published_at', now)
+  redis.call('HSET', entry(id), 'state', 'queued')
   redis.call('ZADD', key('queued'), seq, id)
 end
 

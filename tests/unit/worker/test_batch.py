@@ -132,7 +132,7 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
 ) -> None:
     first, second = keys.admit(*["https://docs.example/"] * 2)
-    client.hset(entry_key(second), "published_at", "1")
+    client.hset(entry_key(second), "missed_at", "1")
     go_on = threading.Event()
 
     def verdict(claim: Claim) -> Verdict:
@@ -144,7 +144,7 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
         working = [threads.submit(batch.work, [first])]
         wait_for(lambda: ledger.status(first).state is State.RUNNING)
         working.append(threads.submit(batch.work, [second]))
-        wait_for(lambda: client.hget(entry_key(second), "published_at") != b"1", what="a sign of life")
+        wait_for(lambda: not client.hexists(entry_key(second), "missed_at"), what="a sign of life")
         assert ledger.status(second).state is State.QUEUED
         go_on.set()
         for future in working:
