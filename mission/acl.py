@@ -143,10 +143,15 @@ def acl_lines(passwords: Mapping[str, str]) -> list[str]:
     Raises:
         SettingsError: there is no such login, or a password is empty.
     """
+    return ["user default reset off", *login_lines(passwords)]
+
+
+def login_lines(passwords: Mapping[str, str]) -> list[str]:
+    """The same without the default login; they may also stand in a server's configuration."""
     for name, password in passwords.items():
         if name not in LOGINS or not password:
             raise SettingsError(f"a login is one of {', '.join(LOGINS)}, and has a password")
-    lines = ["user default reset off"]
+    lines = []
     for name, (rights, *selectors) in LOGINS.items():
         secret = passwords.get(name)
         entry = f"on #{hashlib.sha256(secret.encode()).hexdigest()}" if secret else "off"

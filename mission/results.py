@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from mission.sealing import Identity, RecordHeader, load_identity, open_secrets
 from mission.settings import Settings
 
 MAX_REASON_LENGTH = 500
+_TOKEN = re.compile(r"[0-9]{1,19}")
 
 
 class ResultReader:
@@ -97,12 +99,13 @@ class ResultReader:
     def _fetch(self, mission_id: str) -> tuple[int, bytes]:
         with outages():
             fields = cast("list[Any]", self._client.hmget(entry_key(mission_id), ("state", "token", "reason")))
-            state, token, reason = (item.decode() if item is not None else "" for item in fields)
+            # Whoever has a producer's login may have written anything here.
+            state, token, reason = (item.decode(errors="replace") if item is not None else "" for item in fields)
             if not state:
                 raise UnknownMission(mission_id)
             if state != State.SUCCEEDED:
                 raise ResultUnavailable(_without_result(mission_id, state, reason))
-            if not token.isdecimal():
+            if not _TOKEN.fullmatch(token):
                 raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read: it has no token")
             record = cast("bytes | None", self._client.get(result_key(mission_id, int(token))))
         if record is None:
@@ -134,5 +137,6 @@ def _without_result(mission_id: str, state: str, reason: str) -> str:
     if state not in set(State):
         return f"the ledger entry of mission {mission_id} cannot be read: its state is unknown"
     if State(state).terminal:
-        return f"mission {mission_id} has no result: it is {state} ({reason})"
+        why = reason if reason in set(Reason) else "for a reason that is not known here"
+        return f"mission {mission_id} has no result: it is {state} ({why})"
     return f"mission {mission_id} has no result yet: it is {state}"

@@ -9,6 +9,7 @@ import click
 
 from mission.console import Commands, version_option
 from worker import logs
+from worker.commands.acl import acl
 from worker.commands.audit import audit
 from worker.commands.check_url import check_url
 from worker.commands.dead_letters import dead_letters
@@ -56,7 +57,7 @@ def worker(concurrency: int | None) -> None:
     raise SystemExit(node.exitcode or 0)  # Celery's own `worker_main` would drop it
 
 
-for command in (audit, check_url, dead_letters, doctor, keys, run, scan, settings, up):
+for command in (acl, audit, check_url, dead_letters, doctor, keys, run, scan, settings, up):
     main.add_command(command)
 
 if __name__ == "__main__":

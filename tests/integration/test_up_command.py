@@ -11,7 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tests.processes import command_line, listening_addresses, processes_in, sta
 pytestmark = pytest.mark.xdist_group("up")  # its fixture is dear: one process for all of these
 
 LOOPBACK = {"0100007F"}
+FILES = ("producer.env", "reader.env", "operator.env", "identity.key", "url.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Up:
         assert found, self.text
         return found[1]
 
-    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a line in a shell that read the file `up` wrote for it."""
+    def shell(self, command: str, login: str = "producer") -> subprocess.CompletedProcess[str]:
+        """Run a line in a shell that read the file `up` wrote for a login."""
         env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
-        script = f". {self.find('^  [.] (.*)$')}; {command}"
+        script = f". {self.find(rf'^  [.] (.*{login}.env)$')}; {command}"
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=env, timeout=100, check=False)
 
 
@@ -74,7 +75,7 @@ def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
     assert enqueued.returncode == 0, enqueued.stderr
     mission_id = re.search(r'"id": "([0-9a-f-]+)"', enqueued.stdout)
     assert mission_id
-    revealed = running.shell(f"mission reveal {mission_id[1]} --reason 'a test' --json")
+    revealed = running.shell(f"mission reveal {mission_id[1]} --reason 'a test' --json", "reader")
     assert "correct-horse-battery-staple" in revealed.stdout, revealed.stderr
     files = [path for path in running.folder.rglob("*") if path.is_file()]
     kept = b"".join(path.read_bytes() for path in files)
@@ -82,6 +83,30 @@ def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
     assert mission_id[1].encode() in kept
     assert b"tell-no-one" not in kept
     assert b"correct-horse" not in kept
+
+
+def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
+    site = running.find(r"^Sample site +(\S+)$")
+    ticket = running.shell(f"mission enqueue --wait --json {site}/letter.txt")
+    mission_id = re.search(r'"id": "([0-9a-f-]+)"', ticket.stdout)
+    assert mission_id, ticket.stderr
+    reveal = f"mission reveal {mission_id[1]} --reason 'a test' --identity {running.folder}/identity.key"
+    for login in ("producer", "operator"):
+        refused = running.shell(reveal, login)
+        assert (refused.returncode, refused.stdout) == (1, ""), login
+        assert "permission" in refused.stderr.lower()
+    assert running.shell(f"mission forget {mission_id[1]} --reason 'a test'", "reader").returncode == 1
+    assert running.shell(f"mission forget {mission_id[1]} --reason 'a test'", "operator").returncode == 0
+    assert running.shell("decoder audit verify", "operator").returncode == 0
+
+
+def test_worker_and_flower_have_logins_of_their_own(running: Up) -> None:
+    logins = set()
+    for pid in processes_in(running.folder):
+        # A worker hides its environment even from its own user, but not from root.
+        with suppress(PermissionError):
+            logins |= set(re.findall(rb"DECODER_REDIS_URL=redis://(\w*):", Path(f"/proc/{pid}/environ").read_bytes()))
+    assert logins - {b"worker"} == {b"flower"}
 
 
 def test_metrics_are_where_it_says(running: Up) -> None:
@@ -111,8 +136,8 @@ def test_every_piece_listens_on_loopback_alone(running: Up) -> None:
 
 def test_no_password_or_key_stands_in_a_command_line(running: Up) -> None:
     shown = " ".join(command_line(pid) for pid in [running.process.pid, *processes_in(running.folder)])
-    env_file = (running.folder / "env").read_text()
-    redis_password = re.search(r"redis://:([^@]+)@", env_file)
+    env_file = "".join((running.folder / f"{login}.env").read_text() for login in ("producer", "reader", "operator"))
+    redis_password = re.search(r"redis://producer:([^@]+)@", env_file)
     assert redis_password
     assert redis_password[1] not in shown
     assert running.find(r"  password (\S+)") not in shown
@@ -121,7 +146,7 @@ def test_no_password_or_key_stands_in_a_command_line(running: Up) -> None:
 
 def test_its_files_are_open_to_this_user_alone(running: Up) -> None:
     assert running.folder.stat().st_mode & 0o077 == 0
-    assert all((running.folder / name).stat().st_mode & 0o077 == 0 for name in ("env", "identity.key", "url.key"))
+    assert all((running.folder / name).stat().st_mode & 0o077 == 0 for name in FILES)
 
 
 def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:

@@ -114,7 +114,8 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
     }
     settings = stack_settings(values)
     # What it still has in hand when the run ends goes with the ledger.
-    worker = pieces.enter_context(running_worker(folder, values, grace=WORKER_GRACE))
+    worker_values = values | {"redis_url": server.login_url("worker")}
+    worker = pieces.enter_context(running_worker(folder, worker_values, grace=WORKER_GRACE))
     ledger = Ledger(pieces.enter_context(connect(settings)), settings)
     _enqueue(Admitter(ledger, UrlKeyring.parse(url_key), settings), settings, rows)
     _follow(ledger, worker, [row for row in rows if row.id], seconds)
