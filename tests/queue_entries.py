@@ -131,6 +131,8 @@ def malformed() -> dict[str, bytes]:
         "task of Celery's own": _header("task", "celery.backend_cleanup"),
         "task a list": _header("task", [CANARY]),
         "task an object": _header("task", {CANARY: 1}),
+        "a schema of another release": _header("decoder_schema", 99),
+        "a schema that is no number": _header("decoder_schema", [CANARY]),
         "no id": _changed(lambda message: message["headers"].pop("id")),
         "id no UUID": _header("id", CANARY),
         "id a number": _header("id", 7),

@@ -133,6 +133,8 @@ class Batch:
             self._in_hand |= {claim.id: (claim, time.monotonic()) for claim in claimed.claims}
         for _ in claimed.expired:
             metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
             metrics.REDELIVERIES.inc()
         return claimed.claims, claimed.held

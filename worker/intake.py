@@ -18,9 +18,10 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
+from mission import scripts
 from mission.errors import InvalidMission
 from mission.ids import check_mission_id, new_mission_id
-from mission.messages import DECODE, QUEUE, STATUS, SUBMIT
+from mission.messages import DECODE, QUEUE, SCHEMA_HEADER, STATUS, SUBMIT
 from mission.model import Reason
 from mission.scripts import PREFIX
 from worker import metrics
@@ -59,6 +60,9 @@ def rebuild(entry: bytes) -> bytes:
         task_id = check_mission_id(task_id)
     except InvalidMission:
         raise MalformedMessage("bad task id") from None
+    # Clients that only speak Celery send no number.
+    if headers.get(SCHEMA_HEADER, scripts.WRITES) not in range(scripts.READS[0], scripts.READS[1] + 1):
+        raise MalformedMessage("unknown schema")
     if envelope.get("content-type") != "application/json":
         raise MalformedMessage("not JSON")
     body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))

@@ -6,6 +6,7 @@ from itertools import chain
 import pytest
 import redis
 
+from mission import scripts
 from mission.connection import connect
 from mission.errors import InvalidMission, LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
@@ -129,6 +130,31 @@ def test_an_expired_mission_is_dead_when_it_is_claimed(ledger: Ledger, client: r
     assert (claimed.claims, claimed.expired) == ([], [mission_id])
     status = ledger.status(mission_id)
     assert (status.state, status.reason) == (State.DEAD, Reason.EXPIRED)
+
+
+def test_an_entry_that_says_no_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hdel(entry_key(mission_id), "v")
+    assert ledger.claim([mission_id], 1, 60).unreadable == [mission_id]
+
+
+def test_a_schema_is_read_a_release_before_it_is_written(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = scripts.WRITES
+    first, second = admit(ledger, 2)
+    client.hset(entry_key(second), "v", now + 1)
+    assert ledger.claim([first, second], 2, 60).unreadable == [second]
+    monkeypatch.setattr(scripts, "READS", (now, now + 1))
+    assert [claim.id for claim in ledger.claim([first, second], 2, 60).claims] == [second]
+    monkeypatch.setattr(scripts, "WRITES", now + 1)
+    (third,) = admit(ledger)
+    assert client.hget(entry_key(third), "v") == str(now + 1).encode()
+
+
+def test_a_release_reads_what_it_writes() -> None:
+    assert scripts.READS[0] <= scripts.WRITES <= scripts.READS[1]
+    assert scripts.READS[0] in (scripts.WRITES - 1, scripts.WRITES)
 
 
 def test_an_entry_of_a_newer_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
