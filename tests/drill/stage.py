@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
@@ -42,7 +43,7 @@ FORBIDDEN_PORTS = (22, 80, 6379)
 
 
 class Traffic:
-    """Missions at a steady pace, from a thread: of each path so many a second."""
+    """Missions at a steady pace, from a thread: of each URL so many a second, no two alike (a number as their query)."""
 
     def __init__(self, client: MissionClient) -> None:
         self._client = client
@@ -62,11 +63,12 @@ class Traffic:
     def _loop(self) -> None:
         due: dict[str, float] = {}
         pace = 0.5
+        numbers = itertools.count()
         while not self._stopped.wait(pace):
             batch = []
             for url, rate in self._rates.items():
                 due[url] = due.get(url, 0.0) + rate * pace
-                batch += [url] * int(due[url])
+                batch += [f"{url}?{next(numbers)}" for _ in range(int(due[url]))]
                 due[url] %= 1
             try:
                 list(self._client.enqueue_many(batch))
