@@ -88,7 +88,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
     ),
     # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
     "reader": (
-        Grant(f"{_ANYBODY} script|load"),
+        Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),
         Grant("hmget", [*_ledger("%R~", "m:*")]),
         _AUDIT,
