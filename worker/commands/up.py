@@ -1,4 +1,4 @@
-"""`decoder up`: Valkey, a worker and Flower until Ctrl-C, to try things on."""
+"""`decoder up`: Valkey, two workers and Flower until Ctrl-C, to try things on."""
 
 from __future__ import annotations
 
@@ -11,28 +11,47 @@ from pathlib import Path
 
 import click
 
+from mission.help import Command
 from mission.key_files import KeyLine, read_key_file, write_key_file
 from mission.sealing import Identity
 from mission.url_keys import generate_url_key
 from worker.embedded import EmbeddedRedis, private_folder
 from worker.sample_site import SampleSite
+from worker.settings import WorkerSettings
 from worker.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 
 _LOOK_SECONDS = 0.5
+_WORKERS = 2
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=WorkerSettings,
+    reads=(
+        "allowed_hosts",
+        "allowed_schemes",
+        "allowed_networks",
+        "concurrency",
+        "deadline",
+        "max_attempts",
+        "markers",
+    ),
+)
 @click.option(
-    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Keep data and keys here, for the next time."
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep data and keys here, for the next time.  [default: a temporary folder, removed at the end]",
 )
 def up(data: Path | None) -> None:
     """Run all the pieces until Ctrl-C.
 
-    These are an embedded Valkey, a worker, Flower and a sample site. It prints where each listens, on loopback only,
-    and what to type in another shell. Without --data, nothing is left at the end.
+    These are an embedded Valkey, two workers with their metrics, Flower and a sample site. It prints where each listens,
+    on free ports of loopback only, and what to type in another shell. Without --data, nothing is left at the end.
 
     \b
     Example:
+      decoder up
       DECODER_ALLOWED_HOSTS=docs.example.com decoder up
     """
     with ExitStack() as pieces:
@@ -54,13 +73,13 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
     values = access([site.url]) | _keys(folder)
     # At level info, the worker says where its metrics are.
     values |= {"redis_url": server.url, "metrics_host": "127.0.0.1", "metrics_port": "0", "log_level": "info"}
-    worker = pieces.enter_context(running_worker(folder, values))
-    metrics_port = worker.wait_until(r"metrics on port (\d+)")[1]
-    children = [worker]
+    workers = [pieces.enter_context(running_worker(folder, values, name=f"worker-{n}")) for n in range(1, _WORKERS + 1)]
+    children = list(workers)
     login = _login_file(folder, values)
     click.echo(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
-    click.echo(f"Worker        log in {worker.log}")
-    click.echo(f"Metrics       http://127.0.0.1:{metrics_port}/metrics")
+    for number, worker in enumerate(workers, 1):
+        port = worker.wait_until(r"metrics on port (\d+)")[1]
+        click.echo(f"Worker {number}      http://127.0.0.1:{port}/metrics  log in {worker.log}")
     if find_spec("flower"):
         flower = pieces.enter_context(running_flower(folder, values))
         children.append(flower.child)
@@ -68,10 +87,11 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
         click.echo(f"Flower        {flower.url}  user {user}  password {password}")
     else:
         click.echo("Flower        not installed: the extra `flower` brings it")
-    click.echo(f"Sample site   {site.url}")
+    click.echo(f"Sample site   {site.url}/  lists its documents")
     click.echo(f"\nIn another shell:\n  . {shlex.quote(str(login))}")
     click.echo(f"  mission enqueue --wait {site.url}/letter.txt")
     click.echo("  mission reveal ID --reason 'trying it out'")
+    click.echo("  mission stats")
     click.echo("\nready; Ctrl-C stops everything")
     return children
 
