@@ -61,7 +61,9 @@ class ResultReader:
         settings = Settings.from_env()
         paths = identity_files or ([settings.identity_file] if settings.identity_file else [])
         if not paths:
-            raise SettingsError("DECODER_IDENTITY_FILE: got nothing; takes the file of the reader's identity")
+            raise SettingsError(
+                "DECODER_IDENTITY_FILE: got nothing; takes the file of the reader's identity, or give it with --identity FILE"
+            )
         identities = [load_identity(path) for path in paths]
         client = connect(settings)
         return cls(client, identities, AuditLog.from_settings(client, settings))
@@ -132,7 +134,9 @@ class ResultReader:
         try:
             return self._identities[key_id]
         except KeyError:
-            raise SealError(f"the record is sealed to key {key_id.hex()}, of which no identity was given") from None
+            raise SealError(
+                f"the record is sealed to key {key_id.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
+            ) from None
 
 
 def check_reason(text: str) -> str:

@@ -175,8 +175,12 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_worker(folder: Path, values: Mapping[str, str], *, grace: float = STOP_SECONDS) -> Iterator[Child]:
+def running_worker(
+    folder: Path, values: Mapping[str, str], *, name: str = "worker", grace: float = STOP_SECONDS
+) -> Iterator[Child]:
     """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
+
+    Its log is the folder's `NAME.log`.
 
     Raises:
         SettingsError: only the producer's side is installed.
@@ -184,7 +188,7 @@ def running_worker(folder: Path, values: Mapping[str, str], *, grace: float = ST
     if find_spec("requests") is None:
         raise SettingsError("no worker here: install `mission-decoder[worker]`")
     command = [sys.executable, "-m", "worker", "worker"]
-    with _running("worker", command, folder, stack_environment(values), grace) as child:
+    with _running(name, command, folder, stack_environment(values), grace) as child:
         yield child
 
 
