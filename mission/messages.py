@@ -24,6 +24,9 @@ DECODE = "decoder.decode"
 SUBMIT = "decoder.submit"
 STATUS = "decoder.status"
 IDS_PER_MESSAGE = 16
+# Of messages, in their header of this name. A release reads its own and the one before.
+SCHEMA = 1
+SCHEMA_HEADER = "schema"
 RESULT_SECONDS = 3600
 # Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
 VISIBILITY_SECONDS = 300
@@ -94,6 +97,7 @@ class Publisher:
                         producer=producer,
                         retry=False,
                         ignore_result=True,
+                        headers={SCHEMA_HEADER: SCHEMA},
                         argsrepr=f"({len(chunk)} missions)",
                         kwargsrepr="{}",
                     )

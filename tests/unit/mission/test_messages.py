@@ -14,7 +14,7 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.ids import check_mission_id, new_mission_id
-from mission.messages import DECODE, QUEUE, RESULT_SECONDS, Publisher, celery_config, make_publisher
+from mission.messages import DECODE, QUEUE, RESULT_SECONDS, SCHEMA, Publisher, celery_config, make_publisher
 from mission.settings import Settings
 from worker.settings import WorkerSettings
 
@@ -66,6 +66,7 @@ def test_a_message_is_for_the_decode_task_and_shows_no_ids_to_watchers(
     (message,) = messages(client)
     headers = message["headers"]
     assert headers["task"] == DECODE
+    assert headers["schema"] == SCHEMA
     assert check_mission_id(headers["id"]) != own
     assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(1 missions)", "{}")
     assert headers["ignore_result"] is True
