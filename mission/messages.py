@@ -25,6 +25,7 @@ DECODE = "decoder.decode"
 SUBMIT = "decoder.submit"
 STATUS = "decoder.status"
 IDS_PER_MESSAGE = 16
+# The header with the number of a message's format: see `mission.scripts`.
 SCHEMA_HEADER = "decoder_schema"
 RESULT_SECONDS = 3600
 # Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
