@@ -59,7 +59,7 @@ COMPILE = uv pip compile --quiet --no-strip-extras --no-header --no-emit-index-u
 	--python-version 3.11 $(UPGRADE)
 LOCK = $(COMPILE) pyproject.toml requirements/build.in
 
-lock: ## write requirements/*.txt and ci/requirements.txt anew (needs uv): make lock UPGRADE=--upgrade
+lock: ## write requirements/*.txt and the lock files in ci/ anew (needs uv and npm): make lock UPGRADE=--upgrade
 	@command -v uv >/dev/null || { echo "error: no uv on PATH" >&2; exit 2; }
 	$(LOCK) --all-extras --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/base.txt
@@ -68,6 +68,10 @@ lock: ## write requirements/*.txt and ci/requirements.txt anew (needs uv): make 
 	$(LOCK) --constraint requirements/dev.txt --extra embedded --output-file requirements/run.txt
 	$(LOCK) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
 	$(COMPILE) ci/requirements.in --output-file ci/requirements.txt
+	cd ci && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	cd ci && node -e 'const fs = require("fs"), file = "package-lock.json", lock = JSON.parse(fs.readFileSync(file)); \
+		for (const item of Object.values(lock.packages)) delete item.funding; \
+		fs.writeFileSync(file, JSON.stringify(lock, null, 2) + "\n")'
 
 clean: ## remove what was installed, built and cached
 	rm -rf .venv* build dist *.egg-info .coverage* coverage.xml junit.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
