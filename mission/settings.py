@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -189,6 +190,18 @@ class Settings(BaseSettings):
         )
         got = MASK if is_secret(field) else repr(raw[:80])
         return f"{variable}: got {got}; takes {field.description}"
+
+    @classmethod
+    def misspelt(cls) -> list[str]:
+        """A sentence on each variable in the environment that is no setting, but nearly one."""
+        strange = [name for name in sorted(os.environ) if name.upper().startswith(PREFIX)]
+        sentences = []
+        for name in strange:
+            field = name[len(PREFIX) :].lower()
+            close = get_close_matches(field, cls.model_fields, 1, cutoff=0.8)
+            if close and field not in cls.model_fields:
+                sentences.append(f"{name} is no setting: did you mean {PREFIX}{close[0].upper()}?")
+        return sentences
 
     def describe(self) -> list[dict[str, str]]:
         """Each setting as it stands: variable, value (secrets masked), what it takes."""

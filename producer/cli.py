@@ -96,10 +96,13 @@ def enqueue(
     else:
         ticket = client.enqueue(urls[0], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
         verdicts = iter([ticket])
-    tickets, refused = _report(verdicts, as_json=as_json, progress=many)
-    if not tickets and not refused:
-        note("there was no URL to read: nothing is enqueued")
-    missed = _wait(client, tickets, timeout, as_json=as_json) if wait else 0
+    try:
+        tickets, refused = _report(verdicts, as_json=as_json, progress=many)
+        if not tickets and not refused:
+            note("there was no URL to read: nothing is enqueued")
+        missed = _wait(client, tickets, timeout, as_json=as_json) if wait else 0
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the missions printed so far go on; `mission status ID` follows them") from None
     if refused or missed:
         raise SystemExit(1)
 
@@ -116,7 +119,7 @@ def _lines(urls: tuple[str, ...], source: TextIO | None) -> Iterator[str]:
 def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progress: bool) -> tuple[list[Ticket], int]:
     tickets: list[Ticket] = []
     refused = 0
-    bar = tqdm(_told(verdicts), unit=" missions", disable=not (progress and sys.stderr.isatty()), file=sys.stderr)
+    bar = tqdm(verdicts, unit=" missions", disable=not (progress and sys.stderr.isatty()), file=sys.stderr)
     for number, verdict in enumerate(bar, 1):
         with bar.external_write_mode():  # a line of its own, not the rest of the bar's
             if not isinstance(verdict, Ticket):
@@ -131,32 +134,21 @@ def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progres
     return tickets, refused
 
 
-def _told(verdicts: Iterator[Ticket | DecoderError]) -> Iterator[Ticket | DecoderError]:
-    """The same; Ctrl-C says what became of those before it."""
-    try:
-        yield from verdicts
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("the missions printed so far are enqueued, the rest may not be") from None
-
-
 def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_json: bool) -> int:
     """Follow missions to their end, and say what to do about those that did not succeed; how many these are."""
     give_up = time.monotonic() + timeout
     missed = []
     bar = tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr)
-    try:
-        for ticket in bar:
-            status = client.wait(ticket.id, max(0.0, give_up - time.monotonic()))
-            if status.state is not State.SUCCEEDED:
-                missed.append(status)
-            with bar.external_write_mode():
-                if as_json:
-                    emit_json(status.as_dict())
-                else:
-                    found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-                    click.echo(f"{status.id}  {status.state}  {found}".rstrip())
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("the missions go on; `mission status ID` follows them") from None
+    for ticket in bar:
+        status = client.wait(ticket.id, max(0.0, give_up - time.monotonic()))
+        if status.state is not State.SUCCEEDED:
+            missed.append(status)
+        with bar.external_write_mode():
+            if as_json:
+                emit_json(status.as_dict())
+            else:
+                found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
+                click.echo(f"{status.id}  {status.state}  {found}".rstrip())
     _advise(missed)
     if unfinished := sum(not status.state.terminal for status in missed):
         note(

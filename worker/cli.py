@@ -60,6 +60,8 @@ def worker(concurrency: int | None) -> None:
         os.environ["DECODER_CONCURRENCY"] = str(concurrency)
     own = WorkerSettings.from_env()
     logs.configure(own.log_level, own.log_format)
+    for sentence in WorkerSettings.misspelt():
+        logging.getLogger("decoder.settings").warning(sentence)
     logging.captureWarnings(True)  # Celery warns before it sets up its logging
     from worker.app import app  # reads the settings, so only now
 

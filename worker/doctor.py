@@ -76,6 +76,12 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 # What the settings say.
+def _variables(_settings: WorkerSettings) -> Verdict:
+    if misspelt := WorkerSettings.misspelt():
+        return Level.WARN, "; ".join(misspelt)
+    return Level.OK, "none of DECODER_… looks misspelt"
+
+
 def _url_key(settings: WorkerSettings) -> Verdict:
     if settings.url_key is None:
         return Level.FAIL, "DECODER_URL_KEY is not set: `decoder keys generate --url-key FILE` makes one"
@@ -150,6 +156,7 @@ def _tls(settings: WorkerSettings) -> Verdict:
 
 
 _LOCAL: dict[str, Callable[[WorkerSettings], Verdict]] = {
+    "variables": _variables,
     "url-key": _url_key,
     "recipient": _recipient,
     "identity": _identity,

@@ -218,5 +218,5 @@ def _summary(rows: list[Row], *, own: bool) -> str:
     return (
         f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.\n"
         "Next: a page of your own with `decoder run URL` (make run URLS=…), or\n"
-        "`decoder up` (make up): Valkey, a worker and Flower keep running, to be tried from another shell."
+        "`decoder up` (make up): Valkey, two workers and Flower keep running, to be tried from another shell."
     )

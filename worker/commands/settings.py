@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mission.console import emit_json, emit_table, json_option
+from mission.console import emit_json, emit_table, json_option, note
 from mission.help import Command
 from worker.settings import WorkerSettings
 
@@ -21,6 +21,8 @@ def settings(as_json: bool) -> None:
       DECODER_DEADLINE=20s decoder settings
     """
     rows = WorkerSettings.from_env().describe()
+    for sentence in WorkerSettings.misspelt():
+        note(sentence)
     if as_json:
         for row in rows:
             emit_json(row)
