@@ -76,7 +76,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
             [
-                *_ledger("~", "m:* queued leases head token open expiry due dead finished seq reaper"),
+                *_ledger("~", "m:* queued leases head looked token open expiry due dead finished seq reaper"),
                 *_ledger("~", "hosts probe:* quota:* refusals keys"),
                 *_broker("~", f"missions* unacked* _kombu.binding*.missions {_TASK_RESULTS}"),
             ],
@@ -88,7 +88,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
     ),
     # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
     "reader": (
-        Grant(f"{_ANYBODY} script|load"),
+        Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),
         Grant("hmget", [*_ledger("%R~", "m:*")]),
         _AUDIT,
@@ -143,10 +143,15 @@ def acl_lines(passwords: Mapping[str, str]) -> list[str]:
     Raises:
         SettingsError: there is no such login, or a password is empty.
     """
+    return ["user default reset off", *login_lines(passwords)]
+
+
+def login_lines(passwords: Mapping[str, str]) -> list[str]:
+    """The same without the default login; they may also stand in a server's configuration."""
     for name, password in passwords.items():
         if name not in LOGINS or not password:
             raise SettingsError(f"a login is one of {', '.join(LOGINS)}, and has a password")
-    lines = ["user default reset off"]
+    lines = []
     for name, (rights, *selectors) in LOGINS.items():
         secret = passwords.get(name)
         entry = f"on #{hashlib.sha256(secret.encode()).hexdigest()}" if secret else "off"

@@ -13,6 +13,7 @@ from mission.errors import LedgerUnavailable
 from mission.ledger import Commit, Ledger, Release
 from mission.model import Claim, Reason, State
 from worker import metrics
+from worker.logs import log_death, mission_context
 from worker.pipeline import Pipeline, Verdict
 from worker.settings import WorkerSettings
 
@@ -131,8 +132,11 @@ class Batch:
         self._slots.give(slots - len(claimed.claims))
         with self._lock:
             self._in_hand |= {claim.id: (claim, time.monotonic()) for claim in claimed.claims}
-        for _ in claimed.expired:
+        for mission_id in claimed.expired:
             metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
+            log_death(mission_id, Reason.EXPIRED)
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
             metrics.REDELIVERIES.inc()
         return claimed.claims, claimed.held
@@ -188,3 +192,7 @@ def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) ->
         metrics.MISSIONS.labels(state.value, verdict.reason.value if verdict.reason else "").inc()
         metrics.MISSION_DURATION.observe(seconds)
         metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
+        if isinstance(verdict, Release):
+            # Its attempt was told as one that will be repeated: only the ledger knows that it was the last.
+            with mission_context(claim.id, claim.attempt, claim.submitter):
+                log_death(claim.id, verdict.reason)

@@ -1,4 +1,6 @@
-"""A Valkey of one's own: started as a child process, on loopback, with a password made for it, durable (AOF, `always`)."""
+"""A Valkey of one's own: a child process on loopback, durable (AOF, `always`), with the logins of `mission.acl` and a password
+made for each.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mission.acl import LOGINS, login_lines
 from mission.errors import SettingsError
 from mission.model import MASK
 from worker.children import end_child, last_lines, start_child
@@ -39,6 +42,7 @@ appendfsync always
 save ""
 maxmemory-policy noeviction
 crash-log-enabled no
+{logins}
 """
 
 
@@ -59,13 +63,18 @@ class EmbeddedRedis:
         self.log = self.data_dir / "server.log"
         self.port = 0
         self._password = secrets.token_urlsafe(32)
+        self._passwords = {login: secrets.token_urlsafe(32) for login in LOGINS}
         self._child: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        """The URL to connect to, password included. It stays the same over a `kill` and a `start`."""
+        """The URL of the default login, which may do everything, password included. It stays the same over a `kill` and a `start`."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    def login_url(self, login: str) -> str:
+        """The same for one of the logins of `mission.acl`."""
+        return f"redis://{login}:{self._passwords[login]}@127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -92,6 +101,7 @@ class EmbeddedRedis:
         """Start the server and wait until it answers; after a `kill`, on the same folder and port."""
         program = server_program()
         self._take_folder()
+        logins = "\n".join(login_lines(self._passwords))
         for _ in range(_PORT_TRIES):
             port = self.port or _free_port()
             self._child = start_child(
@@ -99,7 +109,7 @@ class EmbeddedRedis:
                 folder=self.data_dir,
                 log=self.log,
                 env={"PATH": os.defpath},
-                stdin=_CONFIG.format(port=port, password=self._password).encode(),
+                stdin=_CONFIG.format(port=port, password=self._password, logins=logins).encode(),
             )
             if self._answers(port):
                 self.port = port

@@ -7,6 +7,7 @@ second. It gives missions back without using up an attempt, so that one dead hos
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 import threading
@@ -19,6 +20,8 @@ from mission.errors import LedgerUnavailable, MissionFailed
 from mission.ledger import Ledger
 from mission.model import Reason
 from mission.url import MissionUrl
+
+log = logging.getLogger("decoder.hosts")
 
 # So many fetches in a row that did not reach the host pause it for so long; then one probe goes through.
 FAILURES_TO_PAUSE = 5
@@ -156,6 +159,10 @@ class Hosts:
     def _failed(self, name: str) -> None:
         with suppress(LedgerUnavailable):
             paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            if paused:
+                log.warning(
+                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                )
             # Known here at once, not with the next refresh: the next answer must find failures to forget.
             until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
             with self._lock:

@@ -116,6 +116,7 @@ class Runtime:
 
     def _end(self) -> None:
         grace_seconds = self.ending.get()
+        log.info("stopping: what is in hand has %g s", grace_seconds)
         self.batch.close()
         self.watchdog.stop()
         self.reaper.stop()

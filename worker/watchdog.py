@@ -76,6 +76,8 @@ class Watchdog:
             self._exit(EXIT_STUCK)
             return
         answers = self._ledger_answers()
+        if not answers:
+            self._loop_seen = time.monotonic()  # it connects anew, and needs a while for it when Redis is back
         if answers and time.monotonic() - self._loop_seen > LOOP_SILENCE_SECONDS:
             return  # stuck though Redis answers: the health file ages, and the probe restarts the pod
         self._heartbeat.beat(ready=answers and not self._stopped.is_set())

@@ -1,5 +1,5 @@
 -- Claim up to `count` of these missions; a message is only a wake-up, so one that is done or leased is passed over.
--- Those that would be claimable but exceed `count` are held: marked as seen, so that the reaper does not take them for lost.
+-- Those that would be claimable but exceed `count` are held: no longer missed, so that the reaper does not take them for lost.
 -- A mission that outlived two leases may be what kills its workers. A worker takes one such suspect at a time, so that none dies
 -- with another time and again; the others come back a little later.
 -- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, id...
@@ -25,7 +25,7 @@ for i = 7, #ARGV do
       finish(id, 'dead', 'expired', '', ttl)
       expired[#expired + 1] = id
     elseif #claims >= count then
-      redis.call('HSET', entry(id), 'published_at', now)
+      redis.call('HDEL', entry(id), 'missed_at')
       held[#held + 1] = id
     elseif suspect and not suspect_allowed then
       redis.call('ZREM', key('queued'), id)

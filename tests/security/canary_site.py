@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ ENDS: dict[str, Reason | None] = {
     "moved": None,
     "hold": None,
     "hold-redis": None,
+    "hold-doomed": Reason.ATTEMPTS_EXHAUSTED,
     "missing": Reason.HTTP_CLIENT_ERROR,
     "error": Reason.HTTP_SERVER_ERROR,
     "limited": Reason.RATE_LIMITED,
@@ -29,6 +31,7 @@ ENDS: dict[str, Reason | None] = {
     "with-login": Reason.CREDENTIALS_IN_URL,
     "nowhere": Reason.INVALID_URL,
     "other-port": Reason.PORT_NOT_ALLOWED,
+    "other-scheme": Reason.SCHEME_NOT_ALLOWED,
     "metadata": Reason.BLOCKED_ADDRESS,
     "status-line": Reason.MALFORMED_RESPONSE,
     "bad-length": Reason.MALFORMED_RESPONSE,
@@ -36,9 +39,12 @@ ENDS: dict[str, Reason | None] = {
     "bad-coding": Reason.MALFORMED_RESPONSE,
     "large": Reason.BODY_TOO_LARGE,
     "stall": Reason.READ_TIMEOUT,
+    "drip": Reason.DEADLINE_EXCEEDED,
     "cut": Reason.CONNECTION_FAILED,
     "too-many": Reason.TOO_MANY_SECRETS,
 }
+# Those whose answer waits for a word of the test.
+HELD = ("hold", "hold-redis", "hold-doomed", "hold-shutdown")
 
 
 class CanarySite:
@@ -48,8 +54,8 @@ class CanarySite:
         self.canaries = canaries
         self.value = canaries.new("secret value")
         self.category = canaries.new("category").upper()
-        self.held = {name: threading.Event() for name in ("hold", "hold-redis")}
-        self.let_go = {name: threading.Event() for name in ("hold", "hold-redis")}
+        self.held = {name: threading.Event() for name in HELD}
+        self.let_go = {name: threading.Event() for name in HELD}
         self.over = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.site = self
@@ -106,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind in site.held:
             site.held[kind].set()
             site.let_go[kind].wait(20)
-        if kind in ("document", "hold", "hold-redis"):
+        if kind == "document" or kind in HELD:
             self.answer(200, site.document())
         elif kind == "moved":
             self.redirect(f"/document/{new('redirect path')}?token={new('redirect query')}#{new('redirect fragment')}")
@@ -126,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.redirect(f"http://[{new('redirect host')}")
         elif kind == "other-port":
             self.redirect(f"http://127.0.0.1:9/{new('redirect path')}")
+        elif kind == "other-scheme":
+            self.redirect(f"ftp://{here}/{new('redirect path')}")
         elif kind == "metadata":
             self.redirect(f"http://169.254.169.254/{new('redirect path')}")
         elif kind == "status-line":
@@ -141,6 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "stall":
             self.raw(f"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{new('body')}")
             site.over.wait(20)
+        elif kind == "drip":
+            self.raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            with suppress(ConnectionError):
+                while not site.over.wait(0.2):
+                    self.raw(new("body"))
         elif kind == "cut":
             self.raw(f"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{new('body')}")
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
     "write a task's result": (("SETEX", "celery-task-meta-1", 10, "x"), "worker"),
     "delete a task's result": (("DEL", "celery-task-meta-1"), "producer"),
-    "list the keys": (("SCAN", 0), "operator rewrapper"),
+    "list the keys": (("SCAN", 0), "reader operator rewrapper"),
     "list the keys at once": (("KEYS", "*"), ""),
     "a key of another's": (("SET", "somebody:else", "x"), ""),
     "read a key of another's": (("GET", "somebody:else"), ""),
@@ -306,11 +307,16 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
         assert pending.get(timeout=60)["state"] == "queued"
         pending.forget()
+        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
         server.admin.lpush("missions", "not a message")
         wait_for(lambda: server.admin.exists(QUARANTINE), what="the quarantine")
         with server.login("reader") as client:
             reader = ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
             assert len(reader.reveal(pending.id, reason="a test")) == 2
+            today = datetime.now(UTC)
+            listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
+            assert pending.id in {result.id for result in listed}
+            assert len(listed) == 42
         child.process.terminate()
         assert child.process.wait(timeout=40) == 0
     assert server.refused() == set()

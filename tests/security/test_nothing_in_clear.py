@@ -10,11 +10,12 @@ import json
 import logging
 import re
 import signal
+import socket
 import traceback
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from celery import Celery
 from mission.audit import AuditLog
 from mission.connection import connect
 from mission.errors import DecoderError
+from mission.ledger import entry_key
 from mission.model import MissionStatus, Reason, State
 from mission.results import ResultReader
 from mission.sealing import Identity
@@ -70,6 +72,7 @@ class Run:
     planted: Canaries
     traces: dict[str, bytes] = field(default_factory=dict)
     ends: dict[str, MissionStatus] = field(default_factory=dict)
+    reasons: set[Reason] = field(default_factory=set)  # of every end, every attempt and every refusal
     revealed: set[tuple[str, str]] = field(default_factory=set)
     site_secret: tuple[str, str] = ("", "")
 
@@ -83,6 +86,7 @@ class Scene:
         self.run = Run(Canaries(), Canaries(), Canaries())
         self.server = pieces.enter_context(EmbeddedRedis(folder / "server"))
         self.site = pieces.enter_context(CanarySite(self.run.canaries))
+        self.deaf = pieces.enter_context(_nobody_takes_connections())
         self.run.site_secret = (self.site.category, self.site.value)
         self.identity, self.url_key = Identity.generate(), generate_url_key()
         self.settings = Settings.from_env(redis_url=self.server.url, url_key=self.url_key)
@@ -96,7 +100,7 @@ class Scene:
         self.celery = Celery("foreign", broker=self.server.url, backend=self.server.url, set_as_current=False)
         self.exceptions: list[str] = []
         self.metrics = b""
-        self.orphan = ""  # the mission whose worker was killed: its lease runs out while other things happen
+        self.orphans: dict[str, str] = {}  # their worker was killed: their leases run out while other things happen
 
     def values(self) -> dict[str, str]:
         """A worker's settings."""
@@ -105,7 +109,7 @@ class Scene:
             "redis_url": self.server.url,
             "url_key": self.url_key,
             "recipient": self.identity.recipient.text,
-            "allowed_hosts": f"{here},127.0.0.1:2,169.254.169.254,nowhere.invalid",
+            "allowed_hosts": f"{here},127.0.0.1:{self.deaf},127.0.0.1:2,127.0.0.2:2,169.254.169.254,nowhere.invalid",
             "allowed_schemes": "http,https",
             "allowed_networks": "127.0.0.0/8",
             "metrics_port": "0",
@@ -119,6 +123,7 @@ class Scene:
             "max_attempts": "2",
             "fetch_attempts": "1",
             "max_bytes": "256KiB",
+            "shutdown_grace": "1s",
             "log_level": "debug",
         }
 
@@ -127,7 +132,7 @@ class Scene:
         folder = self.folder / name
         folder.mkdir(mode=0o700)
         child = self.pieces.enter_context(running_worker(folder, self.values()))
-        child.wait_until("celery@.* ready")
+        child.wait_until("decoder-.*@.* ready")
         return child
 
     def scrape(self, worker: Child) -> None:
@@ -141,6 +146,8 @@ class Scene:
         with pytest.raises(DecoderError) as refusal:
             attempt()
         error = refusal.value
+        if error.reason is not None:
+            self.run.reasons.add(error.reason)
         self.exceptions += [str(error), repr(error), repr(error.args), repr(vars(error))]
         # Not the frames' source lines: those are this test's own. The chain is what a careless `from` would carry along.
         link: BaseException | None = error
@@ -153,6 +160,27 @@ class Scene:
         status = self.client.wait(mission_id, timeout=90)
         assert status.state.terminal, f"{name} is {status.state}"
         self.run.ends[name] = status
+
+    def remember_reasons(self) -> None:
+        """Why missions ended, and why each attempt of them did, as the ledger has it."""
+        plain: Any = self.redis
+        for key in plain.scan_iter("{decoder}:m:*"):
+            history, reason = plain.hmget(key, "history", "reason")
+            words = {mark.partition(":")[2] for mark in (history or b"").decode().split()} | {(reason or b"").decode()}
+            self.run.reasons |= {Reason(word) for word in words if word in set(Reason)}
+
+
+@contextmanager
+def _nobody_takes_connections() -> Iterator[int]:
+    """A port whose queue of connections is full, so that connecting hangs."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as waiting:
+        port: int = listener.getsockname()[1]
+        for _ in range(4):
+            sock = waiting.enter_context(socket.socket())
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                sock.connect(("127.0.0.1", port))
+        yield port
 
 
 def child_port(worker: Child) -> str:
@@ -183,8 +211,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         scene.scrape(second)
         traces = scene.run.traces
         traces["Flower"] = _pages(flower.url, flower.login)
-        second.process.terminate()
-        second.process.wait(60)
+        _end_in_the_middle(scene, second)
+        scene.remember_reasons()
         traces["worker's output"] = first.log.read_bytes() + second.log.read_bytes()
         traces["temporary files"] = files(temporary, first.log.parent, second.log.parent)
         _record_server(scene)
@@ -233,9 +261,13 @@ def _enqueue(scene: Scene) -> dict[str, str]:
         Reason.HOST_NOT_ALLOWED: f"http://elsewhere.invalid/{path}",
         Reason.PORT_NOT_ALLOWED: f"http://127.0.0.1:3/{path}",
         Reason.BLOCKED_ADDRESS: f"http://169.254.169.254/{path}",
+        Reason.CONNECT_TIMEOUT: f"http://127.0.0.1:{scene.deaf}/{path}",
         Reason.TLS_FAILURE: f"https://127.0.0.1:{scene.site.port}/{path}",
     }.items():
         missions[reason.value] = scene.client.enqueue(text).id
+    missions["expired"] = scene.client.enqueue(url("document"), expires_seconds=0.01).id
+    # So many that their host is left alone for a while; nobody waits for them.
+    assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(20)))
     key = new("idempotency key")
     missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key).id
     scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=key))
@@ -252,6 +284,11 @@ def _enqueue(scene: Scene) -> dict[str, str]:
     ):
         scene.refused(lambda bad=bad: scene.client.enqueue(bad))  # type: ignore[misc]  # mypy cannot infer it
         assert all(isinstance(verdict, DecoderError) for verdict in scene.client.enqueue_many([bad]))
+    for limit, value in (("queue_limit", "1"), ("quota", "1/hour")):
+        limited = MissionClient(Settings.from_env(redis_url=scene.server.url, url_key=scene.url_key, **{limit: value}))
+        with suppress(DecoderError):
+            limited.enqueue(url("document"), submitter="limited")
+        scene.refused(lambda limited=limited: limited.enqueue(url("document"), submitter="limited"))  # type: ignore[misc]  # mypy cannot infer it
     scene.refused(lambda: scene.client.status(new("mission id")))
     scene.refused(lambda: scene.client.enqueue(url("document"), submitter=new("submitter") + "/"))
     scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=new("long key") * 50))
@@ -261,12 +298,15 @@ def _enqueue(scene: Scene) -> dict[str, str]:
 def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
     """SIGKILL while the mission's answer is on its way; SIGABRT would leave a core file."""
     mission_id = scene.client.enqueue(scene.site.url("hold")).id
+    doomed = scene.client.enqueue(scene.site.url("hold-doomed")).id
     assert scene.site.held["hold"].wait(30)
+    assert scene.site.held["hold-doomed"].wait(30)
+    scene.redis.hset(entry_key(doomed), "attempts", 2)  # as if it had ended a worker before
     scene.scrape(worker)
     worker.process.send_signal(signal.SIGABRT)
     assert worker.process.wait(30) == -signal.SIGABRT
     scene.site.let_go["hold"].set()
-    scene.orphan = mission_id
+    scene.orphans = {"hold": mission_id, "hold-doomed": doomed}
 
 
 def _redis_goes_away(scene: Scene, worker: Child) -> None:
@@ -282,7 +322,17 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
     scene.server.start()
     scene.redis.config_set("rdbcompression", "no")
     scene.wait("hold-redis", mission_id)
-    scene.wait("hold", scene.orphan)
+    for name, orphan in scene.orphans.items():
+        scene.wait(name, orphan)
+
+
+def _end_in_the_middle(scene: Scene, worker: Child) -> None:
+    """SIGTERM while a mission is in hand: it is given back."""
+    mission_id = scene.client.enqueue(scene.site.url("hold-shutdown")).id
+    assert scene.site.held["hold-shutdown"].wait(30)
+    worker.process.terminate()
+    worker.process.wait(60)
+    assert scene.client.status(mission_id).reason is Reason.SHUTDOWN
 
 
 def _foreign(scene: Scene, worker: Child) -> None:
@@ -414,10 +464,16 @@ def test_the_run_had_every_kind_of_end(kind: str, run: Run) -> None:
         Reason.PORT_NOT_ALLOWED,
         Reason.BLOCKED_ADDRESS,
         Reason.TLS_FAILURE,
+        Reason.CONNECT_TIMEOUT,
+        Reason.EXPIRED,
     ],
 )
 def test_the_run_had_missions_that_found_no_server(reason: Reason, run: Run) -> None:
     assert run.ends[reason.value].reason is reason
+
+
+def test_the_run_had_every_reason_there_is(run: Run) -> None:
+    assert run.reasons == set(Reason)
 
 
 def test_the_run_had_a_mission_that_this_worker_could_not_decrypt(run: Run) -> None:

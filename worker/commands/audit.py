@@ -9,17 +9,23 @@ import click
 from mission.audit import AuditLog
 from mission.connection import connect
 from mission.console import emit_json, emit_table, json_option
+from mission.help import Group
 from mission.settings import Settings
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
-    """Show the audit, and verify it."""
+    """Show the audit, and verify it.
+
+    \b
+    Example:
+      decoder audit verify
+    """
 
 
-@audit.command()
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.")
-@click.option("--mission", metavar="ID", help="Only entries of this mission.")
+@audit.command(reads=("redis_url", "redis_ca_file"))
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.  [default: all]")
+@click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: of all]")
 @json_option
 def show(last: int | None, mission: str | None, as_json: bool) -> None:
     """Print audit entries, the oldest first.
@@ -42,8 +48,13 @@ def show(last: int | None, mission: str | None, as_json: bool) -> None:
     emit_table(header, rows)
 
 
-@audit.command()
-@click.option("--log", type=click.File("r", errors="replace"), metavar="FILE|-", help="Log lines to compare with.")
+@audit.command(reads=("redis_url", "redis_ca_file"))
+@click.option(
+    "--log",
+    type=click.File("r", errors="replace"),
+    metavar="FILE|-",
+    help="Log lines to compare with; '-' reads standard input.  [default: none]",
+)
 @json_option
 def verify(log: TextIO | None, as_json: bool) -> None:
     """Look for entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
@@ -52,7 +63,7 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
     \b
     Example:
-      decoder audit verify --log /var/log/decoder/audit.log
+      decoder audit verify --log audit.log
     """
     findings = _open().verify(log or ())
     for finding in findings:

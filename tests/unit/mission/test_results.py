@@ -173,6 +173,14 @@ def test_a_mission_that_did_not_succeed_says_why(
         reader.reveal(MISSION, reason="incident 4711")
 
 
+def test_a_reason_that_nobody_of_us_wrote_is_not_repeated(client: redis.Redis, reader: ResultReader) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": "failed", "token": 1, "reason": "\x1b[2Jall is well\n"})
+    with pytest.raises(ResultUnavailable) as caught:
+        reader.reveal(MISSION, reason="incident 4711")
+    assert str(caught.value).isprintable()
+    assert "all is well" not in str(caught.value)
+
+
 def test_an_expired_result_says_so(client: redis.Redis, reader: ResultReader) -> None:
     _finish(client)
     client.delete(result_key(MISSION, 3))
@@ -181,10 +189,18 @@ def test_an_expired_result_says_so(client: redis.Redis, reader: ResultReader) ->
 
 
 @pytest.mark.parametrize(
-    "fields", [{"state": "nonsense"}, {"state": "succeeded"}, {"state": "succeeded", "token": "x"}]
+    "fields",
+    [
+        {"state": "nonsense"},
+        {"state": b"\xff"},
+        {"state": "succeeded"},
+        {"state": "succeeded", "token": "x"},
+        {"state": "succeeded", "token": b"\xff"},
+        {"state": "succeeded", "token": "9" * 5000},
+    ],
 )
 def test_a_ledger_entry_that_nobody_of_us_wrote_is_refused_on_record(
-    client: redis.Redis, reader: ResultReader, audit: AuditLog, fields: dict[Any, str]
+    client: redis.Redis, reader: ResultReader, audit: AuditLog, fields: dict[Any, Any]
 ) -> None:
     client.hset(entry_key(MISSION), mapping=fields)
     with pytest.raises(ResultUnavailable, match="cannot be read"):

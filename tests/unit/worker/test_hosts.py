@@ -127,6 +127,13 @@ def test_a_host_that_is_not_reached_again_and_again_is_paused_for_all_workers(ho
     assert 0 < (info.value.retry_after or 0.0) <= PAUSE_SECONDS * 1.5
 
 
+def test_a_pause_is_logged_once(hosts: Hosts, caplog: pytest.LogCaptureFixture) -> None:
+    fail(hosts, FAILURES_TO_PAUSE - 1)
+    assert caplog.messages == []
+    fail(hosts, 1)
+    assert caplog.messages == ["host paused for 30 s: it was not reached 5 times in a row"]
+
+
 def test_the_worker_that_saw_the_last_failure_pauses_the_host_at_once(hosts: Hosts) -> None:
     fail(hosts, FAILURES_TO_PAUSE)
     with refused():

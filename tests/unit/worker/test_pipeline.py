@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from mission.url import parse_url
 from mission.url_keys import UrlKeyring, generate_url_key
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
-from worker import metrics
+from worker import logs, metrics
 from worker.dns import Resolver
 from worker.fetch import Fetcher
 from worker.hosts import FAILURES_TO_PAUSE, Hosts
@@ -236,6 +237,19 @@ def test_one_line_tells_how_an_attempt_went(
     assert (bad["event.outcome"], bad["mission.outcome"]) == ("failure", "released")
     assert bad["mission.reason"] == "connection_failed"
     assert bad["mission.retry_in_seconds"] >= 0
+
+
+def test_the_line_tells_by_which_entry_of_the_allowlist_it_was(
+    pipeline: Pipeline, keys: Keys, site: SampleSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.handler.setFormatter(logs.EcsFormatter())
+    pipeline.decode(keys.claim(f"{site.url}/missing.txt"))
+    pipeline.decode(keys.claim("https://elsewhere.example/page"))
+    listed, unlisted = (json.loads(line) for line in caplog.text.splitlines())
+    assert (listed["mission.reason"], listed["mission.allowed_by"]) == ("http_client_error", "127.0.0.1")
+    assert unlisted["mission.reason"] == "host_not_allowed"
+    assert "mission.allowed_by" not in unlisted
 
 
 def test_every_phase_that_was_entered_is_timed(pipeline: Pipeline, keys: Keys) -> None:

@@ -87,6 +87,23 @@ def test_a_loop_that_stands_while_redis_is_away_is_no_reason_to_die(
     assert worker.live
 
 
+def test_a_loop_that_stood_while_redis_was_away_has_time_to_connect_anew(
+    worker: Worker, pass_time: Callable[[float], None]
+) -> None:
+    worker.answers = False
+    pass_time(LOOP_SILENCE_SECONDS + 1)
+    worker.watchdog.look()
+    worker.file.unlink()
+    worker.answers = True
+    pass_time(LOOP_SILENCE_SECONDS - 1)
+    worker.watchdog.look()
+    assert worker.live
+    worker.file.unlink()
+    pass_time(2)
+    worker.watchdog.look()
+    assert not worker.file.exists()
+
+
 def test_a_turn_of_the_loop_keeps_the_worker_live(worker: Worker, pass_time: Callable[[float], None]) -> None:
     pass_time(LOOP_SILENCE_SECONDS + 1)
     worker.watchdog.loop_beat()
