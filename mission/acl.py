@@ -53,8 +53,12 @@ def _broker(mode: str, names: str) -> Iterator[str]:
     return (mode + name for name in names.split())
 
 
-# Appending to the audit, and reading it. Who may do more with its key than this could delete it.
-_AUDIT = Grant("evalsha xadd xrange xrevrange exists xinfo|stream", [*_ledger("~", "audit")])
+# Appending to the audit, and reading it and what workers say of their keys. Who may do more with a key of it than this could
+# delete it.
+_AUDIT = (
+    Grant("evalsha xadd xrange xrevrange exists xinfo|stream", [*_ledger("~", "audit")]),
+    Grant("xrange xrevrange exists xinfo|stream", [*_ledger("%R~", "audit:keys")]),
+)
 
 LOGINS: dict[str, tuple[Grant, ...]] = {
     # Apps that enqueue; also those that only speak Celery, and wait for the results of its tasks.
@@ -71,7 +75,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         ),
         Grant("get mget del", [*_broker("~", _TASK_RESULTS)]),
     ),
-    # Workers: all of the ledger, nothing of the audit; results they can only write.
+    # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
     "worker": (
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
@@ -85,13 +89,14 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant("del", [*_ledger("~", "probe:*"), *_broker("~", "unacked_mutex")]),
         Grant("set", [*_ledger("%W~", "r:*")]),
         Grant("xadd", [*_ledger("%W~", "quarantine")]),
+        Grant("evalsha xadd xrevrange", [*_ledger("~", "audit:keys")]),
     ),
     # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
     "reader": (
         Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),
         Grant("hmget", [*_ledger("%R~", "m:*")]),
-        _AUDIT,
+        *_AUDIT,
     ),
     # Dead letters, erasure, the audit. Results they can only delete.
     "operator": (
@@ -105,13 +110,13 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         ),
         Grant("del", [*_ledger("%W~", "r:*")]),
         Grant("xrange xrevrange", [*_ledger("%R~", "quarantine")]),
-        _AUDIT,
+        *_AUDIT,
     ),
     # `decoder keys rewrap`, while keys change: reads results and writes them anew.
     "rewrapper": (
         Grant(f"{_ANYBODY} script|load scan wait"),
         Grant("evalsha get mget set", [*_ledger("~", "r:*")]),
-        _AUDIT,
+        *_AUDIT,
     ),
     # Flower: the events, and how long queues are; it takes no message and no result. It asks all workers for a heartbeat, by
     # the remote control that ours do not listen to.

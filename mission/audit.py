@@ -38,6 +38,8 @@ from mission.scripts import PREFIX
 from mission.settings import Settings
 
 STREAM = PREFIX + "audit"
+# What workers say of the keys that they use is a chain of its own: who takes over a worker must not reach the other one.
+KEYS_STREAM = PREFIX + "audit:keys"
 _APPEND_TRIES = 50
 _PAGE = 500
 # Entries go by the server's clock and carry their writer's: so far the two may be apart.
@@ -52,6 +54,7 @@ class AuditLog:
         ttl_seconds: how long entries stay; older ones go with the next append.
         actor: who acts; without one it is asked of Redis and the system at the first append.
         emit: takes each entry's log line, without a newline; by default it goes to stderr.
+        stream: the chain.
     """
 
     def __init__(
@@ -60,8 +63,11 @@ class AuditLog:
         ttl_seconds: float,
         actor: Actor | None = None,
         emit: Callable[[str], None] | None = None,
+        stream: str = STREAM,
     ) -> None:
         self._client = client
+        self._stream = stream
+        self._log_field = f"decoder.{stream.removeprefix(PREFIX).replace(':', '.')}"
         self._ttl_seconds = ttl_seconds
         self._actor = actor
         self._emit = emit or _to_stderr
@@ -69,9 +75,9 @@ class AuditLog:
         self._append_script = client.register_script(source)
 
     @classmethod
-    def from_settings(cls, client: redis.Redis, settings: Settings) -> Self:
+    def from_settings(cls, client: redis.Redis, settings: Settings, stream: str = STREAM) -> Self:
         """The audit as the settings have it."""
-        return cls(client, settings.audit_ttl)
+        return cls(client, settings.audit_ttl, stream=stream)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
         """Record something, in the stream and in the log.
@@ -93,9 +99,9 @@ class AuditLog:
                 seq, prev = _position(head)
                 entry = AuditEntry(seq + 1, _now(), actor, action, mission_id, key_id, why, outcome, prev)
                 args: list[Any] = [prev, entry.text, entry.hash, round(self._ttl_seconds * 1000)]
-                verdict, *rest = cast("list[Any]", self._append_script(keys=[STREAM], args=args))
+                verdict, *rest = cast("list[Any]", self._append_script(keys=[self._stream], args=args))
                 if verdict == b"ok":
-                    self._emit(entry.log_line())
+                    self._emit(entry.log_line(self._log_field))
                     return entry
                 head = dict(zip(rest[0][::2], rest[0][1::2], strict=False))
                 # Others append as well: step aside, longer each time, up to 50 ms.
@@ -119,7 +125,7 @@ class AuditLog:
             log: lines of one or more logs, in any order; those that are no audit records do not count.
         """
         # The log first: by the time that the stream is read, it holds the entry of every line.
-        logged = list(read_log(log))
+        logged = list(read_log(log, self._log_field))
         with _reading():
             facts = self._facts()
             hashes, findings = check_chain(self._oldest_first(facts.last_id), facts)
@@ -129,26 +135,26 @@ class AuditLog:
         return findings + list(check_log(logged, hashes, oldest))
 
     def _head(self) -> Mapping[bytes, bytes]:
-        found = cast("list[Any]", self._client.xrevrange(STREAM, count=1))
+        found = cast("list[Any]", self._client.xrevrange(self._stream, count=1))
         return found[0][1] if found else {}
 
     def _facts(self) -> StreamFacts:
-        if not self._client.exists(STREAM):
+        if not self._client.exists(self._stream):
             return NO_STREAM
-        info = self._client.xinfo_stream(STREAM)
+        info = self._client.xinfo_stream(self._stream)
         return StreamFacts(
             info["entries-added"], info["last-generated-id"].decode(), info["max-deleted-entry-id"].decode()
         )
 
     def _oldest_first(self, last_id: str) -> Iterator[Stored]:
         start = "-"
-        while page := cast("list[Any]", self._client.xrange(STREAM, start, last_id, count=_PAGE)):
+        while page := cast("list[Any]", self._client.xrange(self._stream, start, last_id, count=_PAGE)):
             yield from map(_stored, page)
             start = f"({page[-1][0].decode()}"
 
     def _newest_first(self) -> Iterator[Stored]:
         end = "+"
-        while page := cast("list[Any]", self._client.xrevrange(STREAM, end, "-", count=_PAGE)):
+        while page := cast("list[Any]", self._client.xrevrange(self._stream, end, "-", count=_PAGE)):
             yield from map(_stored, page)
             end = f"({page[-1][0].decode()}"
 

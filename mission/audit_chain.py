@@ -78,19 +78,19 @@ class AuditEntry:
         """The entry as the interface prints it."""
         return asdict(self) | {"hash": self.hash}
 
-    def log_line(self) -> str:
-        """The entry as a log line: Elastic Common Schema, and the whole of it in one field."""
+    def log_line(self, field: str = LOG_FIELD) -> str:
+        """The entry as a log line: Elastic Common Schema, and the whole of it in one field, by which the chain is known."""
         return canonical(
             {
                 "@timestamp": self.at,
                 "log.level": "info",
-                "log.logger": LOG_FIELD,
+                "log.logger": field,
                 "message": f"{self.action}: {self.outcome}",
                 "event.kind": "event",
                 "event.action": self.action,
                 "user.name": self.actor.redis_user,
                 "host.name": self.actor.host,
-                LOG_FIELD: self.as_dict(),
+                field: self.as_dict(),
             }
         )
 
@@ -215,13 +215,13 @@ def _check_links(entries: Mapping[int, AuditEntry], hashes: Mapping[int, str]) -
         before = seq
 
 
-def read_log(lines: Iterable[str]) -> Iterator[Logged]:
-    """The audit records among log lines. A line may have something before its JSON, as log collectors put there."""
+def read_log(lines: Iterable[str], field: str = LOG_FIELD) -> Iterator[Logged]:
+    """The audit records of a chain among log lines. A line may have something before its JSON, as log collectors put there."""
     for number, line in enumerate(lines, 1):
-        if LOG_FIELD not in line:
+        if field not in line:
             continue
         try:
-            record = _load(line[line.index("{") :])[LOG_FIELD]
+            record = _load(line[line.index("{") :])[field]
             claimed = record.pop("hash")
             entry = AuditEntry.of(record)
             at = datetime.fromisoformat(entry.at)

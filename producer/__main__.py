@@ -1,5 +1,14 @@
-"""`python -m producer` is the `mission` command."""
+"""The `mission` command, also as `python -m producer`. It handles URLs, an identity and secrets in clear."""
 
-from producer.cli import main
+from mission.hygiene import keep_memory_private
+from producer.cli import main as command
 
-main(prog_name="mission")
+
+def main() -> None:
+    """Run the command."""
+    keep_memory_private()
+    command(prog_name="mission")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 import sys
 
+from mission.hygiene import keep_memory_private
+
 
 def main() -> None:
     """Run the command; without the extra that it needs, refuse in one line (exit code 2)."""
@@ -16,6 +18,7 @@ def main() -> None:
             "or 'mission-decoder[embedded]', with a Valkey of its own\n"
         )
         raise SystemExit(2) from None
+    keep_memory_private()  # `scan` and `keys` handle secrets and keys, like a worker
     command(prog_name="decoder")
 
 

@@ -1,24 +1,13 @@
-"""What a process that sees secrets takes care of at its start: that none of its memory ends on a disk."""
+"""What a worker's process takes care of at its start: that none of its memory, and no file of its own, is open to others."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
-import sys
 
-_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+from mission.hygiene import keep_memory_private
 
 
 def harden() -> None:
-    """No core dump, no debugger of the same user's, private files only, no log of TLS keys.
-
-    To be called before the first connection: Python's ssl reads SSLKEYLOGFILE when a context is made. On Linux the process
-    is marked as not dumpable (prctl(2)), which also hides its `/proc/PID/mem` and `/proc/PID/environ` from its own user.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        # A core_pattern that pipes to a program ignores RLIMIT_CORE (core(5)), but not this.
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    """What `keep_memory_private` does, and private files only."""
+    keep_memory_private()
     os.umask(0o077)
-    os.environ.pop("SSLKEYLOGFILE", None)

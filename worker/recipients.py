@@ -63,6 +63,11 @@ class Recipients:
             raise SettingsError("DECODER_RECIPIENTS: no good key for this submitter; takes one in NAME.pub")
         return recipient
 
+    def in_use(self) -> dict[str, str]:
+        """The id of each key, in hexadecimal, by where it is set; of one that has never been good, `none`."""
+        self._refresh()
+        return {_setting(name): _key_id(recipient) for name, recipient in self._keys.items()}
+
     def key_ids(self) -> list[str]:
         """The ids of all keys, in hexadecimal, the default one's first."""
         return [recipient.key_id.hex() for recipient in self._keys.values() if recipient]
@@ -119,6 +124,10 @@ class Recipients:
                 log.error("%s; its last good key stays, if it had one", problem)
         metrics.BAD_RECIPIENTS.set(len(problems))
         self._keys, self._problems, self._read_at = keys, problems, time.monotonic()
+
+
+def _setting(name: str) -> str:
+    return f"DECODER_RECIPIENTS, {name}.pub" if name else "DECODER_RECIPIENT"
 
 
 def _key_id(recipient: Recipient | None) -> str:

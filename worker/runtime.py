@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Self
 from celery import Celery
 
 from mission.admission import Admitter
+from mission.audit import KEYS_STREAM, AuditLog
 from mission.connection import connect
 from mission.errors import LedgerUnavailable, SettingsError
 from mission.ledger import Ledger
@@ -26,6 +28,7 @@ from worker.dns import Resolver
 from worker.fetch import Fetcher
 from worker.health import Heartbeat
 from worker.hosts import Hosts
+from worker.key_watch import KeyWatch
 from worker.pipeline import Pipeline
 from worker.reaper import Reaper
 from worker.recipients import Recipients
@@ -48,6 +51,7 @@ class Runtime:
     reaper: Reaper
     watchdog: Watchdog
     keys: Callable[[], list[tuple[str, str]]]
+    key_watch: KeyWatch
     ending: SimpleQueue[float] = field(default_factory=SimpleQueue)
 
     @classmethod
@@ -78,6 +82,10 @@ class Runtime:
             fetcher=fetcher,
             hosts=hosts,
         )
+        key_watch = KeyWatch(
+            lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
+            AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=KEYS_STREAM),
+        )
         batch = Batch(ledger, pipeline, settings)
         reaper = Reaper(ledger, publisher, hosts, settings.max_attempts)
         return cls(
@@ -91,6 +99,7 @@ class Runtime:
                 Heartbeat(settings.health_file), batch.oldest_seconds, settings.lease_seconds, reaper.ledger_answers
             ),
             keys=lambda: [("url", keyring.writing_id), *(("recipient", key) for key in recipients.key_ids())],
+            key_watch=key_watch,
         )
 
     def start(self) -> None:
@@ -104,6 +113,7 @@ class Runtime:
         log.info("metrics on port %d", port, extra={"server.port": port})
         self.reaper.start()
         self.watchdog.start()
+        self.key_watch.start()
         threading.Thread(target=self._end, name="ending", daemon=True).start()
 
     def stop(self, grace_seconds: float) -> None:
@@ -120,6 +130,7 @@ class Runtime:
         self.batch.close()
         self.watchdog.stop()
         self.reaper.stop()
+        self.key_watch.stop()
         time.sleep(grace_seconds)
         try:
             released = self.batch.release_all()
@@ -129,3 +140,9 @@ class Runtime:
         finally:
             logging.shutdown()
             os._exit(0)
+
+
+def _to_stdout(line: str) -> None:
+    """Among the worker's log lines, whole."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mission.audit import AuditLog
+from mission.audit import KEYS_STREAM, AuditLog
 from mission.errors import SealError
 from mission.model import State
 from mission.results import ResultReader
@@ -78,6 +78,7 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     site: SampleSite,
     folder: Path,
     reader_of: ReaderOf,
+    client: redis.Redis,
 ) -> None:
     old, new = Identity.generate(), Identity.generate()
     publish(folder, "team-a", old)
@@ -97,6 +98,16 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     # Each opens with exactly one of the two, and once the new one is in use the old one is not used again.
     assert generations == sorted(generations, reverse=True)
     assert set(generations) == {(True, False), (False, True)}
+    old_id, new_id = (identity.recipient.key_id.hex() for identity in (old, new))
+    keys = AuditLog(client, 86400, stream=KEYS_STREAM)
+
+    def recorded() -> list[str | None]:
+        return [entry.key_id for entry in keys.entries() if entry.why == "DECODER_RECIPIENTS, team-a.pub"]
+
+    wait_for(lambda: recorded() == [f"none>{old_id}", f"{old_id}>{new_id}"], what="the change on record")
+    assert keys.verify(worker.log.read_text().splitlines()) == []
+    client.delete(KEYS_STREAM)
+    assert keys.verify(worker.log.read_text().splitlines()) != []
     assert worker.process.poll() is None
 
 

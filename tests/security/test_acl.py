@@ -17,7 +17,7 @@ from celery import Celery
 
 import worker.embedded
 from mission.acl import LOGINS, acl_lines
-from mission.audit import STREAM, AuditLog
+from mission.audit import KEYS_STREAM, STREAM, AuditLog
 from mission.connection import connect
 from mission.dead_letters import DeadLetters
 from mission.erasure import forget
@@ -142,6 +142,10 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "overwrite the audit": (("SET", STREAM, "x"), ""),
     "let the audit expire": (("EXPIRE", STREAM, 1), ""),
     "rename the audit": (("RENAME", STREAM, "x"), ""),
+    "append to the chain of keys": (("XADD", KEYS_STREAM, "*", "e", "x"), "worker"),
+    "read the chain of keys": (("XREVRANGE", KEYS_STREAM, "+", "-"), "worker reader operator rewrapper"),
+    "delete from the chain of keys": (("XDEL", KEYS_STREAM, "1-1"), ""),
+    "delete the chain of keys": (("DEL", KEYS_STREAM), ""),
     "write to the quarantine": (("XADD", QUARANTINE, "*", "sha256", "x"), "worker"),
     "read the quarantine": (("XRANGE", QUARANTINE, "-", "+"), "operator"),
     "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker flower"),
@@ -317,6 +321,10 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
             listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
             assert pending.id in {result.id for result in listed}
             assert len(listed) == 42
+            keys = AuditLog(client, 3600, stream=KEYS_STREAM)
+            in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
+            assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}
+            assert keys.verify() == []
         child.process.terminate()
         assert child.process.wait(timeout=40) == 0
     assert server.refused() == set()

@@ -8,6 +8,7 @@ and tests/security/test_environment_is_ignored.py.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,28 @@ def test_no_other_program_of_its_user_reads_its_memory_or_environment(worker: Wo
     finally:
         ordinary.kill()
         ordinary.communicate()
+
+
+@pytest.mark.parametrize("command", ["producer enqueue --from-file -", "worker scan -"])
+def test_a_commands_memory_is_as_private_as_a_workers(command: str) -> None:
+    """Readers and producers run these, with identities, URLs and secrets in memory."""
+    arguments = [*unprivileged(), sys.executable, "-m", *command.split()]
+    env = os.environ | {"DECODER_URL_KEY": generate_url_key()}
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, env=env) as process:
+        limits = Path(f"/proc/{process.pid}/limits")
+        try:
+            wait_for(
+                lambda: re.search(r"^Max core file size +0 +0 ", limits.read_text(), re.MULTILINE), what="the limit"
+            )
+            wait_for(lambda: look(f"/proc/{process.pid}/environ") == ["PermissionError"], what="a private environment")
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_the_installed_commands_are_the_ones_that_keep_their_memory_private() -> None:
+    scripts = {script.name: script.value for script in entry_points(group="console_scripts")}
+    assert (scripts["mission"], scripts["decoder"]) == ("producer.__main__:main", "worker.__main__:main")
 
 
 def test_a_crash_leaves_no_core_file(worker: Worker) -> None:

@@ -6,11 +6,14 @@ from typing import TextIO
 
 import click
 
-from mission.audit import AuditLog
+from mission.audit import KEYS_STREAM, STREAM, AuditLog
+from mission.audit_chain import LOG_FIELD
 from mission.connection import connect
 from mission.console import emit_json, emit_table, json_option
 from mission.help import Group
 from mission.settings import Settings
+
+CHAINS = {"people": STREAM, "keys": KEYS_STREAM}
 
 
 @click.group(cls=Group)
@@ -26,15 +29,16 @@ def audit() -> None:
 @audit.command(reads=("redis_url", "redis_ca_file"))
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.  [default: all]")
 @click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: of all]")
+@click.option("--keys", is_flag=True, help="Instead of what people did: which keys workers used, and since when.")
 @json_option
-def show(last: int | None, mission: str | None, as_json: bool) -> None:
+def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> None:
     """Print audit entries, the oldest first.
 
     \b
     Example:
       decoder audit show --last 20
     """
-    entries = _open().entries(last=last, mission_id=mission)
+    entries = _open(KEYS_STREAM if keys else STREAM).entries(last=last, mission_id=mission)
     if as_json:
         for entry in entries:
             emit_json(entry.as_dict())
@@ -59,24 +63,27 @@ def show(last: int | None, mission: str | None, as_json: bool) -> None:
 def verify(log: TextIO | None, as_json: bool) -> None:
     """Look for entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
 
-    That the whole audit was rewritten or emptied shows only against a log that holds its lines.
+    Both chains are looked at: what people did, and which keys workers used.
+    That a whole chain was rewritten or emptied shows only against a log that holds its lines.
 
     \b
     Example:
       decoder audit verify --log audit.log
     """
-    findings = _open().verify(log or ())
-    for finding in findings:
+    # Read once for both; what does not matter is not kept, but keeps its number.
+    lines = [line if LOG_FIELD in line else "" for line in log or ()]
+    findings = [(chain, finding) for chain in CHAINS for finding in _open(CHAINS[chain]).verify(lines)]
+    for chain, finding in findings:
         if as_json:
-            emit_json(finding.as_dict())
+            emit_json({"chain": chain} | finding.as_dict())
         else:
-            click.echo(f"{finding.kind}: {finding.detail}")
+            click.echo(f"{finding.kind}: {finding.detail}{' (chain of keys)' if chain == 'keys' else ''}")
     if findings:
         raise SystemExit(1)
     if not as_json:
         click.echo("the audit is whole" if log else "the audit is whole in itself (no log was given to compare with)")
 
 
-def _open() -> AuditLog:
+def _open(stream: str) -> AuditLog:
     settings = Settings.from_env()
-    return AuditLog.from_settings(connect(settings), settings)
+    return AuditLog.from_settings(connect(settings), settings, stream)

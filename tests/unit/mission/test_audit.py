@@ -282,6 +282,16 @@ def test_an_emptied_stream_is_found_without_a_log(audit: AuditLog, client: redis
     assert _kinds(audit) == {("removed", 1)}
 
 
+def test_a_stream_cut_at_its_old_end_is_found_with_the_log_alone(
+    audit: AuditLog, client: redis.Redis, lines: list[str]
+) -> None:
+    """As `XADD MAXLEN` can: what is left is a whole chain, such as age leaves."""
+    _append(audit, 3)
+    client.xtrim(STREAM, maxlen=1, approximate=False)
+    assert _kinds(audit) == set()
+    assert _kinds(audit, lines) == {("removed", 1)}
+
+
 def test_a_deleted_stream_is_found_with_the_log(audit: AuditLog, client: redis.Redis, lines: list[str]) -> None:
     _append(audit, 3)
     client.delete(STREAM)

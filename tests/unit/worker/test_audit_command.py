@@ -7,7 +7,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from mission.audit import STREAM, AuditLog
+from mission.audit import KEYS_STREAM, STREAM, AuditLog
 from mission.audit_chain import Actor
 from mission.console import Commands
 from mission.settings import Settings
@@ -70,9 +70,39 @@ def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client
 
 
 def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) -> None:
-    (tmp_path / "audit.log").write_text(lines[0].replace("4711", "0815") + "\n")
+    (tmp_path / "audit.log").write_text("another line\n" + lines[0].replace("4711", "0815") + "\n")
     result = _run("verify", "--log", str(tmp_path / "audit.log"))
-    assert (result.exit_code, result.stdout) == (1, "log_changed: line 1 of the log does not have its hash\n")
+    assert (result.exit_code, result.stdout) == (1, "log_changed: line 2 of the log does not have its hash\n")
+
+
+@pytest.fixture
+def key_lines(client: redis.Redis, lines: list[str]) -> list[str]:
+    """The log of the keys' chain, of one entry."""
+    log: list[str] = []
+    writer = AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), log.append, KEYS_STREAM)
+    writer.append("key-change", mission_id=None, key_id="00aa>00bb", why="DECODER_RECIPIENT", outcome="in use")
+    return log
+
+
+def test_show_prints_which_keys_were_used_apart(key_lines: list[str]) -> None:
+    (row,) = _run("show", "--keys", "--json").stdout.splitlines()
+    assert json.loads(row)["key_id"] == "00aa>00bb"
+    assert "00bb" not in _run("show").stdout
+
+
+def test_verify_looks_at_both_chains_with_one_log(
+    lines: list[str], key_lines: list[str], client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "all.log").write_text("\n".join([*key_lines, "another line", *lines]) + "\n")
+    command = ["verify", "--log", str(tmp_path / "all.log")]
+    assert _run(*command).stdout == "the audit is whole\n"
+    client.delete(KEYS_STREAM)
+    result = _run(*command)
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "removed: 1 entries of the log are missing, 1 to 1 (chain of keys)\n",
+    )
+    assert json.loads(_run(*command, "--json").stdout)["chain"] == "keys"
 
 
 def test_a_redis_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
