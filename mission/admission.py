@@ -75,8 +75,9 @@ class Admitter:
             except InvalidMission as refusal:
                 verdicts.append(refusal)
         self._count([verdict.reason for verdict in verdicts if isinstance(verdict, InvalidMission)])
-        answers = iter(self._ledger.admit(admissions, submitter) if admissions else ())
-        return [self._verdict(next(answers)) if verdict is None else verdict for verdict in verdicts]
+        answers = self._ledger.admit(admissions, submitter) if admissions else []
+        admitted = map(self._verdict, admissions, answers)
+        return [next(admitted) if verdict is None else verdict for verdict in verdicts]
 
     def _ids(
         self, href: str, submitter: str, idempotency_key: str | None, batch_key: str | None, mission_id: str | None
@@ -105,9 +106,10 @@ class Admitter:
             for reason, count in Counter(refused).items():
                 self._ledger.count_refusals(reason, count)
 
-    def _verdict(self, answer: Admitted) -> Verdict:
+    def _verdict(self, admission: Admission, answer: Admitted) -> Verdict:
         if answer.refusal is None and answer.state is not None:
-            return Ticket(answer.id, answer.state, answer.duplicate)
+            # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
+            return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.ids))
         refusals: dict[Reason | None, Callable[[], DecoderError]] = {
             Reason.QUEUE_FULL: lambda: QueueFull(self._settings.queue_limit),
             Reason.QUOTA_EXCEEDED: lambda: QuotaExceeded(answer.retry_after),

@@ -62,7 +62,8 @@ class Batch:
         self._lock = threading.Lock()
         # Held while a suspect is in hand: two of them never share a worker.
         self._suspect = threading.Lock()
-        self._in_hand: dict[str, tuple[Claim, float]] = {}
+        # By token: a mission whose lease ran out may come again while its first attempt is still here.
+        self._in_hand: dict[int, tuple[Claim, float]] = {}
         self._closing = False
 
     def work(self, ids: Sequence[str]) -> None:
@@ -131,7 +132,7 @@ class Batch:
                 self._suspect.release()
         self._slots.give(slots - len(claimed.claims))
         with self._lock:
-            self._in_hand |= {claim.id: (claim, time.monotonic()) for claim in claimed.claims}
+            self._in_hand |= {claim.token: (claim, time.monotonic()) for claim in claimed.claims}
         for mission_id in claimed.expired:
             metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
             log_death(mission_id, Reason.EXPIRED)
@@ -152,7 +153,7 @@ class Batch:
     def _settle(self, verdicts: list[Verdict]) -> None:
         """Tell the ledger; go on trying while the leases last, since a commit may be sent again."""
         with self._lock:
-            claims = {v.id: self._in_hand[v.id] for v in verdicts}
+            claims = {v.token: self._in_hand[v.token] for v in verdicts}
         give_up = min(since for _, since in claims.values()) + self._settings.lease_seconds
         try:
             while True:
@@ -166,22 +167,22 @@ class Batch:
         finally:
             with self._lock:
                 for verdict in verdicts:
-                    self._in_hand.pop(verdict.id, None)
+                    self._in_hand.pop(verdict.token, None)
         for verdict, state in zip(verdicts, states, strict=True):
-            _count(verdict, state, *claims[verdict.id])
+            _count(verdict, state, *claims[verdict.token])
 
     def _tell(self, verdicts: list[Verdict]) -> list[State | None]:
         """Commit and release; the state each mission is in now, None where it is in other hands."""
         commits = [v for v in verdicts if isinstance(v, Commit)]
         releases = [v for v in verdicts if isinstance(v, Release)]
-        states: dict[str, State | None] = {}
+        states: dict[int, State | None] = {}
         if commits:
             held = self._ledger.commit(commits, self._settings.result_ttl)
-            states |= {c.id: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
+            states |= {c.token: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
         if releases:
             after = self._ledger.release(releases, self._settings.max_attempts)
-            states |= {r.id: state for r, state in zip(releases, after, strict=True)}
-        return [states[v.id] for v in verdicts]
+            states |= {r.token: state for r, state in zip(releases, after, strict=True)}
+        return [states[v.token] for v in verdicts]
 
 
 def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) -> None:

@@ -68,7 +68,12 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("redis", *reached)
         if reached[0] is Level.FAIL:
             return
-        info = _info(client)
+        try:
+            with outages():
+                info = _info(client)
+        except LedgerUnavailable as error:
+            yield Finding("redis", Level.FAIL, str(error))
+            return
         unseen = Level.WARN, "cannot be seen: this login may not use INFO (+info)"
         for name, check in _SERVER.items():
             yield Finding(name, *(check(info, settings) if info else unseen))

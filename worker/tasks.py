@@ -14,9 +14,8 @@ from mission.errors import DecoderError, InvalidMission, LedgerUnavailable
 from mission.ids import check_mission_id
 from mission.messages import DECODE, STATUS, SUBMIT
 from mission.model import Reason
+from worker.intake import MAX_IDS_PER_MESSAGE
 from worker.runtime import Runtime
-
-MAX_IDS_PER_MESSAGE = 256
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types

@@ -33,8 +33,10 @@ for i = 7, #ARGV do
       redis.call('ZADD', key('due'), now + 2000, id)
     else
       suspect_allowed = suspect_allowed and not suspect
-      -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew.
-      local token = redis.call('INCR', key('token'))
+      -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps
+      -- up with the clock in µs, so that it does not fall either where a failover or a crash has lost the newest of it.
+      local token = math.max(redis.call('INCR', key('token')), clock[1] * 1000000 + clock[2])
+      redis.call('SET', key('token'), token)
       local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
       redis.call('HSET', entry(id), 'state', 'running', 'token', token)
       redis.call('ZREM', key('queued'), id)

@@ -89,6 +89,25 @@ def test_a_quota_counts_across_calls(client: redis.Redis, settings: WorkerSettin
     assert [len(admit(ledger)) for _ in range(4)] == [1, 1, 0, 0]
 
 
+def test_what_was_admitted_before_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    admission = Admission(new_mission_id(), b"u", 100)
+    assert [ledger.admit([admission], "app")[0].duplicate for _ in range(4)] == [False, True, True, True]
+    assert [len(admit(ledger)) for _ in range(2)] == [1, 0]
+
+
+def test_what_the_queue_limit_refuses_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    full = Ledger(client, settings.model_copy(update={"quota": "1/hour", "queue_limit": 0}))
+    assert admit(full) == []
+    assert len(admit(Ledger(client, settings.model_copy(update={"quota": "1/hour"})))) == 1
+
+
+def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    client.set(PREFIX + "quota:app", 1)  # last used long ago
+    assert [len(admit(ledger)) for _ in range(3)] == [1, 1, 0]
+
+
 def test_a_claim_hands_out_a_rising_token(ledger: Ledger) -> None:
     first, second = admit(ledger, 2)
     claims = ledger.claim([first, second], 2, 60).claims
@@ -453,3 +472,19 @@ def test_a_token_never_comes_back_even_for_an_id_admitted_anew(ledger: Ledger, c
     client.delete(entry_key(mission_id))
     ledger.admit([Admission(mission_id, b"u", 100)], "a")
     assert claim_one(ledger, mission_id).token > first.token
+
+
+def test_a_token_never_falls_even_where_a_failover_lost_the_counter(ledger: Ledger, client: redis.Redis) -> None:
+    first, second = admit(ledger, 2)
+    before = claim_one(ledger, first)
+    client.delete(PREFIX + "token")
+    assert claim_one(ledger, second).token > before.token
+
+
+def test_a_token_rises_also_where_the_clock_is_behind_it(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    ahead = 2**53 - 10  # what a double holds exactly, as Lua's numbers are: the year 2255
+    client.set(PREFIX + "token", ahead)
+    claim = claim_one(ledger, mission_id)
+    assert claim.token == ahead + 1
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ledger import Commit, Ledger, Release, entry_key
 from mission.model import Claim, Reason, State
+from mission.scripts import PREFIX
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, Scripted, batch_of, states, succeeded
 from worker import batch as batch_module
@@ -152,6 +152,30 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     assert states(ledger, [first, second]) == {State.SUCCEEDED}
 
 
+def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_once(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+) -> None:
+    (mission_id,) = keys.admit()
+    first_may_end = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.attempt == 2 or first_may_end.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict))
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(batch.work, [mission_id])
+        wait_for(lambda: ledger.status(mission_id).state is State.RUNNING)
+        client.zadd(PREFIX + "leases", {mission_id: 1})
+        ledger.reap("missions", 5)
+        batch.work([mission_id])
+        assert batch.oldest_seconds() > 0  # the first attempt is still in hand
+        first_may_end.set()
+        first.result(30)
+    assert states(ledger, [mission_id]) == {State.SUCCEEDED}
+    assert (ledger.stats().succeeded, batch.oldest_seconds()) == (1, 0)
+
+
 def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids, scripted = keys.admit(), Scripted()
     batch = batch_of(ledger, settings, scripted)
@@ -224,11 +248,15 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
 
 
 def test_a_verdict_on_a_mission_in_other_hands_is_dropped(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("succeeded", "")
-    scripted = Scripted(lambda claim: succeeded(dataclasses.replace(claim, token=claim.token - 1)))
-    batch_of(ledger, settings, scripted).work(ids)
+
+    def verdict(claim: Claim) -> Verdict:
+        client.hset(entry_key(claim.id), "token", claim.token + 1)  # as another worker's claim does
+        return succeeded(claim)
+
+    batch_of(ledger, settings, Scripted(verdict)).work(ids)
     assert states(ledger, ids) == {State.RUNNING}
     assert ended("succeeded", "") == before
     assert f"mission {ids[0]} was in other hands" in caplog.text

@@ -125,6 +125,21 @@ def test_a_mission_within_its_lease_and_a_round_trip_ends_nothing(worker: Worker
     assert (worker.exits, worker.live) == ([], True)
 
 
+def test_a_mission_that_waits_for_redis_ends_nothing_until_redis_was_back_for_a_while(
+    worker: Worker, pass_time: Callable[[float], None]
+) -> None:
+    worker.oldest = 10 * LEASE
+    worker.answers = False
+    worker.watchdog.look()
+    worker.answers = True
+    pass_time(OVERTIME_SECONDS - 1)
+    worker.watchdog.look()
+    assert (worker.exits, worker.live) == ([], True)
+    pass_time(2)
+    worker.watchdog.look()
+    assert worker.exits == [EXIT_STUCK]
+
+
 def test_it_goes_on_looking_after_the_worker_was_told_to_stop(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib\n"
