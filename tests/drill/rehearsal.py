@@ -51,7 +51,8 @@ def rehearse(stage: Stage, scenario: Scenario, responder: Responder | None = Non
         expected = scenario.pages | scenario.tickets
         at_once = expected - AFTERWARDS if scenario.pages else expected
         if expected:
-            _wait(lambda: at_once <= _everywhere(stage), started + scenario.seconds)
+            silenced = expected - at_once
+            _wait(lambda: at_once <= _everywhere(stage) and silenced <= _firing(stage), started + scenario.seconds)
         else:
             time.sleep(scenario.seconds)
         arrived = time.monotonic() - started
@@ -96,6 +97,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _firing(stage: Stage) -> set[str]:
+    """What fires by Prometheus' word, silenced or not."""
+    return {series["metric"]["alertname"] for series in stage.ask('ALERTS{alertstate="firing"}')}
 
 
 def _everywhere(stage: Stage) -> set[str]:

@@ -292,5 +292,5 @@ SCENARIOS = {
     )
 }
 
-# Not at once, but when the page that silences it is over: these are waited for after the cause is gone.
+# Silenced by a page: the cause stays until Prometheus has them firing, and they arrive when the page is over.
 AFTERWARDS = _names("ErrorBudgetBurnSlow")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.observability.tools import program
 
-WIDTH, HEIGHT = 1280, 720
+WIDTH, HEIGHT = 1600, 760
 # A page's own clock runs ahead by this much before it is looked at: its scripts have asked for what they show.
 SETTLE_MILLISECONDS = 8000
 
