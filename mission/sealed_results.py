@@ -22,7 +22,7 @@ from mission.scripts import PREFIX, as_text
 
 _SCAN_COUNT = 5000
 _BATCH = 500
-_KEY = re.compile(re.escape(PREFIX) + r"r:([0-9a-f-]{36}):(\d{1,19})")
+_KEY = re.compile(re.escape(PREFIX) + r"r:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")
 
 
 @dataclass(frozen=True, slots=True)

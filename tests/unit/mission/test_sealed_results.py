@@ -99,7 +99,9 @@ def test_an_entry_that_nobody_of_us_wrote_does_not_hide_the_others(client: redis
     assert [result.id for result in find_results(client, DAY, NEXT)] == [good]
 
 
-@pytest.mark.parametrize("key", ["{decoder}:r:x:1", "{decoder}:r:", f"{{decoder}}:m:{'0' * 36}", "r:a:1", ""])
+@pytest.mark.parametrize(
+    "key", ["{decoder}:r:x:1", f"{{decoder}}:r:{'-' * 36}:1", "{decoder}:r:", f"{{decoder}}:m:{'0' * 36}", "r:a:1", ""]
+)
 def test_what_is_no_results_key_is_none(client: redis.Redis, key: str) -> None:
     assert parse_result_key(key) is None
     if key:
