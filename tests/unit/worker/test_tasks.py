@@ -17,9 +17,10 @@ from mission.ledger import Ledger, entry_key
 from mission.messages import celery_config, make_publisher
 from mission.model import State
 from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
+from worker.intake import MAX_IDS_PER_MESSAGE
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
-from worker.tasks import MAX_IDS_PER_MESSAGE, PrivateRequest, register
+from worker.tasks import PrivateRequest, register
 
 
 class Tasks:
