@@ -393,8 +393,21 @@ def _pages(url: str, login: str) -> bytes:
             return bytes(answer.read())
 
     wait_for(lambda: b"decoder.submit" in get("/api/tasks?limit=1000"), what="Flower to hear of the tasks")
+    table = "draw=1&start=0&length=1000&search[value]=&columns[0][data]=name&order[0][column]=0&order[0][dir]=asc"
     found = [
-        get(path) for path in ("/workers", "/tasks", "/broker", "/metrics", "/api/workers", "/api/tasks?limit=1000")
+        get(path)
+        for path in (
+            "/workers",
+            "/workers?json=1",
+            "/tasks",
+            f"/tasks/datatable?{table}",
+            "/broker",
+            "/metrics",
+            "/api/workers",
+            "/api/task/types",
+            "/api/queues/length",
+            "/api/tasks?limit=1000",
+        )
     ]
     ids = re.findall(rb'"uuid": ?"([0-9a-f-]{36})"', found[-1])
     assert ids
