@@ -343,9 +343,9 @@ def _pages(url: str, login: str) -> bytes:
             return bytes(answer.read())
 
     wait_for(lambda: b"decoder.submit" in get("/api/tasks?limit=1000"), what="Flower to hear of the tasks")
-    found = [
-        get(path) for path in ("/workers", "/tasks", "/broker", "/metrics", "/api/workers", "/api/tasks?limit=1000")
-    ]
+    pages = ("/workers", "/workers?json=1", "/tasks", "/broker", "/metrics")
+    answers = ("/api/workers", "/api/queues/length", "/api/task/types", "/api/tasks?limit=1000")
+    found = [get(path) for path in (*pages, *answers)]
     ids = re.findall(rb'"uuid": ?"([0-9a-f-]{36})"', found[-1])
     assert ids
     for task_id in {item.decode() for item in ids}:
