@@ -20,7 +20,7 @@ from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
 from worker.intake import MAX_IDS_PER_MESSAGE
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
-from worker.tasks import PrivateRequest, register
+from worker.tasks import register
 
 
 class Tasks:
