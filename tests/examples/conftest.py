@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +31,15 @@ class Examples:
     folder: Path
     env: dict[str, str] = field(repr=False)
 
+    def _with(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment with these changes; what is empty is not set."""
+        return {name: value for name, value in (self.env | dict(env)).items() if value}
+
     def run(self, name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run one to its end."""
         command = [sys.executable, str(EXAMPLES / name), *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.env | env, capture_output=True, text=True, timeout=100, check=False
+            command, cwd=self.folder, env=self._with(env), capture_output=True, text=True, timeout=100, check=False
         )
 
     @contextmanager
@@ -43,7 +47,7 @@ class Examples:
         """Start one; killed at the end where it still runs."""
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, str(EXAMPLES / name), *arguments]
-        with started(command, cwd=self.folder, env=self.env | env, **options) as process:
+        with started(command, cwd=self.folder, env=self._with(env), **options) as process:
             yield process
 
 
