@@ -1,10 +1,10 @@
 # `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
-# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, bench, chaos), UPGRADE=--upgrade (for lock).
+# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, bench, chaos, drill), UPGRADE=--upgrade (for lock).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up dev test lint bench chaos lock clean
+.PHONY: help run up dev test lint bench chaos drill lock clean
 
 VENV ?= .venv
 # The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
@@ -19,7 +19,7 @@ help: ## list the targets
 run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
 	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
 
-up: $(VENV)/.up ## Valkey, a worker and Flower until Ctrl-C
+up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C
 	@$(VENV)/bin/decoder up $(ARGS)
 
 dev: $(VENV)/.dev ## set up everything for work on the decoder
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev ## missions/s beside a tutorial's Celery task and Dramatiq
 
 chaos: $(VENV)/.dev ## kill workers and Valkey under load, count what is lost; or one of it: make chaos ARGS=kill-redis
 	$(VENV)/bin/python -m tests.chaos --long $(ARGS)
+
+drill: $(VENV)/.dev ## bring about the cause of each alert, see the alert arrive and end; or one of it: make drill ARGS=redis_killed
+	$(VENV)/bin/python -m tests.drill $(ARGS)
 
 # requirements/NAME.txt, installed once and again when it changes. The sets agree with each other, so they share one place.
 $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
@@ -56,7 +59,7 @@ COMPILE = uv pip compile --quiet --no-strip-extras --no-header --no-emit-index-u
 	--python-version 3.11 $(UPGRADE)
 LOCK = $(COMPILE) pyproject.toml requirements/build.in
 
-lock: ## write requirements/*.txt and ci/requirements.txt anew (needs uv): make lock UPGRADE=--upgrade
+lock: ## write requirements/*.txt and the lock files in ci/ anew (needs uv and npm): make lock UPGRADE=--upgrade
 	@command -v uv >/dev/null || { echo "error: no uv on PATH" >&2; exit 2; }
 	$(LOCK) --all-extras --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/base.txt
@@ -65,6 +68,10 @@ lock: ## write requirements/*.txt and ci/requirements.txt anew (needs uv): make 
 	$(LOCK) --constraint requirements/dev.txt --extra embedded --output-file requirements/run.txt
 	$(LOCK) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
 	$(COMPILE) ci/requirements.in --output-file ci/requirements.txt
+	cd ci && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	cd ci && node -e 'const fs = require("fs"), file = "package-lock.json", lock = JSON.parse(fs.readFileSync(file)); \
+		for (const item of Object.values(lock.packages)) delete item.funding; \
+		fs.writeFileSync(file, JSON.stringify(lock, null, 2) + "\n")'
 
 clean: ## remove what was installed, built and cached
 	rm -rf .venv* build dist *.egg-info .coverage* coverage.xml junit.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -78,7 +78,7 @@ class System(Protocol):
 @contextmanager
 def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Child]:
     """A Python module as a child process, which can import this package; its children end with it."""
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     log = folder / f"{name}.log"
     env = {**env, "PYTHONPATH": str(_ROOT)}
     process = start_child([sys.executable, "-m", *arguments], folder=folder, log=log, env=env)
@@ -124,15 +124,21 @@ class Decoder:
     def workers(self) -> Iterator[list[Child]]:
         """The worker processes, ready."""
         with ExitStack() as stack:
-            children = []
-            for _ in range(PROCESSES):
-                self._starts += 1
-                folder = self._place.folder / f"{self.name}-{self._starts}"
-                folder.mkdir(mode=0o700)
-                children.append(stack.enter_context(running_worker(folder, self._values, grace=_GRACE_SECONDS)))
+            children = [stack.enter_context(self._worker()) for _ in range(PROCESSES)]
             for child in children:
                 child.wait_until(r"\bready\b")
             yield children
+
+    def _worker(self) -> AbstractContextManager[Child]:
+        """One of them."""
+        return running_worker(self._folder(), self._values, grace=_GRACE_SECONDS)
+
+    def _folder(self) -> Path:
+        """A new one for a process of this system."""
+        self._starts += 1
+        folder = self._place.folder / f"{self.name}-{self._starts}"
+        folder.mkdir(mode=0o700)
+        return folder
 
     def enqueue(self, urls: Sequence[str]) -> None:
         """Give it work."""

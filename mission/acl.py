@@ -26,7 +26,7 @@ _ANYBODY = "ping time acl|whoami"
 _SCRIPTS = "evalsha script|load multi exec discard wait"
 _ADMIT = "get set hset hmget hincrby incr zadd zcard"
 _STATS = "zcard zrange hmget hgetall llen"
-_WORK = "hget hdel expire zrem zrangebyscore zremrangebyscore zscore"
+_WORK = "hget hdel hlen hrandfield expire zrem zrangebyscore zremrangebyscore zscore"
 _CONSUME = "brpop rpop lpush rpush sadd smembers watch unwatch publish setex mget"
 _DEAD_LETTERS = "hget hset hdel del persist zadd zrem zrangebyscore"
 
@@ -80,7 +80,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
             [
-                *_ledger("~", "m:* queued leases head token open expiry due dead finished seq reaper"),
+                *_ledger("~", "m:* queued leases head looked token open expiry due dead finished seq reaper"),
                 *_ledger("~", "hosts probe:* quota:* refusals keys"),
                 *_broker("~", f"missions* unacked* _kombu.binding*.missions {_TASK_RESULTS}"),
             ],
@@ -93,7 +93,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
     ),
     # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
     "reader": (
-        Grant(f"{_ANYBODY} script|load"),
+        Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),
         Grant("hmget", [*_ledger("%R~", "m:*")]),
         *_AUDIT,

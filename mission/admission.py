@@ -44,6 +44,7 @@ class Admitter:
         *,
         submitter: str = DEFAULT_SUBMITTER,
         idempotency_key: str | None = None,
+        batch_key: str | None = None,
         expires_seconds: float | None = None,
         mission_id: str | None = None,
     ) -> list[Verdict]:
@@ -53,6 +54,7 @@ class Admitter:
             urls: what was asked for, as it was written.
             submitter: who asks; quotas and recipients go by it.
             idempotency_key: the same key gives the same mission; for one URL only.
+            batch_key: the same key gives each URL the same mission, for any number of them.
             expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
             mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
 
@@ -60,35 +62,42 @@ class Admitter:
             InvalidMission: the options are bad.
             LedgerUnavailable: nothing is known to be accepted.
         """
-        self._check_options(submitter, idempotency_key, expires_seconds)
+        self._check_options(submitter, (idempotency_key, batch_key), expires_seconds)
         lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
         verdicts: list[Verdict | None] = []
         admissions: list[Admission] = []
         for url in urls:
             try:
-                admissions.append(self._admission(url, submitter, idempotency_key, lifetime, mission_id))
+                href = parse_url(url).href
+                ids = self._ids(href, submitter, idempotency_key, batch_key, mission_id)
+                admissions.append(self._admission(href, ids, lifetime))
                 verdicts.append(None)
             except InvalidMission as refusal:
                 verdicts.append(refusal)
         self._count([verdict.reason for verdict in verdicts if isinstance(verdict, InvalidMission)])
-        answers = iter(self._ledger.admit(admissions, submitter) if admissions else ())
-        return [self._verdict(next(answers)) if verdict is None else verdict for verdict in verdicts]
+        answers = self._ledger.admit(admissions, submitter) if admissions else []
+        admitted = map(self._verdict, admissions, answers)
+        return [next(admitted) if verdict is None else verdict for verdict in verdicts]
 
-    def _admission(
-        self, url: str, submitter: str, idempotency_key: str | None, lifetime: float, mission_id: str | None
-    ) -> Admission:
-        href = parse_url(url).href
+    def _ids(
+        self, href: str, submitter: str, idempotency_key: str | None, batch_key: str | None, mission_id: str | None
+    ) -> list[str]:
+        """The ids that the mission may have been admitted under before; none if it has no key."""
         if mission_id is not None:
-            ids = [mission_id]
-            prints = self._keyring.fingerprints(mission_id, href)
-        elif idempotency_key is not None:
-            # Each URL key stands for an id of its own, and a fingerprint belongs to its id.
-            ids = self._keyring.derive_ids(submitter, idempotency_key)
-            of_ids = [self._keyring.fingerprints(id_, href) for id_ in ids]
-            prints = {key: of_id[key] for key, of_id in zip(of_ids[0], of_ids, strict=True)}
-        else:
+            return [mission_id]
+        if idempotency_key is not None:
+            return self._keyring.derive_ids(submitter, idempotency_key)
+        if batch_key is not None:
+            return self._keyring.derive_ids(submitter, batch_key, href)
+        return []
+
+    def _admission(self, href: str, ids: Sequence[str], lifetime: float) -> Admission:
+        if not ids:
             own = new_mission_id()
             return Admission(own, self._keyring.encrypt(href, own), lifetime)
+        # Each URL key stands for an id of its own, and a fingerprint belongs to its id; an id of the caller's is one for all.
+        of_ids = [self._keyring.fingerprints(id_, href) for id_ in ids]
+        prints = of_ids[0] if len(ids) == 1 else {key: of_ids[n][key] for n, key in enumerate(of_ids[0])}
         return Admission(ids[0], self._keyring.encrypt(href, ids[0]), lifetime, ids, prints, next(iter(prints)))
 
     def _count(self, refused: Sequence[Reason]) -> None:
@@ -97,9 +106,10 @@ class Admitter:
             for reason, count in Counter(refused).items():
                 self._ledger.count_refusals(reason, count)
 
-    def _verdict(self, answer: Admitted) -> Verdict:
+    def _verdict(self, admission: Admission, answer: Admitted) -> Verdict:
         if answer.refusal is None and answer.state is not None:
-            return Ticket(answer.id, answer.state, answer.duplicate)
+            # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
+            return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.ids))
         refusals: dict[Reason | None, Callable[[], DecoderError]] = {
             Reason.QUEUE_FULL: lambda: QueueFull(self._settings.queue_limit),
             Reason.QUOTA_EXCEEDED: lambda: QuotaExceeded(answer.retry_after),
@@ -107,11 +117,14 @@ class Admitter:
         }
         return refusals[answer.refusal]()
 
-    def _check_options(self, submitter: object, key: object, expires: object) -> None:
+    def _check_options(self, submitter: object, keys: Sequence[object], expires: object) -> None:
         if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
             raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
-        if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
-            raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
+        for key in keys:
+            if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
+                raise InvalidMission(
+                    Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters"
+                )
         if expires is None:
             return
         if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing

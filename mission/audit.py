@@ -32,6 +32,7 @@ from mission.audit_chain import (
     check_log,
     read_log,
 )
+from mission.connection import explain
 from mission.errors import AuditError
 from mission.scripts import PREFIX
 from mission.settings import Settings
@@ -213,7 +214,7 @@ def _recording() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise AuditError(f"the audit could not be written: {_sentence(error)}") from None
+        raise AuditError(f"the audit could not be written: {explain(error)}") from None
 
 
 @contextmanager
@@ -221,9 +222,4 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise AuditError(f"the audit could not be read: {_sentence(error)}") from None
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+        raise AuditError(f"the audit could not be read: {explain(error)}") from None

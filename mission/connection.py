@@ -81,11 +81,27 @@ def outages() -> Iterator[None]:
     """Turn whatever Redis or its client raises into `LedgerUnavailable`, in one sentence."""
     try:
         yield
-    except MasterNotFoundError:
-        # Its text is the representation of a client.
-        raise LedgerUnavailable(
-            "store_unavailable: the sentinels know no master of that name, or do not answer"
-        ) from None
     except redis.RedisError as error:
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise LedgerUnavailable(f"store_unavailable: {text}") from None
+        raise LedgerUnavailable(f"store_unavailable: {explain(error)}") from None
+
+
+def explain(error: Exception) -> str:
+    """What went wrong with Redis, and what to look at, in one line without a password."""
+    if isinstance(error, MasterNotFoundError):  # its text is the representation of a client
+        return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL"
+    text = str(error).strip().splitlines()[0][:200].rstrip(".") if str(error).strip() else type(error).__name__
+    if isinstance(error, redis.AuthenticationError):
+        # Its own text is about a command that nobody here typed.
+        text = "Redis wants a password" if text.startswith("HELLO must") else f"Redis refuses the login ({text})"
+        return f"{text}: check user and password in DECODER_REDIS_URL"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return f"{text}: DECODER_REDIS_CA_FILE names the CA to trust, and DECODER_REDIS_URL the host as the certificate does"
+    if isinstance(error, redis.exceptions.MaxConnectionsError | redis.exceptions.BusyLoadingError):
+        return text
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return f"{text}: check that Redis is up, and host, port and TLS (redis:// or rediss://) in DECODER_REDIS_URL"
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return f"{text}: take a login that may (SECURITY.md lists what each needs)"
+    if text.startswith("DB index"):
+        return f"{text}: check the number at the end of DECODER_REDIS_URL"
+    return text

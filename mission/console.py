@@ -9,18 +9,19 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
 
 from mission.errors import DecoderError, InvalidMission, SettingsError
+from mission.help import Group
 from mission.results import check_reason
 from mission.settings import parse_duration
 from mission.version import COMMIT, VERSION
 
 
-class Commands(click.Group):
+class Commands(Group):
     """A group whose commands refuse in one line on stderr, never with a traceback."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -38,12 +39,21 @@ class Commands(click.Group):
         except DecoderError as error:
             fail(str(error), code=1)
         except BrokenPipeError:
-            # The reader went away (`| head`): nothing more to say, and nothing to flush at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()  # the reader went away (`| head`): nothing more to say
             raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+        except OSError as error:
+            _drop_output()
+            what = f"{error.filename}: " if error.filename else ""
+            fail(f"{what}{error.strerror or error}; takes a place that can be written to, with space left", code=1)
+        except KeyboardInterrupt as stop:
+            click.echo(f"interrupted: {stop}" if stop.args else "interrupted", err=True)
             raise SystemExit(130) from None
+
+
+def _drop_output() -> None:
+    """Leave nothing to flush at exit to an output that takes no more."""
+    with suppress(OSError):  # not a descriptor (a test's): nothing is flushed to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -68,6 +78,17 @@ def fail(message: str, *, code: int) -> NoReturn:
     raise SystemExit(code) from None
 
 
+def note(message: str) -> None:
+    """Tell a person, on stderr, what to know or to do next; it changes no exit code."""
+    click.echo(f"note: {message}", err=True)
+
+
+def note_terminal(what: str) -> None:
+    """Say what is waited for where standard input is a person's keyboard."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        note(f"reading {what} from the terminal; Ctrl-D ends it")
+
+
 def emit_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     click.echo(json.dumps(record, ensure_ascii=False, separators=(", ", ": ")))
@@ -89,7 +110,7 @@ def printable(text: str) -> str:
 class DurationType(click.ParamType[float]):
     """A duration on the command line, in seconds: `90s`, `5m`, `24h`."""
 
-    name = "duration"
+    name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds; a usage error where it is none."""

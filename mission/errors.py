@@ -29,7 +29,7 @@ class MissionFailed(DecoderError):
         reason: from the closed set.
         retry_after: seconds that the other side asked to be left alone for, if it did.
 
-    `unreached` says that the mission's own host was not reached at all: no name, no connection, no TLS.
+    `unreached` says that a host was not reached at all: no name, no connection, no TLS.
     """
 
     reason: Reason

@@ -168,6 +168,11 @@ def _is_there(path: Path) -> bool:
         return False
 
 
+def already_there(path: Path) -> DecoderError:
+    """The refusal to overwrite a key file."""
+    return DecoderError(f"{path} is there already: key files are never overwritten; name another, or move it away")
+
+
 def write_key_file(path: Path, line: KeyLine) -> None:
     """Write a new key file: mode 0600, a recipient's 0644. What is there already is never overwritten.
 
@@ -178,7 +183,7 @@ def write_key_file(path: Path, line: KeyLine) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
-        raise DecoderError(f"{path} is there already: key files are never overwritten") from None
+        raise already_there(path) from None
     except OSError as error:
         raise DecoderError(f"cannot write the key file {path}: {error.strerror}") from None
     try:

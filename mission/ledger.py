@@ -22,7 +22,7 @@ from mission.model import Claim, MissionStatus, Reason, State, Stats
 from mission.scripts import PREFIX, Scripts, as_text
 from mission.settings import Settings
 
-# A message that nobody has seen for this long, though the queue has moved past it, is lost.
+# A message that nobody has seen for this long since the queue has moved past it is lost.
 LOST_AFTER_SECONDS = 15.0
 REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000

@@ -14,6 +14,7 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
+from mission import scripts
 from mission.connection import parse_sentinel, tls_options
 from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
@@ -24,6 +25,8 @@ DECODE = "decoder.decode"
 SUBMIT = "decoder.submit"
 STATUS = "decoder.status"
 IDS_PER_MESSAGE = 16
+# The header with the number of a message's format: see `mission.scripts`.
+SCHEMA_HEADER = "decoder_schema"
 RESULT_SECONDS = 3600
 # Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
 VISIBILITY_SECONDS = 300
@@ -91,6 +94,7 @@ class Publisher:
                         args=[chunk],
                         task_id=new_mission_id(),
                         queue=QUEUE,
+                        headers={SCHEMA_HEADER: scripts.WRITES},
                         producer=producer,
                         retry=False,
                         ignore_result=True,

@@ -6,7 +6,6 @@ under the new key already is passed over. A record keeps its mission, its claim 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +19,11 @@ from mission.audit import AuditLog
 from mission.connection import outages
 from mission.errors import LedgerUnavailable, SealError
 from mission.recorded import recorded
-from mission.scripts import PREFIX, as_text
+from mission.sealed_results import parse_result_key, scan_results
 from mission.sealing import Identity, Recipient, RecordHeader
 from mission.settings import Settings
 
 BATCH = 200
-_SCAN_COUNT = 5000
-_KEY = re.compile(re.escape(PREFIX) + r"r:([0-9a-f-]{36}):(\d{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +74,7 @@ class Rewrapper:
 
     def keys(self) -> list[str]:
         """The keys of all records there are."""
-        with outages():
-            found = self._client.scan_iter(match=f"{PREFIX}r:*", count=_SCAN_COUNT)
-            return [key for key in dict.fromkeys(map(as_text, found)) if _KEY.fullmatch(key)]
+        return list(dict.fromkeys(scan_results(self._client)))
 
     def rewrap(self, keys: Iterable[str], *, why: str) -> Rewrapped:
         """Re-seal these records; on record before the first one is opened.
@@ -123,17 +118,17 @@ class Rewrapper:
         """The record under the new key, or why not."""
         if record is None:
             return "gone"
-        mission_id, token = cast("re.Match[str]", _KEY.fullmatch(key)).groups()
+        mission_id, token = cast("tuple[str, int]", parse_result_key(key))
         try:
             held_by = RecordHeader.parse(record).key_id
             if held_by == self._recipient.key_id:
                 return "already"
             if held_by not in self._identities:
                 return "others"
-            plaintext = self._identities[held_by].open(record, mission_id=mission_id, token=int(token))
+            plaintext = self._identities[held_by].open(record, mission_id=mission_id, token=token)
         except SealError:
             return "unreadable"
-        return self._recipient.seal(plaintext, mission_id=mission_id, token=int(token))
+        return self._recipient.seal(plaintext, mission_id=mission_id, token=token)
 
     def _write(self, exchanges: Sequence[tuple[str, bytes, bytes]], sha: str) -> list[bool]:
         if not exchanges:

@@ -14,8 +14,10 @@ from mission.errors import LedgerUnavailable
 from mission.settings import Settings
 
 PREFIX = "{decoder}:"
-# Of ledger entries and scripts. A release reads its own and the one before.
-SCHEMA = 1
+# The number of the format of entries and messages. A release reads what it writes and the number before. One that brings a new
+# number reads it and does not write it yet; the release after it writes it: so a rollback by one release can read everything.
+WRITES = 1
+READS = (1, 1)  # from, to
 NAMES = ("admit", "claim", "commit", "release", "reap", "host", "hosts", "replay", "discard", "forget")
 
 
@@ -36,7 +38,7 @@ class Scripts:
     def call(self, pipe: Any, script: str, *args: Any) -> None:
         """Put one script's call on a pipeline."""
         # The declared key only tells a cluster the slot: EVALSHA counts declared keys as read.
-        pipe.evalsha(self._shas[script], 1, PREFIX + "queued", PREFIX, SCHEMA, *args)
+        pipe.evalsha(self._shas[script], 1, PREFIX + "queued", PREFIX, "{} {} {}".format(WRITES, *READS), *args)
 
     def run(self, queue: Callable[[Any], None], *, transaction: bool = False, replicated: bool = False) -> list[Any]:
         """Send what `queue` puts on a pipeline, in one round trip; the answers."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     BeforeValidator,
+    ByteSize,
     Field,
     PlainSerializer,
     SecretStr,
@@ -30,6 +33,7 @@ PREFIX = "DECODER_"
 TEN_YEARS = 3650 * 86400.0
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 
 
@@ -53,6 +57,12 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / _UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
 
 
+def format_size(size: int) -> str:
+    """The shortest exact text for so many bytes: `10MiB`, `1500B`."""
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _SIZES[unit] == 0), "B")
+    return f"{size // _SIZES[unit]}{unit}"
+
+
 def split_list(value: object) -> object:
     """The items of a comma-separated list, trimmed, empty ones dropped."""
     if isinstance(value, str):
@@ -61,6 +71,7 @@ def split_list(value: object) -> object:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Size = Annotated[ByteSize, PlainSerializer(format_size)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
 _HOST_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
@@ -162,19 +173,35 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise SettingsError(cls._explain(error)) from None
+            raise SettingsError(cls._explain(error, overrides)) from None
 
     @classmethod
-    def _explain(cls, error: ValidationError) -> str:
+    def _explain(cls, error: ValidationError, overrides: Mapping[str, Any]) -> str:
         problem = error.errors(include_input=False)[0]
         if not problem["loc"]:
             return problem["msg"].removeprefix("Value error, ")
         name = str(problem["loc"][0])
         field = cls.model_fields[name]
         variable = PREFIX + name.upper()
-        raw = os.environ.get(variable, os.environ.get(variable.lower()))
-        got = "a bad value" if raw is None else MASK if is_secret(field) else repr(raw[:80])
+        raw = (
+            str(overrides[name])
+            if name in overrides
+            else os.environ.get(variable, os.environ.get(variable.lower(), ""))
+        )
+        got = MASK if is_secret(field) else repr(raw[:80])
         return f"{variable}: got {got}; takes {field.description}"
+
+    @classmethod
+    def misspelt(cls) -> list[str]:
+        """A sentence on each variable in the environment that is no setting, but nearly one."""
+        strange = [name for name in sorted(os.environ) if name.upper().startswith(PREFIX)]
+        sentences = []
+        for name in strange:
+            field = name[len(PREFIX) :].lower()
+            close = get_close_matches(field, cls.model_fields, 1, cutoff=0.8)
+            if close and field not in cls.model_fields:
+                sentences.append(f"{name} is no setting: did you mean {PREFIX}{close[0].upper()}?")
+        return sentences
 
     def describe(self) -> list[dict[str, str]]:
         """Each setting as it stands: variable, value (secrets masked), what it takes."""
@@ -191,6 +218,11 @@ class Settings(BaseSettings):
             )
         return rows
 
+    @classmethod
+    def defaults(cls) -> list[dict[str, str]]:
+        """The same of the defaults alone, whatever the environment says."""
+        return cls.model_construct().describe()
+
     def _shown(self, name: str, field: FieldInfo, value: object) -> str:
         current = getattr(self, name)
         if current is None or current == ():
@@ -199,6 +231,8 @@ class Settings(BaseSettings):
             return mask_password(current.get_secret_value())
         if is_secret(field):
             return MASK
+        if isinstance(current, bool):
+            return str(current).lower()
         return ",".join(map(str, current)) if isinstance(current, tuple) else str(value)
 
 

@@ -76,10 +76,10 @@ def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
     if not isinstance(text, str) or not 0 < len(text) <= MAX_LENGTH:
         raise _invalid(f"takes 1 to {MAX_LENGTH} characters")
     if _FORBIDDEN.search(text):
-        raise _invalid("holds a space, a control character, a backslash or a lone surrogate")
+        raise _invalid("holds a space, a control character, a backslash or a lone surrogate; takes it percent-encoded")
     authority = _authority(text, base)
     if "@" in authority:
-        raise InvalidMission(Reason.CREDENTIALS_IN_URL)
+        raise InvalidMission(Reason.CREDENTIALS_IN_URL, "leave out the user and password before the @")
     try:
         parsed = URL(text, base.href if base else None)
     except ValueError:
@@ -94,7 +94,7 @@ def _authority(text: str, base: MissionUrl | None) -> str:
     """The authority as written, empty where a relative text has none."""
     scheme = _SCHEME.match(text)
     if scheme and scheme[1].lower() not in DEFAULT_PORTS:
-        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED)
+        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED, "takes https:// or http://")
     rest = text[scheme.end() :] if scheme else text
     if scheme or rest.startswith("//"):
         authority = _AUTHORITY.match(rest)
@@ -102,7 +102,7 @@ def _authority(text: str, base: MissionUrl | None) -> str:
             raise _invalid("takes two slashes and a host after the scheme")
         return authority[1]
     if base is None:
-        raise _invalid("has no scheme")
+        raise _invalid("has no scheme; takes a URL like https://docs.example.com/page")
     return ""
 
 

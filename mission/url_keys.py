@@ -120,14 +120,19 @@ class UrlKeyring:
         message = b"fingerprint\0" + mission_id.encode() + b"\0" + url.encode()
         return {name.hex(): hmac.digest(key, message, "sha256").hex() for name, key in self._keys.items()}
 
-    def derive_ids(self, submitter: str, idempotency_key: str) -> list[str]:
+    def derive_ids(self, submitter: str, idempotency_key: str, url: str | None = None) -> list[str]:
         """The mission id that an idempotency key stands for, under each URL key; the writing one's first.
 
-        They are UUIDs of version 8 (RFC 9562, section 5.8). The submitter's length goes in front, so that no
-        two pairs of texts run together to the same message.
+        With a URL, the id that the key stands for with this URL. They are UUIDs of version 8 (RFC 9562, section 5.8).
+        Lengths go in front, so that no two rows of texts run together to the same message.
         """
-        who = submitter.encode()
-        message = b"idempotency\0" + len(who).to_bytes(4, "big") + who + idempotency_key.encode(errors="surrogatepass")
+        texts = [submitter.encode(), idempotency_key.encode(errors="surrogatepass")]
+        label = b"idempotency\0"
+        if url is not None:
+            texts.append(url.encode())
+            label = b"idempotency-of-each\0"
+        framed = b"".join(len(text).to_bytes(4, "big") + text for text in texts[:-1])
+        message = label + framed + texts[-1]
         return [_uuid8(hmac.digest(key, message, "sha256")) for key in self._keys.values()]
 
     def __repr__(self) -> str:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 import click
 from tqdm import tqdm
 
 from mission.admission import DEFAULT_SUBMITTER
-from mission.console import Commands, DurationType, emit_json, emit_table, json_option, version_option
+from mission.advice import ADVICE
+from mission.completion import completion_command
+from mission.console import (
+    Commands,
+    DurationType,
+    emit_json,
+    emit_table,
+    json_option,
+    note,
+    note_terminal,
+    version_option,
+)
 from mission.errors import DecoderError
-from mission.model import State, Ticket
+from mission.model import MissionStatus, State, Ticket
+from mission.settings import format_duration
 from producer.client import MissionClient
 from producer.commands.forget import forget
 from producer.commands.reveal import reveal
@@ -26,8 +38,10 @@ def main() -> None:
 
     \b
     Where Redis is and how URLs are encrypted comes from the environment:
-      DECODER_REDIS_URL=rediss://user:password@redis.example.com:6379/0
-      DECODER_URL_KEY=/etc/decoder/url.key
+      export DECODER_REDIS_URL=rediss://user:password@redis.example.com:6379/0
+      export DECODER_URL_KEY=/etc/decoder/url.key
+
+    Exit codes: 0 done, 1 the work failed, 2 usage or settings. `mission completion` sets up the Tab key.
 
     \b
     Example:
@@ -35,21 +49,21 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(reads=("redis_url", "redis_ca_file", "url_key", "max_age", "queue_limit", "quota"))
 @click.argument("urls", nargs=-1, metavar="URL...")
 @click.option(
     "--from-file",
     type=click.File("r", encoding="utf-8", errors="surrogateescape"),
     metavar="FILE|-",
-    help="A URL a line; '-' reads standard input.",
+    help="A URL a line; '-' reads standard input.  [default: the URLs named]",
 )
 @click.option("--submitter", default=DEFAULT_SUBMITTER, show_default=True, help="Who asks; quotas and keys go by it.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and URL give the same mission.")
-@click.option("--expires", type=DurationType(), metavar="1h", help="Give up after so long.  [default: DECODER_MAX_AGE]")
-@click.option("--wait", is_flag=True, help="Wait until all are finished; exit code 1 if one did not succeed.")
+@click.option("--idempotency-key", metavar="KEY", help="The same key and URL give the same mission.  [default: none]")
 @click.option(
-    "--timeout", type=DurationType(), default="10m", show_default=True, metavar="10m", help="How long --wait waits."
+    "--expires", type=DurationType(), help="Give up after so long, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
 )
+@click.option("--wait", is_flag=True, help="Wait until all are finished; exit code 1 if one did not succeed.")
+@click.option("--timeout", type=DurationType(), default="10m", show_default=True, help="How long --wait waits.")
 @json_option
 def enqueue(
     urls: tuple[str, ...],
@@ -70,6 +84,8 @@ def enqueue(
     """
     if not urls and from_file is None:
         raise click.UsageError("name a URL, or a file of them: mission enqueue https://docs.example.com/page")
+    if "-" in urls:
+        raise click.UsageError("- is no URL: --from-file - reads them from standard input")
     many = from_file is not None or len(urls) > 1
     if idempotency_key is not None and many:
         raise click.UsageError("--idempotency-key goes with one URL")
@@ -80,16 +96,21 @@ def enqueue(
     else:
         ticket = client.enqueue(urls[0], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
         verdicts = iter([ticket])
-    tickets, refused = _report(verdicts, as_json=as_json, progress=many)
-    unfinished = 0
-    if wait:
-        unfinished = _await(client, tickets, timeout, as_json=as_json)
-    if refused or unfinished:
+    try:
+        tickets, refused = _report(verdicts, as_json=as_json, progress=many)
+        if not tickets and not refused:
+            note("there was no URL to read: nothing is enqueued")
+        missed = _wait(client, tickets, timeout, as_json=as_json) if wait else 0
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the missions printed so far go on; `mission status ID` follows them") from None
+    if refused or missed:
         raise SystemExit(1)
 
 
 def _lines(urls: tuple[str, ...], source: TextIO | None) -> Iterator[str]:
     yield from urls
+    if source is sys.stdin:
+        note_terminal("a URL a line")
     for line in source or ():
         if url := line.rstrip("\r\n"):
             yield url
@@ -100,46 +121,61 @@ def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progres
     refused = 0
     bar = tqdm(verdicts, unit=" missions", disable=not (progress and sys.stderr.isatty()), file=sys.stderr)
     for number, verdict in enumerate(bar, 1):
-        if isinstance(verdict, Ticket):
+        with bar.external_write_mode():  # a line of its own, not the rest of the bar's
+            if not isinstance(verdict, Ticket):
+                refused += 1
+                click.echo(f"error: URL {number}: {verdict}", err=True)
+                continue
             tickets.append(verdict)
             if as_json:
                 emit_json(verdict.as_dict())
             else:
                 click.echo(f"{verdict.id}  {verdict.state}{'  (was there before)' if verdict.duplicate else ''}")
-        else:
-            refused += 1
-            click.echo(f"error: URL {number}: {verdict}", err=True)
     return tickets, refused
 
 
-def _await(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_json: bool) -> int:
-    """Follow missions to their end; how many did not succeed."""
-
+def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_json: bool) -> int:
+    """Follow missions to their end, and say what to do about those that did not succeed; how many these are."""
     give_up = time.monotonic() + timeout
-    missed = 0
-    for ticket in tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr):
+    missed = []
+    bar = tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr)
+    for ticket in bar:
         status = client.wait(ticket.id, max(0.0, give_up - time.monotonic()))
-        missed += status.state is not State.SUCCEEDED
-        if as_json:
-            emit_json(status.as_dict())
-        else:
-            found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-            click.echo(f"{status.id}  {status.state}  {found}".rstrip())
-    return missed
+        if status.state is not State.SUCCEEDED:
+            missed.append(status)
+        with bar.external_write_mode():
+            if as_json:
+                emit_json(status.as_dict())
+            else:
+                found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
+                click.echo(f"{status.id}  {status.state}  {found}".rstrip())
+    _advise(missed)
+    if unfinished := sum(not status.state.terminal for status in missed):
+        note(
+            f"{unfinished} of {len(tickets)} not finished after {format_duration(timeout)}, and they go on: "
+            "`mission status ID` follows them; if none moves, is a worker running?"
+        )
+    return len(missed)
 
 
-@main.command()
+def _advise(statuses: Iterable[MissionStatus]) -> None:
+    """A note on stderr for each reason that missions ended for."""
+    for reason in dict.fromkeys(status.reason for status in statuses if status.state.terminal and status.reason):
+        note(f"{reason}: {ADVICE[reason]}")
+
+
+@main.command(reads=("redis_url", "redis_ca_file", "url_key"))
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @json_option
 def status(ids: tuple[str, ...], as_json: bool) -> None:
-    """Show how missions stand.
+    """Show how missions stand: state, attempts, how many secrets were found, and why one failed.
 
     \b
     Example:
       mission status 0f8fad5b-d9cb-469f-a165-70867728950e --json
     """
     client = MissionClient.from_env()
-    rows = []
+    shown: list[MissionStatus] = []
     failed = False
     for mission_id in ids:
         try:
@@ -150,17 +186,19 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
             continue
         if as_json:
             emit_json(found.as_dict())
-        rows.append(list(found.as_dict().values()))
-    if rows and not as_json:
-        emit_table(("ID", "STATE", "ATTEMPTS", "SECRETS", "REASON", "SUBMITTED", "FINISHED"), rows)
+        shown.append(found)
+    if shown and not as_json:
+        header = ("ID", "STATE", "ATTEMPTS", "SECRETS", "REASON", "SUBMITTED", "FINISHED")
+        emit_table(header, [list(found.as_dict().values()) for found in shown])
+        _advise(shown)
     if failed:
         raise SystemExit(1)
 
 
-@main.command()
+@main.command(reads=("redis_url", "redis_ca_file", "url_key"))
 @json_option
 def stats(as_json: bool) -> None:
-    """Count the missions in each state.
+    """Count the missions in each state, and tell the age of the oldest that waits, in seconds.
 
     \b
     Example:
@@ -173,7 +211,7 @@ def stats(as_json: bool) -> None:
         emit_table([name.upper() for name in found], [list(found.values())])
 
 
-for command in (forget, reveal):
+for command in (forget, reveal, completion_command("mission")):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -82,18 +82,29 @@ class MissionClient:
         urls: Iterable[str],
         *,
         submitter: str = DEFAULT_SUBMITTER,
+        idempotency_key: str | None = None,
         expires_seconds: float | None = None,
     ) -> Iterator[Verdict]:
         """Enqueue any number of URLs, in chunks; yields a ticket or a refusal for each, in order, as chunks are admitted.
 
         It is a generator: what is not iterated over is not enqueued.
 
+        Args:
+            urls: what to fetch.
+            submitter: who asks; quotas and recipients go by it.
+            idempotency_key: under the same key, each URL is one mission, however often it is enqueued: after an
+                interruption, enqueue all of them again.
+            expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
+
         Raises:
+            InvalidMission: an option is refused.
             LedgerUnavailable: Redis does not answer; what was yielded before stays accepted.
         """
         remaining = iter(urls)
         while chunk := list(islice(remaining, CHUNK)):
-            yield from self._admit(chunk, submitter=submitter, expires_seconds=expires_seconds)
+            yield from self._admit(
+                chunk, submitter=submitter, batch_key=idempotency_key, expires_seconds=expires_seconds
+            )
 
     def status(self, mission_id: str) -> MissionStatus:
         """How a mission stands.
@@ -140,10 +151,15 @@ class MissionClient:
         *,
         submitter: str,
         idempotency_key: str | None = None,
+        batch_key: str | None = None,
         expires_seconds: float | None = None,
     ) -> list[Verdict]:
         verdicts = self._admitter.admit(
-            urls, submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds
+            urls,
+            submitter=submitter,
+            idempotency_key=idempotency_key,
+            batch_key=batch_key,
+            expires_seconds=expires_seconds,
         )
         # Where this fails the ledger has them all the same: a worker's reaper publishes what nobody claims.
         with suppress(LedgerUnavailable):

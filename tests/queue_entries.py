@@ -126,6 +126,8 @@ def malformed() -> dict[str, bytes]:
         "content type YAML": _field("content-type", "application/x-yaml"),
         "content type missing": _without("content-type"),
         "content type a list": _field("content-type", [CANARY]),
+        "schema a word": _header("decoder_schema", CANARY),
+        "schema of long ago": _header("decoder_schema", -1),
         "no task": _changed(lambda message: message["headers"].pop("task")),
         "unknown task": _header("task", CANARY),
         "task of Celery's own": _header("task", "celery.backend_cleanup"),

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from celery import Celery, signals
+from celery.apps import worker as celery_worker
 
 from mission.errors import SettingsError
 from mission.messages import celery_config
@@ -32,9 +33,14 @@ WORKER_CONFIG: dict[str, Any] = {
 }
 
 
+def _unsaid(*_: object) -> None:
+    """Celery's signal handlers write their words to stdout as they are, between lines of JSON; `Runtime` logs the same."""
+
+
 def make_app(settings: WorkerSettings) -> Celery:
     """The app as the settings say; its parts are built when a worker starts on it."""
     intake.install()
+    celery_worker.safe_say = _unsaid
     app = Celery("decoder", fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
     parts: list[Runtime] = []

@@ -13,6 +13,7 @@ from mission.errors import LedgerUnavailable
 from mission.ledger import Commit, Ledger, Release
 from mission.model import Claim, Reason, State
 from worker import metrics
+from worker.logs import log_death, mission_context
 from worker.pipeline import Pipeline, Verdict
 from worker.settings import WorkerSettings
 
@@ -61,7 +62,8 @@ class Batch:
         self._lock = threading.Lock()
         # Held while a suspect is in hand: two of them never share a worker.
         self._suspect = threading.Lock()
-        self._in_hand: dict[str, tuple[Claim, float]] = {}
+        # By token: a mission whose lease ran out may come again while its first attempt is still here.
+        self._in_hand: dict[int, tuple[Claim, float]] = {}
         self._closing = False
 
     def work(self, ids: Sequence[str]) -> None:
@@ -130,9 +132,12 @@ class Batch:
                 self._suspect.release()
         self._slots.give(slots - len(claimed.claims))
         with self._lock:
-            self._in_hand |= {claim.id: (claim, time.monotonic()) for claim in claimed.claims}
-        for _ in claimed.expired:
+            self._in_hand |= {claim.token: (claim, time.monotonic()) for claim in claimed.claims}
+        for mission_id in claimed.expired:
             metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
+            log_death(mission_id, Reason.EXPIRED)
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
             metrics.REDELIVERIES.inc()
         return claimed.claims, claimed.held
@@ -148,7 +153,7 @@ class Batch:
     def _settle(self, verdicts: list[Verdict]) -> None:
         """Tell the ledger; go on trying while the leases last, since a commit may be sent again."""
         with self._lock:
-            claims = {v.id: self._in_hand[v.id] for v in verdicts}
+            claims = {v.token: self._in_hand[v.token] for v in verdicts}
         give_up = min(since for _, since in claims.values()) + self._settings.lease_seconds
         try:
             while True:
@@ -162,22 +167,22 @@ class Batch:
         finally:
             with self._lock:
                 for verdict in verdicts:
-                    self._in_hand.pop(verdict.id, None)
+                    self._in_hand.pop(verdict.token, None)
         for verdict, state in zip(verdicts, states, strict=True):
-            _count(verdict, state, *claims[verdict.id])
+            _count(verdict, state, *claims[verdict.token])
 
     def _tell(self, verdicts: list[Verdict]) -> list[State | None]:
         """Commit and release; the state each mission is in now, None where it is in other hands."""
         commits = [v for v in verdicts if isinstance(v, Commit)]
         releases = [v for v in verdicts if isinstance(v, Release)]
-        states: dict[str, State | None] = {}
+        states: dict[int, State | None] = {}
         if commits:
             held = self._ledger.commit(commits, self._settings.result_ttl)
-            states |= {c.id: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
+            states |= {c.token: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
         if releases:
             after = self._ledger.release(releases, self._settings.max_attempts)
-            states |= {r.id: state for r, state in zip(releases, after, strict=True)}
-        return [states[v.id] for v in verdicts]
+            states |= {r.token: state for r, state in zip(releases, after, strict=True)}
+        return [states[v.token] for v in verdicts]
 
 
 def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) -> None:
@@ -188,3 +193,7 @@ def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) ->
         metrics.MISSIONS.labels(state.value, verdict.reason.value if verdict.reason else "").inc()
         metrics.MISSION_DURATION.observe(seconds)
         metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
+        if isinstance(verdict, Release):
+            # Its attempt was told as one that will be repeated: only the ledger knows that it was the last.
+            with mission_context(claim.id, claim.attempt, claim.submitter):
+                log_death(claim.id, verdict.reason)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 import click
 
+from mission.completion import completion_command
 from mission.console import Commands, version_option
 from worker import logs
 from worker.commands.acl import acl
@@ -21,11 +23,20 @@ from worker.commands.settings import settings
 from worker.commands.up import up
 from worker.settings import WorkerSettings
 
+# What a worker cannot do without, and what is tuned first.
+_MATTER = (
+    *("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "allowed_networks"),
+    *("concurrency", "deadline", "lease_seconds", "max_attempts", "metrics_port", "log_level", "log_format"),
+)
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 def main() -> None:
     """Fetch mission URLs, extract the secrets that they hold, seal them.
+
+    Everything is set by DECODER_… variables: `decoder settings` prints them all. Exit codes: 0 done, 1 the work failed,
+    2 usage or settings. `decoder completion` sets up the Tab key.
 
     \b
     Example, with nothing else installed:
@@ -33,7 +44,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(settings=WorkerSettings, reads=_MATTER)
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
 )
@@ -49,15 +60,31 @@ def worker(concurrency: int | None) -> None:
         os.environ["DECODER_CONCURRENCY"] = str(concurrency)
     own = WorkerSettings.from_env()
     logs.configure(own.log_level, own.log_format)
+    for sentence in WorkerSettings.misspelt():
+        logging.getLogger("decoder.settings").warning(sentence)
     logging.captureWarnings(True)  # Celery warns before it sets up its logging
     from worker.app import app  # reads the settings, so only now
 
-    node = app.Worker(loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
+    # Flower tells workers apart by this name, several on one host too.
+    name = f"decoder-{os.getpid()}@{socket.gethostname()}"
+    node = app.Worker(hostname=name, loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
     node.start()
     raise SystemExit(node.exitcode or 0)  # Celery's own `worker_main` would drop it
 
 
-for command in (acl, audit, check_url, dead_letters, doctor, keys, run, scan, settings, up):
+for command in (
+    acl,
+    audit,
+    check_url,
+    completion_command("decoder"),
+    dead_letters,
+    doctor,
+    keys,
+    run,
+    scan,
+    settings,
+    up,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from mission.ledger import Ledger, Memory
 from mission.model import Reason, State, Stats
 
 CACHE_SECONDS = 1.0
+# Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
+PATIENCE_SECONDS = 4.0
 # Reasons that refuse a mission before it is one.
 AT_ADMISSION = (Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT)
 _REFUSALS = (Reason.INVALID_URL, Reason.CREDENTIALS_IN_URL, *AT_ADMISSION)
@@ -62,12 +65,15 @@ def read_vitals(ledger: Ledger, keys: Iterable[tuple[str, str]]) -> Vitals:
 class LedgerCollector(Collector):
     """What the ledger knows, read when a scrape asks, at most once a second.
 
-    Every worker tells the same: take the `max` over workers, never the sum. Where the ledger does not answer, its samples
-    are absent and `decoder_redis_up` is 0.
+    Every worker tells the same: take the `max` over workers, never the sum. Where the ledger does not answer within
+    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
         self.read: Callable[[], Vitals] | None = None
+        self._patience = patience
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="vitals")
+        self._reading: Future[Vitals] | None = None
         self._lock = threading.Lock()
         self._metrics: list[Metric] = []
         self._until = 0.0
@@ -76,18 +82,24 @@ class LedgerCollector(Collector):
         """The metrics as of at most a second ago; none before there is a ledger to read."""
         with self._lock:
             if self.read is not None and time.monotonic() >= self._until:
-                self._metrics = list(_ledger_metrics(self.read))
+                self._metrics = list(_ledger_metrics(self._vitals(self.read)))
                 self._until = time.monotonic() + CACHE_SECONDS
             return self._metrics
 
+    def _vitals(self, read: Callable[[], Vitals]) -> Vitals | None:
+        # What an earlier scrape gave up on is waited for, and never asked twice at a time; come since, it would be old.
+        if self._reading is None or self._reading.done():
+            self._reading = self._reader.submit(read)
+        try:
+            return self._reading.result(self._patience)
+        except (DecoderError, TimeoutError):
+            return None
 
-def _ledger_metrics(read: Callable[[], Vitals]) -> Iterable[Metric]:
-    try:
-        vitals = read()
-    except DecoderError:
-        yield GaugeMetricFamily("decoder_redis_up", "Whether the ledger answers", 0)
+
+def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
+    yield GaugeMetricFamily("decoder_redis_up", "Whether the ledger answers", int(vitals is not None))
+    if vitals is None:
         return
-    yield GaugeMetricFamily("decoder_redis_up", "Whether the ledger answers", 1)
     stats = vitals.stats
     states = GaugeMetricFamily("decoder_queue_missions", "Missions in the ledger by state", labels=["state"])
     for state in State:

@@ -68,7 +68,12 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("redis", *reached)
         if reached[0] is Level.FAIL:
             return
-        info = _info(client)
+        try:
+            with outages():
+                info = _info(client)
+        except LedgerUnavailable as error:
+            yield Finding("redis", Level.FAIL, str(error))
+            return
         unseen = Level.WARN, "cannot be seen: this login may not use INFO (+info)"
         for name, check in _SERVER.items():
             yield Finding(name, *(check(info, settings) if info else unseen))
@@ -76,6 +81,12 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 # What the settings say.
+def _variables(_settings: WorkerSettings) -> Verdict:
+    if misspelt := WorkerSettings.misspelt():
+        return Level.WARN, "; ".join(misspelt)
+    return Level.OK, "none of DECODER_… looks misspelt"
+
+
 def _url_key(settings: WorkerSettings) -> Verdict:
     if settings.url_key is None:
         return Level.FAIL, "DECODER_URL_KEY is not set: `decoder keys generate --url-key FILE` makes one"
@@ -150,6 +161,7 @@ def _tls(settings: WorkerSettings) -> Verdict:
 
 
 _LOCAL: dict[str, Callable[[WorkerSettings], Verdict]] = {
+    "variables": _variables,
     "url-key": _url_key,
     "recipient": _recipient,
     "identity": _identity,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
@@ -63,6 +64,8 @@ class Fetcher:
         policy: what may be connected to.
         resolver: names to addresses.
         on_attempt: called once for each try with `ok` or the reason's value.
+        place: held while a redirect has led to another host; may refuse with `host_paused`. Who calls `fetch` holds the
+            place at the URL's own host.
 
     Raises:
         SettingsError: the CA file holds no certificates.
@@ -74,11 +77,13 @@ class Fetcher:
         policy: UrlPolicy,
         resolver: Resolver,
         on_attempt: Callable[[str], None] = lambda _result: None,
+        place: Callable[[MissionUrl], AbstractContextManager[None]] = lambda _url: nullcontext(),
     ) -> None:
         self._settings = settings
         self._policy = policy
         self._resolver = resolver
         self._on_attempt = on_attempt
+        self._place = place
         self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
         self._answered = _Answered()
 
@@ -108,23 +113,32 @@ class Fetcher:
         return document
 
     def _follow(self, url: MissionUrl, limits: Limits) -> Document:
-        for hop in range(self._settings.max_redirects + 1):
-            try:
-                response = self._get(url, limits)
-            except MissionFailed as failure:
-                failure.unreached = hop == 0 and (isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED)
-                raise
-            try:
-                if response.status_code not in _REDIRECTS:
-                    return self._document(response, limits)
-                url = _location(response, url)
-            finally:
-                response.close()
+        own = url.authority
+        for _ in range(self._settings.max_redirects + 1):
+            self._policy.check(url)
+            with nullcontext() if url.authority == own else self._place(url):
+                found = self._hop(url, limits)
+            if isinstance(found, Document):
+                return found
+            url = found
         raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
+
+    def _hop(self, url: MissionUrl, limits: Limits) -> Document | MissionUrl:
+        """What is there, or where it leads. `url` passed the policy's check."""
+        try:
+            response = self._get(url, limits)
+        except MissionFailed as failure:
+            failure.unreached = isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED
+            raise
+        try:
+            if response.status_code in _REDIRECTS:
+                return _location(response, url)
+            return self._document(response, limits)
+        finally:
+            response.close()
 
     def _get(self, url: MissionUrl, limits: Limits) -> Response:
         """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
-        self._policy.check(url)
         wait = min(limits.connect, limits.remaining())
         try:
             addresses = self._policy.addresses(url, self._resolver, wait)

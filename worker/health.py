@@ -41,11 +41,6 @@ class Heartbeat:
             except OSError:
                 return  # the file ages, and the probe says so
 
-    def end(self) -> None:
-        """Say at once that it is not ready any more, as at a shutdown."""
-        self._next = 0.0
-        self.beat(ready=False)
-
 
 def is_live(path: Path, now: float, max_age: float) -> bool:
     """Whether the file was written within `max_age` seconds of `now` (seconds since the epoch)."""

@@ -7,6 +7,8 @@ second. It gives missions back without using up an attempt, so that one dead hos
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import random
 import threading
 import time
@@ -18,6 +20,8 @@ from mission.errors import LedgerUnavailable, MissionFailed
 from mission.ledger import Ledger
 from mission.model import Reason
 from mission.url import MissionUrl
+
+log = logging.getLogger("decoder.hosts")
 
 # So many fetches in a row that did not reach the host pause it for so long; then one probe goes through.
 FAILURES_TO_PAUSE = 5
@@ -56,7 +60,7 @@ class Hosts:
         self._limit = limit
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
-        self._paused: dict[str, float] = {}
+        self._paused: dict[str, float] = {}  # hosts in trouble, as in `Ledger.hosts`, on the monotonic clock
 
     def refresh(self) -> None:
         """Learn what other workers found out.
@@ -71,7 +75,7 @@ class Hosts:
 
     @contextmanager
     def slot(self, url: MissionUrl) -> Iterator[None]:
-        """Hold one of the host's places while the block fetches from it.
+        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
 
         Raises:
             MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
@@ -84,6 +88,8 @@ class Hosts:
             yield
         except MissionFailed as failure:
             if failure.unreached:
+                # Told. A slot around this one is that of the host which redirected here, and that one was reached.
+                failure.unreached = False
                 self._failed(name)
             elif not failure.reason.policy_refusal:
                 self._reached(name)
@@ -95,7 +101,7 @@ class Hosts:
 
     def _check_pause(self, name: str) -> None:
         until = self._paused.get(name)
-        if until is None or until == float("-inf"):
+        if until is None or until == -math.inf:
             return
         left = until - time.monotonic()
         if left > 0:
@@ -152,9 +158,15 @@ class Hosts:
 
     def _failed(self, name: str) -> None:
         with suppress(LedgerUnavailable):
-            if self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS):
-                with self._lock:
-                    self._paused = {**self._paused, name: time.monotonic() + PAUSE_SECONDS}
+            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            if paused:
+                log.warning(
+                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                )
+            # Known here at once, not with the next refresh: the next answer must find failures to forget.
+            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
+            with self._lock:
+                self._paused = {**self._paused, name: until}
 
     def _reached(self, name: str) -> None:
         if name in self._paused:

@@ -18,9 +18,10 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
+from mission import scripts
 from mission.errors import InvalidMission
 from mission.ids import check_mission_id, new_mission_id
-from mission.messages import DECODE, QUEUE, STATUS, SUBMIT
+from mission.messages import DECODE, QUEUE, SCHEMA_HEADER, STATUS, SUBMIT
 from mission.model import Reason
 from mission.scripts import PREFIX
 from worker import metrics
@@ -42,16 +43,22 @@ class MalformedMessage(ValueError):
     """A queue entry is no message for a decoder task. Its text is one of a few fixed words, never the entry's."""
 
 
+class NewerMessage(Exception):
+    """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
+
+
 def rebuild(entry: bytes) -> bytes:
     """A queue entry written anew, from the fields that a decoder task needs.
 
     Raises:
         MalformedMessage: it is too large, not JSON, of another shape, or for another task.
+        NewerMessage: its schema is newer than this release's.
     """
     if len(entry) > MAX_MESSAGE_BYTES:
         raise MalformedMessage("too large")
     envelope = _mapping(_json(entry))
     headers = _mapping(envelope.get("headers"))
+    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # who only speaks Celery does not say
     task, task_id = headers.get("task"), headers.get("id")
     if task not in (DECODE, SUBMIT, STATUS):
         raise MalformedMessage("unknown task")
@@ -66,6 +73,14 @@ def rebuild(entry: bytes) -> bytes:
         raise MalformedMessage("bad body")
     args, kwargs = _arguments(task, body[0], body[1])
     return _envelope(task, task_id, args, kwargs)
+
+
+def _check_schema(schema: object) -> None:
+    oldest, newest = scripts.READS
+    if not isinstance(schema, int) or schema < oldest:
+        raise MalformedMessage("unknown schema")
+    if schema > newest:
+        raise NewerMessage
 
 
 def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
@@ -98,6 +113,7 @@ def _envelope(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) 
         "content-type": "application/json",
         "headers": {
             "lang": "py",
+            SCHEMA_HEADER: scripts.WRITES,
             "task": task,
             "id": task_id,
             "root_id": task_id,
@@ -163,7 +179,9 @@ class _GuardedRedis(redis.Redis):
             return [queue, rebuild(entry)]
         except MalformedMessage as problem:
             self._quarantine(entry, str(problem))
-            return None
+        except NewerMessage:
+            log.warning("message of a newer release passed over; its missions are published anew")
+        return None
 
     def _quarantine(self, entry: bytes, problem: str) -> None:
         """Keep a hash and a size, never the entry: it may hold anything."""
@@ -184,7 +202,7 @@ class _GuardedQoS(QoS):
         """Put a message back into the queue; drop it where that cannot be done."""
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # kombu has few types
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, NewerMessage) as error:
             log.warning("malformed message in hand: %s", type(error).__name__)
             metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
             with self.channel.conn_or_acquire(client) as connected, connected.pipeline() as pipe:

@@ -19,7 +19,7 @@ from worker.extract import Extractor
 from worker.extract.charset import decode_body
 from worker.fetch import Document, Fetcher
 from worker.hosts import Hosts
-from worker.logs import mission_context
+from worker.logs import add_to_mission_context, mission_context
 from worker.recipients import Recipients
 from worker.settings import WorkerSettings
 from worker.url_policy import UrlPolicy
@@ -86,6 +86,9 @@ class Pipeline:
 
     def _validate(self, claim: Claim) -> MissionUrl:
         url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))
+        # The host itself is not logged: a name below a wildcard is a stranger's choice.
+        if (entry := self._policy.allowed_by(url)) is not None:
+            add_to_mission_context("mission.allowed_by", entry)
         self._policy.check(url)
         return url
 

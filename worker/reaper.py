@@ -11,6 +11,7 @@ from mission.messages import QUEUE, Publisher
 from mission.model import State
 from worker import metrics
 from worker.hosts import Hosts
+from worker.logs import log_death
 
 log = logging.getLogger("decoder.reaper")
 
@@ -52,7 +53,7 @@ class Reaper:
         self._publisher.publish(found.batch)
         for mission_id, reason in found.dead:
             metrics.MISSIONS.labels(State.DEAD.value, reason.value).inc()
-            log.warning("mission dead", extra={"mission.id": mission_id, "mission.reason": reason.value})
+            log_death(mission_id, reason)
         if found.leases_expired or found.messages_lost:
             log.warning("%d leases expired, %d messages lost", found.leases_expired, found.messages_lost)
 

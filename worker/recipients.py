@@ -44,6 +44,11 @@ class Recipients:
         keys, problems = self._read()
         if problems:
             raise SettingsError(next(iter(problems.values())))
+        if not keys:
+            raise SettingsError(
+                f"DECODER_RECIPIENTS: got {str(self._folder)!r}, which holds no NAME.pub; takes a public key for each submitter "
+                "(or set DECODER_RECIPIENT for all without one)"
+            )
         self._take(keys, problems)
 
     def of(self, submitter: str) -> Recipient:

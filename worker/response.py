@@ -18,6 +18,9 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 100
 MAX_CHUNK_LINE = 4096
 MAX_EXTENSION_BYTES = 64 * 1024
+# A chunk costs 2.3 µs of CPU whatever it holds: 10 MiB byte by byte would take 24 s of it.
+SMALL_CHUNK = 32
+MAX_SMALL_CHUNKS = 256 * 1024
 
 # RFC 9112 section 4; the reason phrase is read over.
 _STATUS = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: [^\r\n\0]*)?\r?\n")
@@ -102,13 +105,14 @@ class _OpenBody(_WireBody):
 
 
 class _ChunkedBody(_WireBody):
-    """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are read over, up to a cap."""
+    """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are read over; they and tiny chunks have a cap."""
 
     def __init__(self, wire: Wire, *, keep: bool) -> None:
         super().__init__(wire, keep=keep)
         self._left = 0
         self._last = False
         self._spare = MAX_EXTENSION_BYTES
+        self._small = MAX_SMALL_CHUNKS
 
     def read1(self, size: int) -> bytes:
         data = bytearray()
@@ -127,10 +131,11 @@ class _ChunkedBody(_WireBody):
 
     def _next_chunk(self) -> bool:
         match = _Lines(self._wire, MAX_CHUNK_LINE).read(_CHUNK_SIZE)
-        self._spare -= max(0, len(match[0]) - _USUAL_CHUNK_LINE)
-        if self._spare < 0:
-            raise malformed()
         self._left = int(match[1], 16)
+        self._spare -= max(0, len(match[0]) - _USUAL_CHUNK_LINE)
+        self._small -= self._left < SMALL_CHUNK
+        if self._spare < 0 or self._small < 0:
+            raise malformed()
         if not self._left:
             _Lines(self._wire, MAX_HEAD_BYTES).fields()
             self._last = True

@@ -1,7 +1,7 @@
 """When a try is worth another one, and how long to wait before it.
 
-Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), or what `Retry-After` says (RFC 9110 section
-10.2.3): only for reasons that are transient, and only where the wait fits into what remains.
+Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), and no less than `Retry-After` says (RFC 9110
+section 10.2.3): only for reasons that are transient, and only where the wait fits into what remains.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ class _TooLate(stop_base):
 class _Wait(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         failure = _failure(retry_state)
-        if isinstance(failure, MissionFailed) and failure.retry_after is not None:
-            return failure.retry_after
-        return _JITTER(retry_state)
+        asked = failure.retry_after if isinstance(failure, MissionFailed) else None
+        return max(asked or 0.0, _JITTER(retry_state))
 
 
 def retrying(attempts: int, deadline: float) -> Retrying:
@@ -70,8 +69,12 @@ def retrying(attempts: int, deadline: float) -> Retrying:
     )
 
 
+# No time is left; or it is not for this fetch, which holds places elsewhere, to wait until a host has one.
+_NOT_HERE = (Reason.DEADLINE_EXCEEDED, Reason.HOST_PAUSED)
+
+
 def _worth_another(error: BaseException) -> bool:
-    return isinstance(error, MissionFailed) and error.reason.transient and error.reason is not Reason.DEADLINE_EXCEEDED
+    return isinstance(error, MissionFailed) and error.reason.transient and error.reason not in _NOT_HERE
 
 
 def _failure(retry_state: RetryCallState) -> BaseException | None:

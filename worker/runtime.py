@@ -69,9 +69,11 @@ class Runtime:
         policy = UrlPolicy.from_settings(settings)
         ledger = Ledger(connect(settings), settings)
         publisher = Publisher(app)
-        fetcher = Fetcher(settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc())
-        recipients = Recipients(settings)
         hosts = Hosts(ledger, settings.host_concurrency)
+        fetcher = Fetcher(
+            settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc(), hosts.slot
+        )
+        recipients = Recipients(settings)
         pipeline = Pipeline(
             settings,
             keyring=keyring,
@@ -124,6 +126,7 @@ class Runtime:
 
     def _end(self) -> None:
         grace_seconds = self.ending.get()
+        log.info("stopping: what is in hand has %g s", grace_seconds)
         self.batch.close()
         self.watchdog.stop()
         self.reaper.stop()

@@ -47,6 +47,7 @@ _DOCUMENTS = {
 
 BUSY = "/busy.txt"
 MOVED = {"/moved.txt": "/letter.txt"}
+_INDEX = "Documents to try the decoder on:\n" + "".join(f"{path}\n" for path in (*_DOCUMENTS, *MOVED, "/missing.txt"))
 # A name that no one can own (RFC 6761), so nobody has it on an allowlist.
 OFF_LIMITS = "http://elsewhere.invalid/letter.txt"
 
@@ -138,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, "Come back in a second.\n", {"Retry-After": "1"})
         elif path in _DOCUMENTS:
             self._answer(200, _DOCUMENTS[path])
+        elif path == "/":
+            self._answer(200, _INDEX)
         else:
             self._answer(404, "No such document.\n")
 

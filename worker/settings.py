@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from mission.settings import TEN_YEARS, CommaList, Duration, Settings, split_list
+from mission.settings import TEN_YEARS, CommaList, Duration, Settings, Size, split_list
 
 LEASE_MARGIN_SECONDS = 15.0
 
@@ -40,7 +40,7 @@ class WorkerSettings(Settings):
     connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds to connect in, up to 300s")
     read_timeout: Duration = Field(10.0, gt=0, le=300, description="seconds between two reads, up to 300s")
     deadline: Duration = Field(30.0, gt=0, le=3600, description="seconds for one attempt's whole fetch, up to 3600s")
-    max_bytes: ByteSize = Field(
+    max_bytes: Size = Field(
         ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="size of a document, like 10MiB, up to 1GiB"
     )
     max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")

@@ -27,6 +27,13 @@ from worker.settings import WorkerSettings
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online for ever, and offers to send tasks.
+FLOWER_OPTIONS = (
+    "--max-tasks=20000",
+    "--purge-offline-workers=300",
+    "--read-only",
+    "--tasks-columns=name,uuid,args,state,received,runtime,worker",
+)
 
 # What a stack of one's own decides by itself: the environment has no say in these.
 _OWN_SETTINGS = (
@@ -168,8 +175,12 @@ def temporary_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_worker(folder: Path, values: Mapping[str, str], *, grace: float = STOP_SECONDS) -> Iterator[Child]:
+def running_worker(
+    folder: Path, values: Mapping[str, str], *, name: str = "worker", grace: float = STOP_SECONDS
+) -> Iterator[Child]:
     """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
+
+    Its log is the folder's `NAME.log`.
 
     Raises:
         SettingsError: only the producer's side is installed.
@@ -177,7 +188,7 @@ def running_worker(folder: Path, values: Mapping[str, str], *, grace: float = ST
     if find_spec("requests") is None:
         raise SettingsError("no worker here: install `mission-decoder[worker]`")
     command = [sys.executable, "-m", "worker", "worker"]
-    with _running("worker", command, folder, stack_environment(values), grace) as child:
+    with _running(name, command, folder, stack_environment(values), grace) as child:
         yield child
 
 
@@ -196,7 +207,8 @@ def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
     login = f"decoder:{secrets.token_urlsafe(16)}"
     # By environment: an argument could be read by every user of this machine.
     env = stack_environment(values) | {"FLOWER_BASIC_AUTH": login}
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", "--address=127.0.0.1", "--port=0"]
+    where = ("--address=127.0.0.1", "--port=0")
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *where, *FLOWER_OPTIONS]
     with _running("flower", command, folder, env, STOP_SECONDS) as child:
         yield Flower(child, child.wait_until(r"http://127\.0\.0\.1:\d+")[0], login)
 

@@ -14,9 +14,8 @@ from mission.errors import DecoderError, InvalidMission, LedgerUnavailable
 from mission.ids import check_mission_id
 from mission.messages import DECODE, STATUS, SUBMIT
 from mission.model import Reason
+from worker.intake import MAX_IDS_PER_MESSAGE
 from worker.runtime import Runtime
-
-MAX_IDS_PER_MESSAGE = 256
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
@@ -33,22 +32,32 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
         return "{...}"
 
 
+class MissionsRequest(PrivateRequest):
+    """A request whose mission ids show, so that a mission can be looked for in Flower. What is no id does not."""
+
+    @property
+    def argsrepr(self) -> str:
+        """The ids, where the arguments are such and nothing else."""
+        try:
+            (ids,) = self.args
+            return f"({', '.join(check_mission_id(item) for item in _few(ids))})"
+        except (InvalidMission, TypeError, ValueError):
+            return str(super().argsrepr)
+
+
 def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     """Define the three tasks on an app; `runtime` gives the parts once the worker has started."""
     options: dict[str, Any] = {
-        "Request": PrivateRequest,
         "acks_late": True,
         "throws": (DecoderError,),
         "shared": False,  # no other app of this process, like a publisher's, is to have them
     }
 
-    @app.task(name=DECODE, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def decode(ids: list[str]) -> None:
-        if not isinstance(ids, list) or len(ids) > MAX_IDS_PER_MESSAGE:
-            raise InvalidMission(Reason.MALFORMED_MESSAGE, "decoder.decode takes a short list of mission ids")
-        runtime().batch.work([check_mission_id(item) for item in ids])
+        runtime().batch.work([check_mission_id(item) for item in _few(ids)])
 
-    @app.task(name=SUBMIT, bind=True, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(
         self: Task, url: str, *, submitter: str = DEFAULT_SUBMITTER, expires: float | None = None
     ) -> dict[str, Any]:
@@ -66,10 +75,16 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
             parts.publisher.publish(newly_queued([verdict]))
         return verdict.as_dict()
 
-    @app.task(name=STATUS, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=STATUS, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def status(mission_id: str) -> dict[str, Any]:
         with _plain_refusals():
             return runtime().ledger.status(mission_id).as_dict()
+
+
+def _few(ids: object) -> list[object]:
+    if not isinstance(ids, list) or len(ids) > MAX_IDS_PER_MESSAGE:
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "decoder.decode takes a short list of mission ids")
+    return ids
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from mission.model import Reason
 from mission.url import MissionUrl
 from mission.version import VERSION
 from worker.response import StrictResponse
+from worker.tls import TlsSocket
 from worker.wire import Limits, Wire
 
 USER_AGENT = f"mission-decoder/{VERSION}"
@@ -116,18 +117,18 @@ def _connect(connection: HTTPConnection, limits: Limits, server_name: str | None
             raise ConnectFailed(limits.failure(Reason.CONNECT_TIMEOUT).reason) from None
         except OSError:
             raise ConnectFailed(Reason.CONNECTION_FAILED) from None
-        if tls is not None:
-            sock.settimeout(max(0.001, min(until - monotonic(), limits.remaining())))
-            sock = _shake_hands(sock, limits, server_name, tls)
+        return Wire(sock if tls is None else _shake_hands(sock, limits, until, server_name, tls), limits)
     except BaseException:
         sock.close()
         raise
-    return Wire(sock, limits)
 
 
-def _shake_hands(sock: socket, limits: Limits, server_name: str | None, tls: ssl.SSLContext) -> ssl.SSLSocket:
+def _shake_hands(sock: socket, limits: Limits, until: float, server_name: str | None, tls: ssl.SSLContext) -> TlsSocket:
     try:
-        return tls.wrap_socket(sock, server_hostname=server_name, suppress_ragged_eofs=False)
+        secured = TlsSocket(sock, tls, server_name)
+        secured.settimeout(min(until - monotonic(), limits.remaining()))
+        secured.do_handshake()
+        return secured
     except TimeoutError:
         raise ConnectFailed(limits.failure(Reason.CONNECT_TIMEOUT).reason) from None
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):

@@ -63,6 +63,16 @@ class UrlPolicy:
         if (address := url.address) is not None:
             self.check_address(address)
 
+    def allowed_by(self, url: MissionUrl) -> str | None:
+        """The entry of the allowlist that a URL's host falls under, without its port; None where there is none.
+
+        It may be logged: it holds nothing that a stranger chose.
+        """
+        if url.host in self._hosts:
+            return url.host
+        parents = (parent for parent in _above(url.host) if parent in self._parents)
+        return next((f"*.{parent}" for parent in parents), None)
+
     def check_address(self, address: IPv4Address | IPv6Address) -> None:
         """Check one address.
 
@@ -94,11 +104,7 @@ class UrlPolicy:
         if host in self._hosts:
             yield self._hosts[host]
         if self._parents:
-            parent = host.partition(".")[2]
-            while parent:
-                if parent in self._parents:
-                    yield self._parents[parent]
-                parent = parent.partition(".")[2]
+            yield from (self._parents[parent] for parent in _above(host) if parent in self._parents)
 
     def _admit(self, entry: str) -> None:
         match = _ENTRY.fullmatch(entry)
@@ -113,3 +119,9 @@ class UrlPolicy:
         ports = dict.fromkeys(DEFAULT_PORTS, url.port) if match["port"] else DEFAULT_PORTS
         hosts = self._parents if match["wildcard"] else self._hosts
         hosts.setdefault(url.host, set()).update(ports.items())
+
+
+def _above(host: str) -> Iterator[str]:
+    """The domains above a host, the nearest first."""
+    while host := host.partition(".")[2]:
+        yield host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -29,7 +30,7 @@ class Watchdog:
     """A thread that looks once a second.
 
     Threads ignore Celery's time limits, so nothing can stop one that hangs but the end of the process; the ledger brings
-    the missions back.
+    the missions back. What only waits for Redis is left to wait.
 
     Args:
         heartbeat: where to say so.
@@ -53,6 +54,7 @@ class Watchdog:
         self._ledger_answers = ledger_answers
         self._exit = exit_
         self._loop_seen = time.monotonic()
+        self._away_at = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -70,13 +72,17 @@ class Watchdog:
 
     def look(self) -> None:
         """Look once."""
+        answers, now = self._ledger_answers(), time.monotonic()
+        if not answers:
+            self._away_at = now
+        # While Redis is away nothing can be settled and the loop connects anew: both have a while for it when it is back.
+        back_for = now - self._away_at
         oldest = self._oldest_seconds()
-        if oldest > self._limit:
+        if oldest > self._limit and back_for > OVERTIME_SECONDS:
             log.critical("a mission is in hand for %.0f s, past its lease: the worker ends", oldest)
             self._exit(EXIT_STUCK)
             return
-        answers = self._ledger_answers()
-        if answers and time.monotonic() - self._loop_seen > LOOP_SILENCE_SECONDS:
+        if min(now - self._loop_seen, back_for) > LOOP_SILENCE_SECONDS:
             return  # stuck though Redis answers: the health file ages, and the probe restarts the pod
         self._heartbeat.beat(ready=answers and not self._stopped.is_set())
 

@@ -15,6 +15,7 @@ from urllib3.util.wait import wait_for_read
 
 from mission.errors import MissionFailed
 from mission.model import Reason
+from worker.tls import TlsSocket
 
 CHUNK = 64 * 1024
 
@@ -53,7 +54,7 @@ class Wire:
     `limits` belong to the request in hand and are set anew for each one.
     """
 
-    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, limits: Limits) -> None:
         self.limits = limits
         self.requests = 0
         self._sock = sock
@@ -101,14 +102,14 @@ class Wire:
     @property
     def idle(self) -> bool:
         """Whether the next request may use this connection: open, with not one byte that nobody asked for."""
-        return self._open and not self.pending and not wait_for_read(self._sock, timeout=0.0)
+        return self._open and not self.pending and not wait_for_read(self._sock, timeout=0.0)  # type: ignore[arg-type]  # it takes all that has a descriptor
 
     # What the response's parser calls.
 
     @property
     def pending(self) -> int:
         """Bytes received and not yet read: here, or in the TLS layer, where no poll of the socket shows them."""
-        return len(self._buffer) + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
+        return len(self._buffer) + (self._sock.pending() if isinstance(self._sock, TlsSocket) else 0)
 
     def readline(self, limit: int) -> bytes:
         """A line with its end; without one where the connection ended, or `limit` bytes came, before it."""

@@ -1,5 +1,5 @@
 -- Claim up to `count` of these missions; a message is only a wake-up, so one that is done or leased is passed over.
--- Those that would be claimable but exceed `count` are held: marked as seen, so that the reaper does not take them for lost.
+-- Those that would be claimable but exceed `count` are held: no longer missed, so that the reaper does not take them for lost.
 -- A mission that outlived two leases may be what kills its workers. A worker takes one such suspect at a time, so that none dies
 -- with another time and again; the others come back a little later.
 -- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, id...
@@ -25,7 +25,7 @@ for i = 7, #ARGV do
       finish(id, 'dead', 'expired', '', ttl)
       expired[#expired + 1] = id
     elseif #claims >= count then
-      redis.call('HSET', entry(id), 'published_at', now)
+      redis.call('HDEL', entry(id), 'missed_at')
       held[#held + 1] = id
     elseif suspect and not suspect_allowed then
       redis.call('ZREM', key('queued'), id)
@@ -33,8 +33,10 @@ for i = 7, #ARGV do
       redis.call('ZADD', key('due'), now + 2000, id)
     else
       suspect_allowed = suspect_allowed and not suspect
-      -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew.
-      local token = redis.call('INCR', key('token'))
+      -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps
+      -- up with the clock in µs, so that it does not fall either where a failover or a crash has lost the newest of it.
+      local token = math.max(redis.call('INCR', key('token')), clock[1] * 1000000 + clock[2])
+      redis.call('SET', key('token'), token)
       local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
       redis.call('HSET', entry(id), 'state', 'running', 'token', token)
       redis.call('ZREM', key('queued'), id)

@@ -1,16 +1,17 @@
--- Stands in front of every ledger script. ARGV[1] is the key prefix, ARGV[2] the schema that the caller reads and writes.
+-- Stands in front of every ledger script. ARGV[1] is the key prefix, ARGV[2] the schema that the caller writes, and from which to
+-- which it reads: '1 1 1'.
 -- Keys share one hash tag, so that Redis Cluster holds them in one slot. Time is the server's, in milliseconds.
-local prefix, schema = ARGV[1], tonumber(ARGV[2])
+local prefix = ARGV[1]
+local schema, reads_from, reads_to = string.match(ARGV[2], '^(%d+) (%d+) (%d+)$')
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function key(name) return prefix .. name end
 local function entry(id) return prefix .. 'm:' .. id end
 
--- A caller reads its own schema and the one before.
 local function readable(version)
   version = tonumber(version)
-  return version == schema or version == schema - 1
+  return version and tonumber(reads_from) <= version and version <= tonumber(reads_to)
 end
 
 local function remember(id, reason)
@@ -22,7 +23,7 @@ end
 -- Put a mission (back) among those that wait for a message. Returns nothing: publishing is the caller's.
 local function enqueue(id)
   local seq = redis.call('INCR', key('seq'))
-  redis.call('HSET', entry(id), 'state', 'queued', 'published_at', now)
+  redis.call('HSET', entry(id), 'state', 'queued')
   redis.call('ZADD', key('queued'), seq, id)
 end
 

@@ -14,6 +14,7 @@ end
 
 local function enqueue_again(id)
   redis.call('HSET', entry(id), 'again', '1')
+  redis.call('HDEL', entry(id), 'missed_at')
   enqueue(id)
 end
 
@@ -59,13 +60,24 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT'
   end
 end
 
--- 3. A message was lost before its claim: the queue is empty, or has moved past it, and nobody has seen it for the grace period.
+-- 3. A message was lost before its claim: the queue is empty, or has moved past it, and nobody sees it for the grace period from
+-- there on. From its publication would not do: one that waited for hours may be in a worker's hands right now, not claimed yet.
+-- Each round looks on from where the last one ended: those that workers hold may be very many.
 local bound = idle and '+inf' or '(' .. (redis.call('GET', key('head')) or '0')
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('queued'), '-inf', bound, 'LIMIT', 0, limit)) do
-  if state_of(id) and tonumber(redis.call('HGET', entry(id), 'published_at')) + grace < now then
-    lost = lost + 1
-    enqueue_again(id)
-    batch[#batch + 1] = id
+local from = redis.call('GET', key('looked')) or '-inf'
+local passed = redis.call('ZRANGEBYSCORE', key('queued'), from, bound, 'WITHSCORES', 'LIMIT', 0, limit)
+redis.call('SET', key('looked'), #passed == 2 * limit and '(' .. passed[#passed] or '-inf')
+for i = 1, #passed, 2 do
+  local id = passed[i]
+  if state_of(id) then
+    local missed_at = redis.call('HGET', entry(id), 'missed_at')
+    if not missed_at then
+      redis.call('HSET', entry(id), 'missed_at', now)
+    elseif tonumber(missed_at) + grace < now then
+      lost = lost + 1
+      enqueue_again(id)
+      batch[#batch + 1] = id
+    end
   end
 end
 

@@ -8,10 +8,11 @@ from mission import erasure
 from mission.audit import AuditLog
 from mission.connection import connect
 from mission.console import WhyType, emit_json, json_option
+from mission.help import Command
 from mission.settings import Settings
 
 
-@click.command()
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @click.argument("mission_id", metavar="ID")
 @click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
 @json_option

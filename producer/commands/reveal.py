@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from mission.console import WhyType, emit_json, emit_table, json_option
+from mission.help import Command
 from mission.results import ResultReader
 
 
-@click.command()
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "identity_file", "audit_ttl"))
 @click.argument("mission_id", metavar="ID")
 @click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
 @click.option(

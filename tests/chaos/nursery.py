@@ -30,7 +30,7 @@ def _quick() -> None:
 
     worker.batch.HOLD_SECONDS = 1.0
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
-    mission.ledger.LOST_AFTER_SECONDS = 3.0
+    mission.ledger.LOST_AFTER_SECONDS = 5.0
 
 
 def _deadly() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.chaos.arena import Arena
 from tests.chaos.cluster import DOWN_AFTER_SECONDS, Cluster
+from tests.chaos.network import NoNetwork, Packets, in_own_network
 from tests.chaos.proxy import Proxy
 from tests.chaos.report import Report, Scale
 
@@ -143,25 +145,37 @@ def failover(scale: Scale) -> Report:
 
 
 def partition(scale: Scale) -> Report:
-    """4. The network between Redis and everybody else drops every packet for a while."""
+    """4. The network between Redis and everybody else drops every packet for a while: iptables, or a proxy that goes silent."""
     report = Report("4 partition")
+    try:
+        in_own_network(lambda: _partition(scale, report, Packets))
+    except NoNetwork as problem:
+        report.notes.append(f"by a proxy that goes silent, for want of a network of its own ({problem})")
+        _partition(scale, report, Proxy)
+    else:
+        report.notes.append("by iptables, in a network namespace")
+    return report
+
+
+def _partition(scale: Scale, report: Report, network: Callable[[int], Packets | Proxy]) -> None:
     silences = scale.pick((6.0,), (30.0, 180.0))
     timeout = scale.pick(2.0, 5.0)
     values = {"redis_timeout": f"{timeout}s"}
     back = []
     with ExitStack() as stack:
         arena = stack.enter_context(Arena(report, delay=0.3, worker=values, producer=values))
-        proxy = stack.enter_context(Proxy(arena.server.port))
-        arena.redis_url = arena.server.url.replace(f":{arena.server.port}/", f":{proxy.port}/")
+        link = network(arena.server.port)
+        stack.enter_context(link)
+        arena.redis_url = arena.server.url.replace(f":{arena.server.port}/", f":{link.port}/")
         arena.start_workers(2)
         with arena.load(None, per_second=100) as load:
             for seconds in silences:
                 next_end(arena)
                 time.sleep(1.0)
                 arena.mark()
-                proxy.cut()
+                link.cut()
                 time.sleep(seconds)
-                proxy.heal()
+                link.heal()
                 back.append(next_end(arena))
         arena.drain(120)
         arena.count()
@@ -175,7 +189,6 @@ def partition(scale: Scale) -> Report:
     report.expect(load.slowest < 2 * timeout + 2, f"an enqueue took {load.slowest:.1f} s")
     report.expect(not ended, f"{ended} workers ended")
     report.expect(report.succeeded == report.accepted, "not every mission succeeded")
-    return report
 
 
 def _mount(folder: Path) -> str:

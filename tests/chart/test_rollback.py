@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,8 @@ from tests.chart.rendering import (
     merged,
     render,
 )
-from tests.conftest import unavailable
+from tests.releases import tree_of_last_release
 
-ROOT = CHART.parents[1]
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # Decided at the first installation; README.md says so.
 ONCE_FOR_ALL = ("valkey.storage.",)
@@ -209,22 +207,10 @@ def test_one_version_on_and_back_is_where_it_was(name: str, tmp_path: Path) -> N
     assert changed_immutables(first, second) == []
 
 
-def last_release() -> str | None:
-    command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
-
-
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_going_back_to_the_last_release_touches_no_immutable_field(name: str, tmp_path: Path) -> None:
-    if shutil.which("git") is None:
-        unavailable("git is not here")
-    tag = last_release()
-    if tag is None:
-        pytest.skip("nothing has been released yet")
-    archive = subprocess.run(["git", "archive", tag, "helm"], cwd=ROOT, capture_output=True, check=True).stdout
-    subprocess.run(["tar", "-x", "-C", tmp_path], input=archive, check=True)
-    assert changed_immutables(render(environment(name), tmp_path / "helm/decoder"), render(environment(name))) == []
+    chart = tree_of_last_release(tmp_path) / "helm" / "decoder"
+    assert changed_immutables(render(environment(name), chart), render(environment(name))) == []
 
 
 # The image was on the node a release ago; a node that is new pulls it.

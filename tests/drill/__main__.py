@@ -6,36 +6,55 @@ import argparse
 import os
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from mission.errors import DecoderError
+from tests.documents.cluster import Cluster
+from tests.documents.on_call import OnCall
 from tests.drill.panels import empty_panels, picture
 from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS, usual
 from tests.drill.stage import Stage
+from tests.observability.browser import opened
 
 
 def main() -> int:
     """0 where each scenario brought what it should and no panel of the dashboard is empty."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard's data (SVG)")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="draw the dashboard's data and Flower's tasks there"
+    )
     args = parser.parse_args()
     os.environ["CI"] = "drill"  # what is lacking is an error here
     chosen = [SCENARIOS[name] for name in args.scenarios or SCENARIOS]
     results = []
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="drill-") as folder, Stage(Path(folder), flower=True) as stage:
+    with ExitStack() as pieces:
+        folder = Path(pieces.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        stage = pieces.enter_context(Stage(folder, flower=True))
+        cluster = pieces.enter_context(Cluster(stage, folder))
+        on_call = OnCall(stage, cluster, folder)
         stage.traffic.set(usual(stage))
         for scenario in chosen:
-            results.append(rehearse(stage, scenario))
+            results.append(rehearse(stage, scenario, on_call))
+            cluster.restore()
             print(table(results[-1:]).splitlines()[1], flush=True)
         lasted = time.monotonic() - started
         empty = empty_panels(stage, lasted)
-        if args.picture:
-            args.picture.write_text(picture(stage, lasted), encoding="utf-8")
+        if args.pictures:
+            (args.pictures / "dashboard.svg").write_text(picture(stage, lasted), encoding="utf-8")
+            _flower(stage, args.pictures / "flower.png")
     print("\n" + table(results))
     print(f"\npanels without data: {', '.join(empty) or 'none'}")
     return int(any(result.problems for result in results) or bool(empty))
+
+
+def _flower(stage: Stage, file: Path) -> None:
+    if stage.flower is None:
+        raise DecoderError("no Flower runs here")
+    opened(f"{stage.flower.url}/tasks", login=stage.flower.login, picture=file)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tests.drill.scenarios import AFTERWARDS, Scenario, usual
 from tests.drill.stage import Stage
@@ -24,13 +25,23 @@ class Result:
     problems: tuple[str, ...]
 
 
-def rehearse(stage: Stage, scenario: Scenario, meanwhile: Callable[[], None] = lambda: None) -> Result:
-    """Bring the cause about, wait for its alerts, take it away, wait for their end.
+class Responder(Protocol):
+    """Whoever answers the alerts."""
+
+    def confirm(self, alert: str) -> list[str]:
+        """Look for what the alert says; what was not to be seen."""
+
+    def fix(self, alert: str) -> list[str]:
+        """Do what ends it; what did not work."""
+
+
+def rehearse(stage: Stage, scenario: Scenario, responder: Responder | None = None) -> Result:
+    """Bring the cause about, wait for its alerts, have them answered, take it away, wait for their end.
 
     Args:
         stage: where.
         scenario: what.
-        meanwhile: called once the alerts are there and before the cause is taken away.
+        responder: answers the alerts; where the scenario is one that can be mended, they end by that alone.
     """
     problems: list[str] = []
     stage.receiver.forget()
@@ -40,12 +51,19 @@ def rehearse(stage: Stage, scenario: Scenario, meanwhile: Callable[[], None] = l
         expected = scenario.pages | scenario.tickets
         at_once = expected - AFTERWARDS if scenario.pages else expected
         if expected:
-            _wait(lambda: at_once <= _everywhere(stage), started + scenario.seconds)
+            silenced = expected - at_once
+            _wait(lambda: at_once <= _everywhere(stage) and silenced <= _firing(stage), started + scenario.seconds)
         else:
             time.sleep(scenario.seconds)
         arrived = time.monotonic() - started
-        meanwhile()
-    ended = time.monotonic()
+        ended = time.monotonic()
+        if responder is not None:
+            problems += [problem for alert in sorted(expected) for problem in responder.confirm(alert)]
+            problems += [problem for alert in sorted(expected) for problem in responder.fix(alert)]
+            if scenario.mended and not _wait(lambda: not stage.receiver.open(), time.monotonic() + RESOLVE_SECONDS):
+                problems.append(f"not mended: {_listed(stage.receiver.open())}")
+    if not scenario.mended:
+        ended = time.monotonic()
     if not _wait(lambda: expected <= _everywhere(stage) and not stage.receiver.open(), ended + RESOLVE_SECONDS):
         problems.append(f"still open: {_listed(stage.receiver.open())}")
     resolved = time.monotonic() - ended
@@ -79,6 +97,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _firing(stage: Stage) -> set[str]:
+    """What fires by Prometheus' word, silenced or not."""
+    return {series["metric"]["alertname"] for series in stage.ask('ALERTS{alertstate="firing"}')}
 
 
 def _everywhere(stage: Stage) -> set[str]:

@@ -14,7 +14,7 @@ PLAIN = b"nothing here any more\n"
 class Site:
     """A web server on 127.0.0.1; a context manager. The path says what is served.
 
-    `/good` a secret; `/plain` none; `/gone` 404; `/broken` 500; `/flaky` 503 at every other request; `/slow/SECONDS` a byte a second;
+    `/good` a secret; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
     `/hang` a byte a second until `release`. With `plain` set, `/good` has no secrets any more.
 
     Args:
@@ -32,7 +32,7 @@ class Site:
         Handler.site = site
         self._server = _Server(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self.flips = 0
+        self.asked_before: set[str] = set()
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -68,8 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "broken":
             self._answer(500, b"")
         elif kind == "flaky":
-            self.site.flips += 1
-            self._answer(503 if self.site.flips % 2 else 200, SECRET)
+            first = self.path not in self.site.asked_before
+            self.site.asked_before.add(self.path)
+            self._answer(503 if first else 200, SECRET)
         elif kind == "slow":
             self._drip(float(seconds))
         elif kind == "hang":

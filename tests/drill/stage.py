@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -41,7 +43,7 @@ FORBIDDEN_PORTS = (22, 80, 6379)
 
 
 class Traffic:
-    """Missions at a steady pace, from a thread: of each path so many a second."""
+    """Missions at a steady pace, from a thread: of each URL so many a second, no two alike (a number as their query)."""
 
     def __init__(self, client: MissionClient) -> None:
         self._client = client
@@ -61,11 +63,12 @@ class Traffic:
     def _loop(self) -> None:
         due: dict[str, float] = {}
         pace = 0.5
+        numbers = itertools.count()
         while not self._stopped.wait(pace):
             batch = []
             for url, rate in self._rates.items():
                 due[url] = due.get(url, 0.0) + rate * pace
-                batch += [url] * int(due[url])
+                batch += [f"{url}?{next(numbers)}" for _ in range(int(due[url]))]
                 due[url] %= 1
             try:
                 list(self._client.enqueue_many(batch))
@@ -82,6 +85,27 @@ class Workers:
         self._targets = targets
         self._running: dict[str, tuple[ExitStack, Child]] = {}
         self._ports: dict[str, int] = {}
+        self._starts: Counter[str] = Counter()
+        self._changes: Mapping[str, str] = {}
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What workers that start now are set to."""
+        return self._values | dict(self._changes)
+
+    def set(self, changes: Mapping[str, str]) -> None:
+        """From now on, workers start with these settings beside the first ones."""
+        self._changes = changes
+
+    def states(self) -> dict[str, bool]:
+        """The workers that Prometheus knows of, and whether each runs."""
+        return {
+            name: name in self._running and self._running[name][1].process.poll() is None for name in list(self._ports)
+        }
+
+    def restarts(self, name: str) -> int:
+        """How often a worker was started after its first time."""
+        return self._starts[name] - 1
 
     def start(self, name: str) -> None:
         """Start a worker, and have it scraped."""
@@ -89,8 +113,9 @@ class Workers:
         folder = self._folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir(mode=0o700)
         pieces = ExitStack()
-        child = pieces.enter_context(running_worker(folder, self._values | {"metrics_port": str(port)}))
+        child = pieces.enter_context(running_worker(folder, self.values | {"metrics_port": str(port)}))
         self._running[name] = pieces, child
+        self._starts[name] += 1
         self._announce()
         child.wait_until(r"metrics on port \d+")
 
@@ -100,10 +125,14 @@ class Workers:
         child.process.kill()
         pieces.close()
 
+    def end(self, name: str) -> None:
+        """SIGTERM, where it runs."""
+        if name in self._running:
+            self._running.pop(name)[0].close()
+
     def leave(self, name: str) -> None:
         """Prometheus forgets about it, as of a pod that is gone."""
-        if name in self._running:
-            self.kill(name)
+        self.end(name)
         del self._ports[name]
         self._announce()
 

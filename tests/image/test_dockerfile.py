@@ -8,17 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-def test_hadolint_finds_nothing() -> None:
+@pytest.mark.parametrize("file", ["Dockerfile", "ci/Dockerfile"])
+def test_hadolint_finds_nothing(file: str) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     if hadolint is None:
         unavailable("hadolint is not here: the extra `dev` brings it for Linux on x86_64")
-    shown = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    shown = subprocess.run([hadolint, ROOT / file], capture_output=True, text=True, check=False)
     assert (shown.stdout, shown.returncode) == ("", 0)
 
 
@@ -35,3 +38,12 @@ def test_what_is_copied_is_let_in_and_nothing_else() -> None:
     assert "*" in ignore
     assert copied == let_in
     assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_image_of_the_checks_holds_what_the_tests_run() -> None:
+    """The same as continuous integration installs; without buildah, which takes root there."""
+    wanted = re.findall(r"^for item in (.+?); do$", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
+    packages = re.findall(r":([a-z-]+)", wanted[0])
+    installed = re.findall(r"no-install-recommends \\\n +(.+) \\", (ROOT / "ci/Dockerfile").read_text())
+    assert len(packages) > 5
+    assert set(" ".join(installed).split()) == {*packages, "git", "make"} - {"buildah"}

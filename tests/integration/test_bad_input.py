@@ -441,7 +441,10 @@ def test_an_unreachable_redis_is_an_outage(
 def test_sentinels_that_do_not_answer_are_an_outage(env: dict[str, str]) -> None:
     own = {"DECODER_REDIS_URL": f"sentinel://user:{PASSWORD}@127.0.0.1:1,127.0.0.1:2/main"}
     line = refusal(mission, "stats", env=env | own, code=1)
-    assert line == "store_unavailable: the sentinels know no master of that name, or do not answer"
+    assert (
+        line
+        == "store_unavailable: the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL"
+    )
 
 
 def test_a_wrong_password_is_an_outage_and_not_repeated(env: dict[str, str], redis_server: EmbeddedRedis) -> None:

@@ -303,6 +303,7 @@ def test_a_port_nobody_listens_on_is_a_failed_connection() -> None:
         ("/many-headers?n=100", Reason.MALFORMED_RESPONSE),
         ("/endless-body", Reason.BODY_TOO_LARGE),
         ("/endless-chunks", Reason.BODY_TOO_LARGE),
+        ("/endless-tiny-chunks", Reason.MALFORMED_RESPONSE),
         ("/endless-extensions", Reason.MALFORMED_RESPONSE),
         ("/endless-extension", Reason.MALFORMED_RESPONSE),
         ("/endless-trailers", Reason.MALFORMED_RESPONSE),

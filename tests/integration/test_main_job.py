@@ -179,6 +179,18 @@ def test_one_log_line_tells_an_attempts_whole_story(
     assert {f"mission.phase.{name}_seconds" for name in ("validate", "fetch", "extract", "seal")} <= set(story)
 
 
+def test_a_workers_output_is_json_from_its_first_line_to_its_last(
+    mission_client: MissionClient, start_worker: StartWorker, site: SampleSite
+) -> None:
+    worker = start_worker(allowed_hosts=hosts_of(site), log_level="debug")
+    mission_client.wait(mission_client.enqueue(f"{site.url}/plain.txt").id, timeout=60)
+    worker.process.terminate()
+    assert worker.process.wait(timeout=40) == 0
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    assert all({"@timestamp", "log.level", "log.logger", "message", "ecs.version"} <= line.keys() for line in lines)
+    assert any(line["message"].startswith("stopping") for line in lines)
+
+
 def test_a_worker_ends_on_sigterm_and_gives_back_what_it_has_in_hand(
     mission_client: MissionClient, start_worker: StartWorker, site: SampleSite
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -70,7 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)$")
+    site = running.find(r"^Sample site +(\S+)/  lists")
     enqueued = running.shell(f"mission enqueue --wait --json '{site}/letter.txt?token=tell-no-one'")
     assert enqueued.returncode == 0, enqueued.stderr
     mission_id = re.search(r'"id": "([0-9a-f-]+)"', enqueued.stdout)
@@ -86,7 +87,7 @@ def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
 
 
 def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)$")
+    site = running.find(r"^Sample site +(\S+)/  lists")
     ticket = running.shell(f"mission enqueue --wait --json {site}/letter.txt")
     mission_id = re.search(r'"id": "([0-9a-f-]+)"', ticket.stdout)
     assert mission_id, ticket.stderr
@@ -110,11 +111,19 @@ def test_worker_and_flower_have_logins_of_their_own(running: Up) -> None:
 
 
 def test_metrics_are_where_it_says(running: Up) -> None:
-    with urllib.request.urlopen(running.find(r"^Metrics +(\S+)$"), timeout=30) as answer:
-        assert b"decoder_build_info" in answer.read()
+    pages = {running.find(rf"^Worker {number} +(\S+)  log in") for number in (1, 2)}
+    assert len(pages) == 2
+    for page in pages:
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            assert b"decoder_build_info" in answer.read()
 
 
-def test_flower_opens_with_its_password_alone(running: Up) -> None:
+def test_the_sample_site_lists_what_there_is_to_try(running: Up) -> None:
+    with urllib.request.urlopen(running.find(r"^Sample site +(\S+) +lists"), timeout=30) as answer:
+        assert b"/letter.txt\n" in answer.read()
+
+
+def test_flower_opens_with_its_password_alone_and_shows_both_workers(running: Up) -> None:
     url = running.find(r"^Flower +(\S+) ")
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{url}/workers", timeout=30)
@@ -122,15 +131,19 @@ def test_flower_opens_with_its_password_alone(running: Up) -> None:
     caught.value.close()
     user, password = running.find(r"  user (\S+)"), running.find(r"  password (\S+)")
     login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    request = urllib.request.Request(f"{url}/workers", headers={"Authorization": f"Basic {login}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert answer.status == 200
+    request = urllib.request.Request(f"{url}/workers?json=1", headers={"Authorization": f"Basic {login}"})
+
+    def workers() -> set[str]:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return {worker["hostname"] for worker in json.load(answer)["data"]}
+
+    wait_for(lambda: len(workers()) == 2, what="both workers in Flower")
 
 
 def test_every_piece_listens_on_loopback_alone(running: Up) -> None:
     pids = [running.process.pid, *processes_in(running.folder)]
     listening = {pid: listening_addresses(pid) for pid in pids}
-    assert len(pids) == 4
+    assert len(pids) == 5
     assert set().union(*listening.values()) == LOOPBACK, listening
 
 
@@ -149,6 +162,35 @@ def test_its_files_are_open_to_this_user_alone(running: Up) -> None:
     assert all((running.folder / name).stat().st_mode & 0o077 == 0 for name in FILES)
 
 
+def test_two_side_by_side_both_work_and_leave_no_process_and_no_folder(tmp_path: Path) -> None:
+    command, env = [sys.executable, "-m", "worker", "up"], {**os.environ, "TMPDIR": str(tmp_path)}
+    with (
+        started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as one,
+        started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as other,
+    ):
+        for process in (one, other):
+            assert process.stdout is not None
+            assert any(line.startswith("ready") for line in process.stdout), process.communicate()
+        assert len(list(tmp_path.iterdir())) == 2
+        one.send_signal(signal.SIGINT)
+        other.send_signal(signal.SIGTERM)
+        assert [process.communicate(timeout=60) for process in (one, other)] == [("\nstopping\n", "")] * 2
+        assert (one.returncode, other.returncode) == (0, 0)
+    assert list(tmp_path.iterdir()) == []
+    assert processes_in(tmp_path) == []
+
+
+def test_stopped_while_it_starts_it_leaves_nothing_either(tmp_path: Path) -> None:
+    command, env = [sys.executable, "-m", "worker", "up"], {**os.environ, "TMPDIR": str(tmp_path)}
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+        wait_for(lambda: processes_in(tmp_path), what="the first piece")
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert processes_in(tmp_path) == []
+
+
 def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:
     command = [sys.executable, "-m", "worker", "up", "--data", str(running.folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -159,7 +201,7 @@ def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:
 def test_sigterm_stops_everything_and_the_data_is_there_the_next_time(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with up(folder) as first:
-        site = first.find(r"^Sample site +(\S+)$")
+        site = first.find(r"^Sample site +(\S+)/  lists")
         before = first.shell(f"mission enqueue --wait {site}/plain.txt; mission stats --json").stdout
         first.process.send_signal(signal.SIGTERM)
         first.process.communicate(timeout=60)
@@ -178,5 +220,5 @@ def test_when_a_piece_ends_by_itself_everything_stops_with_its_last_lines(tmp_pa
         os.kill(worker, signal.SIGKILL)
         output, _ = running_up.process.communicate(timeout=60)
         assert running_up.process.returncode == 1
-        assert "error: the worker ended by itself (exit code -9)" in output
+        assert re.search(r"error: the worker-[12] ended by itself \(exit code -9\)", output)
         wait_for(lambda: processes_in(folder) == [], what="the other pieces to end")

@@ -11,6 +11,7 @@ from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS
 from tests.drill.shorten import PATIENCE, TIMES, WINDOWS, rehearsed_routing, shortened_rules
 from tests.drill.stage import Stage
+from tests.observability.test_dashboard import catalogue
 from tests.observability.tools import ALERTMANAGER, RULES, load, rules, run
 
 SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
@@ -23,6 +24,9 @@ def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
         results = [rehearse(stage, SCENARIOS[name]) for name in SHORT]
         print(table(results))
         assert [result.problems for result in results] == [()] * len(SHORT), table(results)
+        # The whole catalogue, by a real scrape.
+        scraped = {series["metric"]["__name__"] for series in stage.ask('group by (__name__) ({job="decoder-worker"})')}
+        assert set(catalogue()) - scraped == set()
         # What the workers wrote while all this went on is what a collector takes.
         assert stage.workers.logs().count("malformed message") == 60
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import unavailable
+from tests.npm import node_modules
 from tests.pipeline.rules import Planned, Variables, holds, jobs, load, needs, plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +86,39 @@ def test_it_is_valid_by_gitlabs_schema() -> None:
 @pytest.mark.parametrize(("variables", "expected"), [row[1:] for row in PLANS], ids=[row[0] for row in PLANS])
 def test_each_pipeline_has_exactly_these_jobs(variables: Variables, expected: dict[str, Planned]) -> None:
     assert plan(PIPELINE, variables) == expected
+
+
+@pytest.fixture(scope="module")
+def gitlab_ci_local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return node_modules(tmp_path_factory.mktemp("npm")) / ".bin" / "gitlab-ci-local"
+
+
+@pytest.mark.parametrize(("variables", "expected"), [row[1:] for row in PLANS[:4]], ids=[row[0] for row in PLANS[:4]])
+def test_another_reading_of_the_rules_comes_to_the_same(
+    variables: Variables, expected: dict[str, Planned], gitlab_ci_local: Path, tmp_path: Path
+) -> None:
+    """By gitlab-ci-local, which shares no code with this; it does not look at `workflow`."""
+    shutil.copy(FILE, tmp_path)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for arguments in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["remote", "add", "origin", "https://gitlab.example.com/decoder/decoder.git"],
+        ["commit", "--quiet", "--allow-empty", "--message=x"],
+    ):
+        subprocess.run([*git, *arguments], cwd=tmp_path, check=True)
+    given = [f"--variable={name}={value}" for name, value in variables.items()]
+    if "CI_COMMIT_BRANCH" not in variables:
+        given += ["--unset-variable", "CI_COMMIT_BRANCH"]
+    shown = subprocess.run(
+        [gitlab_ci_local, "--list-json", *given], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    listed = json.loads(shown.stdout[shown.stdout.index("[\n") :])
+    assert {
+        re.sub(r": \[.*\]$", "", job["name"]): Planned(job["when"], blocks=not job["allow_failure"])
+        for job in listed
+        if job["when"] != "never"
+    } == expected
 
 
 def test_every_job_is_in_some_pipeline() -> None:

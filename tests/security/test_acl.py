@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
     "write a task's result": (("SETEX", "celery-task-meta-1", 10, "x"), "worker"),
     "delete a task's result": (("DEL", "celery-task-meta-1"), "producer"),
-    "list the keys": (("SCAN", 0), "operator rewrapper"),
+    "list the keys": (("SCAN", 0), "reader operator rewrapper"),
     "list the keys at once": (("KEYS", "*"), ""),
     "a key of another's": (("SET", "somebody:else", "x"), ""),
     "read a key of another's": (("GET", "somebody:else"), ""),
@@ -316,12 +317,30 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         with server.login("reader") as client:
             reader = ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
             assert len(reader.reveal(pending.id, reason="a test")) == 2
+            today = datetime.now(UTC)
+            listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
+            assert pending.id in {result.id for result in listed}
+            assert len(listed) == 42
             keys = AuditLog(client, 3600, stream=KEYS_STREAM)
             in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
             assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}
             assert keys.verify() == []
         child.process.terminate()
         assert child.process.wait(timeout=40) == 0
+    assert server.refused() == set()
+
+
+def test_a_worker_pauses_a_host_probes_it_and_opens_it_again(server: Server) -> None:
+    server.admin.flushall()
+    with server.login("worker") as client:
+        ledger = Ledger(client, Settings.from_env(redis_url=server.url("worker")))
+        for n in range(1030):  # more than the ledger keeps
+            ledger.host_failed(f"other {n}", 5, 30)
+        assert [ledger.host_failed("dead", 2, 0.001) for _ in range(2)] == [False, True]
+        assert "dead" in ledger.hosts()
+        wait_for(lambda: ledger.host_probe("dead", 30), what="the pause to end")
+        ledger.host_reached("dead")
+        assert "dead" not in ledger.hosts()
     assert server.refused() == set()
 
 

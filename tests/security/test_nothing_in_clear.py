@@ -132,7 +132,7 @@ class Scene:
         folder = self.folder / name
         folder.mkdir(mode=0o700)
         child = self.pieces.enter_context(running_worker(folder, self.values()))
-        child.wait_until("celery@.* ready")
+        child.wait_until("decoder-.*@.* ready")
         return child
 
     def scrape(self, worker: Child) -> None:

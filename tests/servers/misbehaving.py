@@ -227,6 +227,9 @@ BEHAVIOURS["/endless-body"] = _flood(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000)
 BEHAVIOURS["/endless-chunks"] = _flood(
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + b"x" * 1000 + b"\r\n"
 )
+BEHAVIOURS["/endless-tiny-chunks"] = _flood(
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000
+)
 BEHAVIOURS["/endless-extensions"] = _flood(
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 1000 + b"\r\nx\r\n"
 )

@@ -8,9 +8,10 @@ import click
 
 from mission.acl import LOGINS, acl_lines
 from mission.errors import SettingsError
+from mission.help import Command
 
 
-@click.command(epilog=f"Logins: {', '.join(LOGINS)}.")
+@click.command(cls=Command, epilog=f"Logins: {', '.join(LOGINS)}.")
 @click.argument("passwords", type=click.File("r"), metavar="FILE|-")
 def acl(passwords: TextIO) -> None:
     """Print the ACL file of the Redis server: each kind of user with the least rights that do its work.
@@ -20,7 +21,7 @@ def acl(passwords: TextIO) -> None:
 
     \b
     Example:
-      decoder acl passwords > users.acl
+      decoder acl passwords.txt > users.acl
     """
     given: dict[str, str] = {}
     for number, line in enumerate(passwords.read().splitlines(), 1):

@@ -10,19 +10,25 @@ from mission.audit import KEYS_STREAM, STREAM, AuditLog
 from mission.audit_chain import LOG_FIELD
 from mission.connection import connect
 from mission.console import emit_json, emit_table, json_option
+from mission.help import Group
 from mission.settings import Settings
 
 CHAINS = {"people": STREAM, "keys": KEYS_STREAM}
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
-    """Show the audit, and verify it."""
+    """Show the audit, and verify it.
+
+    \b
+    Example:
+      decoder audit verify
+    """
 
 
-@audit.command()
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.")
-@click.option("--mission", metavar="ID", help="Only entries of this mission.")
+@audit.command(reads=("redis_url", "redis_ca_file"))
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.  [default: all]")
+@click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: of all]")
 @click.option("--keys", is_flag=True, help="Instead of what people did: which keys workers used, and since when.")
 @json_option
 def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> None:
@@ -46,8 +52,13 @@ def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> No
     emit_table(header, rows)
 
 
-@audit.command()
-@click.option("--log", type=click.File("r", errors="replace"), metavar="FILE|-", help="Log lines to compare with.")
+@audit.command(reads=("redis_url", "redis_ca_file"))
+@click.option(
+    "--log",
+    type=click.File("r", errors="replace"),
+    metavar="FILE|-",
+    help="Log lines to compare with; '-' reads standard input.  [default: none]",
+)
 @json_option
 def verify(log: TextIO | None, as_json: bool) -> None:
     """Look for entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
@@ -57,7 +68,7 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
     \b
     Example:
-      decoder audit verify --log /var/log/decoder/audit.log
+      decoder audit verify --log audit.log
     """
     # Read once for both; what does not matter is not kept, but keeps its number.
     lines = [line if LOG_FIELD in line else "" for line in log or ()]

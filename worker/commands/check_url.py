@@ -9,8 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import click
 
-from mission.console import emit_json, json_option, printable
+from mission.advice import ADVICE
+from mission.console import emit_json, json_option, note, note_terminal, printable
 from mission.errors import MissionFailed
+from mission.help import Command
 from mission.model import Reason
 from mission.url import MissionUrl, parse_url
 from worker.dns import Resolver
@@ -24,7 +26,12 @@ _Verdict = tuple[str, Reason | None]
 _Pending = tuple[str, Reason | Future[Reason | None]]
 
 
-@click.command("check-url")
+@click.command(
+    "check-url",
+    cls=Command,
+    settings=WorkerSettings,
+    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "connect_timeout"),
+)
 @click.argument("urls", nargs=-1, metavar="[URL…|-]")
 @click.option("--no-resolve", is_flag=True, help="Do not look names up: check scheme, host and port alone.")
 @json_option
@@ -40,20 +47,28 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
       DECODER_ALLOWED_HOSTS=docs.example.com decoder check-url https://docs.example.com/page
       decoder check-url --no-resolve --json - < urls.txt
     """
+    if not urls and sys.stdin.isatty():
+        raise click.UsageError("takes URLs, or - for standard input: decoder check-url https://docs.example.com/page")
     settings = WorkerSettings.from_env()
     policy = UrlPolicy.from_settings(settings)
     if not settings.allowed_hosts:
-        click.echo("note: DECODER_ALLOWED_HOSTS is empty, so nothing is allowed", err=True)
+        note("DECODER_ALLOWED_HOSTS is empty, so nothing is allowed")
     texts = _inputs(urls or ("-",))
     verdicts = _checked(texts, policy) if no_resolve else _resolved(texts, policy, settings.connect_timeout)
-    refused = False
+    if "-" in urls:
+        note_terminal("a URL a line")
+    refused: dict[Reason, None] = {}
     for text, reason in verdicts:
-        refused = refused or reason is not None
+        if reason is not None:
+            refused[reason] = None
         shown = text.encode(errors="backslashreplace").decode()
         if as_json:
             emit_json({"url": shown, "allowed": reason is None, "reason": reason})
         else:
             click.echo(f"refused  {printable(shown)}  {reason}" if reason else f"allowed  {printable(shown)}")
+    if not as_json:
+        for reason in refused:
+            note(f"{reason}: {ADVICE[reason]}")
     context.exit(1 if refused else 0)
 
 

@@ -13,6 +13,7 @@ from mission.connection import connect
 from mission.console import DurationType, WhyType, emit_json, emit_table, json_option
 from mission.dead_letters import DeadLetter, DeadLetters
 from mission.errors import UnknownMission
+from mission.help import Group
 from mission.ids import check_mission_id
 from mission.model import Reason
 from mission.settings import Settings
@@ -21,16 +22,26 @@ from mission.settings import Settings
 MANY = 20
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
-    """Look at missions that ended without an answer; replay or discard them."""
+    """Look at missions that ended without an answer; replay or discard them.
+
+    \b
+    Example:
+      decoder dead-letters list --older-than 1h
+    """
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
     reason = click.option(
-        "--reason", type=click.Choice([item.value for item in Reason]), metavar="REASON", help="Died for this reason."
+        "--reason",
+        type=click.Choice([item.value for item in Reason]),
+        metavar="REASON",
+        help="Died for this reason, like read_timeout.  [default: any]",
     )
-    age = click.option("--older-than", type=DurationType(), metavar="1h", help="Died at least so long ago.")
+    age = click.option(
+        "--older-than", type=DurationType(), help="Died at least so long ago, like 90s, 5m or 24h.  [default: any age]"
+    )
     return reason(age(command))
 
 
@@ -47,7 +58,7 @@ def _selection(command: Callable[..., None]) -> Callable[..., None]:
     return ids(_filters(every(why(json_option(command)))))
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", reads=("redis_url", "redis_ca_file"))
 @_filters
 @json_option
 def list_(reason: str | None, older_than: float | None, as_json: bool) -> None:
@@ -69,7 +80,7 @@ def list_(reason: str | None, older_than: float | None, as_json: bool) -> None:
         click.echo("no dead letters", err=True)
 
 
-@dead_letters.command()
+@dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @click.argument("mission_id", metavar="ID")
 @json_option
 def show(mission_id: str, as_json: bool) -> None:
@@ -90,7 +101,7 @@ def show(mission_id: str, as_json: bool) -> None:
     emit_table(("AT", "HISTORY"), letter.history)
 
 
-@dead_letters.command()
+@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @_selection
 def replay(
     ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool
@@ -109,7 +120,7 @@ def replay(
     _act(chosen, lambda mission_id: letters.replay(mission_id, why=why), "replayed", as_json=as_json)
 
 
-@dead_letters.command()
+@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @_selection
 def discard(
     ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool

@@ -5,11 +5,16 @@ from __future__ import annotations
 import click
 
 from mission.console import emit_json, json_option, printable
+from mission.help import Command
 from worker.doctor import Level, examine
 from worker.settings import WorkerSettings
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=WorkerSettings,
+    reads=("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts"),
+)
 @json_option
 def doctor(as_json: bool) -> None:
     """Check Redis, keys and policy as a worker finds them here; a line each.

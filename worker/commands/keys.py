@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mission.audit import AuditLog
 from mission.connection import connect
 from mission.console import WhyType, emit_json, emit_table, json_option
-from mission.errors import DecoderError
-from mission.key_files import KeyLine, Kind, load_key, read_key_file, write_key_file
+from mission.help import Group
+from mission.key_files import KeyLine, Kind, already_there, load_key, read_key_file, write_key_file
 from mission.rewrap import Rewrapper
 from mission.seal_suites import HYBRID, SUITES
 from mission.sealing import Identity, Recipient, load_identity
@@ -24,15 +24,29 @@ _EXAMPLE = "decoder keys generate --identity reader.key --recipient reader.pub -
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
-    """Make keys, tell what a key file holds, seal results anew to another key."""
+    """Make keys, tell what a key file holds, seal results anew to another key.
+
+    \b
+    Example:
+      decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key
+    """
 
 
 @keys.command()
-@click.option("--identity", type=_file, metavar="FILE", help="Private key of the reader; never on a worker.")
-@click.option("--recipient", type=_file, metavar="FILE", help="Its public key, for workers (DECODER_RECIPIENT).")
-@click.option("--url-key", type=_file, metavar="FILE", help="Key for URLs in the ledger (DECODER_URL_KEY).")
+@click.option(
+    "--identity", type=_file, metavar="FILE", help="Private key of the reader; never on a worker.  [default: not made]"
+)
+@click.option(
+    "--recipient",
+    type=_file,
+    metavar="FILE",
+    help="Its public key, for workers (DECODER_RECIPIENT).  [default: printed]",
+)
+@click.option(
+    "--url-key", type=_file, metavar="FILE", help="Key for URLs in the ledger (DECODER_URL_KEY).  [default: not made]"
+)
 @click.option("--suite", type=click.Choice(list(SUITES)), help=f"How results are sealed.  [default: {HYBRID.name}]")
 @json_option
 def generate(
@@ -59,7 +73,7 @@ def generate(
         raise click.UsageError("each key wants a file of its own")
     for path in new_files:  # before anything is written, so that it is all or nothing
         if path.exists():
-            raise DecoderError(f"{path} is there already: key files are never overwritten")
+            raise already_there(path)
     if identity:
         pair = load_identity(identity) if derive else Identity.generate(SUITES[suite or HYBRID.name])
         if not derive:
@@ -92,7 +106,7 @@ def show(key_files: tuple[Path, ...], as_json: bool) -> None:
         emit_table(("KIND", "SUITE", "KEY ID", "FILE"), [list(row.values()) for row in rows])
 
 
-@keys.command()
+@keys.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @click.option(
     "--from",
     "old",

@@ -12,15 +12,17 @@ import click
 from tqdm import tqdm
 
 from mission.admission import Admitter, newly_queued
+from mission.advice import ADVICE
 from mission.audit import AuditLog
 from mission.connection import connect
-from mission.console import emit_json, emit_table, json_option, printable
+from mission.console import DurationType, emit_json, emit_table, json_option, note, printable
+from mission.help import Command
 from mission.ledger import Ledger
 from mission.messages import make_publisher
 from mission.model import MASK, Reason, Secret, State, Ticket
 from mission.results import ResultReader
 from mission.sealing import Identity
-from mission.settings import parse_duration
+from mission.settings import format_duration
 from mission.url_keys import UrlKeyring, generate_url_key
 from worker.embedded import EmbeddedRedis
 from worker.sample_site import Sample, SampleSite
@@ -70,12 +72,18 @@ class Row:
         }
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=WorkerSettings,
+    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "deadline", "max_attempts", "max_bytes", "markers"),
+)
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
-@click.option("--timeout", default="120s", show_default=True, metavar="TIME", help="How long to wait for all of them.")
+@click.option(
+    "--timeout", type=DurationType(), default="2m", show_default=True, help="How long to wait for all, like 90s or 5m."
+)
 @json_option
-def run(urls: tuple[str, ...], show: bool, timeout: str, as_json: bool) -> None:
+def run(urls: tuple[str, ...], show: bool, timeout: float, as_json: bool) -> None:
     """Fetch URLs and print what they hold.
 
     It brings a Valkey and a worker of its own, and without a URL a small sample site. URLs given here are allowed
@@ -84,19 +92,17 @@ def run(urls: tuple[str, ...], show: bool, timeout: str, as_json: bool) -> None:
 
     \b
     Example:
+      decoder run
       decoder run --show https://docs.example.com/page
     """
-    try:
-        seconds = parse_duration(timeout)
-    except ValueError:
-        raise click.BadParameter("takes a duration, like 90s or 5m", param_hint="--timeout") from None
     with ending_on_signals(), ExitStack() as pieces:
         samples = [Sample(url) for url in urls] or pieces.enter_context(SampleSite()).samples()
         rows = [Row(sample) for sample in samples]
         # Without URLs of a person's own, the last sample stays off the allowlist.
         allowed = urls or [sample.url for sample in samples if sample.reason is not Reason.HOST_NOT_ALLOWED]
-        _work(pieces, rows, access(allowed), seconds)
+        _work(pieces, rows, access(allowed), timeout)
         _report(rows, show=show, as_json=as_json, own=bool(urls))
+        _advise(rows, timeout)
     sys.exit(0 if all(row.as_intended for row in rows) else 1)
 
 
@@ -191,6 +197,15 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
     click.echo(f"\n{_summary(rows, own=own)}")
 
 
+def _advise(rows: list[Row], seconds: float) -> None:
+    """Notes on stderr on what did not end as it should."""
+    missed = [row for row in rows if not row.as_intended]
+    for reason in dict.fromkeys(row.reason for row in missed if row.reason):
+        note(f"{reason}: {ADVICE[reason]}")
+    if unfinished := sum(row.state is not None and not row.state.terminal for row in missed):
+        note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
+
+
 def _cells(row: Row) -> tuple[object, ...]:
     count = len(row.secrets) if row.state is State.SUCCEEDED else None
     return (row.state_text, row.attempts, count, row.reason and row.reason.value, row.sample.url)
@@ -203,5 +218,5 @@ def _summary(rows: list[Row], *, own: bool) -> str:
     return (
         f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.\n"
         "Next: a page of your own with `decoder run URL` (make run URLS=…), or\n"
-        "`decoder up` (make up): Valkey, a worker and Flower keep running, to be tried from another shell."
+        "`decoder up` (make up): Valkey, two workers and Flower keep running, to be tried from another shell."
     )

@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 import click
 
-from mission.console import emit_json, emit_table, json_option
+from mission.console import emit_json, emit_table, json_option, note_terminal
 from mission.errors import MissionFailed
+from mission.help import Command
 from mission.model import Secret
 from worker.extract import Extractor, decode_body
 from worker.settings import WorkerSettings
@@ -24,7 +25,7 @@ class _Unreadable(Exception):
     """An input that cannot be scanned; the text says why."""
 
 
-@click.command()
+@click.command(cls=Command, settings=WorkerSettings, reads=("markers",))
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
@@ -43,6 +44,8 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
     inputs = files or (STDIN,)
     if STDIN in inputs and (sys.stdin is None or (not files and sys.stdin.isatty())):
         raise click.UsageError("takes files, or - for standard input")
+    if STDIN in inputs:
+        note_terminal("a document")
     settings = WorkerSettings.from_env(**({} if markers is None else {"markers": markers}))
     extractor = Extractor(settings.marker_pair)
     found: list[tuple[str, Secret]] = []

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import click
 
-from mission.console import emit_json, emit_table, json_option
+from mission.console import emit_json, emit_table, json_option, note
+from mission.help import Command
 from worker.settings import WorkerSettings
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def settings(as_json: bool) -> None:
     """Print every setting as it stands.
 
-    A line each: variable, value (secrets masked), whether it was set, what it takes.
+    A line each: variable, value (secrets masked), whether it was set, what it takes. All DECODER_… variables are read.
 
     \b
     Example:
       DECODER_DEADLINE=20s decoder settings
     """
     rows = WorkerSettings.from_env().describe()
+    for sentence in WorkerSettings.misspelt():
+        note(sentence)
     if as_json:
         for row in rows:
             emit_json(row)

@@ -1,4 +1,4 @@
-"""`decoder up`: Valkey, a worker and Flower until Ctrl-C, to try things on."""
+"""`decoder up`: Valkey, two workers and Flower until Ctrl-C, to try things on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 
 import click
 
+from mission.help import Command
 from mission.key_files import KeyLine, read_key_file, write_key_file
 from mission.sealing import Identity
 from mission.url_keys import generate_url_key
 from worker.embedded import EmbeddedRedis, private_folder
 from worker.sample_site import SampleSite
+from worker.settings import WorkerSettings
 from worker.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 
 _LOOK_SECONDS = 0.5
+_WORKERS = 2
 # The logins that people take in other shells, and the keys that each needs.
 _PEOPLE = {
     "producer": {"DECODER_URL_KEY": "url.key"},
@@ -27,18 +30,34 @@ _PEOPLE = {
 }
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    settings=WorkerSettings,
+    reads=(
+        "allowed_hosts",
+        "allowed_schemes",
+        "allowed_networks",
+        "concurrency",
+        "deadline",
+        "max_attempts",
+        "markers",
+    ),
+)
 @click.option(
-    "--data", type=click.Path(path_type=Path), metavar="DIR", help="Keep data and keys here, for the next time."
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep data and keys here, for the next time.  [default: a temporary folder, removed at the end]",
 )
 def up(data: Path | None) -> None:
     """Run all the pieces until Ctrl-C.
 
-    These are an embedded Valkey, a worker, Flower and a sample site. It prints where each listens, on loopback only,
-    and what to type in another shell. Without --data, nothing is left at the end.
+    These are an embedded Valkey, two workers with their metrics, Flower and a sample site. It prints where each listens,
+    on free ports of loopback only, and what to type in another shell. Without --data, nothing is left at the end.
 
     \b
     Example:
+      decoder up
       DECODER_ALLOWED_HOSTS=docs.example.com decoder up
     """
     with ExitStack() as pieces:
@@ -60,13 +79,14 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
     values = access([site.url]) | _keys(folder)
     # At level info, the worker says where its metrics are.
     values |= {"metrics_host": "127.0.0.1", "metrics_port": "0", "log_level": "info"}
-    worker = pieces.enter_context(running_worker(folder, values | {"redis_url": server.login_url("worker")}))
-    metrics_port = worker.wait_until(r"metrics on port (\d+)")[1]
-    children = [worker]
-    logins = {login: _login_file(folder, login, server.login_url(login)) for login in _PEOPLE}
+    login = values | {"redis_url": server.login_url("worker")}
+    workers = [pieces.enter_context(running_worker(folder, login, name=f"worker-{n}")) for n in range(1, _WORKERS + 1)]
+    children = list(workers)
+    logins = {name: _login_file(folder, name, server.login_url(name)) for name in _PEOPLE}
     click.echo(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
-    click.echo(f"Worker        log in {worker.log}")
-    click.echo(f"Metrics       http://127.0.0.1:{metrics_port}/metrics")
+    for number, worker in enumerate(workers, 1):
+        port = worker.wait_until(r"metrics on port (\d+)")[1]
+        click.echo(f"Worker {number}      http://127.0.0.1:{port}/metrics  log in {worker.log}")
     if find_spec("flower"):
         flower = pieces.enter_context(running_flower(folder, values | {"redis_url": server.login_url("flower")}))
         children.append(flower.child)
@@ -74,9 +94,10 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
         click.echo(f"Flower        {flower.url}  user {user}  password {password}")
     else:
         click.echo("Flower        not installed: the extra `flower` brings it")
-    click.echo(f"Sample site   {site.url}")
+    click.echo(f"Sample site   {site.url}/  lists its documents")
     click.echo(f"\nIn another shell, as a producer:\n  . {logins['producer']}")
     click.echo(f"  mission enqueue --wait {site.url}/letter.txt")
+    click.echo("  mission stats")
     click.echo(f"and as the reader:\n  . {logins['reader']}")
     click.echo("  mission reveal ID --reason 'trying it out'")
     click.echo(f"and for dead letters, erasure and the audit, as the operator:\n  . {logins['operator']}")

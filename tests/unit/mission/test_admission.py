@@ -19,7 +19,7 @@ from mission.errors import (
     QuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.ledger import Ledger, entry_key
+from mission.ledger import Admission, Admitted, Ledger, entry_key
 from mission.model import Reason, State, Ticket
 from mission.settings import Settings
 from mission.url_keys import UrlKeyring, generate_url_key
@@ -158,6 +158,23 @@ def test_the_limits_answers_become_errors_of_their_own(
     assert isinstance(verdicts[0], Ticket)
     assert isinstance(verdicts[1], QuotaExceeded)
     assert 3500 < verdicts[1].retry_after <= 3600
+
+
+def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_that_wants_a_message(
+    admitter: Admitter, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = ledger.admit
+
+    def admit_twice(admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
+        admit(admissions, submitter)
+        return admit(admissions, submitter)
+
+    monkeypatch.setattr(ledger, "admit", admit_twice)
+    (ticket,) = admitter.admit([URL])
+    assert isinstance(ticket, Ticket)
+    assert not ticket.duplicate
+    assert newly_queued([ticket]) == [ticket.id]
+    assert ledger.stats().queued == 1
 
 
 def test_only_what_is_new_wants_a_message() -> None:

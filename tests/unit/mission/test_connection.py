@@ -98,8 +98,8 @@ def test_a_tls_client_verifies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (redis.ConnectionError("Connection refused"), "store_unavailable: Connection refused"),
-        (redis.TimeoutError(), "store_unavailable: TimeoutError"),
+        (redis.ConnectionError("Connection refused."), "store_unavailable: Connection refused: check that Redis is up"),
+        (redis.TimeoutError(), "store_unavailable: TimeoutError: check that Redis is up"),
         (redis.ResponseError("OOM command not allowed\nand more"), "store_unavailable: OOM command not allowed"),
         (redis.ResponseError("x" * 500), "store_unavailable: " + "x" * 200),
         (MasterNotFoundError("<Redis(password=sesame)>"), "store_unavailable: the sentinels know no master"),

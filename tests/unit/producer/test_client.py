@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 import redis
@@ -138,6 +139,45 @@ def test_the_same_idempotency_key_of_another_submitter_is_another_mission(missio
     first = mission_client.enqueue(URL, idempotency_key="order-7", submitter="a")
     second = mission_client.enqueue(URL, idempotency_key="order-7", submitter="b")
     assert first.id != second.id
+
+
+def test_under_one_key_each_url_of_a_batch_is_one_mission(mission_client: MissionClient, client: redis.Redis) -> None:
+    urls = [f"{URL}&n={n}" for n in range(300)]
+
+    def enqueue(urls: list[str], key: str, submitter: str = "a") -> list[Ticket]:
+        return cast("list[Ticket]", list(mission_client.enqueue_many(urls, idempotency_key=key, submitter=submitter)))
+
+    half = enqueue(urls[:150], "night-1")
+    whole = enqueue([*urls, urls[0].replace("https", "HTTPS")], "night-1")
+    assert [ticket.duplicate for ticket in whole] == [True] * 150 + [False] * 150 + [True]
+    assert [ticket.id for ticket in whole[:150]] == [ticket.id for ticket in half]
+    assert len({ticket.id for ticket in whole}) == mission_client.stats().queued == 300
+    others = enqueue(urls[:1], "night-2") + enqueue(urls[:1], "night-1", "b")
+    assert not any(ticket.duplicate for ticket in others)
+    assert mission_client.stats().queued == 302
+    assert client.llen("missions") == 10 + 10 + 2  # no message for what was there before
+
+
+def test_a_batchs_key_outlives_a_rotation_of_the_url_key(producer_settings: Settings) -> None:
+    (first,) = MissionClient(producer_settings).enqueue_many([URL], idempotency_key="night-1")
+    assert producer_settings.url_key is not None
+    keys = f"{generate_url_key()},{producer_settings.url_key.get_secret_value()}"
+    rotated = MissionClient(Settings.from_env(redis_url=producer_settings.redis_url, url_key=keys))
+    (again,) = rotated.enqueue_many([URL], idempotency_key="night-1")
+    assert isinstance(first, Ticket)
+    assert again == Ticket(first.id, State.QUEUED, duplicate=True)
+
+
+def test_a_batchs_key_and_a_missions_key_do_not_meet(mission_client: MissionClient) -> None:
+    mission_client.enqueue(URL, idempotency_key="order-7")
+    (ticket,) = mission_client.enqueue_many([URL], idempotency_key="order-7")
+    assert isinstance(ticket, Ticket)
+    assert not ticket.duplicate
+
+
+def test_a_batchs_key_that_is_none_is_refused(mission_client: MissionClient) -> None:
+    with pytest.raises(InvalidMission, match="idempotency key"):
+        list(mission_client.enqueue_many([URL], idempotency_key="x" * 257))
 
 
 def test_an_idempotency_key_outlives_a_rotation_of_the_url_key(producer_settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ledger import Commit, Ledger, Release, entry_key
 from mission.model import Claim, Reason, State
+from mission.scripts import PREFIX
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, Scripted, batch_of, states, succeeded
 from worker import batch as batch_module
@@ -132,7 +132,7 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
 ) -> None:
     first, second = keys.admit(*["https://docs.example/"] * 2)
-    client.hset(entry_key(second), "published_at", "1")
+    client.hset(entry_key(second), "missed_at", "1")
     go_on = threading.Event()
 
     def verdict(claim: Claim) -> Verdict:
@@ -144,12 +144,36 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
         working = [threads.submit(batch.work, [first])]
         wait_for(lambda: ledger.status(first).state is State.RUNNING)
         working.append(threads.submit(batch.work, [second]))
-        wait_for(lambda: client.hget(entry_key(second), "published_at") != b"1", what="a sign of life")
+        wait_for(lambda: not client.hexists(entry_key(second), "missed_at"), what="a sign of life")
         assert ledger.status(second).state is State.QUEUED
         go_on.set()
         for future in working:
             future.result(30)
     assert states(ledger, [first, second]) == {State.SUCCEEDED}
+
+
+def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_once(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+) -> None:
+    (mission_id,) = keys.admit()
+    first_may_end = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.attempt == 2 or first_may_end.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict))
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(batch.work, [mission_id])
+        wait_for(lambda: ledger.status(mission_id).state is State.RUNNING)
+        client.zadd(PREFIX + "leases", {mission_id: 1})
+        ledger.reap("missions", 5)
+        batch.work([mission_id])
+        assert batch.oldest_seconds() > 0  # the first attempt is still in hand
+        first_may_end.set()
+        first.result(30)
+    assert states(ledger, [mission_id]) == {State.SUCCEEDED}
+    assert (ledger.stats().succeeded, batch.oldest_seconds()) == (1, 0)
 
 
 def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
@@ -167,24 +191,33 @@ def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSetting
     assert states(ledger, ids) == {State.RETRYING}
 
 
-def test_a_mission_whose_attempts_are_used_up_is_dead_and_counted_with_its_reason(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys
+def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    lines = [vars(record) for record in caplog.records]
+    return [
+        (line["mission.id"], line["mission.reason"]) for line in lines if line.get("event.action") == "mission-dead"
+    ]
+
+
+def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_reason(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("dead", "read_timeout")
     scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
     batch_of(ledger, settings, scripted, max_attempts=1).work(ids)
     assert states(ledger, ids) == {State.DEAD}
     assert ended("dead", "read_timeout") == before + 1
+    assert deaths(caplog) == [(ids[0], "read_timeout")]
 
 
-def test_a_mission_that_had_expired_is_dead_and_counted(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+def test_a_mission_that_had_expired_is_dead_counted_and_told(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("dead", "expired")
     client.hset(entry_key(ids[0]), "expires_at", "1")
     batch_of(ledger, settings, scripted := Scripted()).work(ids)
     assert (states(ledger, ids), scripted.seen) == ({State.DEAD}, [])
     assert ended("dead", "expired") == before + 1
+    assert deaths(caplog) == [(ids[0], "expired")]
 
 
 def test_an_attempt_after_the_first_counts_as_a_redelivery(
@@ -215,11 +248,15 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
 
 
 def test_a_verdict_on_a_mission_in_other_hands_is_dropped(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids, before = keys.admit(), ended("succeeded", "")
-    scripted = Scripted(lambda claim: succeeded(dataclasses.replace(claim, token=claim.token - 1)))
-    batch_of(ledger, settings, scripted).work(ids)
+
+    def verdict(claim: Claim) -> Verdict:
+        client.hset(entry_key(claim.id), "token", claim.token + 1)  # as another worker's claim does
+        return succeeded(claim)
+
+    batch_of(ledger, settings, Scripted(verdict)).work(ids)
     assert states(ledger, ids) == {State.RUNNING}
     assert ended("succeeded", "") == before
     assert f"mission {ids[0]} was in other hands" in caplog.text

@@ -133,8 +133,16 @@ def test_keeps_the_order_while_it_resolves_several_at_once(monkeypatch: pytest.M
 def test_an_empty_allowlist_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DECODER_ALLOWED_HOSTS")
     result = run("--no-resolve", "https://docs.example.com/")
-    assert result.stderr == "note: DECODER_ALLOWED_HOSTS is empty, so nothing is allowed\n"
+    assert result.stderr.startswith("note: DECODER_ALLOWED_HOSTS is empty, so nothing is allowed\n")
     assert result.stdout == "refused  https://docs.example.com/  host_not_allowed\n"
+
+
+def test_what_to_do_about_a_refusal_is_told_once_to_people_and_not_to_scripts() -> None:
+    refused = ["--no-resolve", "https://elsewhere.example/a", "https://elsewhere.example/b"]
+    assert run(*refused).stderr == (
+        "note: host_not_allowed: add the host to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from\n"
+    )
+    assert run(*refused, "--json").stderr == ""
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mission.connection import connect
 from mission.errors import LedgerUnavailable
 from mission.ledger import Ledger, Memory
 from mission.model import Stats
+from tests.conftest import wait_for
 from worker import collectors
 from worker.collectors import LedgerCollector, NetworkCollector, Vitals, read_vitals
 from worker.settings import WorkerSettings
@@ -81,6 +83,27 @@ def test_a_login_that_may_not_see_memory_or_keys_still_tells_the_counts(narrow_l
     assert "decoder_queue_missions" in found
     assert "decoder_redis_memory_used_bytes" not in found
     assert "decoder_key_first_used_timestamp_seconds" not in found
+
+
+def test_a_scrape_does_not_wait_for_a_ledger_that_hangs_and_asks_it_once_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collectors, "CACHE_SECONDS", 0.0)
+    answer, asked = threading.Event(), []
+
+    def read() -> Vitals:
+        asked.append(time.monotonic())
+        assert answer.wait(60)
+        return Vitals(STATS, {})
+
+    collector = LedgerCollector(patience=0.05)
+    collector.read = read
+    for _ in range(3):
+        (up,) = collector.collect()
+        assert (up.name, up.samples[0].value) == ("decoder_redis_up", 0)
+    assert len(asked) == 1
+    answer.set()
+    wait_for(lambda: len(list(collector.collect())) > 1, what="the ledger's numbers")
 
 
 def test_no_keys_ask_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

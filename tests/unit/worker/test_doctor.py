@@ -128,6 +128,18 @@ def test_a_redis_that_is_away_fails_and_ends_the_checks_of_it(good: dict[str, An
     assert found["recipient"] is Level.OK
 
 
+def test_a_redis_that_goes_away_meanwhile_fails_and_ends_the_checks_of_it(
+    good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(redis.Redis, "info", away)
+    found = levels(good)
+    assert found["redis"] is Level.FAIL
+    assert "version" not in found
+
+
 def test_a_bad_password_fails_without_being_shown(good: dict[str, Any], redis_server: EmbeddedRedis) -> None:
     values = good | {"redis_url": f"redis://:hunter2@127.0.0.1:{redis_server.port}/0"}
     assert levels(values)["redis"] is Level.FAIL

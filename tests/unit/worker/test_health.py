@@ -41,13 +41,6 @@ def test_one_that_takes_no_work_is_live_but_not_ready(file: Path) -> None:
     assert not is_ready(file, time.time(), 60)
 
 
-def test_the_end_is_said_at_once(file: Path) -> None:
-    heart = Heartbeat(file)
-    heart.beat()
-    heart.end()
-    assert not is_ready(file, time.time(), 60)
-
-
 def test_beats_close_together_write_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "BEAT_SECONDS", 3600.0)
     heart = Heartbeat(file)

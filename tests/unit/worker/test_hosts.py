@@ -52,7 +52,7 @@ def refused() -> Iterator[pytest.ExceptionInfo[MissionFailed]]:
 def pause_is_over(client: redis.Redis, seconds_ago: int = 1) -> None:
     until = (client.time()[0] - seconds_ago) * 1000
     for host in client.hkeys(PREFIX + "hosts"):
-        client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until}")
+        client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until}")
 
 
 def teach_that_it_is_slow(hosts: Hosts) -> None:
@@ -127,6 +127,13 @@ def test_a_host_that_is_not_reached_again_and_again_is_paused_for_all_workers(ho
     assert 0 < (info.value.retry_after or 0.0) <= PAUSE_SECONDS * 1.5
 
 
+def test_a_pause_is_logged_once(hosts: Hosts, caplog: pytest.LogCaptureFixture) -> None:
+    fail(hosts, FAILURES_TO_PAUSE - 1)
+    assert caplog.messages == []
+    fail(hosts, 1)
+    assert caplog.messages == ["host paused for 30 s: it was not reached 5 times in a row"]
+
+
 def test_the_worker_that_saw_the_last_failure_pauses_the_host_at_once(hosts: Hosts) -> None:
     fail(hosts, FAILURES_TO_PAUSE)
     with refused():
@@ -139,14 +146,14 @@ def test_a_few_failures_do_not_pause_a_host(hosts: Hosts) -> None:
     fetch(hosts)
 
 
-def test_an_answer_in_between_forgets_the_failures(hosts: Hosts) -> None:
+@pytest.mark.parametrize("refreshed", [True, False])
+def test_an_answer_in_between_forgets_the_failures(hosts: Hosts, ledger: Ledger, *, refreshed: bool) -> None:
     for _ in range(3):
         fail(hosts, FAILURES_TO_PAUSE - 1)
-        hosts.refresh()
+        if refreshed:
+            hosts.refresh()
         fetch(hosts)
-    fail(hosts, 1)
-    hosts.refresh()
-    fetch(hosts)
+    assert ledger.hosts() == {}
 
 
 @pytest.mark.parametrize("reason", [Reason.HTTP_SERVER_ERROR, Reason.READ_TIMEOUT, Reason.BODY_TOO_LARGE])
@@ -195,6 +202,23 @@ def test_a_host_not_heard_of_for_an_hour_is_forgotten(hosts: Hosts, client: redi
     pause_is_over(client, seconds_ago=2 * 3600)
     ledger.hosts()
     assert client.hlen(PREFIX + "hosts") == 0
+
+
+def test_a_host_that_failed_once_and_was_never_paused_is_forgotten_as_well(
+    hosts: Hosts, client: redis.Redis, ledger: Ledger
+) -> None:
+    fail(hosts, 1)
+    for host in client.hkeys(PREFIX + "hosts"):
+        client.hset(PREFIX + "hosts", host, f"1 0 {(client.time()[0] - 2 * 3600) * 1000}")
+    ledger.hosts()
+    assert client.hlen(PREFIX + "hosts") == 0
+
+
+def test_names_without_end_do_not_fill_the_ledger_and_leave_room_for_the_newest(ledger: Ledger) -> None:
+    for n in range(1100):
+        ledger.host_failed(f"name-{n}", FAILURES_TO_PAUSE, PAUSE_SECONDS)
+    assert len(ledger.hosts()) == 1024
+    assert "name-1099" in ledger.hosts()
 
 
 def test_an_outage_of_the_ledger_does_not_change_why_a_fetch_failed() -> None:

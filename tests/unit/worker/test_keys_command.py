@@ -67,7 +67,10 @@ def test_a_file_that_is_there_is_never_overwritten(option: str) -> None:
     Path("precious").write_text("precious")
     result = _generate(option, "precious")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: precious is there already: key files are never overwritten\n"
+    assert (
+        result.stderr
+        == "error: precious is there already: key files are never overwritten; name another, or move it away\n"
+    )
     assert Path("precious").read_text() == "precious"
 
 

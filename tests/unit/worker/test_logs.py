@@ -123,6 +123,16 @@ def test_every_line_within_a_mission_has_its_id_attempt_and_submitter(out: io.St
     assert not expected.keys() & outside.keys()
 
 
+def test_what_is_learnt_of_a_mission_stays_on_its_lines_and_goes_with_it(out: io.StringIO) -> None:
+    with logs.mission_context("abc", 1, "me"):
+        logs.add_to_mission_context("mission.allowed_by", "*.example.com")
+        own().info("in")
+    own().info("out")
+    inside, outside = lines(out)
+    assert (inside["mission.id"], inside["mission.allowed_by"]) == ("abc", "*.example.com")
+    assert "mission.allowed_by" not in outside
+
+
 def test_missions_side_by_side_do_not_mix(out: io.StringIO) -> None:
     meeting = threading.Barrier(4)
 

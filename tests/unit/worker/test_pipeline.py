@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from mission.model import Reason, State
 from mission.sealing import open_secrets
 from mission.url import parse_url
 from mission.url_keys import UrlKeyring, generate_url_key
+from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
-from worker import metrics
+from worker import logs, metrics
 from worker.dns import Resolver
 from worker.fetch import Fetcher
-from worker.hosts import Hosts
+from worker.hosts import FAILURES_TO_PAUSE, Hosts
 from worker.pipeline import RETRY_BASE_SECONDS, RETRY_CAP_SECONDS, Pipeline
 from worker.recipients import Recipients
 from worker.sample_site import SampleSite
@@ -39,10 +41,17 @@ def site() -> Iterator[SampleSite]:
 
 
 @pytest.fixture
-def own(settings: WorkerSettings, keys: Keys, site: SampleSite) -> WorkerSettings:
-    """Settings that lead to the site, with one try an attempt."""
+def other_site() -> Iterator[MisbehavingServer]:
+    """It redirects to wherever it is asked to."""
+    with MisbehavingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own(settings: WorkerSettings, keys: Keys, site: SampleSite, other_site: MisbehavingServer) -> WorkerSettings:
+    """Settings that lead to the sites, with one try an attempt."""
     changes = {
-        "allowed_hosts": (f"127.0.0.1:{site.port}", "127.0.0.1:1", "169.254.169.254"),
+        "allowed_hosts": (*(f"127.0.0.1:{port}" for port in (site.port, other_site.port, 1)), "169.254.169.254"),
         "allowed_schemes": ("http", "https"),
         "allowed_networks": ("127.0.0.1/32",),
         "recipient": keys.identity.recipient.text,
@@ -59,7 +68,7 @@ def hosts(ledger: Ledger) -> Hosts:
 @pytest.fixture
 def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Iterator[Pipeline]:
     policy = UrlPolicy.from_settings(own)
-    fetcher = Fetcher(own, policy, Resolver())
+    fetcher = Fetcher(own, policy, Resolver(), place=hosts.slot)
     yield Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, hosts=hosts)
     fetcher.close()
 
@@ -161,6 +170,28 @@ def test_a_mission_whose_host_is_busy_comes_back_unpenalised(
     assert verdict.delay_seconds > 0
 
 
+def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
+    pipeline: Pipeline, keys: Keys, site: SampleSite, other_site: MisbehavingServer, hosts: Hosts
+) -> None:
+    url = other_site.url(f"/redirect?to={site.url}/letter.txt")
+    claim = keys.claim(url)
+    with hosts.slot(parse_url(f"{site.url}/")):
+        verdict = pipeline.decode(claim)
+    assert isinstance(verdict, Release)
+    assert verdict.reason is Reason.HOST_PAUSED
+    assert pipeline.decode(claim).reason is None
+
+
+def test_a_dead_host_behind_a_redirect_is_paused_and_the_one_before_it_is_not(
+    pipeline: Pipeline, keys: Keys, other_site: MisbehavingServer
+) -> None:
+    for _ in range(FAILURES_TO_PAUSE):
+        verdict = pipeline.decode(keys.claim(other_site.url("/redirect?to=http://127.0.0.1:1/")))
+        assert verdict.reason is Reason.CONNECTION_FAILED
+    assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.HOST_PAUSED
+    assert pipeline.decode(keys.claim(other_site.url("/ok"))).reason is None
+
+
 def test_no_fetch_outlives_its_mission(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
     claim = keys.claim(f"{site.url}/letter.txt")
     verdict = pipeline.decode(dataclasses.replace(claim, expires_at_ms=claim.now_ms))
@@ -206,6 +237,19 @@ def test_one_line_tells_how_an_attempt_went(
     assert (bad["event.outcome"], bad["mission.outcome"]) == ("failure", "released")
     assert bad["mission.reason"] == "connection_failed"
     assert bad["mission.retry_in_seconds"] >= 0
+
+
+def test_the_line_tells_by_which_entry_of_the_allowlist_it_was(
+    pipeline: Pipeline, keys: Keys, site: SampleSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.handler.setFormatter(logs.EcsFormatter())
+    pipeline.decode(keys.claim(f"{site.url}/missing.txt"))
+    pipeline.decode(keys.claim("https://elsewhere.example/page"))
+    listed, unlisted = (json.loads(line) for line in caplog.text.splitlines())
+    assert (listed["mission.reason"], listed["mission.allowed_by"]) == ("http_client_error", "127.0.0.1")
+    assert unlisted["mission.reason"] == "host_not_allowed"
+    assert "mission.allowed_by" not in unlisted
 
 
 def test_every_phase_that_was_entered_is_timed(pipeline: Pipeline, keys: Keys) -> None:

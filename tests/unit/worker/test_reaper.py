@@ -90,7 +90,7 @@ def test_what_was_stuck_is_told(
 ) -> None:
     claim, (lost,) = keys.claim(), keys.admit()
     client.zadd(PREFIX + "leases", {claim.id: 1})
-    client.hset(entry_key(lost), "published_at", "1")
+    client.hset(entry_key(lost), "missed_at", "1")
     again(reaper, client)
     assert "1 leases expired, 1 messages lost" in caplog.text
 

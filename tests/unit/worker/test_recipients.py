@@ -92,6 +92,12 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         make(recipients=tmp_path / "none")
 
 
+def test_an_empty_folder_without_a_default_is_refused(tmp_path: Path) -> None:
+    """Every mission would end without a result."""
+    with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which holds no NAME\.pub"):
+        make(recipients=tmp_path)
+
+
 def test_hidden_files_do_not_count(folder: Path) -> None:
     """Editors leave them, and Kubernetes keeps the generations of a mounted volume so."""
     write(folder / ".team-c.pub", "half a key")

@@ -75,6 +75,7 @@ def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> i
         MissionFailed(Reason.TLS_FAILURE),
         MissionFailed(Reason.BLOCKED_ADDRESS),
         MissionFailed(Reason.DEADLINE_EXCEEDED),
+        MissionFailed(Reason.HOST_PAUSED, retry_after=0.01),
         InvalidMission(Reason.INVALID_URL),
         ZeroDivisionError(),
     ],
@@ -94,16 +95,16 @@ def test_a_wait_that_does_not_fit_is_not_begun() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_the_waits_are_jittered() -> None:
+@pytest.mark.parametrize("asked", [None, 0.0])
+def test_the_waits_are_jittered(asked: float | None) -> None:
+    def fail() -> None:
+        raise MissionFailed(Reason.CONNECTION_FAILED, retry_after=asked)
+
     waits: set[float] = set()
     for _ in range(5):
         policy = retrying(2, time.monotonic() + 60)
         policy.sleep = waits.add
         with pytest.raises(MissionFailed):
-            policy(_fail)
+            policy(fail)
     assert len(waits) == 5
     assert all(0 <= wait <= 0.4 for wait in waits)
-
-
-def _fail() -> None:
-    raise MissionFailed(Reason.CONNECTION_FAILED)

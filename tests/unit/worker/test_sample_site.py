@@ -46,6 +46,13 @@ def test_each_document_holds_as_many_secrets_as_its_sample_says(site: SampleSite
     assert set(found.values()) == {0, 1, 2, 3}
 
 
+def test_its_first_page_lists_every_document(site: SampleSite, connection: HTTPConnection) -> None:
+    _, text = get(connection, "/")
+    assert set(text.splitlines()[1:]) == {
+        sample.url.removeprefix(site.url) for sample in site.samples() if sample.url.startswith(site.url)
+    }
+
+
 def test_the_busy_document_asks_its_first_visitor_to_come_back(connection: HTTPConnection) -> None:
     first, _ = get(connection, BUSY)
     second, _ = get(connection, BUSY)

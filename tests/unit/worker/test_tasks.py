@@ -17,9 +17,10 @@ from mission.ledger import Ledger, entry_key
 from mission.messages import celery_config, make_publisher
 from mission.model import State
 from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
+from worker.intake import MAX_IDS_PER_MESSAGE
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
-from worker.tasks import MAX_IDS_PER_MESSAGE, PrivateRequest, register
+from worker.tasks import register
 
 
 class Tasks:
@@ -151,8 +152,38 @@ def test_status_of_a_mission_that_is_none_is_refused(mission_id: str, said: str,
         tasks.run("decoder.status", mission_id)
 
 
-def test_a_requests_arguments_never_show(tasks: Tasks) -> None:
-    request = object.__new__(PrivateRequest)
+def request_of(tasks: Tasks, name: str, *args: object) -> Any:
+    task = tasks.app.tasks[f"decoder.{name}"]
+    headers = {"id": new_mission_id(), "task": task.name, "argsrepr": "sesame", "kwargsrepr": "sesame"}
+    message = SimpleNamespace(delivery_info={}, properties={}, headers=headers, payload=None)
+    return task.Request(message, app=tasks.app, task=task, body=(args, {}, {}), headers=headers, decoded=True)
+
+
+@pytest.mark.parametrize("name", ["submit", "status"])
+def test_a_requests_arguments_never_show(name: str, tasks: Tasks) -> None:
+    request = request_of(tasks, name, new_mission_id())
     assert isinstance(request, Request)
     assert (request.argsrepr, request.kwargsrepr) == ("(...)", "{...}")
-    assert all(tasks.app.tasks[f"decoder.{name}"].Request is PrivateRequest for name in ("decode", "submit", "status"))
+
+
+def test_the_missions_of_a_message_show_by_their_ids(tasks: Tasks) -> None:
+    ids = [new_mission_id(), new_mission_id()]
+    request = request_of(tasks, "decode", ids)
+    assert (request.argsrepr, request.kwargsrepr) == (f"({ids[0]}, {ids[1]})", "{...}")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        (["sesame"],),
+        ([new_mission_id(), "sesame"],),
+        ([new_mission_id()], "sesame"),
+        (new_mission_id(),),
+        ([new_mission_id()] * (MAX_IDS_PER_MESSAGE + 1),),
+        ({"sesame": 1},),
+    ],
+    ids=["nothing", "no id", "an id and none", "one too many", "no list", "too many", "a mapping"],
+)
+def test_what_is_no_short_list_of_ids_never_shows(args: tuple[object, ...], tasks: Tasks) -> None:
+    assert request_of(tasks, "decode", *args).argsrepr == "(...)"

@@ -90,6 +90,20 @@ def test_refuses_hosts_that_are_not_listed(entry: str, url: str) -> None:
     assert verdict(policy(entry), url) is Reason.HOST_NOT_ALLOWED
 
 
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("https://docs.example.com:8443/a", "docs.example.com"),
+        ("https://key.of.a.stranger.example.com/", "*.example.com"),
+        ("https://deep.in.cdn.example.com/", "*.cdn.example.com"),
+        ("https://elsewhere.example/", None),
+    ],
+)
+def test_tells_by_which_entry_a_host_is_allowed_and_nothing_of_the_host(url: str, entry: str | None) -> None:
+    listed = policy("docs.example.com:8443", "*.example.com", "*.cdn.example.com")
+    assert listed.allowed_by(parse_url(url)) == entry
+
+
 def test_an_empty_list_allows_nothing() -> None:
     assert verdict(policy(), "https://docs.example.com/") is Reason.HOST_NOT_ALLOWED
     assert verdict(policy(), "https://8.8.8.8/") is Reason.HOST_NOT_ALLOWED

@@ -87,6 +87,23 @@ def test_a_loop_that_stands_while_redis_is_away_is_no_reason_to_die(
     assert worker.live
 
 
+def test_a_loop_that_stood_while_redis_was_away_has_time_to_connect_anew(
+    worker: Worker, pass_time: Callable[[float], None]
+) -> None:
+    worker.answers = False
+    pass_time(LOOP_SILENCE_SECONDS + 1)
+    worker.watchdog.look()
+    worker.file.unlink()
+    worker.answers = True
+    pass_time(LOOP_SILENCE_SECONDS - 1)
+    worker.watchdog.look()
+    assert worker.live
+    worker.file.unlink()
+    pass_time(2)
+    worker.watchdog.look()
+    assert not worker.file.exists()
+
+
 def test_a_turn_of_the_loop_keeps_the_worker_live(worker: Worker, pass_time: Callable[[float], None]) -> None:
     pass_time(LOOP_SILENCE_SECONDS + 1)
     worker.watchdog.loop_beat()
@@ -106,6 +123,21 @@ def test_a_mission_within_its_lease_and_a_round_trip_ends_nothing(worker: Worker
     worker.oldest = LEASE + OVERTIME_SECONDS - 1
     worker.watchdog.look()
     assert (worker.exits, worker.live) == ([], True)
+
+
+def test_a_mission_that_waits_for_redis_ends_nothing_until_redis_was_back_for_a_while(
+    worker: Worker, pass_time: Callable[[float], None]
+) -> None:
+    worker.oldest = 10 * LEASE
+    worker.answers = False
+    worker.watchdog.look()
+    worker.answers = True
+    pass_time(OVERTIME_SECONDS - 1)
+    worker.watchdog.look()
+    assert (worker.exits, worker.live) == ([], True)
+    pass_time(2)
+    worker.watchdog.look()
+    assert worker.exits == [EXIT_STUCK]
 
 
 def test_it_goes_on_looking_after_the_worker_was_told_to_stop(tmp_path: Path) -> None:

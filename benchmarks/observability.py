@@ -1,0 +1,119 @@
+"""What it costs to be watched: `python -m benchmarks.observability`.
+
+The decoder with metrics (scraped each second), logs, events and Flower on, beside the same with all of that off.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from statistics import median
+
+import click
+
+from benchmarks.measure import measure
+from benchmarks.report import Report
+from benchmarks.systems import Decoder, Place, running
+from benchmarks.throughput import bench_place
+from mission.console import emit_json
+from mission.errors import DecoderError
+from worker.stack import Child, ending_on_signals, running_flower, stack_environment
+
+WATCHED, UNWATCHED = "all on", "all off"
+SCRAPE_SECONDS = 1.0
+GOAL = 0.9
+
+
+class Watched(Decoder):
+    """The decoder as it is run: Flower beside it, and both scraped more often than any Prometheus would."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place, bulk=True)
+        self.name = WATCHED
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """The worker processes, ready; Flower is not among them: its CPU time is not theirs."""
+        with ExitStack() as stack:
+            flower = stack.enter_context(running_flower(self._folder(), self._values))
+            children = stack.enter_context(super().workers())
+            ports = [child.wait_until(r"metrics on port (\d+)")[1] for child in children]
+            targets = [f"{flower.url}/metrics", *(f"http://127.0.0.1:{port}/metrics" for port in ports)]
+            stack.enter_context(_scraping(targets))
+            yield children
+
+
+class Unwatched(Decoder):
+    """The decoder with all of it taken out."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place, bulk=True)
+        self.name = UNWATCHED
+
+    def _worker(self) -> AbstractContextManager[Child]:
+        return running("worker", ["benchmarks.unwatched"], self._folder(), stack_environment(self._values))
+
+
+@contextmanager
+def _scraping(targets: Sequence[str]) -> Iterator[None]:
+    """Ask for all metrics again and again."""
+    over = threading.Event()
+
+    def loop() -> None:
+        while not over.wait(SCRAPE_SECONDS):
+            for target in targets:
+                with suppress(OSError), urllib.request.urlopen(target, timeout=10) as answer:
+                    answer.read()
+
+    thread = threading.Thread(target=loop, name="scraper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@click.command()
+@click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each side and round.")
+@click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(missions: int, count: int, *, as_json: bool) -> None:
+    """Measure what metrics, logs, events and Flower cost; exit code 1 where less than nine tenths of the speed are left.
+
+    \b
+    Example:
+      python -m benchmarks.observability --missions 2000 --rounds 3
+    """
+    report = Report()
+    try:
+        with ending_on_signals(), bench_place("everysec") as (place, client):
+            sides: list[Decoder] = [Watched(place), Unwatched(place)]
+            urls = place.urls(missions)
+            for number in range(count):
+                samples = {}
+                for side in sides if number % 2 == 0 else reversed(sides):
+                    client.flushall()
+                    samples[side.name] = measure(side, urls, backlog=True)
+                for side in sides:
+                    report.add(samples[side.name])
+                    click.echo(f"round {number + 1}: {side.name}: {samples[side.name].rate:.0f}/s", err=True)
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        for line in report.lines():
+            emit_json(line)
+    else:
+        click.echo(f"missions: {missions}, rounds: {count}, workers alone, {os.cpu_count()} CPUs")
+        click.echo(report.table())
+    ((_, _, ratios),) = report.ratios()
+    sys.exit(int(median(ratios) < GOAL))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A worker that nobody can watch: `python -m benchmarks.unwatched`. The other side of `benchmarks.observability`, and of no other use."""
+
+from __future__ import annotations
+
+import logging
+from wsgiref.simple_server import WSGIServer
+
+from celery import signals
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from worker import logs, metrics
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """In the place of a measurement."""
+
+
+def _myself(metric: MetricWrapperBase, *_: object, **__: object) -> MetricWrapperBase:
+    """In the place of a lookup by labels."""
+    return metric
+
+
+def _no_server(*_: object, **__: object) -> tuple[WSGIServer | None, int]:
+    return None, 0
+
+
+def main() -> None:
+    """Take out the metrics and their server, all logs, all events; then be the usual worker."""
+    for kind, names in ((Counter, ["inc"]), (Gauge, ["inc", "dec", "set"]), (Histogram, ["observe"])):
+        for name in names:
+            setattr(kind, name, _nothing)
+    setattr(MetricWrapperBase, "labels", _myself)  # noqa: B010 (mypy does not let a method be assigned)
+    setattr(metrics, "serve", _no_server)  # noqa: B010 (as above)
+    setattr(logs, "configure", _nothing)  # noqa: B010 (as above)
+    logging.disable()
+
+    from worker.app import app  # reads the settings, and the parts above
+
+    app.conf.worker_send_task_events = False
+    # What a benchmark waits for; the log does not say it here.
+    signals.worker_ready.connect(lambda **_: print("ready", flush=True), weak=False)
+    app.Worker(quiet=True, without_gossip=True, without_mingle=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Writes the table of settings into the documents that hold its two marks, from the settings classes.
+
+`python -m ci.configuration`; a test holds them together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mission.settings import PREFIX, Settings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+# docs/configuration.md always has the table; the README may.
+DOCUMENTS = (ROOT / "docs" / "configuration.md", ROOT / "README.md")
+BEGIN, END = "<!-- settings: made by `python -m ci.configuration` -->", "<!-- end of settings -->"
+
+_ADMISSION = "producer, worker"  # a worker admits, too: what comes by the decoder.submit task
+# Who uses a setting that both sides share, where that is not everybody.
+_SIDES = {
+    "redis_replicas": _ADMISSION,
+    "url_key": _ADMISSION,
+    "queue_limit": _ADMISSION,
+    "quota": _ADMISSION,
+    "max_age": _ADMISSION,
+    "ledger_ttl": "worker",
+    "audit_ttl": "reader",
+    "identity_file": "reader",
+}
+
+
+def table() -> str:
+    """The settings as a Markdown table: variable, default with its unit, what it takes, who uses it."""
+    rows = []
+    for row in WorkerSettings.defaults():
+        name = row["variable"].removeprefix(PREFIX).lower()
+        side = _SIDES.get(name, "all") if name in Settings.model_fields else "worker"
+        default = f"`{row['value']}`" if row["value"] else ""
+        takes = row["takes"].replace("|", r"\|")
+        rows.append(f"| `{row['variable']}` | {default} | {takes} | {side} |")
+    return "\n".join(["| variable | default | takes | used by |", "|---|---|---|---|", *rows])
+
+
+def with_table(document: str) -> str:
+    """The document with the table made anew between its two marks; one without marks as it is."""
+    before, begin, rest = document.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}" if begin else document
+
+
+def main() -> None:
+    """Write the documents."""
+    for path in DOCUMENTS:
+        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Export what was found on a day, as JSON lines or CSV, each read on the audit's record before it is made.
+
+It shows `mission.ResultReader`: `results` lists what there is between two times and opens nothing; `reveal` opens one result
+for a reason, recorded first. Missions that found nothing are counted and not opened. The audit's log lines go to standard
+error: keep them.
+
+    export DECODER_REDIS_URL=redis://reader:password@127.0.0.1:6379/0 DECODER_IDENTITY_FILE=/etc/decoder/reader.key
+    python examples/export_findings.py findings.csv --day 2026-05-04 --reason "weekly review, ticket 4711"
+
+The file holds secrets in clear. Only you can read it, and it is there once it is whole. The ending of its name says the
+format. CSV: `detector`, `category` and `value` are JSON strings, since a document chooses what stands there: a cell begins
+with a quotation mark and never with what a spreadsheet takes for a formula, no cell or line can be broken out of, and
+`json.loads` gives the exact text.
+
+Prints a summary as JSON. Exit codes: 0 done, 1 a result could not be opened or the export ended early, 2 usage or settings,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+import click
+
+from mission import ResultReader, SealedResult
+from mission.console import WhyType
+from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsError, UnknownMission
+
+FORMATS = (".jsonl", ".csv")
+FIELDS = ("id", "finished_at", "detector", "category", "value", "line", "column")
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Summary:
+    """Results with secrets that were opened, the secrets in them, results without any, gone since, and that do not open."""
+
+    opened: int = 0
+    secrets: int = 0
+    empty: int = 0
+    gone: int = 0
+    unreadable: int = 0
+
+
+def read(reader: ResultReader, results: Iterable[SealedResult], reason: str, summary: Summary) -> Iterator[Row]:
+    """The secrets of these results, one at a time."""
+    for result in results:
+        if not result.secrets:
+            summary.empty += 1
+            continue
+        try:
+            secrets = reader.reveal(result.id, reason=reason)
+        except (ResultUnavailable, UnknownMission):  # expired or forgotten since they were listed
+            summary.gone += 1
+            continue
+        except SealError as error:
+            summary.unreadable += 1
+            click.echo(f"error: mission {result.id}: {error}", err=True)
+            continue
+        summary.opened += 1
+        summary.secrets += len(secrets)
+        for secret in secrets:
+            yield {"id": result.id, "finished_at": result.finished_at} | secret.as_dict()
+
+
+def write_jsonl(file: TextIO, rows: Iterable[Row]) -> None:
+    """One JSON object a line."""
+    for row in rows:
+        file.write(json.dumps(row) + "\n")
+
+
+def write_csv(file: TextIO, rows: Iterable[Row]) -> None:
+    """A table (RFC 4180) that no spreadsheet computes with."""
+    table = csv.DictWriter(file, FIELDS, quoting=csv.QUOTE_ALL)
+    table.writeheader()
+    for row in rows:
+        table.writerow(row | {name: inert(row[name]) for name in ("detector", "category", "value")})
+
+
+def inert(text: str) -> str:
+    """The text as a JSON string without a semicolon, at which some spreadsheets split whatever the quotes say."""
+    return json.dumps(text).replace(";", "\\u003b")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A file for this user alone, that takes the name only once it is whole and on disk; else nothing stays of it."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+def end(_signal: int, _frame: object) -> NoReturn:
+    """End as Ctrl-C does, and clean up."""
+    raise KeyboardInterrupt
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))  # as it is written
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Which day, UTC.  [default: yesterday]")
+def main(file: Path, reason: str, day: datetime | None) -> None:
+    """See the module."""
+    if file.suffix not in FORMATS:
+        raise click.UsageError(f"the file's name ends with {' or '.join(FORMATS)}")
+    begin = (day or datetime.now(UTC) - timedelta(days=1)).replace(
+        hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC
+    )
+    write = write_csv if file.suffix == ".csv" else write_jsonl
+    summary = Summary()
+    signal.signal(signal.SIGTERM, end)
+    try:
+        reader = ResultReader.from_env()
+        with whole_file(file) as target:
+            write(target, read(reader, reader.results(begin, begin + timedelta(days=1)), reason, summary))
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except (DecoderError, OSError) as error:
+        click.echo(f"error: {error}; nothing was written", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    click.echo(json.dumps(asdict(summary)))
+    sys.exit(1 if summary.unreadable else 0)
+
+
+if __name__ == "__main__":
+    main()

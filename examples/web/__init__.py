@@ -1,0 +1,1 @@
+"""A small web app that enqueues missions and shows how they stand."""

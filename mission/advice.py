@@ -1,0 +1,41 @@
+"""What a person can do about each reason a mission was refused or ended for; one line each, for the commands' notes."""
+
+from __future__ import annotations
+
+from mission.model import Reason
+
+_LATER = "it is tried again by itself"
+_TOO_LARGE = "fetch a smaller document, or raise DECODER_MAX_BYTES on the workers"
+
+ADVICE: dict[Reason, str] = {
+    Reason.INVALID_URL: "takes a URL like https://docs.example.com/page, percent-encoded",
+    Reason.SCHEME_NOT_ALLOWED: "takes https://; http:// only where the workers' DECODER_ALLOWED_SCHEMES holds http",
+    Reason.HOST_NOT_ALLOWED: "add the host to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from",
+    Reason.PORT_NOT_ALLOWED: "add host:port to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from",
+    Reason.CREDENTIALS_IN_URL: "leave out the user and password before the @",
+    Reason.BLOCKED_ADDRESS: "the host's address is private or reserved; DECODER_ALLOWED_NETWORKS on the workers opens one, if it must be",
+    Reason.DNS_FAILURE: "check how the host is spelt, and that the workers can look it up",
+    Reason.CONNECT_TIMEOUT: "check that the host is up and that the workers' network lets them reach it",
+    Reason.READ_TIMEOUT: "the host is slow: try again later, or raise DECODER_READ_TIMEOUT on the workers",
+    Reason.DEADLINE_EXCEEDED: "the host is slow: try again later, or raise DECODER_DEADLINE and DECODER_LEASE_SECONDS on the workers",
+    Reason.CONNECTION_FAILED: "check that the host is up and listens on this port",
+    Reason.TLS_FAILURE: "check the host's certificate; a CA of your own goes into DECODER_CA_FILE on the workers",
+    Reason.HTTP_CLIENT_ERROR: "the host refused: check the URL, and whether it has expired",
+    Reason.HTTP_SERVER_ERROR: "the host has a fault of its own: try again later",
+    Reason.RATE_LIMITED: "the host asks for fewer requests: try again later, or lower DECODER_HOST_CONCURRENCY",
+    Reason.TOO_MANY_REDIRECTS: "use the URL that it ends at, or raise DECODER_MAX_REDIRECTS on the workers",
+    Reason.BODY_TOO_LARGE: _TOO_LARGE,
+    Reason.MALFORMED_RESPONSE: "the host's answer is not proper HTTP: ask who runs it",
+    Reason.TOO_MANY_SECRETS: "no result holds so many: split the document",
+    Reason.STORE_UNAVAILABLE: "check Redis with `decoder doctor`",
+    Reason.ATTEMPTS_EXHAUSTED: "see `decoder dead-letters show ID`, mend the cause, then `decoder dead-letters replay`",
+    Reason.LEASE_EXPIRED: "a worker died or hung with it; look at the workers' logs",
+    Reason.HOST_PAUSED: f"the host failed too often and is left alone for a while; {_LATER}",
+    Reason.SHUTDOWN: f"its worker was stopped; {_LATER}",
+    Reason.EXPIRED: "no worker came to it in time: check the workers, then enqueue it again, with a longer --expires",
+    Reason.INTERNAL_ERROR: "a fault of the decoder: look for the mission's id in the workers' logs",
+    Reason.QUOTA_EXCEEDED: "wait, or have DECODER_QUOTA raised",
+    Reason.QUEUE_FULL: "wait for the workers, start more, or raise DECODER_QUEUE_LIMIT",
+    Reason.IDEMPOTENCY_CONFLICT: "take a new key, or the URL that this one was first used with",
+    Reason.MALFORMED_MESSAGE: "send what the README shows",
+}

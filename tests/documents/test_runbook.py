@@ -1,0 +1,182 @@
+"""RUNBOOK.md: complete, its links alive, and every command in it is one that works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.documents.cluster import Cluster
+from tests.documents.document import ROOT, RUNBOOK, Block, anchor, blocks, headings
+from tests.documents.on_call import OnCall, sections
+from tests.documents.programs import kubectl_and_helm
+from tests.documents.shell import MISUSE, type_in
+from tests.drill.stage import Stage
+from tests.observability.tools import ALERTMANAGER, load, rules
+from worker.settings import WorkerSettings
+
+TYPED = [block for block in blocks() if block.language == "sh" and block.tag not in ("yours", "setup")]
+CLUSTER = [
+    block
+    for block in TYPED
+    if any(
+        "kubectl" in c.line or "helm" in c.line or "worker_logs" in c.line or "reasons" in c.line
+        for c in block.commands
+    )
+]
+DOCUMENTS = ("RUNBOOK.md", "README.md", "SECURITY.md", "helm/decoder/README.md", ".gitlab/SETTINGS.md")
+FAILURES = (
+    "Network timeouts",
+    "Invalid or blocked URLs",
+    "Quota exceeded",
+    "0 secrets found",
+    "Latency",
+    "DecoderQueueGrowing",
+    "DecoderDeadLetters",
+    "DecoderRedisAway",
+    "Redis full",
+    "Redis failed over",
+    "Keys",
+    "A leaked secret",
+    "Bad deploy",
+    "Stuck in pending-upgrade",
+    "Roll back",
+    "Escalation",
+    "After an incident",
+)
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in rules("alert")])
+def test_every_alert_says_how_to_confirm_and_how_to_end_it(alert: str) -> None:
+    confirming = [command for block in sections(alert, "confirm") for command in block.commands]
+    assert any(command.shows for command in confirming)
+    assert [command.line for block in sections(alert, "fix") for command in block.commands]
+    text = RUNBOOK.read_text().partition(f"\n### {alert}\n")[2].partition("\n### ")[0]
+    assert "Over when" in text
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_every_common_failure_has_its_section(failure: str) -> None:
+    assert failure in headings(RUNBOOK)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    document = ROOT / name
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", document.read_text())
+    assert links or name.startswith((".gitlab", "helm"))
+    for link in links:
+        path, _, section = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if section:
+            assert section in map(anchor, headings(target)), link
+
+
+def test_what_is_filled_in_once_is_what_the_alerts_use() -> None:
+    table = RUNBOOK.read_text().partition("## Fill in once")[2].partition("## Set up")[0]
+    links = {rule["annotations"]["runbook_url"].partition("#")[0] for rule in rules("alert")}
+    channels = {
+        slack["channel"] for receiver in load(ALERTMANAGER)["receivers"] for slack in receiver.get("slack_configs", ())
+    }
+    assert len(links) == len(channels) == 1
+    assert f"<{links.pop()}>" in table
+    assert f"`{channels.pop()}`" in table
+
+
+def test_what_the_reader_fills_in_are_settings() -> None:
+    names = [
+        name
+        for block in blocks()
+        if block.tag == "yours"
+        for command in block.commands
+        for name in re.findall(r"export (\w+)=", command.line)
+    ]
+    assert "DECODER_REDIS_URL" in names
+    known = {f"DECODER_{field.upper()}" for field in WorkerSettings.model_fields} | {"PROMETHEUS_URL"}
+    assert set(names) <= known
+
+
+def test_the_drill_answers_every_alert_from_here() -> None:
+    assert {block.tag for block in blocks()} == {"", "confirm", "fix", "setup", "yours"}
+    named = {block.section for block in blocks() if block.tag in ("confirm", "fix")}
+    assert named == {rule["alert"] for rule in rules("alert")}
+
+
+@pytest.fixture(scope="module")
+def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
+    """A stack that is well, and somebody who looks after it."""
+    folder = tmp_path_factory.mktemp("on-call")
+    with ExitStack() as pieces:
+        stage = pieces.enter_context(Stage(folder))
+        cluster = pieces.enter_context(Cluster(stage, folder))
+        yield OnCall(stage, cluster, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("block", TYPED, ids=lambda block: block.name)
+def test_every_command_works_on_a_live_stack(block: Block, on_call: OnCall) -> None:
+    """In trouble, the drill runs them: here they are only to be called as they want to be."""
+    for typed in on_call.type(block):
+        assert typed.code not in MISUSE, str(typed)
+        if not block.tag:
+            assert typed.code == 0, str(typed)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real kubectl and helm."""
+    return kubectl_and_helm(tmp_path_factory.mktemp("programs"))
+
+
+_RECORDER = """#!{python}
+import json, sys
+with open({calls!r}, "a") as calls:
+    calls.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+print("decoder-worker-1   0/1   Running   3   1h")
+"""
+# Nothing listens there: what is called in the right way gets as far as that.
+_KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: here, context: {cluster: here}}]
+"""
+
+
+@pytest.mark.parametrize("block", CLUSTER, ids=lambda block: block.name)
+def test_the_real_kubectl_and_helm_take_its_words(block: Block, programs: Path, tmp_path: Path) -> None:
+    calls, recorders = tmp_path / "calls", tmp_path / "bin"
+    recorders.mkdir()
+    for name in ("kubectl", "helm"):
+        shim = recorders / name
+        shim.write_text(_RECORDER.format(python=sys.executable, calls=str(calls), name=name))
+        shim.chmod(0o700)
+    for name in ("somebody.pub", "new-reader.pub"):
+        (tmp_path / name).write_text("decoder-recipient:mlkem768-x25519:AAAA\n")
+    (tmp_path / "config").write_text(_KUBECONFIG)
+    filled_in = {"ID": "1", "REVISION": "3", "STUCK": "4", "SUBMITTER": "app", "FILE": "somebody.pub"}
+    type_in(block, filled_in | {"PATH": str(recorders), "GOOD_HOSTS": "docs.example.com"}, tmp_path)
+    for line in calls.read_text().splitlines():
+        program, *words = json.loads(line)
+        done = subprocess.run(
+            [programs / program, *words],
+            cwd=tmp_path,
+            env={"KUBECONFIG": str(tmp_path / "config"), "PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode
+        assert "refused" in done.stderr, f"{program} {words}: {done.stderr}"

@@ -1,0 +1,136 @@
+"""The help of both commands: every command says what it is for, shows an example that works, defaults and variables."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mission.help import Command
+from mission.settings import PREFIX, Settings
+from producer.cli import main as mission
+from worker.cli import main as decoder
+from worker.settings import WorkerSettings
+
+PROGRAMS: dict[str, click.Group] = {"mission": mission, "decoder": decoder}
+# Those that neither connect nor read a setting.
+WITHOUT_VARIABLES = {
+    "mission completion",
+    "decoder completion",
+    "decoder settings",  # all of them, and it says so
+    "decoder keys generate",
+    "decoder keys show",
+    "decoder acl",
+}
+
+
+def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for child, below in command.commands.items():
+            yield from walk(f"{name} {child}", below)
+
+
+ALL = dict(item for name, program in PROGRAMS.items() for item in walk(name, program))
+LEAVES = {name: command for name, command in ALL.items() if not isinstance(command, click.Group)}
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [item for item in command.params if isinstance(item, click.Option)]
+
+
+def help_of(name: str) -> str:
+    program, *path = name.split()
+    result = CliRunner().invoke(PROGRAMS[program], [*path, "--help"], prog_name=program, terminal_width=2000)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def examples(name: str) -> list[str]:
+    """The lines below `Example:`, continued ones in one piece."""
+    block = re.search(r"^  Example[^\n]*:\n((?:    .*\n)+)", help_of(name), re.MULTILINE)
+    assert block, f"{name}: no example"
+    return [line.strip() for line in re.sub(r"\\\n *", "", block[1]).splitlines()]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_says_in_a_sentence_what_it_is_for(name: str) -> None:
+    text = ALL[name].help
+    assert text
+    assert re.match(r"[A-Z][^\n]{10,}", text.strip())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_has_help(name: str) -> None:
+    assert [option.name for option in options(ALL[name]) if not option.help] == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_that_takes_a_value_is_required_or_tells_its_default(name: str) -> None:
+    command = ALL[name]
+    context = click.Context(command, info_name=name)
+    for option in options(command):
+        record = option.get_help_record(context)
+        assert record
+        assert option.is_flag or option.required or "[default: " in record[1], f"{name} {record[0]}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_option_for_a_time_shows_a_unit(name: str) -> None:
+    for option in options(ALL[name]):
+        if option.type.name == "time":
+            shown = f"{option.help} [default: {option.default}]"
+            assert re.search(r"\b\d+(ms|s|m|h|d)\b", shown), f"{name}: {shown}"
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_lists_the_variables_it_reads_with_their_defaults(name: str) -> None:
+    command = LEAVES[name]
+    assert isinstance(command, Command)
+    assert bool(command.reads) is (name not in WITHOUT_VARIABLES)
+    shown = " ".join(help_of(name).partition("\nEnvironment:\n")[2].split())
+    rows = {row["variable"]: row for row in WorkerSettings.defaults()}
+    for field in command.reads:
+        row = rows[PREFIX + field.upper()]
+        assert f"{row['variable']} {row['takes']} [default: {row['value'] or 'none'}]" in shown
+
+
+def test_the_defaults_in_the_help_are_not_those_of_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_REDIS_URL", "redis://:sesame@elsewhere.example/0")
+    assert "elsewhere" not in help_of("mission enqueue")
+    assert {row["set"] for row in Settings.defaults()} == {"default"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_example_is_taken_by_the_command_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    called: list[str] = []
+    for known, command in LEAVES.items():
+        monkeypatch.setattr(command, "callback", lambda known=known, **_: called.append(known))
+    for line in examples(name):
+        for piece in line.split(" | "):
+            words = [
+                word for word in shlex.split(re.sub(r" (<|>>?) \S+", "", piece)) if not re.match(r"DECODER_\w+=", word)
+            ]
+            if words[0] not in PROGRAMS:
+                continue  # the other end of a pipe
+            for word in words:
+                if word.endswith((".txt", ".log")):
+                    Path(word).touch()
+            result = CliRunner().invoke(PROGRAMS[words[0]], words[1:])
+            assert (result.exit_code, result.stderr) == (0, ""), line
+    assert called
+    assert all(known == name or known.startswith(f"{name} ") for known in called), called
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_variable_that_the_help_names_is_a_setting(name: str) -> None:
+    known = {PREFIX + field.upper() for field in WorkerSettings.model_fields}
+    assert set(re.findall(r"DECODER_[A-Z_]+", help_of(name))) - {PREFIX} <= known

@@ -1,0 +1,157 @@
+"""Messages, ledger entries and records as releases wrote them, each kept here from the day its schema was new.
+
+A release reads its own schema and the one before: an upgrade meets what the older release left. After a rollback it meets what
+the newer one left, and loses none of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kombu.connection import Connection
+from kombu.transport import TRANSPORT_ALIASES
+
+from mission import ledger as ledger_module
+from mission import messages, scripts, sealing
+from mission.ledger import Commit, Ledger, entry_key
+from mission.model import State
+from mission.scripts import PREFIX
+from mission.seal_suites import HYBRID
+from mission.sealing import Identity, open_secrets
+from mission.url_keys import UrlKeyring, key_line
+from worker import intake
+from worker.intake import QUARANTINE, MalformedMessage, NewerMessage, rebuild
+from worker.settings import WorkerSettings
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+# What the samples were sealed and encrypted with.
+KEY = bytes(range(32))
+
+
+def sample(kind: str, schema: int) -> Any:
+    return json.loads((SAMPLES / f"{kind}-{schema}.json").read_text())
+
+
+def kept(kind: str, oldest: int, newest: int) -> list[int]:
+    """The numbers of what a release is to read; of its newest a sample must be there."""
+    return [n for n in range(oldest, newest + 1) if n == newest or (SAMPLES / f"{kind}-{n}.json").exists()]
+
+
+MESSAGES = kept("message", *scripts.READS)
+ENTRIES = kept("entry", *scripts.READS)
+RECORDS = kept("record", sealing.RECORD_VERSION - 1, sealing.RECORD_VERSION)
+
+
+@pytest.mark.parametrize("schema", MESSAGES)
+def test_a_message_of_this_schema_or_the_one_before_is_read(schema: int) -> None:
+    message = sample("message", schema)
+    assert message["headers"][messages.SCHEMA_HEADER] == schema
+    rebuilt = json.loads(rebuild(json.dumps(message).encode()))
+    assert rebuilt["headers"]["id"] == message["headers"]["id"]
+    assert rebuilt["headers"][messages.SCHEMA_HEADER] == scripts.WRITES
+
+
+@pytest.mark.parametrize("schema", MESSAGES)
+def test_the_next_release_reads_todays_messages_and_the_one_after_it_does_not(
+    schema: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = json.dumps(sample("message", schema)).encode()
+    monkeypatch.setattr(scripts, "READS", (schema, schema + 1))
+    assert rebuild(entry)
+    monkeypatch.setattr(scripts, "READS", (schema + 1, schema + 2))
+    with pytest.raises(MalformedMessage, match="unknown schema"):
+        rebuild(entry)
+
+
+def test_a_message_that_names_no_schema_is_read_as_one_of_today() -> None:
+    message = sample("message", scripts.WRITES)
+    del message["headers"][messages.SCHEMA_HEADER]
+    assert rebuild(json.dumps(message).encode())
+
+
+@pytest.fixture
+def channel(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """kombu's channel of a worker process."""
+    for name in ("redis", "rediss", "sentinel"):
+        monkeypatch.setitem(TRANSPORT_ALIASES, name, TRANSPORT_ALIASES[name])
+    intake.install()
+    with Connection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
+        yield connection.channel()
+
+
+def test_a_message_of_a_newer_release_is_passed_over_after_a_rollback_and_is_not_called_malformed(
+    channel: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = json.dumps(sample("message", scripts.WRITES)).encode()
+    monkeypatch.setattr(scripts, "READS", (0, scripts.WRITES - 1))
+    with pytest.raises(NewerMessage):
+        rebuild(entry)
+    client.lpush(messages.QUEUE, entry)
+    with channel.conn_or_acquire() as guarded:
+        assert guarded.brpop([messages.QUEUE], timeout=1) is None
+    assert client.llen(messages.QUEUE) == client.exists(QUARANTINE) == 0
+    assert "message of a newer release passed over" in caplog.text
+
+
+def restored(client: redis.Redis, schema: int) -> Any:
+    """Put a stored entry into the ledger, as one that waits for its message."""
+    found = sample("entry", schema)
+    fields = {name: bytes.fromhex(value) for name, value in found["fields"].items()}
+    assert fields["v"] == str(schema).encode()
+    client.hset(entry_key(found["id"]), mapping=fields)
+    client.zadd(PREFIX + "queued", {found["id"]: 1})
+    client.zadd(PREFIX + "open", {found["id"]: int(fields["submitted_at"])})
+    client.zadd(PREFIX + "expiry", {found["id"]: int(fields["expires_at"])})
+    return found
+
+
+def assert_worked(ledger: Ledger, found: Any) -> None:
+    (claim,) = ledger.claim([found["id"]], 1, 60).claims
+    assert UrlKeyring.parse(key_line(KEY).text).decrypt(claim.url_record, claim.id) == found["url"]
+    assert ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60) == [True]
+    assert ledger.status(claim.id).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("schema", ENTRIES)
+def test_an_entry_of_this_schema_or_the_one_before_is_worked(schema: int, ledger: Ledger, client: redis.Redis) -> None:
+    assert_worked(ledger, restored(client, schema))
+
+
+def test_the_next_release_works_todays_entries(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = scripts.WRITES
+    monkeypatch.setattr(scripts, "READS", (today, today + 1))
+    monkeypatch.setattr(scripts, "WRITES", today + 1)
+    assert_worked(ledger, restored(client, today))
+
+
+def test_after_a_rollback_todays_entries_wait_until_a_release_comes_that_reads_them(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = restored(client, scripts.WRITES)
+    monkeypatch.setattr(ledger_module, "LOST_AFTER_SECONDS", -1.0)
+    with monkeypatch.context() as older:
+        older.setattr(scripts, "READS", (0, scripts.WRITES - 1))
+        claimed = ledger.claim([found["id"]], 1, 60)
+        assert (claimed.claims, claimed.unreadable) == ([], [found["id"]])
+        published = []
+        for _ in range(2):
+            client.delete(PREFIX + "reaper")
+            published += ledger.reap(messages.QUEUE, 5).batch
+        assert published == [found["id"]]
+    assert_worked(ledger, found)
+
+
+@pytest.mark.parametrize("version", RECORDS)
+def test_a_record_of_this_version_or_the_one_before_is_opened(version: int) -> None:
+    found = sample("record", version)
+    record = bytes.fromhex(found["record"])
+    assert record[4] == version
+    secrets = open_secrets(Identity(HYBRID, KEY), record, mission_id=found["id"], token=found["token"])
+    assert [secret.as_dict() for secret in secrets] == found["secrets"]
