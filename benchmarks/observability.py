@@ -15,7 +15,7 @@ from statistics import median
 
 import click
 
-from benchmarks.measure import measure
+from benchmarks.measure import WARM_UP, Sample, measure
 from benchmarks.report import Report
 from benchmarks.systems import Decoder, Place, running
 from benchmarks.throughput import bench_place
@@ -78,6 +78,21 @@ def _scraping(targets: Sequence[str]) -> Iterator[None]:
         thread.join()
 
 
+def rounds(missions: int, count: int, *, warm_up: int = WARM_UP) -> Iterator[tuple[int, Sample]]:
+    """Samples as they come, with their round: both sides in each, another one first each time; the workers alone are timed.
+
+    Raises:
+        DecoderError: a side did not do its work.
+    """
+    with bench_place("everysec") as (place, client):
+        sides: list[Decoder] = [Watched(place), Unwatched(place)]
+        urls = place.urls(missions)
+        for number in range(count):
+            for side in sides if number % 2 == 0 else reversed(sides):
+                client.flushall()
+                yield number, measure(side, urls, backlog=True, warm_up=warm_up)
+
+
 @click.command()
 @click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each side and round.")
 @click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="How many rounds.")
@@ -91,17 +106,10 @@ def main(missions: int, count: int, *, as_json: bool) -> None:
     """
     report = Report()
     try:
-        with ending_on_signals(), bench_place("everysec") as (place, client):
-            sides: list[Decoder] = [Watched(place), Unwatched(place)]
-            urls = place.urls(missions)
-            for number in range(count):
-                samples = {}
-                for side in sides if number % 2 == 0 else reversed(sides):
-                    client.flushall()
-                    samples[side.name] = measure(side, urls, backlog=True)
-                for side in sides:
-                    report.add(samples[side.name])
-                    click.echo(f"round {number + 1}: {side.name}: {samples[side.name].rate:.0f}/s", err=True)
+        with ending_on_signals():
+            for number, sample in rounds(missions, count):
+                report.add(sample)
+                click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
     except DecoderError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -6,6 +6,10 @@ if [ "$CI_COMMIT_TAG" != "v$version" ]; then
   echo "error: the tag is $CI_COMMIT_TAG, mission/version.py says $version" >&2
   exit 2
 fi
+if ! grep -qF "## [$version]" CHANGELOG.md; then
+  echo "error: CHANGELOG.md has no section of $version" >&2
+  exit 2
+fi
 export REGISTRY_AUTH_FILE="$HOME/.docker/config.json"
 mkdir -p "$HOME/.docker"
 printf '%s' "$CI_REGISTRY_PASSWORD" | skopeo login --username "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"

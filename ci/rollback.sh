@@ -1,12 +1,24 @@
 #!/bin/sh
-# Goes back to the revision before, or to ROLLBACK_TO. With $1, only if that revision is what runs.
+# Goes back to ROLLBACK_TO, or to what ran before: the newest revision that worked, of a release older than the one that runs.
+# Helm's own choice is the revision before, and after a rollback that is the bad release. With $1, only if that revision runs.
 set -eu
 kubectl config use-context "$KUBE_CONTEXT"
-running=$(helm history "$RELEASE" --namespace "$NAMESPACE" --max 1 | awk 'END { print $1 }')
+history=$(helm history "$RELEASE" --namespace "$NAMESPACE" --output yaml)
+running=$(echo "$history" | sed -n 's/^[- ] revision: //p' | tail -n 1)
 if [ $# -gt 0 ] && [ "$1" != "$running" ]; then
   echo "revision $running runs, not $1: nothing to take back"
   exit 0
 fi
-# Without a revision Helm takes the one before. The argument is left out when the variable is empty.
-helm rollback "$RELEASE" ${ROLLBACK_TO:+"$ROLLBACK_TO"} --namespace "$NAMESPACE" --wait --timeout "$HELM_TIMEOUT"
+before=$(echo "$history" | awk '
+  # The keys of a revision come in the order of the alphabet: description, revision, status.
+  $1 == "description:" { origin = /: Rollback to [0-9]+/ ? $NF : 0 }
+  $1 == "revision:" { last = $2; release[last] = origin ? (origin in release ? release[origin] : origin) : last }
+  $1 == "status:" { works[last] = $2 == "superseded" || $2 == "deployed" }
+  END { for (r = last - 1; r > 0; r--) if (works[r] && release[r] + 0 < release[last] + 0) { print r; exit } }')
+to=${ROLLBACK_TO:-$before}
+if [ -z "$to" ]; then
+  echo "error: nothing has worked before revision $running; name a revision in ROLLBACK_TO" >&2
+  exit 1
+fi
+helm rollback "$RELEASE" "$to" --namespace "$NAMESPACE" --wait --timeout "$HELM_TIMEOUT"
 helm history "$RELEASE" --namespace "$NAMESPACE" --max 3

@@ -70,8 +70,10 @@ class Runtime:
         ledger = Ledger(connect(settings), settings)
         publisher = Publisher(app)
         hosts = Hosts(ledger, settings.host_concurrency)
+        # As many look-ups as fetches: none stands in line behind names whose servers are dead.
+        resolver = Resolver(threads=settings.concurrency)
         fetcher = Fetcher(
-            settings, policy, Resolver(), lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc(), hosts.slot
+            settings, policy, resolver, lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc(), hosts.slot
         )
         recipients = Recipients(settings)
         pipeline = Pipeline(

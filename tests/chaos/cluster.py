@@ -21,6 +21,8 @@ from worker.embedded import EmbeddedRedis, _free_port, server_program
 
 MASTER = "ledger"
 DOWN_AFTER_SECONDS = 1.0
+# After so long a Sentinel puts replicas right that do not name the master's own address as theirs: past the link that can be cut.
+_PATIENCE_SECONDS = 120.0
 
 _CONFIG = """
 bind 127.0.0.1
@@ -30,7 +32,7 @@ requirepass {password}
 sentinel monitor {master} 127.0.0.1 {master_port} 1
 sentinel auth-pass {master} {password}
 sentinel down-after-milliseconds {master} {down_after}
-sentinel failover-timeout {master} 5000
+sentinel failover-timeout {master} {patience}
 """
 
 
@@ -97,6 +99,7 @@ class Cluster:
                 master=MASTER,
                 master_port=self._master.port,
                 down_after=round(DOWN_AFTER_SECONDS * 1000),
+                patience=round(_PATIENCE_SECONDS * 1000),
             )
         )
         return start_child(

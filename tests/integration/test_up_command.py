@@ -123,18 +123,27 @@ def test_the_sample_site_lists_what_there_is_to_try(running: Up) -> None:
         assert b"/letter.txt\n" in answer.read()
 
 
-def test_flower_opens_with_its_password_alone_and_shows_both_workers(running: Up) -> None:
-    url = running.find(r"^Flower +(\S+) ")
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{url}/workers", timeout=30)
-    assert caught.value.code == 401
-    caught.value.close()
+def flower_page(running: Up, page: str) -> urllib.request.Request:
+    """A request with the login that `up` printed."""
     user, password = running.find(r"  user (\S+)"), running.find(r"  password (\S+)")
     login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    request = urllib.request.Request(f"{url}/workers?json=1", headers={"Authorization": f"Basic {login}"})
+    url = running.find(r"^Flower +(\S+) ")
+    return urllib.request.Request(f"{url}{page}", headers={"Authorization": f"Basic {login}"})
 
+
+def test_flower_opens_with_its_password_alone(running: Up) -> None:
+    request = flower_page(running, "/workers")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request.full_url, timeout=30)
+    assert caught.value.code == 401
+    caught.value.close()
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+def test_flower_shows_both_workers(running: Up) -> None:
     def workers() -> set[str]:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(flower_page(running, "/workers?json=1"), timeout=30) as answer:
             return {worker["hostname"] for worker in json.load(answer)["data"]}
 
     wait_for(lambda: len(workers()) == 2, what="both workers in Flower")

@@ -204,6 +204,25 @@ def test_tests_run_on_every_python_that_is_supported() -> None:
     assert JOBS["test"]["parallel"]["matrix"] == [{"PYTHON_VERSION": ["3.11", "3.12", "3.13"]}]
 
 
+def test_the_whole_suite_is_run_but_for_what_takes_root() -> None:
+    assert 'ARGS="tests/unit ' in script(JOBS["test"])
+    assert re.findall(r"--ignore=(\S+)", script(JOBS["integration"])) == ["tests/unit", "tests/image/test_image.py"]
+    # The last release is a tag.
+    assert JOBS["integration"]["variables"]["GIT_DEPTH"] == "0"
+
+
+def test_no_check_runs_as_root() -> None:
+    assert not re.search(r"apt-get|sudo", FILE.read_text())
+    assert JOBS["test"]["image"]["docker"]["user"] == JOBS["test"]["image"]["kubernetes"]["user"] == "1000:1000"
+    assert (ROOT / "ci/Dockerfile").read_text().splitlines()[-1] == "USER 1000:1000"
+    images = {
+        name: job.get("image", PIPELINE["default"]["image"])
+        for name, job in JOBS.items()
+        if name in CHECKS - {"test", "chart"}
+    }
+    assert set(images.values()) == {"$CHECKS_IMAGE"}
+
+
 def test_what_deploys_is_alone_and_is_not_interrupted() -> None:
     changing = [name for name, job in JOBS.items() if re.search(r"deploy\.sh|rollback\.sh|helm test", script(job))]
     assert len(changing) == 6

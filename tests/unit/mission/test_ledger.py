@@ -419,6 +419,25 @@ def test_a_mission_that_is_too_old_is_dead_though_nobody_works(
     assert ledger.status(mission_id).reason is Reason.EXPIRED
 
 
+def test_a_mission_that_grows_too_old_in_a_workers_hands_ends_as_the_worker_says(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    client.zadd(PREFIX + "expiry", {mission_id: 1})
+    impatient(ledger)
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
+def test_of_a_finished_mission_no_index_knows(ledger: Ledger, client: redis.Redis, state: State) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(mission_id, claim.token, state, None, 0, b"r")], TTL)
+    indexes = ("queued", "leases", "due", "open", "expiry", "dead")
+    assert [name for name in indexes if client.zscore(PREFIX + name, mission_id) is not None] == []
+
+
 def test_the_stats_count_each_state(ledger: Ledger) -> None:
     ids = admit(ledger, 5)
     claims = ledger.claim(ids[:4], 4, 60).claims
