@@ -86,7 +86,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant("set", [*_ledger("%W~", "r:*")]),
         Grant("xadd", [*_ledger("%W~", "quarantine")]),
     ),
-    # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
+    # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": (
         Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),
