@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -156,6 +157,15 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPat
 
 def test_an_unknown_option_is_exit_code_2() -> None:
     assert run("--nothing").exit_code == 2
+
+
+def test_ten_thousand_urls_without_names_looked_up_take_less_than_a_second() -> None:
+    urls = "".join(f"https://host-{n}.example.org/path/{n}?query={n}\n" for n in range(10_000)).encode()
+    started = time.process_time()
+    answers = records("--no-resolve", "-", stdin=urls)
+    assert time.process_time() - started < 1
+    assert len(answers) == 10_000
+    assert all(answer["allowed"] for answer in answers)
 
 
 def test_answers_line_by_line_before_the_input_ends() -> None:
