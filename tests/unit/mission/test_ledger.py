@@ -169,6 +169,20 @@ def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client:
     assert 0 < client.ttl(result_key(mission_id, claim.token)) <= TTL
 
 
+def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    commit = Commit(mission_id, claim_one(ledger, mission_id).token, State.SUCCEEDED, None, 3, b"record")
+    client.config_set("maxmemory", "1")  # full
+    try:
+        with pytest.raises(LedgerUnavailable):
+            ledger.commit([commit], TTL)
+        assert ledger.status(mission_id).state is State.RUNNING
+    finally:
+        client.config_set("maxmemory", "0")
+    assert ledger.commit([commit], TTL) == [True]
+    assert client.get(result_key(mission_id, commit.token)) == b"record"
+
+
 def test_a_succeeded_mission_keeps_no_url(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
