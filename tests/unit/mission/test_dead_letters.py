@@ -142,6 +142,17 @@ def test_a_replayed_mission_runs_again_with_all_its_attempts(ledger: Ledger, let
     assert ledger.status(mission_id).state is State.SUCCEEDED
 
 
+def test_a_replayed_mission_that_nobody_works_dies_of_age_once_more(
+    ledger: Ledger, letters: DeadLetters, client: redis.Redis
+) -> None:
+    mission_id = kill(ledger)
+    letters.replay(mission_id, why=WHY)
+    assert client.zscore(PREFIX + "expiry", mission_id) == float(client.hget(entry_key(mission_id), "expires_at") or 0)
+    client.zadd(PREFIX + "expiry", {mission_id: 1}, xx=True)
+    client.delete(PREFIX + "reaper")
+    assert ledger.reap("missions", 5).dead == [(mission_id, Reason.EXPIRED)]
+
+
 def test_a_replay_is_no_dead_letter_any_more(ledger: Ledger, letters: DeadLetters) -> None:
     mission_id = kill(ledger)
     letters.replay(mission_id, why=WHY)

@@ -195,6 +195,20 @@ def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client:
     assert 0 < client.ttl(result_key(mission_id, claim.token)) <= TTL
 
 
+def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    commit = Commit(mission_id, claim_one(ledger, mission_id).token, State.SUCCEEDED, None, 3, b"record")
+    client.config_set("maxmemory", "1")  # full
+    try:
+        with pytest.raises(LedgerUnavailable):
+            ledger.commit([commit], TTL)
+        assert ledger.status(mission_id).state is State.RUNNING
+    finally:
+        client.config_set("maxmemory", "0")
+    assert ledger.commit([commit], TTL) == [True]
+    assert client.get(result_key(mission_id, commit.token)) == b"record"
+
+
 def test_a_succeeded_mission_keeps_no_url(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
@@ -386,6 +400,15 @@ def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_pas
     assert ledger.reap("missions", 5).batch == [ids[1]]
 
 
+def test_a_message_that_was_published_again_has_the_grace_period_anew(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hset(entry_key(mission_id), "missed_at", "1")
+    assert ledger.reap("missions", 5).batch == [mission_id]
+    for _ in range(2):
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).batch == []
+
+
 def test_a_message_that_a_worker_holds_is_not_missed_any_more(
     ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +459,29 @@ def test_of_a_finished_mission_no_index_knows(ledger: Ledger, client: redis.Redi
     ledger.commit([Commit(mission_id, claim.token, state, None, 0, b"r")], TTL)
     indexes = ("queued", "leases", "due", "open", "expiry", "dead")
     assert [name for name in indexes if client.zscore(PREFIX + name, mission_id) is not None] == []
+
+
+def test_a_mission_whose_entry_is_gone_is_forgotten_and_not_published(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    queued, leased, due = admit(ledger, 3)
+    claim_one(ledger, leased, lease=0.001)
+    client.zrem(PREFIX + "queued", due)
+    client.zadd(PREFIX + "due", {due: 1})
+    client.delete(*map(entry_key, (queued, leased, due)))
+    wait_for(lambda: impatient(ledger) == [] and not client.exists(PREFIX + "leases"))
+    assert client.exists(*(PREFIX + name for name in ("queued", "leases", "due", "open", "expiry"))) == 0
+
+
+def test_a_dead_letter_goes_from_the_index_when_the_ledger_forgets_it(
+    ledger: Ledger, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    fresh, old = admit(ledger, 2)
+    for mission_id in (fresh, old):
+        ledger.release([Release(mission_id, claim_one(ledger, mission_id).token, Reason.READ_TIMEOUT, 0.0)], 1)
+    client.zincrby(PREFIX + "dead", -1000 * (settings.ledger_ttl + 1), old)
+    ledger.reap("missions", 5)
+    assert client.zrange(PREFIX + "dead", 0, -1) == [fresh.encode()]
 
 
 def test_the_stats_count_each_state(ledger: Ledger) -> None:
