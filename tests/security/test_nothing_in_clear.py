@@ -204,6 +204,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         second = scene.worker("second")
         _redis_goes_away(scene, second)
         flower = pieces.enter_context(running_flower(temporary, scene.values()))
+        # Beside the capture of events: what was sent before Flower listens, it never hears of.
+        wait_for(lambda: scene.redis.pubsub_numpat() > 1, what="Flower to listen")
         _foreign(scene, second)
         for name, mission_id in missions.items():
             scene.wait(name, mission_id)
