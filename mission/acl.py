@@ -91,7 +91,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant("xadd", [*_ledger("%W~", "quarantine")]),
         Grant("evalsha xadd xrevrange", [*_ledger("~", "audit:keys")]),
     ),
-    # `mission reveal`: results and how their missions ended. Each read goes to the audit first.
+    # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": (
         Grant(f"{_ANYBODY} script|load scan"),
         Grant("get", [*_ledger("%R~", "r:*")]),

@@ -144,7 +144,7 @@ def load_key(kind: Kind, value: str) -> KeyLine:
     path = Path(value).expanduser()
     if not value or not _is_there(path):
         raise KeyFormatError(
-            f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file)"
+            f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"
         )
     return expect_file(kind, path)
 

@@ -77,6 +77,7 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
 def _commands(lines: list[str]) -> Iterator[Command]:
     line, shows = "", list[str]()
     for text in [*lines, ""]:
+        text = text.removeprefix("$ ")
         if text.startswith(_SHOWS):
             shows.append(_pattern(text.removeprefix(_SHOWS)))
             continue

@@ -63,7 +63,7 @@ class OnCall:
         return {
             "PATH": str(self._cluster.path),
             "PROMETHEUS_URL": self._stage.prometheus,
-            "DECODER_REDIS_URL": self._stage.server.url,
+            "DECODER_REDIS_URL": self._stage.server.login_url("operator"),
             "ID": self._some_mission(),
             "URL": f"{self._stage.site.url}/good",
             "GOOD_HOSTS": ",".join(host for host in hosts if not host.startswith("127.0.0.2:")),

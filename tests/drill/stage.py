@@ -192,7 +192,7 @@ class Stage:
         self.settings = Settings.from_env(redis_url=self.server.url, url_key=url_key)
         self.redis: redis.Redis = enter(connect(self.settings))
         values = {
-            "redis_url": self.server.url,
+            "redis_url": self.server.login_url("worker"),
             "url_key": url_key,
             "recipient": identity.recipient.text,
             "recipients": str(self.recipients),
@@ -267,7 +267,9 @@ class Stage:
     def _start_flower(self, values: Mapping[str, str]) -> dict[str, Any] | None:
         if not self._with_flower:
             return None
-        self.flower = self._pieces.enter_context(running_flower(self._subfolder("flower"), values))
+        self.flower = self._pieces.enter_context(
+            running_flower(self._subfolder("flower"), dict(values) | {"redis_url": self.server.login_url("flower")})
+        )
         user, _, password = self.flower.login.partition(":")
         return {
             "job_name": "decoder-flower",

@@ -166,7 +166,7 @@ def test_what_cannot_be_recorded_is_not_read_and_the_last_export_stays(
 def test_interrupted_it_leaves_nothing_half_written(
     examples: Examples, keys: Keys, client: redis.Redis, number: signal.Signals
 ) -> None:
-    for _ in range(2000):
+    for _ in range(500):
         put(client, keys.identity, ["x"])
     with examples.start(EXPORT, "found.csv", *ARGUMENTS) as process:
         assert process.stderr is not None

@@ -79,7 +79,7 @@ MISTAKES = [
     Mistake("a log that is not there", "decoder audit verify --log none.log", 2, "'none.log': No such file or directory"),
     # Keys.
     Mistake("no URL key", f"env -u DECODER_URL_KEY mission enqueue {URL}", 2, "decoder keys generate --url-key FILE"),
-    Mistake("no such key file", f"DECODER_URL_KEY=none.key mission enqueue {URL}", 2, "DECODER_URL_KEY: expected a URL key: a line that starts with decoder-url-key:, or the name of a file that holds it (no such file)"),
+    Mistake("no such key file", f"DECODER_URL_KEY=none.key mission enqueue {URL}", 2, "DECODER_URL_KEY: expected a URL key: a line that starts with decoder-url-key:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"),
     Mistake("a key open to others", f"DECODER_URL_KEY=open.key mission enqueue {URL}", 2, "run `chmod 600 open.key`"),
     Mistake("the wrong kind of key", f"DECODER_URL_KEY=reader.pub mission enqueue {URL}", 2, "reader.pub: expected a URL key, got a recipient (public key)"),
     Mistake("a key over another", "decoder keys generate --url-key url.key", 1, "never overwritten; name another, or move it away"),

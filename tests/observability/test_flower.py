@@ -145,7 +145,7 @@ def test_the_browser_shows_the_worker_and_what_it_did(seen: Seen) -> None:
     succeeded = re.search(r'id="workers-succeeded">(\d+)<', shown)
     assert succeeded
     assert int(succeeded[1]) >= 3
-    assert re.search(r'href="/worker/celery(@|%40)', shown)
+    assert re.search(r'href="/worker/decoder-\d+(@|%40)', shown)
 
 
 def test_the_browser_shows_tasks_with_the_ids_of_their_missions(seen: Seen) -> None:
@@ -181,7 +181,7 @@ def test_a_submission_by_message_is_found_by_its_id_and_does_not_tell_its_url(se
 
 def test_its_own_metrics_are_there_for_a_scrape_and_name_nothing_but_workers_events_and_tasks(seen: Seen) -> None:
     text = seen.raw("/metrics", login="").decode()
-    assert re.search(r'flower_worker_online\{worker="celery@[^"]+"\} 1\.0', text)
+    assert re.search(r'flower_worker_online\{worker="decoder-\d+@[^"]+"\} 1\.0', text)
     assert set(re.findall(r'flower_events_total\{.*task="([^"]*)"', text)) == {"decoder.decode", "decoder.submit"}
 
 
