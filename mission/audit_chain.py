@@ -16,6 +16,7 @@ from typing import Any, Self
 
 GENESIS = "0" * 64
 LOG_FIELD = "decoder.audit"
+ECS_VERSION = "8.17.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class AuditEntry:
             {
                 "@timestamp": self.at,
                 "log.level": "info",
+                "ecs.version": ECS_VERSION,
                 "log.logger": field,
                 "message": f"{self.action}: {self.outcome}",
                 "event.kind": "event",

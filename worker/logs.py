@@ -23,13 +23,13 @@ from pythonjsonlogger.json import JsonFormatter
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from mission.audit_chain import ECS_VERSION
 from mission.console import printable
 from mission.errors import DecoderError
 from mission.model import Reason
 from mission.version import VERSION
 
 OWN = "decoder"
-ECS_VERSION = "8.17.0"
 HIDDEN = "…"
 
 # Loggers that say where a mission goes; the fetcher reports how each try ended.

@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if kind in site.held:
             site.held[kind].set()
-            site.let_go[kind].wait(20)
+            site.let_go[kind].wait(60)
         if kind == "document" or kind in HELD:
             self.answer(200, site.document())
         elif kind == "moved":

@@ -27,7 +27,7 @@ from mission.audit import AuditLog
 from mission.connection import connect
 from mission.errors import DecoderError
 from mission.ledger import entry_key
-from mission.model import MissionStatus, Reason, State
+from mission.model import MissionStatus, Reason, State, Ticket
 from mission.results import ResultReader
 from mission.sealing import Identity
 from mission.settings import Settings
@@ -61,6 +61,8 @@ PLACES = {
 # Who only speaks Celery writes a URL, and whoever writes a bad message its content, in clear: in the command itself, and
 # in the append-only file until that is rewritten. What the decoder makes of them is in clear nowhere.
 CLEAR_FOR_CELERY = {"server's files", "commands"}
+# In hand when their worker is killed.
+ORPHANS = ("hold", "hold-doomed")
 
 
 @dataclass
@@ -116,10 +118,10 @@ class Scene:
             "metrics_host": "127.0.0.1",
             "concurrency": "32",
             "host_concurrency": "32",
-            "deadline": "2s",
-            "read_timeout": "1s",
+            "deadline": "4s",
+            "read_timeout": "2s",
             "connect_timeout": "1s",
-            "lease_seconds": "17s",
+            "lease_seconds": "19s",
             "max_attempts": "2",
             "fetch_attempts": "1",
             "max_bytes": "256KiB",
@@ -127,11 +129,11 @@ class Scene:
             "log_level": "debug",
         }
 
-    def worker(self, name: str) -> Child:
-        """A worker in a folder of its own."""
+    def worker(self, name: str, **other: str) -> Child:
+        """A worker in a folder of its own, with these settings otherwise."""
         folder = self.folder / name
         folder.mkdir(mode=0o700)
-        child = self.pieces.enter_context(running_worker(folder, self.values()))
+        child = self.pieces.enter_context(running_worker(folder, self.values() | other))
         child.wait_until("decoder-.*@.* ready")
         return child
 
@@ -204,6 +206,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         second = scene.worker("second")
         _redis_goes_away(scene, second)
         flower = pieces.enter_context(running_flower(temporary, scene.values()))
+        # Beside the capture of events: what was sent before Flower listens, it never hears of.
+        wait_for(lambda: scene.redis.pubsub_numpat() > 1, what="Flower to listen")
         _foreign(scene, second)
         for name, mission_id in missions.items():
             scene.wait(name, mission_id)
@@ -211,10 +215,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         scene.scrape(second)
         traces = scene.run.traces
         traces["Flower"] = _pages(flower.url, flower.login)
-        _end_in_the_middle(scene, second)
+        second.process.terminate()
+        second.process.wait(60)
+        third = _end_in_the_middle(scene)
         scene.remember_reasons()
-        traces["worker's output"] = first.log.read_bytes() + second.log.read_bytes()
-        traces["temporary files"] = files(temporary, first.log.parent, second.log.parent)
+        traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in (first, second, third))
+        traces["temporary files"] = files(temporary, *(worker.log.parent for worker in (first, second, third)))
         _record_server(scene)
         traces["metrics"] = scene.metrics
         traces["exceptions"] = "\n".join(scene.exceptions).encode()
@@ -297,16 +303,18 @@ def _enqueue(scene: Scene) -> dict[str, str]:
 
 def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
     """SIGKILL while the mission's answer is on its way; SIGABRT would leave a core file."""
-    mission_id = scene.client.enqueue(scene.site.url("hold")).id
-    doomed = scene.client.enqueue(scene.site.url("hold-doomed")).id
-    assert scene.site.held["hold"].wait(30)
-    assert scene.site.held["hold-doomed"].wait(30)
-    scene.redis.hset(entry_key(doomed), "attempts", 2)  # as if it had ended a worker before
     scene.scrape(worker)
+    # In one message, so that both are in hand at the same time.
+    hold, doomed = (
+        ticket.id for ticket in scene.client.enqueue_many(map(scene.site.url, ORPHANS)) if isinstance(ticket, Ticket)
+    )
+    for name in ORPHANS:
+        assert scene.site.held[name].wait(30)
+    scene.redis.hset(entry_key(doomed), "attempts", 2)  # as if it had ended a worker before
     worker.process.send_signal(signal.SIGABRT)
     assert worker.process.wait(30) == -signal.SIGABRT
     scene.site.let_go["hold"].set()
-    scene.orphans = {"hold": mission_id, "hold-doomed": doomed}
+    scene.orphans = dict(zip(ORPHANS, (hold, doomed), strict=True))
 
 
 def _redis_goes_away(scene: Scene, worker: Child) -> None:
@@ -326,13 +334,15 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
         scene.wait(name, orphan)
 
 
-def _end_in_the_middle(scene: Scene, worker: Child) -> None:
-    """SIGTERM while a mission is in hand: it is given back."""
+def _end_in_the_middle(scene: Scene) -> Child:
+    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back."""
+    worker = scene.worker("third", read_timeout="60s", deadline="60s", lease_seconds="75s")
     mission_id = scene.client.enqueue(scene.site.url("hold-shutdown")).id
     assert scene.site.held["hold-shutdown"].wait(30)
     worker.process.terminate()
     worker.process.wait(60)
     assert scene.client.status(mission_id).reason is Reason.SHUTDOWN
+    return worker
 
 
 def _foreign(scene: Scene, worker: Child) -> None:
