@@ -186,7 +186,7 @@ def test_an_upgrade_and_a_rollback_midway_lose_nothing_and_leave_nothing_unreada
         cluster.enqueue(newer)
         end_older()
         cluster.enqueue(older)
-        cluster.wait_for(2 * BATCH + BATCH // 10)
+        cluster.wait_for(2 * BATCH + BATCH // 2)
         # The rollback: what the newer ones have left and admitted is the older ones' now.
         stack.enter_context(cluster.workers(older))
         end_newer()
