@@ -25,7 +25,9 @@ log = logging.getLogger("decoder.hosts")
 
 # So many fetches in a row that did not reach the host pause it for so long; then one probe goes through.
 FAILURES_TO_PAUSE = 5
-PAUSE_SECONDS = 30.0
+PAUSE_SECONDS = 20.0
+# By so much more its missions are spread out, so that they do not all come back at once: none waits for more than 30 s.
+SPREAD_SECONDS = 10.0
 # A mission that finds its host busy comes back when its turn is expected, within these bounds.
 MIN_WAIT_SECONDS = 0.5
 # It waits here instead where its turn is expected within this time.
@@ -105,8 +107,7 @@ class Hosts:
             return
         left = until - time.monotonic()
         if left > 0:
-            # Spread out, so that they do not all come back at once.
-            raise MissionFailed(Reason.HOST_PAUSED, retry_after=left + random.uniform(0, PAUSE_SECONDS / 2))  # noqa: S311 (jitter)
+            raise MissionFailed(Reason.HOST_PAUSED, retry_after=left + random.uniform(0, SPREAD_SECONDS))  # noqa: S311 (jitter)
         with suppress(LedgerUnavailable):
             if self._ledger.host_probe(name, PAUSE_SECONDS):
                 return
