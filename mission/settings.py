@@ -72,6 +72,8 @@ def split_list(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Size = Annotated[ByteSize, PlainSerializer(format_size)]
+# An empty variable names no file: without this it would be the working folder.
+Place = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
 _HOST_PORT = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
@@ -88,13 +90,11 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="URL of broker and ledger: redis://, rediss:// or sentinel://HOST,HOST/MASTER",
     )
-    redis_ca_file: Path | None = Field(
+    redis_ca_file: Place = Field(
         None, description="file of CA certificates to trust for Redis, beside the system's; with rediss://"
     )
-    redis_cert_file: Path | None = Field(None, description="file of the client certificate for Redis; with rediss://")
-    redis_key_file: Path | None = Field(
-        None, description="file of the client certificate's private key; with rediss://"
-    )
+    redis_cert_file: Place = Field(None, description="file of the client certificate for Redis; with rediss://")
+    redis_key_file: Place = Field(None, description="file of the client certificate's private key; with rediss://")
     redis_replicas: int = Field(0, ge=0, le=10, description="replicas that must hold an admission or a commit, 0 to 10")
     redis_timeout: Duration = Field(5.0, gt=0, le=60, description="seconds that Redis may take to answer, up to 60s")
     url_key: SecretStr | None = Field(
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     audit_ttl: Duration = Field(
         365 * 86400.0, gt=0, le=TEN_YEARS, description="how long audit entries stay, like 365d, up to 3650d"
     )
-    identity_file: Path | None = Field(None, description="file of the reader's identity; never on a worker")
+    identity_file: Place = Field(None, description="file of the reader's identity; never on a worker")
 
     @field_validator("redis_url")
     @classmethod

@@ -58,7 +58,11 @@ def main() -> None:
     help="A URL a line; '-' reads standard input.  [default: the URLs named]",
 )
 @click.option("--submitter", default=DEFAULT_SUBMITTER, show_default=True, help="Who asks; quotas and keys go by it.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key and URL give the same mission.  [default: none]")
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="The same key and URL give the same mission; of many URLs, each of them: then it is safe to enqueue all again.  [default: none]",
+)
 @click.option(
     "--expires", type=DurationType(), help="Give up after so long, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
 )
@@ -80,19 +84,19 @@ def enqueue(
     \b
     Example:
       mission enqueue https://docs.example.com/a https://docs.example.com/b
-      mission enqueue --from-file urls.txt --submitter nightly --json
+      mission enqueue --from-file urls.txt --submitter nightly --idempotency-key 2026-11-24 --json
     """
     if not urls and from_file is None:
         raise click.UsageError("name a URL, or a file of them: mission enqueue https://docs.example.com/page")
     if "-" in urls:
         raise click.UsageError("- is no URL: --from-file - reads them from standard input")
     many = from_file is not None or len(urls) > 1
-    if idempotency_key is not None and many:
-        raise click.UsageError("--idempotency-key goes with one URL")
     client = MissionClient.from_env()
     verdicts: Iterator[Ticket | DecoderError]
     if many:
-        verdicts = client.enqueue_many(_lines(urls, from_file), submitter=submitter, expires_seconds=expires)
+        verdicts = client.enqueue_many(
+            _lines(urls, from_file), submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires
+        )
     else:
         ticket = client.enqueue(urls[0], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
         verdicts = iter([ticket])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from mission.settings import TEN_YEARS, CommaList, Duration, Settings, Size, split_list
+from mission.settings import TEN_YEARS, CommaList, Duration, Place, Settings, Size, split_list
 
 LEASE_MARGIN_SECONDS = 15.0
 
@@ -51,11 +50,9 @@ class WorkerSettings(Settings):
     lease_seconds: Duration = Field(
         60.0, gt=0, le=7200, description="lease on a claimed mission, at least the deadline + 15s"
     )
-    ca_file: Path | None = Field(
-        None, description="file of CA certificates to trust when fetching; empty: the system's"
-    )
+    ca_file: Place = Field(None, description="file of CA certificates to trust when fetching; empty: the system's")
     recipient: str | None = Field(None, description="public key that results are sealed to, inline or a file")
-    recipients: Path | None = Field(None, description="folder with one public key file for each submitter, NAME.pub")
+    recipients: Place = Field(None, description="folder with one public key file for each submitter, NAME.pub")
     result_ttl: Duration = Field(
         7 * 86400.0, gt=0, le=TEN_YEARS, description="how long a result stays, like 7d, up to 3650d"
     )
@@ -63,7 +60,7 @@ class WorkerSettings(Settings):
     accept_submit: bool = Field(True, description="true or false: take URLs by the decoder.submit task")
     metrics_port: int = Field(9464, ge=0, le=65535, description="port for /metrics, 0 for any free one")
     metrics_host: str = Field("0.0.0.0", description="address to serve /metrics on")  # noqa: S104 (a pod is scraped from outside)  # nosec B104
-    health_file: Path | None = Field(None, description="file that the worker touches while it is alive")
+    health_file: Place = Field(None, description="file that the worker touches while it is alive")
     shutdown_grace: Duration = Field(
         25.0, gt=0, le=3600, description="seconds from SIGTERM to the release of what is in hand"
     )

@@ -335,7 +335,6 @@ def test_a_mission_that_is_not_there_is_said_not_to_be(command: str, env: dict[s
         ["enqueue", "--timeout", "-1s", URL],
         ["enqueue", "--from-file", "missing.txt"],
         ["enqueue", "--from-file", "/"],
-        ["enqueue", "--idempotency-key", "order-7", URL, URL],
         ["enqueue", "--no-such-option", URL],
         ["--no-such-option"],
         ["no-such-command"],

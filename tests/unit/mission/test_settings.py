@@ -67,6 +67,13 @@ def test_a_variable_is_read_with_its_prefix(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings.from_env().max_age == 7200
 
 
+@pytest.mark.parametrize("variable", ["DECODER_IDENTITY_FILE", "DECODER_REDIS_CA_FILE", "DECODER_REDIS_KEY_FILE"])
+def test_an_empty_variable_names_no_file(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "")
+    settings = Settings.from_env()
+    assert (settings.identity_file, settings.redis_ca_file, settings.redis_key_file) == (None, None, None)
+
+
 def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECODER_MAX_AGE", "2h")
     assert Settings.from_env(max_age="1h").max_age == 3600

@@ -78,6 +78,15 @@ def test_enqueue_with_a_key_that_was_used_says_so() -> None:
     assert again.stdout == first.stdout.rstrip("\n") + "  (was there before)\n"
 
 
+def test_many_under_one_key_may_be_enqueued_again() -> None:
+    first = run("enqueue", URL, URL + "?more", "--idempotency-key", "night-7")
+    again = run("enqueue", URL + "?new", URL, URL + "?more", "--idempotency-key", "night-7")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    known = [line + "  (was there before)" for line in first.stdout.splitlines()]
+    assert again.stdout.splitlines()[1:] == known
+    assert "before" not in again.stdout.splitlines()[0]
+
+
 def test_enqueue_with_a_key_of_another_url_is_refused() -> None:
     run("enqueue", URL, "--idempotency-key", "order-7")
     result = run("enqueue", URL + "?more", "--idempotency-key", "order-7")
