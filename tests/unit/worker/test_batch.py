@@ -184,6 +184,16 @@ def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: Wor
     assert len(scripted.seen) == 1
 
 
+def test_a_message_with_nothing_to_claim_gives_its_slots_back(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    batch = batch_of(ledger, settings, Scripted(), concurrency=2)
+    for _ in range(3):
+        batch.work(ids)
+    assert batch._slots.take(2, 0) == 2
+
+
 def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
     scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
