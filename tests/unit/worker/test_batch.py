@@ -128,6 +128,54 @@ def test_a_slow_mission_keeps_no_other_from_a_slot_that_comes_free(
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
+def test_a_slot_that_another_message_gives_back_is_taken_while_a_mission_is_slow(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    other, slow, waiting = keys.admit(*["https://docs.example/"] * 3)
+    may_end = {other: threading.Event(), slow: threading.Event()}
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.id == waiting or may_end[claim.id].wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(batch.work, [other])]
+        wait_for(lambda: ledger.status(other).state is State.RUNNING)
+        working.append(threads.submit(batch.work, [slow, waiting]))
+        wait_for(lambda: ledger.status(slow).state is State.RUNNING)
+        may_end[other].set()
+        try:
+            wait_for(lambda: ledger.status(waiting).state is State.SUCCEEDED, seconds=20, what="the one that waits")
+        finally:
+            may_end[slow].set()
+        for future in working:
+            future.result(30)
+
+
+def test_what_ends_early_is_settled_while_a_mission_is_slow(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "LINGER_SECONDS", 0.0)
+    early, slow = keys.admit(*["https://docs.example/"] * 2)
+    may_end = {early: threading.Event(), slow: threading.Event()}
+
+    def verdict(claim: Claim) -> Verdict:
+        assert may_end[claim.id].wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(batch.work, [early, slow])
+        wait_for(lambda: states(ledger, [early, slow]) == {State.RUNNING})
+        may_end[early].set()
+        try:
+            wait_for(lambda: ledger.status(early).state is State.SUCCEEDED, seconds=20, what="the early one")
+        finally:
+            may_end[slow].set()
+        working.result(30)
+
+
 def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
 ) -> None:
@@ -182,6 +230,16 @@ def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: Wor
     batch.work(ids)
     batch.work(ids)
     assert len(scripted.seen) == 1
+
+
+def test_a_message_with_nothing_to_claim_gives_its_slots_back(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    batch = batch_of(ledger, settings, Scripted(), concurrency=2)
+    for _ in range(3):
+        batch.work(ids)
+    assert batch._slots.take(2, 0) == 2
 
 
 def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
