@@ -69,7 +69,7 @@ lock: ## write requirements/*.txt and the lock files in ci/ anew (needs uv and n
 	$(LOCK) --constraint requirements/dev.txt --extra embedded --extra flower --output-file requirements/up.txt
 	$(COMPILE) ci/requirements.in --output-file ci/requirements.txt
 	cd ci && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
-	cd ci && node -e 'const fs = require("fs"), file = "package-lock.json", lock = JSON.parse(fs.readFileSync(file)); \
+	cd ci && node -e 'const fs = require("fs"), file = "npm-shrinkwrap.json", lock = JSON.parse(fs.readFileSync(file)); \
 		for (const item of Object.values(lock.packages)) delete item.funding; \
 		fs.writeFileSync(file, JSON.stringify(lock, null, 2) + "\n")'
 

@@ -1,4 +1,4 @@
-"""What npm has and tests run: installed as ci/package-lock.json says, where it is not there already."""
+"""What npm has and tests run: installed as ci/npm-shrinkwrap.json says, where it is not there already."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def node_modules(folder: Path) -> Path:
         unavailable("no node and npm on PATH")
     if (CI / "node_modules").is_dir():
         return CI / "node_modules"
-    for name in ("package.json", "package-lock.json"):
+    for name in ("package.json", "npm-shrinkwrap.json"):
         shutil.copy(CI / name, folder)
     install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        unavailable(f"npm cannot install ci/package-lock.json: {done.stderr.strip()[-300:]}")
+        unavailable(f"npm cannot install ci/npm-shrinkwrap.json: {done.stderr.strip()[-300:]}")
     return folder / "node_modules"

