@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -36,6 +37,8 @@ HIDDEN = "…"
 _SILENCED = ("urllib3", "requests", "charset_normalizer")
 _MAX_MESSAGE = 8192
 _MAX_FRAMES = 30
+_MAX_WAITING = 10_000
+_FLUSH_SECONDS = 5.0
 _MAX_CHAIN = 5
 
 _mission: ContextVar[Mapping[str, Any] | None] = ContextVar("mission", default=None)
@@ -74,10 +77,13 @@ def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
     stream = sys.stdout if stream is None else stream
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler(stream)
+    handler = _Writer(stream)
     handler.setFormatter(EcsFormatter() if fmt == "json" else PlainFormatter())
     handler.addFilter(_heard)
     root = logging.getLogger()
+    for former in root.handlers:
+        if isinstance(former, _Writer):
+            former.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Otherwise a failing handler prints the record's arguments to stderr.
@@ -86,6 +92,63 @@ def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
     sys.excepthook = _log_unhandled
     threading.excepthook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
     sys.unraisablehook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class _Writer(logging.Handler):
+    """Formats in the thread that logs, writes from one of its own, as much at once as there is.
+
+    A write lets go of the interpreter: with a lock held over it, as by `StreamHandler`, all of a worker's threads wait whenever
+    the kernel runs somebody else meanwhile, or whoever reads stdout is slow. `flush`, and so `logging.shutdown`, waits for
+    what is on its way; a process that is killed loses that.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: SimpleQueue[str | threading.Event | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+        self._thread.start()
+
+    def createLock(self) -> None:  # noqa: N802 (the name it has in logging)
+        """None: a queue needs none."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; waits only where very many do already."""
+        try:
+            self._waiting.put(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001 (whatever a record holds, logging it must not end the work)
+            self.handleError(record)
+        if self._waiting.qsize() > _MAX_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Wait until what was taken is written, or for `_FLUSH_SECONDS`."""
+        written = threading.Event()
+        self._waiting.put(written)
+        if self._thread.is_alive():
+            written.wait(_FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """Write what there is, and no more."""
+        self._waiting.put(None)
+        self._thread.join(_FLUSH_SECONDS)
+        super().close()
+
+    def _write(self) -> None:
+        while True:
+            items = [self._waiting.get()]
+            with suppress(Empty):
+                while len(items) < _MAX_WAITING:
+                    items.append(self._waiting.get_nowait())
+            with suppress(OSError, ValueError):  # nobody reads stdout any more, or it is closed
+                self._stream.write("".join(item for item in items if isinstance(item, str)))
+                self._stream.flush()
+            for item in items:
+                if isinstance(item, threading.Event):
+                    item.set()
+            if None in items:
+                return
 
 
 class EcsFormatter(JsonFormatter):

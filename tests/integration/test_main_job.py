@@ -215,4 +215,5 @@ def test_submissions_by_message_can_be_switched_off(
     with pytest.raises(DecoderError, match="DECODER_ACCEPT_SUBMIT=false"):
         pending.get(timeout=60)
     assert not list(client.scan_iter(match=f"{PREFIX}m:*"))
-    assert not client.exists("missions", "unacked")
+    # The answer goes before the acknowledgement.
+    wait_for(lambda: not client.exists("missions", "unacked"), what="the message to be acknowledged")

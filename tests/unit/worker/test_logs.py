@@ -18,6 +18,7 @@ from celery import Celery
 
 from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
+from tests.processes import started
 from worker import logs
 
 URL = "https://host.example/path?token=hunter2"
@@ -35,12 +36,21 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
 
+    class Stream(io.StringIO):
+        """What was written, also what is on its way."""
+
+        def getvalue(self) -> str:
+            root.handlers[0].flush()
+            return super().getvalue()
+
     def start(level: str = "info", fmt: str = "json") -> io.StringIO:
-        stream = io.StringIO()
+        stream = Stream()
         logs.configure(level, fmt, stream)
         return stream
 
     yield start
+    for handler in root.handlers:
+        handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -336,3 +346,24 @@ os._exit(0)
     done = child(code)
     assert done.stderr == "alive"
     assert done.returncode == 0
+
+
+def test_all_that_was_logged_is_written_in_order_before_the_process_ends() -> None:
+    code = (
+        "import os\nfor n in range(3000):\n logging.getLogger('decoder').info('%d', n)\nlogging.shutdown()\nos._exit(0)"
+    )
+    assert [json.loads(line)["message"] for line in child(code).stdout.splitlines()] == [str(n) for n in range(3000)]
+
+
+def test_a_slow_reader_of_the_output_holds_up_no_thread() -> None:
+    """Many times what a pipe holds is logged before anybody reads."""
+    code = (
+        "import logging, sys\nfrom worker import logs\nlogs.configure('info', 'json')\n"
+        "for n in range(3000):\n logging.getLogger('decoder').info('%d', n)\nsys.stderr.write('all logged\\n')\nsys.stderr.flush()"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started([sys.executable, "-c", code], **pipes) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "all logged\n"
+        out, _ = process.communicate(timeout=60)
+    assert len(out.splitlines()) == 3000
