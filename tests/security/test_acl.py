@@ -310,6 +310,7 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         foreign = Celery("foreign", broker=server.url("producer"), backend=server.url("producer"))
         pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
         assert pending.get(timeout=60)["state"] == "queued"
+        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
         pending.forget()
         assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
         server.admin.lpush("missions", "not a message")
