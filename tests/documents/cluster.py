@@ -39,8 +39,12 @@ sys.exit(code)
 """
 
 
+class NotFound(Exception):
+    """Asked for something that is not there now."""
+
+
 class Refused(Exception):
-    """Asked for something that is not there, or in words that are not known here."""
+    """Asked in words that are not known here, or for something that the chart does not make."""
 
 
 class Cluster:
@@ -100,6 +104,8 @@ class Cluster:
                     result = self._kubectl(rest) if program == "kubectl" else self._helm(rest)
                 case _:
                     raise Refused(f"names no namespace, or another one than {NAMESPACE}")
+        except NotFound as problem:
+            return 1, f"Error from server (NotFound): {problem}\n"
         except Refused as refusal:
             return 2, f"{program} {shlex.join(words)}: {refusal}\n"
         except Exception as error:  # noqa: BLE001 (the command is told, as by a cluster in trouble)
@@ -185,7 +191,7 @@ class Cluster:
             case [pod, *_] if pod in pods:
                 pods = {pod: pods[pod]}
             case _:
-                raise Refused("no such pod")
+                raise NotFound(f"pods {which} not found")
         return [(pod, "Running" if up else "CrashLoopBackOff") for pod, up in pods.items()]
 
     def _exec(self, command: Sequence[str] | Object) -> tuple[int, str]:

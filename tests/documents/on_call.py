@@ -31,7 +31,6 @@ class OnCall:
         self._cluster = cluster
         self._folder = folder
         (folder / "somebody.pub").write_text(Identity.generate().recipient.text + "\n")
-        (folder / "new-reader.pub").write_text(Identity.generate().recipient.text + "\n")
 
     def confirm(self, alert: str) -> list[str]:
         """What the section's "confirm" commands should have shown and did not."""

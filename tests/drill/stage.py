@@ -209,6 +209,7 @@ class Stage:
             "max_attempts": "3",
             "log_format": "json",
             "log_level": "info",
+            "markers": "{* *}",
         }
         targets = self._folder / "targets.json"
         self.workers = Workers(self._subfolder("workers"), values, targets)
