@@ -60,6 +60,7 @@ class Server:
 
     def hear(self, size: int) -> bytes:
         """Data of the client."""
+        self._thread.join()  # OpenSSL's connections are for one thread at a time
         while True:
             try:
                 return self.tls.read(size)
