@@ -41,7 +41,8 @@ def test_the_same_id_again_is_the_same_mission(examples: Examples, start_worker:
 def test_a_refusal_and_a_failure_are_told(examples: Examples, start_worker: StartWorker, site: SampleSite) -> None:
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
     refused = examples.run(CLIENT, "https://user:pa55word@docs.example.com/")
-    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", "error: credentials_in_url\n")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "error: credentials_in_url: leave out the user and password before the @\n"
     failed = examples.run(CLIENT, f"{site.url}/missing.txt")
     assert failed.returncode == 1
     assert json.loads(failed.stdout.splitlines()[1])["reason"] == "http_client_error"

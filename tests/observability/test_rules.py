@@ -13,7 +13,7 @@ import yaml
 from mission.model import Reason
 from tests.observability.tools import RULES, RUNBOOK, program, rules, run
 
-HEADINGS = re.compile(r"^## (\w+)$", re.MULTILINE)
+HEADINGS = re.compile(r"^### (\w+)$", re.MULTILINE)
 LABELS = 'environment="test", release="decoder"'
 ONE, TWO = (f'{LABELS}, instance="{name}", job="decoder-worker"' for name in ("one", "two"))
 DAY = 1440
