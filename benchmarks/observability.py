@@ -24,7 +24,7 @@ from mission.errors import DecoderError
 from worker.stack import Child, ending_on_signals, running_flower, stack_environment
 
 WATCHED, UNWATCHED = "all on", "all off"
-SCRAPE_SECONDS = 1.0
+SCRAPE_SECONDS = 5.0
 GOAL = 0.9
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cache
 
 from mission.errors import LedgerUnavailable
 from mission.ledger import Commit, Ledger, Release
@@ -26,6 +27,8 @@ HOLD_SECONDS = 5.0
 # How long a message with missions under way waits before it looks for free slots again.
 LOOK_SECONDS = 0.1
 _RETRY_SETTLE_SECONDS = 0.5
+
+_ended = cache(metrics.MISSIONS.labels)
 
 
 class FetchSlots:
@@ -190,7 +193,7 @@ def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) ->
         log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
     elif state.terminal:
         seconds = time.monotonic() - since
-        metrics.MISSIONS.labels(state.value, verdict.reason.value if verdict.reason else "").inc()
+        _ended(state.value, verdict.reason.value if verdict.reason else "").inc()
         metrics.MISSION_DURATION.observe(seconds)
         metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
         if isinstance(verdict, Release):

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -35,12 +36,18 @@ HIDDEN = "…"
 
 # Loggers that say where a mission goes; the fetcher reports how each try ended.
 _SILENCED = ("urllib3", "requests", "charset_normalizer")
+# Celery's lines for each message it takes and has done: at info, a mission's own line says more.
+_PER_MESSAGE = ("celery.worker.strategy", "celery.app.trace")
 _MAX_MESSAGE = 8192
 _MAX_FRAMES = 30
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 5.0
+# To wake the writer for each line would cost more than the line.
+_GATHER_SECONDS = 0.02
 _MAX_CHAIN = 5
 
+# Where a record keeps the mission of the thread that logged it.
+_CONTEXT = "_mission"
 _mission: ContextVar[Mapping[str, Any] | None] = ContextVar("mission", default=None)
 
 
@@ -86,6 +93,8 @@ def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
             former.close()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _PER_MESSAGE:
+        logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     # Otherwise a failing handler prints the record's arguments to stderr.
     logging.raiseExceptions = False
     # Python's own hooks print an exception's text.
@@ -95,8 +104,9 @@ def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
 
 
 class _Writer(logging.Handler):
-    """Formats in the thread that logs, writes from one of its own, as much at once as there is.
+    """Writes from a thread of its own, as much at once as there is.
 
+    Own records are formatted there as well, many in a row; a foreign one, or an exception's, at once: what it holds may change.
     A write lets go of the interpreter: with a lock held over it, as by `StreamHandler`, all of a worker's threads wait whenever
     the kernel runs somebody else meanwhile, or whoever reads stdout is slow. `flush`, and so `logging.shutdown`, waits for
     what is on its way; a process that is killed loses that.
@@ -105,7 +115,7 @@ class _Writer(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._waiting: SimpleQueue[str | threading.Event | None] = SimpleQueue()
+        self._waiting: SimpleQueue[str | logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
         self._thread.start()
 
@@ -115,10 +125,11 @@ class _Writer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; waits only where very many do already."""
-        try:
-            self._waiting.put(self.format(record) + "\n")
-        except Exception:  # noqa: BLE001 (whatever a record holds, logging it must not end the work)
-            self.handleError(record)
+        if _own(record) and record.exc_info is None:
+            vars(record)[_CONTEXT] = _mission.get()
+            self._waiting.put(record)
+        else:
+            self._waiting.put(self._line(record))
         if self._waiting.qsize() > _MAX_WAITING:
             self.flush()
 
@@ -138,17 +149,27 @@ class _Writer(logging.Handler):
     def _write(self) -> None:
         while True:
             items = [self._waiting.get()]
+            if isinstance(items[0], str | logging.LogRecord):
+                time.sleep(_GATHER_SECONDS)
             with suppress(Empty):
                 while len(items) < _MAX_WAITING:
                     items.append(self._waiting.get_nowait())
+            lines = [self._line(item) if isinstance(item, logging.LogRecord) else item for item in items]
             with suppress(OSError, ValueError):  # nobody reads stdout any more, or it is closed
-                self._stream.write("".join(item for item in items if isinstance(item, str)))
+                self._stream.write("".join(line for line in lines if isinstance(line, str)))
                 self._stream.flush()
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
             if None in items:
                 return
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception:  # noqa: BLE001 (whatever a record holds, logging it must not end the work)
+            self.handleError(record)
+            return ""
 
 
 class EcsFormatter(JsonFormatter):
@@ -196,7 +217,8 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {**(_mission.get() or {}), **_extra(record), **_error(record)}
+    mission = vars(record).get(_CONTEXT) or _mission.get() or {}
+    return {**mission, **_extra(record), **_error(record)}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -206,7 +228,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _RESERVED}
 
 
-_RESERVED = frozenset(RESERVED_ATTRS) | {"message", "asctime"}
+_RESERVED = frozenset(RESERVED_ATTRS) | {"message", "asctime", _CONTEXT}
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from queue import SimpleQueue
 from typing import Self
 
@@ -72,9 +73,8 @@ class Runtime:
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
         resolver = Resolver(threads=settings.concurrency)
-        fetcher = Fetcher(
-            settings, policy, resolver, lambda result: metrics.FETCH_ATTEMPTS.labels(result).inc(), hosts.slot
-        )
+        attempts = cache(metrics.FETCH_ATTEMPTS.labels)
+        fetcher = Fetcher(settings, policy, resolver, lambda result: attempts(result).inc(), hosts.slot)
         recipients = Recipients(settings)
         pipeline = Pipeline(
             settings,

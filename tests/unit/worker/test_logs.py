@@ -238,7 +238,7 @@ def test_of_a_foreign_record_the_template_and_harmless_arguments_are_shown(
 
 
 def test_extra_fields_of_a_foreign_record_are_left_out(out: io.StringIO) -> None:
-    logging.getLogger("celery.worker.strategy").info("received", extra={"data": {"args": f"('{URL}',)"}})
+    logging.getLogger("celery.worker.consumer").info("received", extra={"data": {"args": f"('{URL}',)"}})
     assert "data" not in only(out)
     assert leaks(out) == []
 
@@ -256,6 +256,24 @@ def test_libraries_are_not_debugged(configure: Configure) -> None:
     assert only(out)["message"] == "details of our own"
 
 
+@pytest.mark.parametrize("name", ["celery.worker.strategy", "celery.app.trace"])
+def test_celerys_lines_for_each_message_are_heard_at_debug_alone(name: str, configure: Configure) -> None:
+    out = configure("info")
+    logging.getLogger(name).info("received")
+    logging.getLogger(name).error("raised")
+    assert only(out)["message"] == "raised"
+    out = configure("debug")
+    logging.getLogger(name).info("received")
+    assert only(out)["message"] == "received"
+
+
+def test_a_line_has_the_mission_of_its_moment_though_it_is_written_later(out: io.StringIO) -> None:
+    for number in range(50):
+        with logs.mission_context(str(number), 1, "me"):
+            own().info("in")
+    assert [line["mission.id"] for line in lines(out)] == [str(number) for number in range(50)]
+
+
 def test_the_level_is_that_of_the_setting(configure: Configure) -> None:
     out = configure("warning")
     own().info("not heard")
@@ -263,7 +281,8 @@ def test_the_level_is_that_of_the_setting(configure: Configure) -> None:
     assert only(out)["message"] == "heard"
 
 
-def test_what_celery_tells_of_a_task_holds_no_argument_result_or_exception_text(out: io.StringIO) -> None:
+def test_what_celery_tells_of_a_task_holds_no_argument_result_or_exception_text(configure: Configure) -> None:
+    out = configure("debug")
     app = Celery("test", set_as_current=False)
 
     @app.task(name="decoder.submit", shared=False)  # type: ignore[untyped-decorator]  # celery has no types
