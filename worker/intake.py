@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache
@@ -213,6 +213,15 @@ class GuardedChannel(Channel):
     """kombu's channel over the guarded client, and with the guarded record of what is in hand."""
 
     QoS = _GuardedQoS
+    _own: redis.Redis | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001 (kombu's signature)
+        """One client for as long as its pool lives: kombu makes one for each command, which costs more than the command."""
+        if asynchronous:
+            return cast("redis.Redis", super()._create_client(asynchronous=True))  # type: ignore[no-untyped-call]  # as below
+        if self._own is None or self._own.connection_pool is not self.pool:
+            self._own = cast("redis.Redis", super()._create_client())  # type: ignore[no-untyped-call]  # as below
+        return self._own
 
     def _get_client(self) -> type[redis.Redis]:
         super()._get_client()  # type: ignore[no-untyped-call]  # untyped; it checks redis-py's version
