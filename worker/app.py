@@ -26,6 +26,7 @@ WORKER_CONFIG: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": True,
+    "worker_consumer": "worker.consumer:PatientConsumer",
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_detect_quorum_queues": False,
     # Redis refuses while it is full or read-only (a master that was demoted): that passes, so connect anew instead of ending.
