@@ -119,10 +119,6 @@ class _Writer(logging.Handler):
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
         self._thread.start()
 
-    def createLock(self) -> None:  # noqa: N802 (the name it has in logging)
-        """None: a queue needs none."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; waits only where very many do already."""
         if _own(record) and record.exc_info is None:
