@@ -1,8 +1,6 @@
 """What it costs to be watched: `python -m benchmarks.observability`.
 
-The decoder with metrics (scraped every 5 s, the chart's is every 15 s), logs, events and Flower on, beside the same with all of
-that off. The workers have one processor to themselves and all else shares the others, as Flower and Prometheus have their own
-in a cluster; with `--shared` everybody is everywhere.
+The decoder with metrics (scraped each second), logs, events and Flower on, beside the same with all of that off.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
 from statistics import median
 
 import click
@@ -27,9 +24,8 @@ from mission.errors import DecoderError
 from worker.stack import Child, ending_on_signals, running_flower, stack_environment
 
 WATCHED, UNWATCHED = "all on", "all off"
-SCRAPE_SECONDS = 5.0
+SCRAPE_SECONDS = 1.0
 GOAL = 0.9
-_PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
 
 
 class Watched(Decoder):
@@ -82,39 +78,14 @@ def _scraping(targets: Sequence[str]) -> Iterator[None]:
         thread.join()
 
 
-def _apart(side: type[Watched] | type[Unwatched]) -> type[Watched] | type[Unwatched]:
-    """The same system, its workers on the first processor; the rest is where this process is."""
-
-    class Apart(side):  # type: ignore[misc, valid-type]  # mypy knows no class that is given
-        @contextmanager
-        def workers(self) -> Iterator[list[Child]]:
-            with super().workers() as children:
-                for child in children:
-                    for thread in Path(f"/proc/{child.process.pid}/task").iterdir():
-                        os.sched_setaffinity(int(thread.name), {min(_PROCESSORS)})
-                yield children
-
-    return Apart
-
-
-def rounds(missions: int, count: int, *, warm_up: int = WARM_UP, shared: bool = False) -> Iterator[tuple[int, Sample]]:
+def rounds(missions: int, count: int, *, warm_up: int = WARM_UP) -> Iterator[tuple[int, Sample]]:
     """Samples as they come, with their round: both sides in each, another one first each time; the workers alone are timed.
-
-    Args:
-        missions: for each side and round.
-        count: of rounds.
-        warm_up: missions before.
-        shared: let workers and the rest take processors from each other. The only way where there is one, or no Linux.
 
     Raises:
         DecoderError: a side did not do its work.
     """
-    kinds: list[type[Watched] | type[Unwatched]] = [Watched, Unwatched]
-    if not shared and len(_PROCESSORS) > 1:
-        os.sched_setaffinity(0, _PROCESSORS - {min(_PROCESSORS)})
-        kinds = [_apart(kind) for kind in kinds]
     with bench_place("everysec") as (place, client):
-        sides = [kind(place) for kind in kinds]
+        sides: list[Decoder] = [Watched(place), Unwatched(place)]
         urls = place.urls(missions)
         for number in range(count):
             for side in sides if number % 2 == 0 else reversed(sides):
@@ -125,9 +96,8 @@ def rounds(missions: int, count: int, *, warm_up: int = WARM_UP, shared: bool = 
 @click.command()
 @click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each side and round.")
 @click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="How many rounds.")
-@click.option("--shared", is_flag=True, help="Workers and the rest take processors from each other.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def main(missions: int, count: int, *, shared: bool, as_json: bool) -> None:
+def main(missions: int, count: int, *, as_json: bool) -> None:
     """Measure what metrics, logs, events and Flower cost; exit code 1 where less than nine tenths of the speed are left.
 
     \b
@@ -137,7 +107,7 @@ def main(missions: int, count: int, *, shared: bool, as_json: bool) -> None:
     report = Report()
     try:
         with ending_on_signals():
-            for number, sample in rounds(missions, count, shared=shared):
+            for number, sample in rounds(missions, count):
                 report.add(sample)
                 click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
     except DecoderError as error:
