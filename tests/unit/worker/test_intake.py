@@ -257,3 +257,13 @@ def test_a_message_in_hand_is_put_back_into_the_queue(channel: Any, client: redi
     channel.qos.restore_by_tag("tag")
     assert (client.hlen("unacked"), client.llen("missions")) == (0, 1)
     assert brpop(channel) is not None
+
+
+def test_a_channel_has_one_client_for_as_long_as_its_pool(channel: Any) -> None:
+    with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+        assert first is second
+    channel._disconnect_pools()
+    with channel.conn_or_acquire() as after:
+        assert after is not first
+        assert after.connection_pool is channel.pool
+        assert after.ping()
