@@ -18,9 +18,9 @@ import click
 from benchmarks.measure import measure
 from benchmarks.systems import Decoder
 from benchmarks.throughput import bench_place
-from mission.console import emit_json, emit_table
+from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
-from worker.stack import ending_on_signals
+from worker.local.stack import ending_on_signals
 
 ALONE, SLOW, DEAD = "alone", "beside a host that hangs", "beside a dead host"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.systems import System
 from mission.errors import DecoderError
-from worker.stack import Child
+from worker.local.stack import Child
 
 WARM_UP = 256
 _POLL_SECONDS = 0.01

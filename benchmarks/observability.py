@@ -19,9 +19,9 @@ from benchmarks.measure import WARM_UP, Sample, measure
 from benchmarks.report import Report
 from benchmarks.systems import Decoder, Place, running
 from benchmarks.throughput import bench_place
-from mission.console import emit_json
+from mission.cli.console import emit_json
 from mission.errors import DecoderError
-from worker.stack import Child, ending_on_signals, running_flower, stack_environment
+from worker.local.stack import Child, ending_on_signals, running_flower, stack_environment
 
 WATCHED, UNWATCHED = "all on", "all off"
 SCRAPE_SECONDS = 1.0

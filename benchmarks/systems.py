@@ -18,12 +18,12 @@ import redis
 from benchmarks import BROKER_VARIABLE, RESULTS_VARIABLE
 from benchmarks.site import SECRETS
 from mission.errors import DecoderError
-from mission.sealing import Identity
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
-from worker.children import end_child, start_child
-from worker.stack import Child, running_worker
+from worker.local.children import end_child, start_child
+from worker.local.stack import Child, running_worker
 
 PROCESSES = 2
 # Nothing is in hand when a measurement is over, so nothing needs a grace period.

@@ -14,10 +14,10 @@ import redis
 from benchmarks.measure import WARM_UP, Sample, measure
 from benchmarks.report import Report
 from benchmarks.systems import Place, contenders, running
-from mission.console import emit_json
+from mission.cli.console import emit_json
 from mission.errors import DecoderError
-from worker.embedded import EmbeddedRedis
-from worker.stack import ending_on_signals, temporary_folder
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import ending_on_signals, temporary_folder
 
 
 @contextmanager

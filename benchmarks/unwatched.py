@@ -9,7 +9,7 @@ from celery import signals
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from worker import logs, metrics
+from worker.observe import logs, metrics
 
 
 def _nothing(*_: object, **__: object) -> None:

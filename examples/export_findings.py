@@ -34,7 +34,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from mission import ResultReader, SealedResult
-from mission.console import WhyType
+from mission.cli.console import WhyType
 from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsError, UnknownMission
 
 FORMATS = (".jsonl", ".csv")

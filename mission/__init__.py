@@ -1,6 +1,6 @@
 """What producers and workers share."""
 
-from mission.results import ResultReader
-from mission.sealed_results import SealedResult
+from mission.operate.results import ResultReader
+from mission.operate.sealed_results import SealedResult
 
 __all__ = ["ResultReader", "SealedResult"]

@@ -16,11 +16,11 @@ from mission.errors import (
     QuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.ledger import Admission, Admitted, Ledger
 from mission.model import Reason, State, Ticket
+from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
+from mission.store.ledger import Admission, Admitted, Ledger
 from mission.url import parse_url
-from mission.url_keys import UrlKeyring
 
 DEFAULT_SUBMITTER = "default"
 # A submitter's name stands in logs and in the name of its recipient's key file.

@@ -1,8 +1,8 @@
 """What other apps import: `MissionClient`, and the errors that it raises."""
 
+from mission.client import MissionClient
 from mission.errors import IdempotencyConflict, InvalidMission, LedgerUnavailable, QueueFull, QuotaExceeded
 from mission.model import MissionStatus, Reason, State, Stats, Ticket
-from producer.client import MissionClient
 
 __all__ = [
     "IdempotencyConflict",

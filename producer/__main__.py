@@ -1,6 +1,6 @@
 """The `mission` command, also as `python -m producer`. It handles URLs, an identity and secrets in clear."""
 
-from mission.hygiene import keep_memory_private
+from mission.hardening import keep_memory_private
 from producer.cli import main as command
 
 

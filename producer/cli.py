@@ -11,9 +11,9 @@ import click
 from tqdm import tqdm
 
 from mission.admission import DEFAULT_SUBMITTER
-from mission.advice import ADVICE
-from mission.completion import completion_command
-from mission.console import (
+from mission.cli.advice import ADVICE
+from mission.cli.completion import completion_command
+from mission.cli.console import (
     Commands,
     DurationType,
     emit_json,
@@ -23,10 +23,10 @@ from mission.console import (
     note_terminal,
     version_option,
 )
+from mission.client import MissionClient
 from mission.errors import DecoderError
 from mission.model import MissionStatus, State, Ticket
 from mission.settings import format_duration
-from producer.client import MissionClient
 from producer.commands.forget import forget
 from producer.commands.reveal import reveal
 

@@ -11,9 +11,9 @@ from typing import NoReturn
 import pytest
 import redis
 
-from mission.connection import connect
-from mission.ledger import Ledger
-from worker.embedded import EmbeddedRedis
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 # Started in a shell's background, SIGINT is ignored, and so it would be in every process that a test presses Ctrl-C in.

@@ -2,7 +2,7 @@
 
 import sys
 
-from mission.hygiene import keep_memory_private
+from mission.hardening import keep_memory_private
 
 
 def main() -> None:

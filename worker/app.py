@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Any
@@ -10,8 +11,10 @@ from celery import Celery, signals
 from celery.apps import worker as celery_worker
 
 from mission.errors import SettingsError
-from mission.messages import celery_config
-from worker import hygiene, intake, logs, tasks
+from mission.hardening import keep_memory_private
+from mission.store.messages import celery_config
+from worker.observe import logs
+from worker.queue import intake, tasks
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
@@ -26,7 +29,7 @@ WORKER_CONFIG: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": True,
-    "worker_consumer": "worker.consumer:PatientConsumer",
+    "worker_consumer": "worker.queue.events:PatientConsumer",
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_detect_quorum_queues": False,
     # Redis refuses while it is full or read-only (a master that was demoted): that passes, so connect anew instead of ending.
@@ -53,7 +56,8 @@ def make_app(settings: WorkerSettings) -> Celery:
 
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def build(**_: Any) -> None:
-        hygiene.harden()
+        keep_memory_private()
+        os.umask(0o077)  # its files are its own
         logs.configure(settings.log_level, settings.log_format)
         try:
             parts.append(Runtime.build(settings, app))

@@ -8,19 +8,19 @@ import socket
 
 import click
 
-from mission.completion import completion_command
-from mission.console import Commands, version_option
-from worker import logs
-from worker.commands.acl import acl
-from worker.commands.audit import audit
+from mission.cli.acl import acl
+from mission.cli.audit import audit
+from mission.cli.completion import completion_command
+from mission.cli.console import Commands, version_option
+from mission.cli.dead_letters import dead_letters
+from mission.cli.keys import keys
 from worker.commands.check_url import check_url
-from worker.commands.dead_letters import dead_letters
 from worker.commands.doctor import doctor
-from worker.commands.keys import keys
 from worker.commands.run import run
 from worker.commands.scan import scan
 from worker.commands.settings import settings
 from worker.commands.up import up
+from worker.observe import logs
 from worker.settings import WorkerSettings
 
 # What a worker cannot do without, and what is tuned first.

@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 import redis
 from redis.exceptions import NoPermissionError
 
-from mission.connection import connect, outages
 from mission.errors import DecoderError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
-from mission.ledger import result_key
+from mission.seal.url_keys import UrlKeyring
 from mission.settings import format_duration
-from mission.url_keys import UrlKeyring
-from worker.recipients import Recipients
+from mission.store.connection import connect, outages
+from mission.store.ledger import result_key
+from worker.fetch.policy import UrlPolicy
+from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
-from worker.url_policy import UrlPolicy
 
 MIN_VERSION = (7, 0)
 MIN_HEADROOM = 0.2

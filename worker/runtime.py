@@ -16,26 +16,26 @@ from typing import Self
 from celery import Celery
 
 from mission.admission import Admitter
-from mission.audit import KEYS_STREAM, AuditLog
-from mission.connection import connect
+from mission.audit.log import KEYS_STREAM, AuditLog
 from mission.errors import LedgerUnavailable, SettingsError
-from mission.ledger import Ledger
-from mission.messages import Publisher
-from mission.url_keys import UrlKeyring
-from worker import metrics
-from worker.batch import Batch
-from worker.collectors import read_vitals
-from worker.dns import Resolver
-from worker.fetch import Fetcher
-from worker.health import Heartbeat
-from worker.hosts import Hosts
-from worker.key_watch import KeyWatch
-from worker.pipeline import Pipeline
-from worker.reaper import Reaper
-from worker.recipients import Recipients
+from mission.seal.url_keys import UrlKeyring
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from mission.store.messages import Publisher
+from worker.fetch.dns import Resolver
+from worker.fetch.fetcher import Fetcher
+from worker.fetch.policy import UrlPolicy
+from worker.keys.key_watch import KeyWatch
+from worker.keys.recipients import Recipients
+from worker.observe import metrics
+from worker.observe.collectors import read_vitals
+from worker.observe.health import Heartbeat
 from worker.settings import WorkerSettings
-from worker.url_policy import UrlPolicy
-from worker.watchdog import Watchdog
+from worker.work.batch import Batch
+from worker.work.hosts import Hosts
+from worker.work.pipeline import Pipeline
+from worker.work.reaper import Reaper
+from worker.work.watchdog import Watchdog
 
 log = logging.getLogger("decoder.worker")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from mission import erasure
-from mission.audit import AuditLog
-from mission.connection import connect
-from mission.console import WhyType, emit_json, json_option
-from mission.help import Command
+from mission.audit.log import AuditLog
+from mission.cli.console import WhyType, emit_json, json_option
+from mission.cli.help import Command
+from mission.operate import erasure
 from mission.settings import Settings
+from mission.store.connection import connect
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "audit_ttl"))

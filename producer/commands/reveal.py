@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from mission.console import WhyType, emit_json, emit_table, json_option
-from mission.help import Command
-from mission.results import ResultReader
+from mission.cli.console import WhyType, emit_json, emit_table, json_option
+from mission.cli.help import Command
+from mission.operate.results import ResultReader
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "identity_file", "audit_ttl"))

@@ -14,20 +14,20 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from mission.ledger import entry_key, result_key
-from mission.messages import QUEUE
 from mission.model import State
-from mission.scripts import PREFIX
-from mission.sealing import Identity, open_secrets
+from mission.seal.sealing import Identity, open_secrets
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
+from mission.store.ledger import entry_key, result_key
+from mission.store.messages import QUEUE
+from mission.store.scripts import PREFIX
 from producer import MissionClient
 from tests.chaos.load import Load
 from tests.chaos.report import Report
 from tests.chaos.site import Site
 from tests.chaos.workers import Nursery, Worker
-from worker.embedded import EmbeddedRedis
-from worker.stack import stack_environment
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import stack_environment
 
 CONCURRENCY = 16
 _SLICE = 1000

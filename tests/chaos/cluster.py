@@ -16,8 +16,8 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from tests.chaos.proxy import Proxy
-from worker.children import end_child, start_child
-from worker.embedded import EmbeddedRedis, _free_port, server_program
+from worker.local.children import end_child, start_child
+from worker.local.embedded import EmbeddedRedis, _free_port, server_program
 
 MASTER = "ledger"
 DOWN_AFTER_SECONDS = 1.0

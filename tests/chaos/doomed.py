@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from mission.messages import Publisher
+from mission.store.messages import Publisher
 from producer import MissionClient
 
 

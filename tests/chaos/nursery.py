@@ -24,19 +24,19 @@ _PR_SET_PDEATHSIG = 1
 
 def _quick() -> None:
     """Leases and lost messages are noticed within seconds, so that a short scenario is short."""
-    import mission.ledger
-    import worker.batch
+    import mission.store.ledger
     import worker.settings
+    import worker.work.batch
 
-    worker.batch.HOLD_SECONDS = 1.0
+    worker.work.batch.HOLD_SECONDS = 1.0
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
-    mission.ledger.LOST_AFTER_SECONDS = 5.0
+    mission.store.ledger.LOST_AFTER_SECONDS = 5.0
 
 
 def _deadly() -> None:
     """A mission with `/dies/` in its path kills its worker, as a segmentation fault or the OOM killer would."""
     from mission.url import MissionUrl
-    from worker.fetch import Document, Fetcher
+    from worker.fetch.fetcher import Document, Fetcher
 
     fetch = Fetcher.fetch
 
@@ -50,7 +50,7 @@ def _deadly() -> None:
 
 def _late() -> None:
     """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
-    from mission.ledger import Commit, Ledger, entry_key
+    from mission.store.ledger import Commit, Ledger, entry_key
 
     commit = Ledger.commit
 

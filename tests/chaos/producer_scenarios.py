@@ -9,15 +9,15 @@ import threading
 import time
 
 from mission.errors import DecoderError
-from mission.messages import IDS_PER_MESSAGE, QUEUE
 from mission.model import Ticket
-from mission.scripts import PREFIX
+from mission.store.messages import IDS_PER_MESSAGE, QUEUE
+from mission.store.scripts import PREFIX
 from tests.chaos.arena import Arena
 from tests.chaos.report import Report, Scale
 from tests.chaos.workers import ROOT
 from tests.queue_entries import malformed
-from worker.intake import QUARANTINE
-from worker.stack import stack_environment
+from worker.local.stack import stack_environment
+from worker.queue.intake import QUARANTINE
 
 
 def one_key(scale: Scale) -> Report:

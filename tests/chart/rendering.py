@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mission.sealing import Identity
+from mission.seal.sealing import Identity
 from tests.conftest import unavailable
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "decoder"

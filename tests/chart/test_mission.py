@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from mission.sealing import Identity
-from mission.url_keys import generate_url_key
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from tests.chart.rendering import environment, find, render
-from worker.embedded import EmbeddedRedis
-from worker.sample_site import SampleSite
-from worker.stack import access, running_worker, stack_environment
+from worker.local.embedded import EmbeddedRedis
+from worker.local.sample_site import SampleSite
+from worker.local.stack import access, running_worker, stack_environment
 
 SECRETS = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.rendering import Object, environment, everything, find, render
-from worker.addresses import IPV4_BLOCKED, IPV6_BLOCKED, METADATA, Network
+from worker.fetch.addresses import IPV4_BLOCKED, IPV6_BLOCKED, METADATA, Network
 
 
 def policy(objects: list[Object], component: str) -> Any:

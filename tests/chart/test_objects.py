@@ -220,7 +220,7 @@ def test_probes_ask_the_health_file_that_the_worker_writes() -> None:
     ][0]
     file = env_of(container)["DECODER_HEALTH_FILE"]
     for probe, question in (("startupProbe", "--ready"), ("readinessProbe", "--ready"), ("livenessProbe", "--live")):
-        assert container[probe]["exec"]["command"][:5] == ["python", "-m", "worker.health", file, question]
+        assert container[probe]["exec"]["command"][:5] == ["python", "-m", "worker.observe.health", file, question]
     assert any(file.startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"])
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from mission.acl import acl_lines
+from mission.store.acl import acl_lines
 from tests.chart.rendering import environment, find, render
 from tests.conftest import wait_for
-from worker.embedded import server_program
+from worker.local.embedded import server_program
 
 PASSWORDS = {name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator")}
 

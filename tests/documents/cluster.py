@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from tests.chart.rendering import Object, Values, environment, find, merged, render
 from tests.drill.stage import Stage
-from worker.stack import stack_environment
+from worker.local.stack import stack_environment
 
 NAMESPACE = "decoder"
 RELEASE = "decoder"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mission.audit import AuditLog
-from mission.dead_letters import DeadLetters
-from mission.sealing import Identity
+from mission.audit.log import AuditLog
+from mission.operate.dead_letters import DeadLetters
+from mission.seal.sealing import Identity
 from tests.documents.cluster import Cluster
 from tests.documents.document import Block, blocks
 from tests.documents.shell import MISUSE, Typed, type_in

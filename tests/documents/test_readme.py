@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from mission.key_files import KeyLine, write_key_file
-from mission.sealing import Identity
+from mission.seal.key_files import KeyLine, write_key_file
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.documents.document import ROOT, Block, Command, blocks
 from tests.documents.shell import type_in
 from tests.integration.test_up_command import up
 from tests.processes import started
-from worker.embedded import EmbeddedRedis
-from worker.sample_site import SampleSite
-from worker.stack import running_worker, stack_environment
+from worker.local.embedded import EmbeddedRedis
+from worker.local.sample_site import SampleSite
+from worker.local.stack import running_worker, stack_environment
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGE = "https://docs.example.com/page"

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from mission.audit import AuditLog
-from mission.dead_letters import DeadLetters
+from mission.audit.log import AuditLog
 from mission.errors import QueueFull
-from mission.scripts import PREFIX
+from mission.operate.dead_letters import DeadLetters
+from mission.store.scripts import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.drill.site import Site

@@ -20,20 +20,20 @@ from typing import Any, Self
 import redis
 import yaml
 
-from mission.connection import connect
 from mission.errors import DecoderError
-from mission.sealing import Identity
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
-from mission.url_keys import UrlKeyring, generate_url_key
+from mission.store.connection import connect
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.drill.receiver import Receiver
 from tests.drill.shorten import rehearsed_routing, shortened_rules
 from tests.drill.site import Site
 from tests.observability.tools import ALERTMANAGER, RULES, load, program
-from worker.children import end_child, start_child
-from worker.embedded import EmbeddedRedis
-from worker.stack import Child, Flower, running_flower, running_worker
+from worker.local.children import end_child, start_child
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import Child, Flower, running_flower, running_worker
 
 LABELS = {"environment": "drill", "release": "decoder"}
 START_SECONDS = 60.0

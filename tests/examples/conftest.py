@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mission.key_files import write_key_file
+from mission.seal.key_files import write_key_file
 from tests.integration.conftest import Keys, keys, mission_client, producer_settings, reader, site, start_worker
 from tests.processes import started
 from worker.settings import WorkerSettings

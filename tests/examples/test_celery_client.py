@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import redis
 
-from mission.results import ResultReader
+from mission.operate.results import ResultReader
 from tests.conftest import wait_for
 from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 CLIENT = "celery_client.py"
 

@@ -19,8 +19,8 @@ from producer import MissionClient
 from tests.conftest import wait_for
 from tests.examples.conftest import EXAMPLES, NOWHERE, Examples
 from tests.integration.conftest import StartWorker
-from worker.embedded import EmbeddedRedis
-from worker.sample_site import SampleSite
+from worker.local.embedded import EmbeddedRedis
+from worker.local.sample_site import SampleSite
 
 LOADER = "enqueue_file.py"
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from mission.audit import STREAM, AuditLog
+from mission.audit.log import STREAM, AuditLog
 from mission.ids import new_mission_id
-from mission.ledger import entry_key, result_key
 from mission.model import Secret
-from mission.sealing import Identity, seal_secrets
+from mission.seal.sealing import Identity, seal_secrets
+from mission.store.ledger import entry_key, result_key
 from producer import MissionClient
 from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import Keys, StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 EXPORT = "export_findings.py"
 DAY = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -13,15 +13,15 @@ import redis
 from flask.testing import FlaskClient
 
 from examples.web.app import create_app
-from mission.audit import STREAM, AuditLog
+from mission.audit.log import STREAM, AuditLog
 from mission.ids import new_mission_id
-from mission.results import ResultReader
+from mission.operate.results import ResultReader
 from mission.settings import Settings
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 APP = "web/app.py"
 URL = "https://docs.example.com/page"

@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from mission.key_files import KeyLine
-from mission.sealing import Identity
-from mission.url_keys import generate_url_key
+from mission.seal.key_files import KeyLine
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.version import VERSION
 from producer import MissionClient
 from tests.conftest import unavailable, wait_for
 from tests.image.stand_in import make_root
-from worker.embedded import EmbeddedRedis
-from worker.sample_site import SampleSite
+from worker.local.embedded import EmbeddedRedis
+from worker.local.sample_site import SampleSite
+from worker.local.stack import access
 from worker.settings import WorkerSettings
-from worker.stack import access
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -225,7 +225,7 @@ def test_it_decodes_a_mission_and_stops_within_grace(image: Image, tmp_path: Pat
             assert (status.state, status.secrets) == ("succeeded", 3), log.read_text()
             worker = child_of(process)
             assert re.search(r"^NSpid:\s+\d+\s+1$", Path(f"/proc/{worker}/status").read_text(), re.MULTILINE)
-            probe = ["python", "-m", "worker.health", "/tmp/health", "--ready"]
+            probe = ["python", "-m", "worker.observe.health", "/tmp/health", "--ready"]
             enter = [
                 "nsenter",
                 f"--target={worker}",

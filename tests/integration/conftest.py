@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from mission.audit import AuditLog
-from mission.results import ResultReader
-from mission.sealing import Identity
+from mission.audit.log import AuditLog
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
 from tests.conftest import wait_for
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
+from worker.local.stack import Child, running_worker
 from worker.settings import WorkerSettings
-from worker.stack import Child, running_worker
 
 
 @dataclass(frozen=True, slots=True)

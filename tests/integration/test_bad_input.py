@@ -17,17 +17,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mission.key_files import write_key_file
 from mission.model import MASK, Reason
-from mission.sealing import Identity
+from mission.seal.key_files import write_key_file
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer.cli import main as mission
 from tests.conftest import wait_for
 from worker.cli import main as decoder
-from worker.embedded import EmbeddedRedis
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import running_worker
 from worker.settings import WorkerSettings
-from worker.stack import running_worker
 
 URL = "https://docs.example/page"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"

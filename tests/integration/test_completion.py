@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mission.completion import SHELLS
+from mission.cli.completion import SHELLS
 from tests.conftest import unavailable
 from tests.processes import started
 

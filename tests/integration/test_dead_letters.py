@@ -11,7 +11,7 @@ import sys
 import threading
 
 from mission.model import Reason, State
-from mission.results import ResultReader
+from mission.operate.results import ResultReader
 from producer import MissionClient
 from tests.integration.conftest import StartWorker
 from worker.settings import WorkerSettings

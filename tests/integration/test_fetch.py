@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-import worker.dns
+import worker.fetch.dns
 from mission.errors import MissionFailed
 from mission.model import Reason
 from tests.servers.certificates import Authority
@@ -191,7 +191,7 @@ def test_goes_on_to_the_next_address_when_one_takes_no_connection(server: Misbeh
 
 
 def test_comes_back_to_the_address_that_answered(fresh: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.dns, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(worker.fetch.dns, "FRESH_SECONDS", 0.0)
     orders = iter([("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
     with fetching(fresh.port, lookup=lambda _host, _port: next(orders)) as rig:
         rig.fetch(fresh.url("/ok", NAME))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mission.ledger import Ledger
 from mission.model import Reason, State, Ticket
+from mission.store.ledger import Ledger
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 
 class _Slow(BaseHTTPRequestHandler):

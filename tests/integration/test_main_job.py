@@ -12,14 +12,14 @@ import redis
 from celery import Celery
 
 from mission.errors import DecoderError, ResultUnavailable
-from mission.messages import RESULT_SECONDS
 from mission.model import Reason, State
-from mission.results import ResultReader
-from mission.scripts import PREFIX
+from mission.operate.results import ResultReader
+from mission.store.messages import RESULT_SECONDS
+from mission.store.scripts import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 from worker.settings import WorkerSettings
 
 

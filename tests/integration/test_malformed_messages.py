@@ -17,9 +17,9 @@ from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
 from tests.queue_entries import CANARY, entry, malformed, odd
-from worker.intake import QUARANTINE
-from worker.sample_site import SampleSite
-from worker.stack import Child
+from worker.local.sample_site import SampleSite
+from worker.local.stack import Child
+from worker.queue.intake import QUARANTINE
 
 # As large as an entry may be that one message brings; Redis itself ends at 512 MB.
 HUGE = b'{"body": "' + CANARY.encode() + b"A" * 50_000_000 + b'"}'

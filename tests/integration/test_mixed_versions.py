@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from mission.scripts import WRITES
+from mission.store.scripts import WRITES
 from tests.chaos.arena import Arena
 from tests.chaos.report import Report, table
 from tests.conftest import wait_for
 from tests.releases import ROOT, tree_of_last_release
-from worker.children import end_child, start_child
-from worker.stack import stack_environment
+from worker.local.children import end_child, start_child
+from worker.local.stack import stack_environment
 
 MISSIONS = 2000
 BATCH = MISSIONS // 4
@@ -55,7 +55,9 @@ class Release:
 
 
 def schemas(reads: tuple[int, int], writes: int) -> str:
-    return f"import mission.scripts; mission.scripts.READS = {reads}; mission.scripts.WRITES = {writes}"
+    return (
+        f"import mission.store.scripts; mission.store.scripts.READS = {reads}; mission.store.scripts.WRITES = {writes}"
+    )
 
 
 def last_tag_and_this_tree(folder: Path) -> tuple[Release, Release]:

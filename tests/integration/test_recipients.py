@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from mission.audit import KEYS_STREAM, AuditLog
+from mission.audit.log import KEYS_STREAM, AuditLog
 from mission.errors import SealError
 from mission.model import State
-from mission.results import ResultReader
-from mission.sealing import Identity
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 SECRETS = 3  # of letter.txt
 

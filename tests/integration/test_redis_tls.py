@@ -17,19 +17,19 @@ from celery import Celery
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from kombu.exceptions import OperationalError
 
-from mission.connection import connect
 from mission.errors import LedgerUnavailable, SettingsError
-from mission.ledger import Ledger
-from mission.messages import celery_config
 from mission.model import State
 from mission.settings import Settings
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from mission.store.messages import celery_config
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
 from tests.servers.certificates import Authority
 from tests.servers.tls_redis import tls_redis
-from worker.sample_site import SampleSite
-from worker.stack import running_worker
+from worker.local.sample_site import SampleSite
+from worker.local.stack import running_worker
 
 pytestmark = pytest.mark.xdist_group("tls_redis")
 

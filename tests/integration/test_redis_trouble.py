@@ -20,9 +20,9 @@ from producer import MissionClient
 from tests.chaos.site import Site
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
-from worker.embedded import EmbeddedRedis
-from worker.health import is_live, is_ready
-from worker.stack import running_worker
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import running_worker
+from worker.observe.health import is_live, is_ready
 
 # A worker is back at most so long after Redis is.
 BACK_SECONDS = 60.0

@@ -7,19 +7,19 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from mission.audit import STREAM, AuditLog
-from mission.audit_chain import Actor
-from mission.erasure import forget
+from mission.audit.chain import Actor
+from mission.audit.log import STREAM, AuditLog
 from mission.errors import ResultUnavailable, UnknownMission
-from mission.ledger import entry_key
 from mission.model import State
-from mission.results import ResultReader
-from mission.scripts import PREFIX
+from mission.operate.erasure import forget
+from mission.operate.results import ResultReader
 from mission.settings import Settings
+from mission.store.ledger import entry_key
+from mission.store.scripts import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
 
 DAY = 86400
 

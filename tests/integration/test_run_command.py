@@ -17,7 +17,7 @@ import pytest
 from mission.model import MASK
 from tests.conftest import wait_for
 from tests.processes import processes_in, started
-from worker.sample_site import OFF_LIMITS, SampleSite
+from worker.local.sample_site import OFF_LIMITS, SampleSite
 
 PASSWORD = "correct-horse-battery-staple"
 COMMAND = [sys.executable, "-m", "worker", "run"]

@@ -16,7 +16,7 @@ from producer import MissionClient
 from tests.chaos.site import STUCK, Site
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
-from worker.health import is_live, is_ready
+from worker.observe.health import is_live, is_ready
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 

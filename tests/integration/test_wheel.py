@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mission.url_keys import generate_url_key
+from mission.seal.url_keys import generate_url_key
 from mission.version import VERSION
 from worker.settings import WorkerSettings
 
@@ -119,7 +119,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Pa
         if file.suffix in (".py", ".lua") or file.name == "py.typed"
     }
     assert {name for name in names if ".dist-info/" not in name} == sources
-    assert {"mission/lua/admit.lua", "mission/py.typed", "producer/py.typed", "worker/py.typed"} <= names
+    assert {"mission/store/lua/admit.lua", "mission/py.typed", "producer/py.typed", "worker/py.typed"} <= names
 
 
 def test_nothing_of_the_workers_side_is_in_the_base_install(installed: Environment) -> None:

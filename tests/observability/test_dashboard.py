@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mission.ledger import Memory
 from mission.model import Reason, Stats
+from mission.store.ledger import Memory
 from tests.observability.expressions import dashboard, panels, queries, selectors
 from tests.observability.tools import rules
-from worker import metrics
-from worker.collectors import LedgerCollector, Vitals
+from worker.observe import metrics
+from worker.observe.collectors import LedgerCollector, Vitals
 
 # Of Prometheus itself, and of Flower 2.2.
 OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}

@@ -19,17 +19,17 @@ import pytest
 import redis
 from celery import Celery
 
-from mission.sealing import Identity
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
 from tests.chart.rendering import environment, render
 from tests.conftest import wait_for
 from tests.observability.browser import opened
 from tests.security.canary_site import CanarySite
 from tests.security.traces import Canaries
-from worker.embedded import EmbeddedRedis
-from worker.stack import FLOWER_OPTIONS, Child, Flower, running_flower, running_worker
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import FLOWER_OPTIONS, Child, Flower, running_flower, running_worker
 
 pytestmark = [pytest.mark.xdist_group("flower"), pytest.mark.slow]
 

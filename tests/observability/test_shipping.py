@@ -14,15 +14,15 @@ from typing import Any, Self
 
 import pytest
 
-from mission.sealing import Identity
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.observability.tools import program
-from worker.sample_site import SampleSite
+from worker.local.sample_site import SampleSite
+from worker.local.stack import running_worker
 from worker.settings import WorkerSettings
-from worker.stack import running_worker
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "logs.md"
 Line = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The logins of `mission.acl` on real servers: each does its work, and each cell of the table was tried."""
+"""The logins of `mission.store.acl` on real servers: each does its work, and each cell of the table was tried."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ import pytest
 import redis
 from celery import Celery
 
-import worker.embedded
-from mission.acl import LOGINS, acl_lines
-from mission.audit import KEYS_STREAM, STREAM, AuditLog
-from mission.connection import connect
-from mission.dead_letters import DeadLetters
-from mission.erasure import forget
+import worker.local.embedded
+from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
 from mission.errors import SettingsError
 from mission.ids import new_mission_id
-from mission.ledger import Admission, Ledger, Release, entry_key, result_key
 from mission.model import Reason, State, Ticket
-from mission.results import ResultReader
-from mission.scripts import PREFIX
-from mission.sealing import Identity
+from mission.operate.dead_letters import DeadLetters
+from mission.operate.erasure import forget
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
+from mission.store.acl import LOGINS, acl_lines
+from mission.store.connection import connect
+from mission.store.ledger import Admission, Ledger, Release, entry_key, result_key
+from mission.store.scripts import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
-from worker.embedded import EmbeddedRedis, server_program
-from worker.intake import QUARANTINE
-from worker.sample_site import SampleSite
+from worker.local.embedded import EmbeddedRedis, server_program
+from worker.local.sample_site import SampleSite
+from worker.local.stack import running_flower, running_worker
+from worker.queue.intake import QUARANTINE
 from worker.settings import WorkerSettings
-from worker.stack import running_flower, running_worker
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 RESULT = result_key(MISSION, 1)
@@ -84,7 +84,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Server]:
             found = shutil.which("redis-server")
             if found is None:
                 pytest.skip("no redis-server on PATH")
-            patch.setattr(worker.embedded, "server_program", lambda: Path(found))
+            patch.setattr(worker.local.embedded, "server_program", lambda: Path(found))
         with EmbeddedRedis() as embedded:
             server = Server(embedded)
             yield server

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import worker.dns
+import worker.fetch.dns
 from mission.errors import MissionFailed
 from mission.model import Reason
 from tests.servers.fetching import NAME, fetching
@@ -28,7 +28,7 @@ def victim() -> Iterator[MisbehavingServer]:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fetch asks the name server anew, as it does once an answer is no longer fresh."""
-    monkeypatch.setattr(worker.dns, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(worker.fetch.dns, "FRESH_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("forgetful")

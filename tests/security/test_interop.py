@@ -1,7 +1,7 @@
 """Sealed records and independent implementations of HPKE open each other, in both directions.
 
 The hybrid suite: npm's `@hpke/core` with `@hpke/hybridkem-x-wing`, which share no code with `cryptography`. X25519 alone:
-`pyhpke`, in tests/unit/mission/test_sealing.py.
+`pyhpke`, in tests/unit/mission/seal/test_sealing.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from mission.seal_suites import HYBRID
-from mission.sealing import Identity, RecordHeader
+from mission.seal.sealing import Identity, RecordHeader
+from mission.seal.suites import HYBRID
 from tests.conftest import unavailable
 
 pytestmark = pytest.mark.xdist_group("npm")

@@ -17,7 +17,7 @@ from tests.servers.certificates import Authority
 from tests.servers.fetching import NAME, fetching
 from tests.servers.misbehaving import DOCUMENT, MisbehavingServer
 from tests.servers.sockets import connections
-from worker.url_policy import UrlPolicy
+from worker.fetch.policy import UrlPolicy
 
 # The tests' own list: it must not be the worker's.
 FORBIDDEN_4 = [

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mission.key_files import Kind
-from mission.sealing import Identity
-from mission.url_keys import generate_url_key
+from mission.seal.key_files import Kind
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from tests.conftest import unavailable
 
 ROOT = Path(__file__).parents[2]

@@ -23,22 +23,22 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from mission.audit import AuditLog
-from mission.connection import connect
+from mission.audit.log import AuditLog
 from mission.errors import DecoderError
-from mission.ledger import entry_key
 from mission.model import MissionStatus, Reason, State, Ticket
-from mission.results import ResultReader
-from mission.sealing import Identity
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.url_keys import generate_url_key
+from mission.store.connection import connect
+from mission.store.ledger import entry_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.queue_entries import encoded, entry, envelope
 from tests.security.canary_site import ENDS, CanarySite
 from tests.security.traces import Canaries, Capture, disguised, dump, files, guises, unescaped
-from worker.embedded import EmbeddedRedis
-from worker.stack import Child, running_flower, running_worker
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import Child, running_flower, running_worker
 
 # The fixture's run must not be done twice: all tests of it go to one process.
 pytestmark = [pytest.mark.xdist_group("nothing-in-clear"), pytest.mark.timeout(300)]

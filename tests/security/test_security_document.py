@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from mission.acl import LOGINS
+from mission.store.acl import LOGINS
 from producer.cli import main as mission_command
 from tests.security.test_acl import TABLE
 from worker.cli import main as decoder_command
-from worker.metrics import REGISTRY
+from worker.observe.metrics import REGISTRY
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]

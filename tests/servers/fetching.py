@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from mission.url import parse_url
-from worker.dns import Resolver
-from worker.fetch import Document, Fetcher
+from worker.fetch.dns import Resolver
+from worker.fetch.fetcher import Document, Fetcher
+from worker.fetch.policy import UrlPolicy
 from worker.settings import WorkerSettings
-from worker.url_policy import UrlPolicy
 
 NAME = "docs.example"
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import unavailable
-from worker.children import end_child, last_lines, start_child
+from worker.local.children import end_child, last_lines, start_child
 
 _CONFIG = """
 bind 127.0.0.1

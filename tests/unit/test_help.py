@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mission.help import Command
+from mission.cli.help import Command
 from mission.settings import PREFIX, Settings
 from producer.cli import main as mission
 from worker.cli import main as decoder

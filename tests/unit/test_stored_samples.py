@@ -16,16 +16,17 @@ import redis
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
-from mission import ledger as ledger_module
-from mission import messages, scripts, sealing
-from mission.ledger import Commit, Ledger, entry_key
 from mission.model import State
-from mission.scripts import PREFIX
-from mission.seal_suites import HYBRID
-from mission.sealing import Identity, open_secrets
-from mission.url_keys import UrlKeyring, key_line
-from worker import intake
-from worker.intake import QUARANTINE, MalformedMessage, NewerMessage, rebuild
+from mission.seal import sealing
+from mission.seal.sealing import Identity, open_secrets
+from mission.seal.suites import HYBRID
+from mission.seal.url_keys import UrlKeyring, key_line
+from mission.store import ledger as ledger_module
+from mission.store import messages, scripts
+from mission.store.ledger import Commit, Ledger, entry_key
+from mission.store.scripts import PREFIX
+from worker.queue import intake
+from worker.queue.intake import QUARANTINE, MalformedMessage, NewerMessage, rebuild
 from worker.settings import WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"

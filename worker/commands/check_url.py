@@ -9,15 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import click
 
-from mission.advice import ADVICE
-from mission.console import emit_json, json_option, note, note_terminal, printable
+from mission.cli.advice import ADVICE
+from mission.cli.console import emit_json, json_option, note, note_terminal, printable
+from mission.cli.help import Command
 from mission.errors import MissionFailed
-from mission.help import Command
 from mission.model import Reason
 from mission.url import MissionUrl, parse_url
-from worker.dns import Resolver
+from worker.fetch.dns import Resolver
+from worker.fetch.policy import UrlPolicy
 from worker.settings import WorkerSettings
-from worker.url_policy import UrlPolicy
 
 SIDE_BY_SIDE = 16
 AHEAD = 256

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mission.console import emit_json, json_option, printable
-from mission.help import Command
+from mission.cli.console import emit_json, json_option, printable
+from mission.cli.help import Command
 from worker.doctor import Level, examine
 from worker.settings import WorkerSettings
 

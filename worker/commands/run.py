@@ -12,22 +12,22 @@ import click
 from tqdm import tqdm
 
 from mission.admission import Admitter, newly_queued
-from mission.advice import ADVICE
-from mission.audit import AuditLog
-from mission.connection import connect
-from mission.console import DurationType, emit_json, emit_table, json_option, note, printable
-from mission.help import Command
-from mission.ledger import Ledger
-from mission.messages import make_publisher
+from mission.audit.log import AuditLog
+from mission.cli.advice import ADVICE
+from mission.cli.console import DurationType, emit_json, emit_table, json_option, note, printable
+from mission.cli.help import Command
 from mission.model import MASK, Reason, Secret, State, Ticket
-from mission.results import ResultReader
-from mission.sealing import Identity
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import format_duration
-from mission.url_keys import UrlKeyring, generate_url_key
-from worker.embedded import EmbeddedRedis
-from worker.sample_site import Sample, SampleSite
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from mission.store.messages import make_publisher
+from worker.local.embedded import EmbeddedRedis
+from worker.local.sample_site import Sample, SampleSite
+from worker.local.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
 from worker.settings import WorkerSettings
-from worker.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
 
 SUBMITTER = "decoder-run"
 WORKER_GRACE = 2.0

@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import click
 
-from mission.console import emit_json, emit_table, json_option, note_terminal
+from mission.cli.console import emit_json, emit_table, json_option, note_terminal
+from mission.cli.help import Command
 from mission.errors import MissionFailed
-from mission.help import Command
 from mission.model import Secret
 from worker.extract import Extractor, decode_body
 from worker.settings import WorkerSettings

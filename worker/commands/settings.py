@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mission.console import emit_json, emit_table, json_option, note
-from mission.help import Command
+from mission.cli.console import emit_json, emit_table, json_option, note
+from mission.cli.help import Command
 from worker.settings import WorkerSettings
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from mission.help import Command
-from mission.key_files import KeyLine, read_key_file, write_key_file
-from mission.sealing import Identity
-from mission.url_keys import generate_url_key
-from worker.embedded import EmbeddedRedis, private_folder
-from worker.sample_site import SampleSite
+from mission.cli.help import Command
+from mission.seal.key_files import KeyLine, read_key_file, write_key_file
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
+from worker.local.embedded import EmbeddedRedis, private_folder
+from worker.local.sample_site import SampleSite
+from worker.local.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 from worker.settings import WorkerSettings
-from worker.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 
 _LOOK_SECONDS = 0.5
 _WORKERS = 2

@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from mission.admission import Admitter, newly_queued
-from mission.connection import connect
 from mission.errors import (
     DecoderError,
     IdempotencyConflict,
@@ -19,10 +18,11 @@ from mission.errors import (
     QuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.ledger import Admission, Admitted, Ledger, entry_key
 from mission.model import Reason, State, Ticket
+from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
-from mission.url_keys import UrlKeyring, generate_url_key
+from mission.store.connection import connect
+from mission.store.ledger import Admission, Admitted, Ledger, entry_key
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example/page?signature=sesame"

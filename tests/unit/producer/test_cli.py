@@ -14,9 +14,9 @@ import redis
 from click.testing import CliRunner, Result
 
 from mission.ids import new_mission_id
-from mission.ledger import Commit, Ledger, entry_key
 from mission.model import Reason, State
-from mission.url_keys import generate_url_key
+from mission.seal.url_keys import generate_url_key
+from mission.store.ledger import Commit, Ledger, entry_key
 from producer.cli import main
 from worker.settings import WorkerSettings
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from mission.admission import Admitter
-from mission.ledger import Commit, Ledger
 from mission.model import Claim, State, Ticket
-from mission.sealing import Identity
-from mission.url_keys import UrlKeyring, generate_url_key
-from worker.batch import Batch
-from worker.pipeline import Pipeline, Verdict
+from mission.seal.sealing import Identity
+from mission.seal.url_keys import UrlKeyring, generate_url_key
+from mission.store.ledger import Commit, Ledger
 from worker.settings import WorkerSettings
+from worker.work.batch import Batch
+from worker.work.pipeline import Pipeline, Verdict
 
 URL = "https://docs.example/page?signature=sesame"
 

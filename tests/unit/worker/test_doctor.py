@@ -10,16 +10,16 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from mission.connection import connect
-from mission.console import Commands
-from mission.key_files import write_key_file
-from mission.seal_suites import X25519
-from mission.sealing import Identity
-from mission.url_keys import generate_url_key
+from mission.cli.console import Commands
+from mission.seal.key_files import write_key_file
+from mission.seal.sealing import Identity
+from mission.seal.suites import X25519
+from mission.seal.url_keys import generate_url_key
+from mission.store.connection import connect
 from tests.conftest import wait_for
 from worker.commands.doctor import doctor
 from worker.doctor import Level, examine
-from worker.embedded import EmbeddedRedis
+from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 main = Commands(commands=[doctor])

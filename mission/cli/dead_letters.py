@@ -1,0 +1,181 @@
+"""`decoder dead-letters`: look at missions that ended without an answer, replay or discard them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+from tqdm import tqdm
+
+from mission.audit.log import AuditLog
+from mission.cli.console import DurationType, WhyType, emit_json, emit_table, json_option
+from mission.cli.help import Group
+from mission.errors import UnknownMission
+from mission.ids import check_mission_id
+from mission.model import Reason
+from mission.operate.dead_letters import DeadLetter, DeadLetters
+from mission.settings import Settings
+from mission.store.connection import connect
+
+# From so many on, a person who looks sees how far it is.
+MANY = 20
+
+
+@click.group("dead-letters", cls=Group)
+def dead_letters() -> None:
+    """Look at missions that ended without an answer; replay or discard them.
+
+    \b
+    Example:
+      decoder dead-letters list --older-than 1h
+    """
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    reason = click.option(
+        "--reason",
+        type=click.Choice([item.value for item in Reason]),
+        metavar="REASON",
+        help="Died for this reason, like read_timeout.  [default: any]",
+    )
+    age = click.option(
+        "--older-than", type=DurationType(), help="Died at least so long ago, like 90s, 5m or 24h.  [default: any age]"
+    )
+    return reason(age(command))
+
+
+def _selection(command: Callable[..., None]) -> Callable[..., None]:
+    ids = click.argument("ids", nargs=-1, metavar="[ID]...")
+    every = click.option("--all", "every", is_flag=True, help="All there are.")
+    why = click.option(
+        "--why",
+        required=True,
+        type=WhyType(),
+        metavar="TEXT",
+        help="Why you do this; it stands in the audit. (--reason selects here.)",
+    )
+    return ids(_filters(every(why(json_option(command)))))
+
+
+@dead_letters.command("list", reads=("redis_url", "redis_ca_file"))
+@_filters
+@json_option
+def list_(reason: str | None, older_than: float | None, as_json: bool) -> None:
+    """Print the dead letters, the oldest first.
+
+    \b
+    Example:
+      decoder dead-letters list --reason read_timeout --older-than 1h
+    """
+    rows = []
+    for letter in _find(_open(), reason, older_than):
+        if as_json:
+            emit_json(letter.as_dict())
+        else:
+            rows.append((letter.id, letter.reason, letter.attempts, letter.submitter, letter.died_at))
+    if rows:
+        emit_table(("ID", "REASON", "ATTEMPTS", "SUBMITTER", "DIED"), rows)
+    elif not as_json:
+        click.echo("no dead letters", err=True)
+
+
+@dead_letters.command(reads=("redis_url", "redis_ca_file"))
+@click.argument("mission_id", metavar="ID")
+@json_option
+def show(mission_id: str, as_json: bool) -> None:
+    """Print one dead letter and how each of its attempts ended.
+
+    \b
+    Example:
+      decoder dead-letters show 0f8fad5b-d9cb-469f-a165-70867728950e
+    """
+    letter = _open().get(mission_id)
+    if as_json:
+        emit_json(letter.as_dict())
+        return
+    facts = letter.as_dict()
+    del facts["history"]
+    emit_table(("WHAT", "VALUE"), list(facts.items()))
+    click.echo()
+    emit_table(("AT", "HISTORY"), letter.history)
+
+
+@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@_selection
+def replay(
+    ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool
+) -> None:
+    """Give dead missions a new life: their attempts count from zero, their lifetime from now.
+
+    Name them, or select them by --reason, --older-than or both, or take --all. What is not dead any more is left alone, so
+    that it does no harm to do it again.
+
+    \b
+    Example:
+      decoder dead-letters replay --reason connection_failed --why "the mirror is back"
+    """
+    letters = _open()
+    chosen = _chosen(letters, ids, reason, older_than, every=every)
+    _act(chosen, lambda mission_id: letters.replay(mission_id, why=why), "replayed", as_json=as_json)
+
+
+@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@_selection
+def discard(
+    ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool
+) -> None:
+    """Take missions off the dead letters for good; they stay dead, and their URLs go.
+
+    Name them, or select them by --reason, --older-than or both, or take --all.
+
+    \b
+    Example:
+      decoder dead-letters discard --older-than 7d --why "nobody asked"
+    """
+    letters = _open()
+    chosen = _chosen(letters, ids, reason, older_than, every=every)
+    _act(chosen, lambda mission_id: letters.discard(mission_id, why=why), "discarded", as_json=as_json)
+
+
+def _open() -> DeadLetters:
+    settings = Settings.from_env()
+    client = connect(settings)
+    # The audit's lines go to stderr, past the progress bar.
+    audit = AuditLog(client, settings.audit_ttl, emit=lambda line: tqdm.write(line, file=sys.stderr))
+    return DeadLetters(client, settings, audit)
+
+
+def _find(letters: DeadLetters, reason: str | None, older_than: float | None) -> Iterator[DeadLetter]:
+    return letters.find(reason=Reason(reason) if reason else None, older_than_seconds=older_than or 0.0)
+
+
+def _chosen(
+    letters: DeadLetters, ids: Sequence[str], reason: str | None, older_than: float | None, *, every: bool
+) -> Sequence[str]:
+    filtered = reason is not None or older_than is not None
+    if bool(ids) + filtered + every != 1:
+        raise click.UsageError("name missions, or select them by --reason and --older-than, or take --all")
+    if ids:
+        return [check_mission_id(item) for item in ids]
+    return [letter.id for letter in _find(letters, reason, older_than)]
+
+
+def _act(chosen: Sequence[str], act: Callable[[str], bool], done: str, *, as_json: bool) -> None:
+    """Act on each, and say so; exit code 1 if the ledger holds one of them no more."""
+    watched = len(chosen) >= MANY and sys.stderr.isatty()
+    count = unknown = 0
+    for mission_id in tqdm(chosen, unit=" missions", disable=not watched, file=sys.stderr):
+        try:
+            changed = act(mission_id)
+        except UnknownMission as error:
+            unknown += 1
+            changed = False
+            click.echo(f"error: {error}", err=True)
+        count += changed
+        if as_json:
+            emit_json({"id": mission_id, done: changed})
+    if not as_json:
+        click.echo(f"{count} of {len(chosen)} {done}")
+    if unknown:
+        raise SystemExit(1)

@@ -1,0 +1,172 @@
+"""`decoder keys`: make keys, tell what a key file holds, and seal results anew to another key."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from mission.audit.log import AuditLog
+from mission.cli.console import WhyType, emit_json, emit_table, json_option
+from mission.cli.help import Group
+from mission.operate.rewrap import Rewrapper
+from mission.seal.key_files import KeyLine, Kind, already_there, load_key, read_key_file, write_key_file
+from mission.seal.sealing import Identity, Recipient, load_identity
+from mission.seal.suites import HYBRID, SUITES
+from mission.seal.url_keys import check_url_key, generate_url_key, key_id
+from mission.settings import Settings
+from mission.store.connection import connect
+
+_EXAMPLE = "decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key"
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(cls=Group)
+def keys() -> None:
+    """Make keys, tell what a key file holds, seal results anew to another key.
+
+    \b
+    Example:
+      decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key
+    """
+
+
+@keys.command()
+@click.option(
+    "--identity", type=_file, metavar="FILE", help="Private key of the reader; never on a worker.  [default: not made]"
+)
+@click.option(
+    "--recipient",
+    type=_file,
+    metavar="FILE",
+    help="Its public key, for workers (DECODER_RECIPIENT).  [default: printed]",
+)
+@click.option(
+    "--url-key", type=_file, metavar="FILE", help="Key for URLs in the ledger (DECODER_URL_KEY).  [default: not made]"
+)
+@click.option("--suite", type=click.Choice(list(SUITES)), help=f"How results are sealed.  [default: {HYBRID.name}]")
+@json_option
+def generate(
+    identity: Path | None, recipient: Path | None, url_key: Path | None, suite: str | None, as_json: bool
+) -> None:
+    """Make new keys, each in a file of its own. A file that is there is never overwritten.
+
+    With an identity that is there already, --recipient writes its public key. Without --recipient the public key
+    is printed.
+
+    \b
+    Example:
+      decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key
+    """
+    if not (identity or recipient or url_key):
+        raise click.UsageError(f"name the files to make: {_EXAMPLE}")
+    if recipient and not identity:
+        raise click.UsageError("a recipient is the public key of an identity: name that with --identity FILE")
+    derive = bool(identity and recipient and identity.exists())
+    if suite and (derive or not identity):
+        raise click.UsageError("--suite is for a new identity")
+    new_files = [path for path in (None if derive else identity, recipient, url_key) if path]
+    if len(set(new_files)) < len(new_files):
+        raise click.UsageError("each key wants a file of its own")
+    for path in new_files:  # before anything is written, so that it is all or nothing
+        if path.exists():
+            raise already_there(path)
+    if identity:
+        pair = load_identity(identity) if derive else Identity.generate(SUITES[suite or HYBRID.name])
+        if not derive:
+            _write(identity, pair.line, as_json=as_json)
+        if recipient:
+            _write(recipient, pair.recipient.line, as_json=as_json)
+        elif as_json:
+            emit_json(_about(pair.recipient.line) | {"file": None, "text": pair.recipient.text})
+        else:
+            click.echo(pair.recipient.text)
+    if url_key:
+        _write(url_key, KeyLine.expect(Kind.URL_KEY, generate_url_key()), as_json=as_json)
+
+
+@keys.command()
+@click.argument("key_files", nargs=-1, required=True, type=_file, metavar="FILE...")
+@json_option
+def show(key_files: tuple[Path, ...], as_json: bool) -> None:
+    """Tell kind, suite and key id of key files. An identity has the key id of its recipient.
+
+    \b
+    Example:
+      decoder keys show reader.key reader.pub url.key
+    """
+    rows = [_about(read_key_file(path)) | {"file": str(path)} for path in key_files]
+    if as_json:
+        for row in rows:
+            emit_json(row)
+    else:
+        emit_table(("KIND", "SUITE", "KEY ID", "FILE"), [list(row.values()) for row in rows])
+
+
+@keys.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@click.option(
+    "--from",
+    "old",
+    type=_file,
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="An identity of before; may be given several times.",
+)
+@click.option("--to", "new", required=True, metavar="KEY|FILE", help="The recipient from now on.")
+@click.option(
+    "--reason",
+    type=WhyType(),
+    default="key rotation",
+    show_default=True,
+    metavar="TEXT",
+    help="Why; it stands in the audit.",
+)
+@json_option
+def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
+    """Seal results anew that were sealed to old keys; their identities are needed for it.
+
+    Give workers the new DECODER_RECIPIENT first. It may be stopped and run again at any time: what is under the new key is
+    passed over. Results of keys that are not named here are left as they are. The exit code is 1 if a result did not open.
+
+    \b
+    Example:
+      decoder keys rewrap --from reader.key --to reader-2027.pub
+    """
+    settings = Settings.from_env()
+    identities = [load_identity(path) for path in old]
+    recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
+    client = connect(settings)
+    rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog.from_settings(client, settings))
+    records = rewrapper.keys()
+    watched = tqdm(records, unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
+    done = rewrapper.rewrap(watched, why=reason)
+    if as_json:
+        emit_json(done.as_dict())
+    else:
+        click.echo(", ".join(f"{count} {name}" for name, count in done.as_dict().items()))
+    if done.unreadable:
+        raise SystemExit(1)
+
+
+def _write(path: Path, line: KeyLine, *, as_json: bool) -> None:
+    write_key_file(path, line)
+    about = _about(line) | {"file": str(path)}
+    if as_json:
+        emit_json(about)
+    else:
+        click.echo(f"{path}: {line.kind.noun}, {line.label}, key id {about['key_id']}", err=True)
+
+
+def _about(line: KeyLine) -> dict[str, Any]:
+    """What may be told of any key: never its material."""
+    if line.kind is Kind.URL_KEY:
+        name = key_id(check_url_key(line))
+    elif line.kind is Kind.IDENTITY:
+        name = Identity.from_line(line).recipient.key_id
+    else:
+        name = Recipient.from_line(line).key_id
+    return {"kind": line.kind.value.removeprefix("decoder-"), "suite": line.label, "key_id": name.hex()}

@@ -1,0 +1,167 @@
+"""The client that apps enqueue with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Self
+
+from mission.admission import DEFAULT_SUBMITTER, Admitter, Verdict, newly_queued
+from mission.errors import DecoderError, LedgerUnavailable, SettingsError
+from mission.model import MissionStatus, Stats, Ticket
+from mission.seal.url_keys import UrlKeyring
+from mission.settings import Settings
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from mission.store.messages import Publisher, make_publisher
+
+CHUNK = 256
+_POLL_SECONDS = (0.02, 0.5)
+
+
+class MissionClient:
+    """Enqueues missions and follows them. Safe to share between threads.
+
+    >>> client = MissionClient.from_env()                       # doctest: +SKIP
+    >>> ticket = client.enqueue("https://docs.example.com/a")   # doctest: +SKIP
+    >>> client.wait(ticket.id, timeout=60).state                # doctest: +SKIP
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.url_key is None:
+            raise SettingsError(
+                "DECODER_URL_KEY: not set; takes a URL key, inline or a file (`decoder keys generate --url-key FILE`)"
+            )
+        self._ledger = Ledger(connect(settings), settings)
+        self._admitter = Admitter(self._ledger, UrlKeyring.parse(settings.url_key.get_secret_value()), settings)
+        self._publisher: Publisher = make_publisher(settings)
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A client as the `DECODER_…` variables say.
+
+        Raises:
+            SettingsError: a variable is bad, or `DECODER_URL_KEY` is missing.
+        """
+        return cls(Settings.from_env())
+
+    def enqueue(
+        self,
+        url: str,
+        *,
+        submitter: str = DEFAULT_SUBMITTER,
+        idempotency_key: str | None = None,
+        expires_seconds: float | None = None,
+    ) -> Ticket:
+        """Enqueue one mission. Once this returns, the mission reaches a terminal state.
+
+        Args:
+            url: what to fetch.
+            submitter: who asks; quotas and recipients go by it.
+            idempotency_key: calling again with the same key and URL returns the same mission.
+            expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
+
+        Raises:
+            InvalidMission: the URL or an option is refused.
+            QueueFull: the ledger's limit is reached.
+            QuotaExceeded: the submitter's quota is used up; `retry_after` says for how long.
+            IdempotencyConflict: the key stands for another URL.
+            LedgerUnavailable: Redis does not answer; nothing is known to be accepted.
+        """
+        verdict = self._admit(
+            [url], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds
+        )[0]
+        if isinstance(verdict, DecoderError):
+            raise verdict
+        return verdict
+
+    def enqueue_many(
+        self,
+        urls: Iterable[str],
+        *,
+        submitter: str = DEFAULT_SUBMITTER,
+        idempotency_key: str | None = None,
+        expires_seconds: float | None = None,
+    ) -> Iterator[Verdict]:
+        """Enqueue any number of URLs, in chunks; yields a ticket or a refusal for each, in order, as chunks are admitted.
+
+        It is a generator: what is not iterated over is not enqueued.
+
+        Args:
+            urls: what to fetch.
+            submitter: who asks; quotas and recipients go by it.
+            idempotency_key: under the same key, each URL is one mission, however often it is enqueued: after an
+                interruption, enqueue all of them again.
+            expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
+
+        Raises:
+            InvalidMission: an option is refused.
+            LedgerUnavailable: Redis does not answer; what was yielded before stays accepted.
+        """
+        remaining = iter(urls)
+        while chunk := list(islice(remaining, CHUNK)):
+            yield from self._admit(
+                chunk, submitter=submitter, batch_key=idempotency_key, expires_seconds=expires_seconds
+            )
+
+    def status(self, mission_id: str) -> MissionStatus:
+        """How a mission stands.
+
+        Raises:
+            InvalidMission: the id is none.
+            UnknownMission: the ledger holds no such mission (any more).
+            LedgerUnavailable: Redis does not answer.
+        """
+        return self._ledger.status(mission_id)
+
+    def stats(self) -> Stats:
+        """How many missions stand in each state."""
+        return self._ledger.stats()
+
+    def wait(self, mission_id: str, timeout: float) -> MissionStatus:
+        """Wait until a mission is finished; at most `timeout` seconds, then its status as it is.
+
+        An outage of Redis is waited out as long as the time lasts.
+
+        Raises:
+            InvalidMission: the id is none.
+            UnknownMission: the ledger holds no such mission (any more).
+            LedgerUnavailable: Redis did not answer once.
+        """
+        give_up = time.monotonic() + timeout
+        pause, slowest = _POLL_SECONDS
+        status = None
+        while True:
+            try:
+                status = self._ledger.status(mission_id)
+            except LedgerUnavailable:
+                if time.monotonic() >= give_up and status is None:
+                    raise
+            left = give_up - time.monotonic()
+            if status is not None and (status.state.terminal or left <= 0):
+                return status
+            time.sleep(max(0.0, min(pause, left)))
+            pause = min(slowest, pause * 1.5)
+
+    def _admit(
+        self,
+        urls: list[str],
+        *,
+        submitter: str,
+        idempotency_key: str | None = None,
+        batch_key: str | None = None,
+        expires_seconds: float | None = None,
+    ) -> list[Verdict]:
+        verdicts = self._admitter.admit(
+            urls,
+            submitter=submitter,
+            idempotency_key=idempotency_key,
+            batch_key=batch_key,
+            expires_seconds=expires_seconds,
+        )
+        # Where this fails the ledger has them all the same: a worker's reaper publishes what nobody claims.
+        with suppress(LedgerUnavailable):
+            self._publisher.publish(newly_queued(verdicts))
+        return verdicts

@@ -1,0 +1,151 @@
+"""Dead letters: missions that ended without an answer, kept for a person to look at, to replay or to discard.
+
+Each use that changes something is on the audit's record first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from mission.audit.log import AuditLog
+from mission.audit.recorded import recorded
+from mission.errors import UnknownMission
+from mission.ids import check_mission_id
+from mission.model import Reason, State
+from mission.settings import Settings
+from mission.store.connection import outages
+from mission.store.ledger import entry_key, instant
+from mission.store.scripts import PREFIX, Scripts, as_text
+
+_PAGE = 500
+_FIELDS = ("state", "url", "reason", "attempts", "submitter", "submitted_at", "finished_at", "history")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead mission. Times are RFC 3339 in UTC; `history` holds time and reason of each attempt's end and each replay.
+
+    Reasons are text here: a rollback meets those of a newer release.
+    """
+
+    id: str
+    reason: str
+    attempts: int
+    submitter: str
+    submitted_at: str
+    died_at: str
+    history: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The letter as the interface prints it."""
+        return {
+            "id": self.id,
+            "reason": self.reason,
+            "attempts": self.attempts,
+            "submitter": self.submitter,
+            "submitted_at": self.submitted_at,
+            "died_at": self.died_at,
+            "history": [{"at": at, "reason": reason} for at, reason in self.history],
+        }
+
+
+class DeadLetters:
+    """Looks through the dead letters, and acts on them.
+
+    Every method raises `LedgerUnavailable` where Redis does not answer. Those that change something record it before and
+    after: an `AuditError` before means that nothing was changed. Doing it again is harmless.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
+        self._client = client
+        self._scripts = Scripts(client, settings)
+        self._lifetime_ms = round(settings.max_age * 1000)
+        self._audit = audit
+
+    def find(self, *, reason: Reason | None = None, older_than_seconds: float = 0.0) -> Iterator[DeadLetter]:
+        """The dead letters that meet the conditions, the oldest first."""
+        with outages():
+            seconds, micros = self._client.time()
+            before = round((seconds + micros / 1e6 - older_than_seconds) * 1000)
+            # All ids at once: a letter that is replayed meanwhile must not shift the pages.
+            ids = [as_text(item) for item in self._client.zrangebyscore(PREFIX + "dead", "-inf", before)]
+        for start in range(0, len(ids), _PAGE):
+            for letter in self._read(ids[start : start + _PAGE]):
+                if reason in (None, letter.reason):
+                    yield letter
+
+    def get(self, mission_id: str) -> DeadLetter:
+        """One dead letter.
+
+        Raises:
+            InvalidMission: the id is none.
+            UnknownMission: there is no such dead letter.
+        """
+        for letter in self._read([check_mission_id(mission_id)]):
+            return letter
+        raise UnknownMission(mission_id)
+
+    def replay(self, mission_id: str, *, why: str) -> bool:
+        """Give a dead mission a new life, its attempts counted from zero; a reaper publishes it within seconds.
+
+        Returns:
+            False if it is not dead (any more).
+
+        Raises:
+            InvalidMission: the id or the reason is none.
+            UnknownMission: the ledger holds no such mission.
+        """
+        return self._act("replay", mission_id, why, "replayed", self._lifetime_ms)
+
+    def discard(self, mission_id: str, *, why: str) -> bool:
+        """Take a mission off the dead letters for good.
+
+        Returns:
+            False if it is not among them (any more).
+
+        Raises:
+            InvalidMission: the id or the reason is none.
+            UnknownMission: the ledger holds no such mission.
+        """
+        return self._act("discard", mission_id, why, "discarded")
+
+    def _act(self, script: str, mission_id: str, why: str, done: str, *args: Any) -> bool:
+        check_mission_id(mission_id)
+        with recorded(self._audit, script, why=why, mission_id=mission_id) as record:
+            answers = self._scripts.run(
+                lambda pipe: self._scripts.call(pipe, script, mission_id, *args), replicated=True
+            )
+            record.outcome = as_text(answers[0])
+        if record.outcome == "unknown":
+            raise UnknownMission(mission_id)
+        return record.outcome == done
+
+    def _read(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
+        with outages(), self._client.pipeline(transaction=False) as pipe:
+            for mission_id in ids:
+                pipe.hmget(entry_key(mission_id), _FIELDS)
+            found = pipe.execute()
+        for mission_id, fields in zip(ids, found, strict=True):
+            state, url, *facts = fields
+            # One that was discarded stays dead, without its URL.
+            if state == State.DEAD.value.encode() and url is not None:
+                yield _letter(mission_id, *(as_text(fact or b"") for fact in facts))
+
+
+def _letter(
+    mission_id: str, reason: str, attempts: str, submitter: str, submitted: str, finished: str, history: str
+) -> DeadLetter:
+    marks = (mark.partition(":") for mark in history.split())
+    return DeadLetter(
+        id=mission_id,
+        reason=reason,
+        attempts=int(attempts),
+        submitter=submitter,
+        submitted_at=instant(submitted),
+        died_at=instant(finished),
+        history=tuple((instant(at), why) for at, _, why in marks),
+    )

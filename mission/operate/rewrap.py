@@ -1,0 +1,152 @@
+"""Re-sealing: what was sealed to old keys is sealed anew to another one, where the old identities are.
+
+Each record is replaced in one step and stays as it was until then, so that one may stop at any time and begin again: what is
+under the new key already is passed over. A record keeps its mission, its claim and its time to live.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import islice
+from typing import Any, cast
+
+import redis
+
+from mission.audit.log import AuditLog
+from mission.audit.recorded import recorded
+from mission.errors import LedgerUnavailable, SealError
+from mission.operate.sealed_results import parse_result_key, scan_results
+from mission.seal.sealing import Identity, Recipient, RecordHeader
+from mission.settings import Settings
+from mission.store.connection import outages
+
+BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """How it went: records under the new key now, and already before; that did not open; sealed to keys of others; gone
+    meanwhile.
+    """
+
+    rewrapped: int = 0
+    already: int = 0
+    unreadable: int = 0
+    others: int = 0
+    gone: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts as the interface prints them."""
+        return asdict(self)
+
+
+class Rewrapper:
+    """Re-seals records.
+
+    Args:
+        client: a login that may read and write results, and append to the audit.
+        settings: how many replicas must hold what was written.
+        identities: of the old keys.
+        recipient: the new key.
+        audit: where the start and the end are recorded.
+
+    Raises (every method): `LedgerUnavailable` where Redis does not answer.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        identities: Sequence[Identity],
+        recipient: Recipient,
+        audit: AuditLog,
+    ) -> None:
+        self._client = client
+        self._replicas = settings.redis_replicas
+        self._wait_ms = round(settings.redis_timeout * 800)
+        self._identities = {identity.recipient.key_id: identity for identity in identities}
+        self._recipient = recipient
+        self._audit = audit
+        self._source = (files("mission.store") / "lua" / "reseal.lua").read_text()
+
+    def keys(self) -> list[str]:
+        """The keys of all records there are."""
+        return list(dict.fromkeys(scan_results(self._client)))
+
+    def rewrap(self, keys: Iterable[str], *, why: str) -> Rewrapped:
+        """Re-seal these records; on record before the first one is opened.
+
+        Raises:
+            InvalidMission: the reason is none.
+            AuditError: it could not be recorded; if it was the start, nothing was opened.
+        """
+        old = ",".join(key_id.hex() for key_id in self._identities)
+        key_id = f"{old}>{self._recipient.key_id.hex()}"
+        counts: Counter[str] = Counter()
+        with recorded(self._audit, "rewrap", why=why, key_id=key_id) as record:
+            with outages():
+                sha = str(self._client.script_load(self._source))
+            try:
+                for batch in _batches(keys):
+                    counts.update(self._batch(batch, sha))
+            finally:
+                done = Rewrapped(**counts)
+                record.outcome = ", ".join(f"{name} {count}" for name, count in done.as_dict().items())
+        return done
+
+    def _batch(self, keys: list[str], sha: str) -> Iterator[str]:
+        """What became of each."""
+        while keys:
+            with outages():
+                records = cast("list[bytes | None]", self._client.mget(keys))
+            exchanges: list[tuple[str, bytes, bytes]] = []
+            for key, record in zip(keys, records, strict=True):
+                verdict = self._reseal(key, record)
+                if isinstance(verdict, bytes):
+                    exchanges.append((key, cast("bytes", record), verdict))
+                else:
+                    yield verdict
+            replaced = self._write(exchanges, sha)
+            yield from ("rewrapped" for done in replaced if done)
+            # What was written by another meanwhile is looked at anew.
+            keys = [key for (key, *_), done in zip(exchanges, replaced, strict=True) if not done]
+
+    def _reseal(self, key: str, record: bytes | None) -> bytes | str:
+        """The record under the new key, or why not."""
+        if record is None:
+            return "gone"
+        mission_id, token = cast("tuple[str, int]", parse_result_key(key))
+        try:
+            held_by = RecordHeader.parse(record).key_id
+            if held_by == self._recipient.key_id:
+                return "already"
+            if held_by not in self._identities:
+                return "others"
+            plaintext = self._identities[held_by].open(record, mission_id=mission_id, token=token)
+        except SealError:
+            return "unreadable"
+        return self._recipient.seal(plaintext, mission_id=mission_id, token=token)
+
+    def _write(self, exchanges: Sequence[tuple[str, bytes, bytes]], sha: str) -> list[bool]:
+        if not exchanges:
+            return []
+        pipe: Any
+        with outages(), self._client.pipeline(transaction=False) as pipe:
+            for exchange in exchanges:
+                pipe.evalsha(sha, 1, *exchange)
+            if self._replicas:
+                # Who destroys the old identity next must not lose to a failover what was sealed anew.
+                pipe.execute_command("WAIT", self._replicas, self._wait_ms)
+            answers = pipe.execute()
+        if self._replicas and (holding := answers.pop()) < self._replicas:
+            raise LedgerUnavailable(f"store_unavailable: {holding} of {self._replicas} replicas hold the write")
+        return [answer == 1 for answer in answers]
+
+
+def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(keys)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

@@ -1,0 +1,254 @@
+"""Sealed records: HPKE (RFC 9180, base mode) to a public key, bound to one mission and one claim of it.
+
+A record is `header ‖ enc ‖ ciphertext`. The header is 27 bytes, big endian: `DCDR`, u8 version, u16 KEM, u16 KDF,
+u16 AEAD (the ids of RFC 9180 and of X-Wing, draft-connolly-cfrg-xwing-kem), the first 8 bytes of the SHA-256 of
+the public key, u64 token. HPKE's `info` is the header and the mission's id, so that neither can be exchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets as randomness
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Self
+
+from cryptography.exceptions import InvalidTag
+
+from mission.errors import KeyFormatError, SealError
+from mission.model import Secret
+from mission.seal.key_files import KeyLine, Kind, expect_file, load_key
+from mission.seal.suites import HYBRID, SEED_BYTES, SUITES, SealSuite
+
+MAGIC = b"DCDR"
+RECORD_VERSION = 1
+PLAINTEXT_VERSION = 1
+KEY_ID_BYTES = 8
+
+_HEADER = struct.Struct(f">4sBHHH{KEY_ID_BYTES}sQ")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeader:
+    """What stands in clear at the front of a sealed record."""
+
+    suite_ids: tuple[int, int, int]
+    key_id: bytes
+    token: int
+
+    def pack(self) -> bytes:
+        """The header's bytes."""
+        return _HEADER.pack(MAGIC, RECORD_VERSION, *self.suite_ids, self.key_id, self.token)
+
+    @classmethod
+    def parse(cls, record: bytes) -> Self:
+        """Read the header of a record.
+
+        Raises:
+            SealError: it is no sealed record, or one of a version that this release does not read.
+        """
+        if len(record) < _HEADER.size or not record.startswith(MAGIC):
+            raise SealError("this is not a sealed record")
+        _, version, kem, kdf, aead, key_id, token = _HEADER.unpack_from(record)
+        if version != RECORD_VERSION:
+            raise SealError(f"the record has format version {version}; this release reads {RECORD_VERSION}")
+        return cls((kem, kdf, aead), key_id, token)
+
+
+class Recipient:
+    """A public key that results are sealed to."""
+
+    __slots__ = ("_key", "_raw", "key_id", "suite")
+
+    def __init__(self, suite: SealSuite, raw: bytes) -> None:
+        if len(raw) != suite.public_bytes:
+            raise KeyFormatError(
+                f"{Kind.RECIPIENT.noun} of {suite.name} has {suite.public_bytes} bytes, this one {len(raw)}"
+            )
+        self.suite = suite
+        self.key_id = hashlib.sha256(raw).digest()[:KEY_ID_BYTES]
+        self._raw = raw
+        try:
+            self._key = suite.load_public(raw)
+            suite.hpke.encrypt(b"", self._key)  # a point of low order shows only when it is used
+        except ValueError:
+            raise KeyFormatError(f"{Kind.RECIPIENT.noun} of {suite.name} is damaged: not a valid key") from None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The recipient of a key line.
+
+        Raises:
+            KeyFormatError: it is not the line of a recipient.
+        """
+        return cls.from_line(KeyLine.expect(Kind.RECIPIENT, text))
+
+    @classmethod
+    def from_line(cls, line: KeyLine) -> Self:
+        """The key of a line whose kind is known.
+
+        Raises:
+            KeyFormatError: its suite is unknown, or its material does not fit.
+        """
+        return cls(_suite(line), line.material)
+
+    @property
+    def line(self) -> KeyLine:
+        """The key line."""
+        return KeyLine(Kind.RECIPIENT, self.suite.name, self._raw)
+
+    @property
+    def text(self) -> str:
+        """The key line's text."""
+        return self.line.text
+
+    def seal(self, plaintext: bytes, *, mission_id: str, token: int) -> bytes:
+        """A record that only this recipient's identity opens, as this mission's and of this claim.
+
+        Args:
+            plaintext: what to seal.
+            mission_id: canonical UUID text.
+            token: the fencing token of the claim, 0 to 2⁶⁴-1.
+        """
+        header = RecordHeader(self.suite.ids, self.key_id, token).pack()
+        return header + self.suite.hpke.encrypt(plaintext, self._key, header + mission_id.encode())
+
+    def __repr__(self) -> str:
+        return f"Recipient({self.suite.name}, key_id={self.key_id.hex()})"
+
+
+class Identity:
+    """A private key that opens what was sealed to its recipient. Never shown, never pickled."""
+
+    __slots__ = ("_key", "_seed", "recipient", "suite")
+
+    def __init__(self, suite: SealSuite, seed: bytes) -> None:
+        if len(seed) != SEED_BYTES:
+            raise KeyFormatError(f"{Kind.IDENTITY.noun} of {suite.name} has {SEED_BYTES} bytes, this one {len(seed)}")
+        self.suite = suite
+        self._seed = seed
+        self._key, public = suite.load_private(seed)
+        self.recipient = Recipient(suite, public)
+
+    @classmethod
+    def generate(cls, suite: SealSuite = HYBRID) -> Self:
+        """A new identity."""
+        return cls(suite, randomness.token_bytes(SEED_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The identity of a key line.
+
+        Raises:
+            KeyFormatError: it is not the line of an identity.
+        """
+        return cls.from_line(KeyLine.expect(Kind.IDENTITY, text))
+
+    @classmethod
+    def from_line(cls, line: KeyLine) -> Self:
+        """The key of a line whose kind is known.
+
+        Raises:
+            KeyFormatError: its suite is unknown, or its material does not fit.
+        """
+        return cls(_suite(line), line.material)
+
+    @property
+    def line(self) -> KeyLine:
+        """The key line. Private."""
+        return KeyLine(Kind.IDENTITY, self.suite.name, self._seed)
+
+    @property
+    def text(self) -> str:
+        """The key line's text. Private."""
+        return self.line.text
+
+    def open(self, record: bytes, *, mission_id: str, token: int) -> bytes:
+        """The plaintext of a record.
+
+        Raises:
+            SealError: it is changed, cut, another mission's, of another claim, or sealed to another key.
+        """
+        header = RecordHeader.parse(record)
+        if header.key_id != self.recipient.key_id or header.suite_ids != self.suite.ids:
+            raise SealError(
+                f"the record is sealed to key {header.key_id.hex()}, this identity is of key {self.recipient.key_id.hex()}"
+            )
+        if header.token != token:
+            raise SealError("the record is of another claim than the one that was committed")
+        packed, sealed = record[: _HEADER.size], record[_HEADER.size :]
+        try:
+            return self.suite.hpke.decrypt(sealed, self._key, packed + mission_id.encode())
+        except (InvalidTag, ValueError):
+            raise SealError("the record does not open: it was changed, or sealed for another mission") from None
+
+    def __repr__(self) -> str:
+        return f"Identity({self.suite.name}, key_id={self.recipient.key_id.hex()})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an identity is not to be pickled or copied")
+
+
+def _suite(line: KeyLine) -> SealSuite:
+    suite = SUITES.get(line.label)
+    if suite is None:
+        raise KeyFormatError(f"{line.kind.noun} of an unknown suite: expected {' or '.join(SUITES)}")
+    return suite
+
+
+def load_recipient(value: str) -> Recipient:
+    """The recipient that `DECODER_RECIPIENT` gives, inline or as the name of a file.
+
+    Raises:
+        KeyFormatError: it is neither; the text names the variable.
+    """
+    try:
+        return Recipient.from_line(load_key(Kind.RECIPIENT, value))
+    except KeyFormatError as error:
+        raise KeyFormatError(f"DECODER_RECIPIENT: {error}") from None
+
+
+def load_identity(path: Path) -> Identity:
+    """The identity in a file.
+
+    Raises:
+        KeyFormatError: there is none, or the file is open to group or others.
+    """
+    return Identity.from_line(expect_file(Kind.IDENTITY, path))
+
+
+def seal_secrets(recipient: Recipient, secrets: Sequence[Secret], *, mission_id: str, token: int) -> bytes:
+    """The sealed record of what a document held, possibly nothing."""
+    document = {"v": PLAINTEXT_VERSION, "secrets": [secret.as_dict() for secret in secrets]}
+    # ASCII escapes also carry lone surrogates, which UTF-8 itself cannot.
+    plaintext = json.dumps(document, separators=(",", ":")).encode()
+    return recipient.seal(plaintext, mission_id=mission_id, token=token)
+
+
+def open_secrets(identity: Identity, record: bytes, *, mission_id: str, token: int) -> list[Secret]:
+    """What a sealed record holds.
+
+    Raises:
+        SealError: it does not open, or holds something else (a stolen worker's login can seal anything).
+    """
+    plaintext = identity.open(record, mission_id=mission_id, token=token)
+    try:
+        document = json.loads(plaintext)
+        if document["v"] != PLAINTEXT_VERSION:
+            raise SealError("the record opens, but its content is of a version that this release does not read")
+        return [_secret(item) for item in document["secrets"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SealError("the record opens, but holds no list of secrets") from None
+
+
+_FIELDS = {"detector": str, "category": str, "value": str, "line": int, "column": int}
+
+
+def _secret(item: dict[str, object]) -> Secret:
+    values = {name: item[name] for name in _FIELDS}
+    if any(type(values[name]) is not kind for name, kind in _FIELDS.items()):
+        raise TypeError
+    return Secret(**values)  # type: ignore[arg-type]  # each type was checked just above

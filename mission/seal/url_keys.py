@@ -1,0 +1,149 @@
+"""URL keys: how a URL stands in the ledger, and how two URLs are compared without being kept.
+
+A record is `u8 version ‖ 4-byte key id ‖ 12-byte nonce ‖ AES-256-GCM ciphertext`, under a key for the mission
+(HMAC-SHA256 of the URL key, RFC 2104) with the mission's id as associated data. Each use of a URL key has a
+label of its own in front, so that no output of one is ever an output of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import uuid
+from typing import NoReturn, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from mission.errors import KeyFormatError, SealError
+from mission.seal.key_files import KeyLine, Kind, load_key
+
+LABEL = "v1"
+KEY_BYTES = 32
+RECORD_VERSION = 1
+KEY_ID_BYTES = 4
+NONCE_BYTES = 12
+
+_VERSION = bytes([RECORD_VERSION])
+_NONCE_AT = 1 + KEY_ID_BYTES
+_SEALED_AT = _NONCE_AT + NONCE_BYTES
+
+
+def key_line(key: bytes) -> KeyLine:
+    """The line of a URL key of 32 bytes."""
+    return KeyLine(Kind.URL_KEY, LABEL, key)
+
+
+def generate_url_key() -> str:
+    """The line of a new URL key."""
+    return key_line(secrets.token_bytes(KEY_BYTES)).text
+
+
+def key_id(key: bytes) -> bytes:
+    """The 4 bytes that name a URL key in a record."""
+    return hashlib.sha256(b"decoder-url-key-id\0" + key).digest()[:KEY_ID_BYTES]
+
+
+def check_url_key(line: KeyLine) -> bytes:
+    """The 32 bytes of a URL key's line.
+
+    Raises:
+        KeyFormatError: an unknown label, or not 32 bytes.
+    """
+    if line.label != LABEL:
+        raise KeyFormatError(f"{Kind.URL_KEY.noun} of an unknown version: expected {Kind.URL_KEY.value}:{LABEL}:…")
+    if len(line.material) != KEY_BYTES:
+        raise KeyFormatError(f"{Kind.URL_KEY.noun} has {KEY_BYTES} bytes, this one {len(line.material)}")
+    return line.material
+
+
+class UrlKeyring:
+    """One or more URL keys: the first one writes, all of them read."""
+
+    __slots__ = ("_keys", "_writing_key", "_writing_prefix")
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = {key_id(key): key for key in keys}
+        writing_id, self._writing_key = next(iter(self._keys.items()))
+        self._writing_prefix = _VERSION + writing_id
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        """The keys that `DECODER_URL_KEY` gives: a comma-separated list, each inline or the name of a file.
+
+        Raises:
+            KeyFormatError: the list is empty, or an item of it is no URL key. The text names the variable and
+                repeats no item.
+        """
+        items = [item.strip() for item in value.split(",") if item.strip()]
+        try:
+            if not items:
+                raise KeyFormatError("got none; make one with `decoder keys generate --url-key FILE`")
+            return cls([check_url_key(load_key(Kind.URL_KEY, item)) for item in items])
+        except KeyFormatError as error:
+            raise KeyFormatError(f"DECODER_URL_KEY: {error}") from None
+
+    @property
+    def writing_id(self) -> str:
+        """The id of the key that writes, in hexadecimal."""
+        return self._writing_prefix[1:].hex()
+
+    def encrypt(self, url: str, mission_id: str) -> bytes:
+        """The record of a mission's URL, under the first key."""
+        bound = mission_id.encode()
+        nonce = os.urandom(NONCE_BYTES)
+        cipher = AESGCM(hmac.digest(self._writing_key, b"url" + bound, "sha256"))
+        return self._writing_prefix + nonce + cipher.encrypt(nonce, url.encode(), bound)
+
+    def decrypt(self, record: bytes, mission_id: str) -> str:
+        """The URL of a mission's record.
+
+        Raises:
+            SealError: it is under a key that is not in the list, changed, or another mission's.
+        """
+        if record[:1] != _VERSION:
+            raise SealError("the URL's record is of a format that this release does not read")
+        key = self._keys.get(record[1:_NONCE_AT])
+        if key is None:
+            raise SealError(f"the URL is under key {record[1:_NONCE_AT].hex()}, which DECODER_URL_KEY does not hold")
+        bound = mission_id.encode()
+        cipher = AESGCM(hmac.digest(key, b"url" + bound, "sha256"))
+        try:
+            return cipher.decrypt(record[_NONCE_AT:_SEALED_AT], record[_SEALED_AT:], bound).decode()
+        except (InvalidTag, ValueError):
+            raise SealError("the URL's record does not open: it was changed, or is another mission's") from None
+
+    def fingerprints(self, mission_id: str, url: str) -> dict[str, str]:
+        """Key id to keyed fingerprint of a mission's URL, both hex, for every key; the writing one's first."""
+        message = b"fingerprint\0" + mission_id.encode() + b"\0" + url.encode()
+        return {name.hex(): hmac.digest(key, message, "sha256").hex() for name, key in self._keys.items()}
+
+    def derive_ids(self, submitter: str, idempotency_key: str, url: str | None = None) -> list[str]:
+        """The mission id that an idempotency key stands for, under each URL key; the writing one's first.
+
+        With a URL, the id that the key stands for with this URL. They are UUIDs of version 8 (RFC 9562, section 5.8).
+        Lengths go in front, so that no two rows of texts run together to the same message.
+        """
+        texts = [submitter.encode(), idempotency_key.encode(errors="surrogatepass")]
+        label = b"idempotency\0"
+        if url is not None:
+            texts.append(url.encode())
+            label = b"idempotency-of-each\0"
+        framed = b"".join(len(text).to_bytes(4, "big") + text for text in texts[:-1])
+        message = label + framed + texts[-1]
+        return [_uuid8(hmac.digest(key, message, "sha256")) for key in self._keys.values()]
+
+    def __repr__(self) -> str:
+        return f"UrlKeyring({', '.join(name.hex() for name in self._keys)})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a URL key is not to be pickled or copied")
+
+
+def _uuid8(digest: bytes) -> str:
+    number = int.from_bytes(digest[:16], "big")
+    number = number & ~(0xF << 76) | 8 << 76  # version
+    number = number & ~(0b11 << 62) | 0b10 << 62  # variant
+    return str(uuid.UUID(int=number))

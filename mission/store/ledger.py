@@ -1,0 +1,334 @@
+"""The ledger: the truth about every mission, in Redis. Celery only moves the work.
+
+Each state change is one Lua script under `mission/store/lua/`, atomic on the server and timed by its clock. A `claim` hands out a
+lease and a fencing token; only the holder of the current token commits (Kleppmann, "How to do distributed locking", 2016).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import redis
+
+from mission.errors import UnknownMission
+from mission.ids import check_mission_id
+from mission.model import Claim, MissionStatus, Reason, State, Stats
+from mission.settings import Settings
+from mission.store.connection import outages
+from mission.store.scripts import PREFIX, Scripts, as_text
+
+# A message that nobody has seen for this long since the queue has moved past it is lost.
+LOST_AFTER_SECONDS = 15.0
+REAP_INTERVAL_SECONDS = 1.0
+REAP_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Admission:
+    """A mission to admit: its id, its URL encrypted, its lifetime, and what tells it from another of the same key.
+
+    `ids` and `prints` are empty without an idempotency key; else the ids that the key stands for under every URL key,
+    and the URL's fingerprint under each, by key id. `writes` is the key id that writes.
+    """
+
+    id: str
+    url_record: bytes
+    lifetime_seconds: float
+    ids: Sequence[str] = ()
+    prints: Mapping[str, str] | None = None
+    writes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The verdict on an admission: `new`, `duplicate`, or the reason of its refusal with the seconds to wait."""
+
+    id: str
+    state: State | None
+    duplicate: bool
+    refusal: Reason | None = None
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim gave: leases, ids held for a next claim, ids that had expired, ids of a schema this release cannot read."""
+
+    claims: list[Claim]
+    held: list[str]
+    expired: list[str]
+    unreadable: list[str]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Commit:
+    """The end of a mission: `record` is its sealed result where it succeeded."""
+
+    id: str
+    token: int
+    state: State
+    reason: Reason | None = None
+    secrets: int | None = None
+    record: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A mission given back, due again after `delay_seconds`."""
+
+    id: str
+    token: int
+    reason: Reason
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What the reaper found: ids to publish alone, ids to publish in batches, the dead with their reason, and counts."""
+
+    alone: list[str]
+    batch: list[str]
+    dead: list[tuple[str, Reason]]
+    leases_expired: int
+    messages_lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The Redis server's memory in bytes: used, and the limit, 0 where there is none."""
+
+    used: int
+    limit: int
+
+
+class Ledger:
+    """The one place that talks to the ledger's keys.
+
+    Every method raises `LedgerUnavailable` where Redis does not answer in time or refuses.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self._settings = settings
+        self._scripts = Scripts(client, settings)
+
+    def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
+        """Admit missions of one submitter, in one atomic call. Doing it again with the same ids changes nothing."""
+        quota, seconds = self._settings.quota_rate
+        args: list[Any] = [submitter, self._settings.queue_limit, quota, seconds * 1000]
+        for admission in admissions:
+            known = ""
+            if admission.prints:
+                known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": admission.writes})
+            args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
+        answers = self._scripts.run(lambda pipe: self._scripts.call(pipe, "admit", *args), replicated=True)[0]
+        return [_admitted(*map(as_text, answer)) for answer in answers]
+
+    def claim(self, ids: Sequence[str], count: int, lease_seconds: float, *, suspect: bool = True) -> Claimed:
+        """Take a lease on up to `count` of the missions; the rest of them that could be claimed is held.
+
+        At most one of them is a suspect, which outlived two leases; none where `suspect` is false. The others come back later.
+        """
+        args = (count, round(lease_seconds * 1000), self._ttl, int(suspect), *ids)
+        now, claims, held, expired, unreadable = self._scripts.run(
+            lambda pipe: self._scripts.call(pipe, "claim", *args)
+        )[0]
+        return Claimed(
+            claims=[
+                Claim(
+                    id=as_text(id_),
+                    token=int(token),
+                    attempt=int(attempt),
+                    submitter=as_text(submitter),
+                    url_record=url,
+                    submitted_at_ms=int(submitted),
+                    expires_at_ms=int(expires),
+                    now_ms=int(now),
+                    suspect=bool(suspicious),
+                )
+                for id_, token, attempt, submitter, url, submitted, expires, suspicious in claims
+            ],
+            held=list(map(as_text, held)),
+            expired=list(map(as_text, expired)),
+            unreadable=list(map(as_text, unreadable)),
+        )
+
+    def commit(self, commits: Sequence[Commit], result_ttl: float) -> list[bool]:
+        """End missions, each with its result, in one transaction. False for one whose token is no longer current.
+
+        The sealed record is written beside the script call, not by it: EVALSHA counts declared keys as read, and a worker's
+        login may not read results. A stale holder leaves an orphan, which expires.
+        """
+
+        def queue(pipe: Any) -> None:
+            for commit in commits:
+                if commit.record is not None:
+                    pipe.set(result_key(commit.id, commit.token), commit.record, ex=max(1, round(result_ttl)))
+                reason = commit.reason.value if commit.reason else ""
+                secrets = "" if commit.secrets is None else commit.secrets
+                self._scripts.call(
+                    pipe, "commit", commit.id, commit.token, commit.state.value, reason, secrets, self._ttl
+                )
+
+        answers = self._scripts.run(queue, transaction=True, replicated=True)
+        return [answer == b"ok" for answer in answers if answer in (b"ok", b"stale")]  # not SET's own OK
+
+    def release(self, releases: Sequence[Release], max_attempts: int) -> list[State | None]:
+        """Give missions back; `DEAD` for one whose attempts are used up, None for one whose token is no longer current."""
+
+        def queue(pipe: Any) -> None:
+            for item in releases:
+                back = int(item.reason.unpenalised)
+                delay = max(0, round(item.delay_seconds * 1000))
+                self._scripts.call(
+                    pipe, "release", item.id, item.token, item.reason.value, delay, back, max_attempts, self._ttl
+                )
+
+        answers = map(as_text, self._scripts.run(queue))
+        return [None if answer == "stale" else State(answer) for answer in answers]
+
+    def reap(self, queue: str, max_attempts: int) -> Reaped:
+        """Find expired leases, due missions and lost messages. `queue` is the list that messages wait in."""
+        with outages():
+            idle = int(self.client.llen(queue) == 0)
+        interval = round(REAP_INTERVAL_SECONDS * 900)
+        args = (idle, round(LOST_AFTER_SECONDS * 1000), REAP_LIMIT, max_attempts, self._ttl, interval)
+        alone, batch, dead, leases, lost = self._scripts.run(lambda pipe: self._scripts.call(pipe, "reap", *args))[0]
+        return Reaped(
+            alone=list(map(as_text, alone)),
+            batch=list(map(as_text, batch)),
+            dead=[(as_text(id_), Reason(as_text(reason))) for id_, reason in dead],
+            leases_expired=leases,
+            messages_lost=lost,
+        )
+
+    def host_failed(self, host: str, threshold: int, pause_seconds: float) -> bool:
+        """Count a fetch that did not reach its host; `threshold` of them in a row pause it for all workers: then True."""
+        pause = round(pause_seconds * 1000)
+        answers = self._scripts.run(lambda pipe: self._scripts.call(pipe, "host", "failed", host, threshold, pause))
+        return bool(answers[0])
+
+    def host_reached(self, host: str) -> None:
+        """The host answers: forget its failures."""
+        self._scripts.run(lambda pipe: self._scripts.call(pipe, "host", "reached", host, 0, 0))
+
+    def host_probe(self, host: str, pause_seconds: float) -> bool:
+        """Whether the caller is the one who may try a paused host now."""
+        return bool(
+            self._scripts.run(
+                lambda pipe: self._scripts.call(pipe, "host", "probe", host, 0, round(pause_seconds * 1000))
+            )[0]
+        )
+
+    def hosts(self) -> dict[str, float]:
+        """The hosts in trouble, and for how many seconds each is paused yet.
+
+        0 or less where its pause is over and it wants a probe; minus infinity where it has not been paused.
+        """
+        now, *found = self._scripts.run(lambda pipe: self._scripts.call(pipe, "hosts"))[0]
+        pairs = zip(map(as_text, found[::2]), map(as_text, found[1::2]), strict=True)
+        untils = {host: int(state.split()[1]) for host, state in pairs}
+        return {host: (until - now) / 1000 if until else -math.inf for host, until in untils.items()}
+
+    def status(self, mission_id: str) -> MissionStatus:
+        """How a mission stands.
+
+        Raises:
+            InvalidMission: the id is none.
+            UnknownMission: the ledger holds no such mission (any more).
+        """
+        fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at")
+        with outages():
+            found = cast("list[Any]", self.client.hmget(entry_key(check_mission_id(mission_id)), fields))
+        if found[0] is None:
+            raise UnknownMission(mission_id)
+        state, attempts, secrets, reason, submitted, finished = (
+            None if item is None else as_text(item) for item in found
+        )
+        return MissionStatus(
+            id=mission_id,
+            state=State(cast("str", state)),
+            attempts=int(attempts or 0),
+            secrets=int(secrets) if secrets else None,
+            reason=Reason(reason) if reason else None,
+            submitted_at=instant(cast("str", submitted)),
+            finished_at=instant(finished) if finished else None,
+        )
+
+    def stats(self) -> Stats:
+        """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
+        with outages(), self.client.pipeline(transaction=False) as pipe:
+            for name in ("queued", "leases", "due", "dead"):
+                pipe.zcard(PREFIX + name)
+            pipe.hmget(PREFIX + "finished", ["succeeded", "failed"])
+            pipe.zrange(PREFIX + "open", 0, 0, withscores=True)
+            pipe.time()
+            queued, running, retrying, dead, finished, oldest, (seconds, micros) = pipe.execute()
+        age = seconds + micros / 1e6 - oldest[0][1] / 1000 if oldest else 0.0
+        succeeded, failed = (int(count or 0) for count in finished)
+        return Stats(queued, running, retrying, succeeded, failed, dead, max(0.0, age))
+
+    def refusals(self) -> dict[str, int]:
+        """How many admissions were refused since the ledger began, by reason."""
+        with outages():
+            found = cast("dict[bytes, bytes]", self.client.hgetall(PREFIX + "refusals"))
+        return {as_text(reason): int(count) for reason, count in found.items()}
+
+    def memory(self) -> Memory:
+        """How much memory the server uses, and may use. The login needs INFO."""
+        with outages():
+            info = self.client.info("memory")
+        return Memory(used=int(info["used_memory"]), limit=int(info["maxmemory"]))
+
+    def keys_seen(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """When each key, named by kind and id, was first asked for here, in seconds since the epoch; from now on where never.
+
+        A file's date would not do: in a pod it is that of the mount.
+        """
+        names = {f"{kind}:{key}": (kind, key) for kind, key in keys}
+        if not names:
+            return {}
+        with outages():
+            found = cast("list[Any]", self.client.hmget(PREFIX + "keys", list(names)))
+            if None in found:
+                seconds, _ = self.client.time()
+                new = {name: seconds for name, seen in zip(names, found, strict=True) if seen is None}
+                self.client.hset(PREFIX + "keys", mapping=cast("Any", new))
+                found = [seconds if seen is None else seen for seen in found]
+        return dict(zip(names.values(), map(float, found), strict=True))
+
+    def count_refusals(self, reason: Reason, count: int = 1) -> None:
+        """Count what was refused before it came to `admit`."""
+        with outages():
+            self.client.hincrby(PREFIX + "refusals", reason.value, count)
+
+    @property
+    def _ttl(self) -> int:
+        return max(1, round(self._settings.ledger_ttl))
+
+
+def entry_key(mission_id: str) -> str:
+    """The key of a mission's ledger entry."""
+    return f"{PREFIX}m:{mission_id}"
+
+
+def result_key(mission_id: str, token: int) -> str:
+    """The key of the sealed result that the holder of `token` wrote."""
+    return f"{PREFIX}r:{mission_id}:{token}"
+
+
+def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:
+    if verdict in ("new", "duplicate"):
+        return Admitted(mission_id, State(detail), duplicate=verdict == "duplicate")
+    return Admitted(mission_id, None, duplicate=False, refusal=Reason(verdict), retry_after=float(detail) / 1000)
+
+
+def instant(milliseconds: str) -> str:
+    """Milliseconds since the epoch as RFC 3339 in UTC."""
+    moment = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,112 @@
+"""The messages: Celery's settings that both sides share, and the publishing of wake-ups.
+
+A message carries mission ids and nothing else. It may be lost or doubled: the ledger knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import redis
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from mission.errors import LedgerUnavailable
+from mission.ids import new_mission_id
+from mission.settings import Settings
+from mission.store import scripts
+from mission.store.connection import parse_sentinel, tls_options
+
+QUEUE = "missions"
+DECODE = "decoder.decode"
+SUBMIT = "decoder.submit"
+STATUS = "decoder.status"
+IDS_PER_MESSAGE = 16
+# The header with the number of a message's format: see `mission.store.scripts`.
+SCHEMA_HEADER = "decoder_schema"
+RESULT_SECONDS = 3600
+# Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
+VISIBILITY_SECONDS = 300
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration, the same for producer and worker."""
+    url = settings.redis_url.get_secret_value()
+    transport: dict[str, Any] = {
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "socket_keepalive": True,
+        "visibility_timeout": VISIBILITY_SECONDS,
+    }
+    config: dict[str, Any] = {}
+    if url.startswith("sentinel://"):
+        nodes, transport["master_name"], login = parse_sentinel(url)
+        user, password = (quote(login.get(name, ""), safe="") for name in ("username", "password"))
+        secret = f"{user}:{password}@" if password else ""
+        url = ";".join(f"sentinel://{secret}{host}:{port}" for host, port in nodes)
+        transport["sentinel_kwargs"] = login
+    if url.startswith("rediss://"):
+        # A bare rediss:// means CERT_NONE to kombu and to Celery's result backend.
+        config |= {"broker_use_ssl": tls_options(settings), "redis_backend_use_ssl": tls_options(settings)}
+    return config | {
+        "broker_url": url,
+        "broker_transport_options": transport,
+        "broker_connection_timeout": settings.redis_timeout,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": url,
+        "result_backend_transport_options": transport,
+        "result_expires": RESULT_SECONDS,
+        "redis_socket_timeout": settings.redis_timeout,
+        "redis_socket_connect_timeout": settings.redis_timeout,
+        "task_default_queue": QUEUE,
+        "task_queues": [Queue(QUEUE)],  # type: ignore[no-untyped-call]  # kombu has few types
+        "task_create_missing_queues": False,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "enable_utc": True,
+    }
+
+
+class Publisher:
+    """Puts wake-ups for missions on the queue."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def publish(self, ids: Sequence[str], *, per_message: int = IDS_PER_MESSAGE) -> None:
+        """Wake workers for these missions, up to `per_message` of them with one message.
+
+        Raises:
+            LedgerUnavailable: the broker does not answer. The reaper will find the missions.
+        """
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for start in range(0, len(ids), per_message):
+                    chunk = list(ids[start : start + per_message])
+                    self._app.send_task(
+                        DECODE,
+                        args=[chunk],
+                        task_id=new_mission_id(),
+                        queue=QUEUE,
+                        headers={SCHEMA_HEADER: scripts.WRITES},
+                        producer=producer,
+                        retry=False,
+                        ignore_result=True,
+                        argsrepr=f"({len(chunk)} missions)",
+                        kwargsrepr="{}",
+                    )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise LedgerUnavailable(f"store_unavailable: {type(error).__name__} of the broker") from None
+
+
+def make_publisher(settings: Settings) -> Publisher:
+    """A publisher with a Celery app of its own, for a process that is no worker."""
+    app = Celery("mission", set_as_current=False, fixups=[])
+    app.conf.update(celery_config(settings))
+    return Publisher(app)

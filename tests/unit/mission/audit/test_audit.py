@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pwd
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+import redis
+
+from mission.audit.chain import GENESIS, Actor, AuditEntry
+from mission.audit.log import STREAM, AuditLog, find_actor
+from mission.errors import AuditError
+from mission.settings import Settings
+from mission.store.connection import connect
+from tests.conftest import wait_for
+
+NOWHERE = Settings.from_env(redis_url="redis://127.0.0.1:1/0")
+MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+YEAR = 365 * 86400.0
+ACTOR = Actor("reader", "anna", "desk-1")
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """The audit's log."""
+    return []
+
+
+@pytest.fixture
+def audit(client: redis.Redis, lines: list[str]) -> AuditLog:
+    """An empty audit."""
+    return AuditLog(client, YEAR, ACTOR, lines.append)
+
+
+def _append(audit: AuditLog, count: int = 1, mission_id: str = MISSION) -> list[AuditEntry]:
+    return [
+        audit.append("reveal", mission_id=mission_id, key_id="00ff", why=f"case {number}", outcome="started")
+        for number in range(count)
+    ]
+
+
+def _stored(client: redis.Redis) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return cast("list[Any]", client.xrange(STREAM))
+
+
+def _add(client: redis.Redis, fields: Mapping[Any, Any]) -> None:
+    client.xadd(STREAM, dict(fields))
+
+
+def _ids(client: redis.Redis) -> list[bytes]:
+    return [place for place, _ in _stored(client)]
+
+
+def _outlive(client: redis.Redis, place: bytes) -> None:
+    """Wait until an entry is older than the 50 ms of the tests about age."""
+    born = int(place.split(b"-")[0])
+
+    def old() -> bool:
+        seconds, micros = client.time()
+        return seconds * 1000 + micros // 1000 > born + 100
+
+    wait_for(old)
+
+
+def _kinds(audit: AuditLog, log: list[str] | None = None) -> set[tuple[str, int | None]]:
+    return {(finding.kind, finding.seq) for finding in audit.verify(log or [])}
+
+
+def _rebuild(client: redis.Redis, change: Callable[[list[dict[bytes, bytes]]], list[dict[bytes, bytes]]]) -> None:
+    """Write the stream anew, as a stolen login can: empty it, add again what `change` makes of it."""
+    entries = [fields for _, fields in _stored(client)]
+    client.delete(STREAM)
+    for fields in change(entries):
+        _add(client, fields)
+
+
+def _forge(*, why: str) -> Callable[[list[dict[bytes, bytes]]], list[dict[bytes, bytes]]]:
+    """Change the reason of every entry and chain them anew, correctly."""
+
+    def change(entries: list[dict[bytes, bytes]]) -> list[dict[bytes, bytes]]:
+        forged, prev = [], GENESIS
+        for fields in entries:
+            entry = dataclasses.replace(AuditEntry.parse(fields[b"e"]), why=why, prev=prev)
+            prev = entry.hash
+            forged.append({b"e": entry.text.encode(), b"h": prev.encode()})
+        return forged
+
+    return change
+
+
+def test_an_entry_says_who_did_what_to_which_mission_with_which_key_why_and_how_it_ended(audit: AuditLog) -> None:
+    _append(audit)
+    (entry,) = audit.entries()
+    assert entry.actor == ACTOR
+    assert (entry.action, entry.mission_id, entry.key_id, entry.why, entry.outcome) == (
+        "reveal",
+        MISSION,
+        "00ff",
+        "case 0",
+        "started",
+    )
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(entry.at)) < timedelta(minutes=1)
+
+
+def test_entries_are_numbered_from_1_and_each_holds_the_hash_of_the_one_before(audit: AuditLog) -> None:
+    entries = _append(audit, 3)
+    assert [entry.seq for entry in entries] == [1, 2, 3]
+    assert [entry.prev for entry in entries] == [GENESIS, entries[0].hash, entries[1].hash]
+
+
+def test_the_stream_holds_canonical_json_and_its_hash(audit: AuditLog, client: redis.Redis) -> None:
+    (entry,) = _append(audit)
+    ((_, fields),) = _stored(client)
+    assert fields == {b"e": entry.text.encode(), b"h": entry.hash.encode()}
+    assert entry.text == json.dumps(json.loads(entry.text), sort_keys=True, separators=(",", ":"))
+
+
+def test_the_actor_is_the_redis_login_the_systems_user_and_the_host(client: redis.Redis) -> None:
+    assert find_actor(client) == Actor("default", pwd.getpwuid(os.getuid()).pw_name, socket.gethostname())
+
+
+def test_the_actor_is_not_taken_from_the_environment(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "somebody-else")
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    assert find_actor(client).os_user != "somebody-else"
+
+
+def test_a_user_without_a_name_goes_by_its_number(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_000)
+    assert find_actor(client).os_user == "2000000000"
+
+
+def test_a_login_that_may_not_ask_who_it_is_goes_by_the_name_it_gave(client: redis.Redis, settings: Settings) -> None:
+    client.acl_setuser("mute", enabled=True, passwords=["+pw"], commands=["+ping"], keys=["*"])
+    try:
+        url = settings.redis_url.get_secret_value()
+        with redis.Redis.from_url(url, username="mute", password="pw") as mute:
+            mute.connection_pool.connection_kwargs |= {"username": "mute", "password": "pw"}
+            assert find_actor(mute).redis_user == "mute"
+    finally:
+        client.acl_deluser("mute")
+
+
+def test_each_entry_has_a_log_line_with_sequence_and_hash(audit: AuditLog, lines: list[str]) -> None:
+    entries = _append(audit, 2)
+    records = [json.loads(line)["decoder.audit"] for line in lines]
+    assert [(record["seq"], record["hash"]) for record in records] == [(entry.seq, entry.hash) for entry in entries]
+    assert "\n" not in "".join(lines)
+
+
+def test_the_log_goes_to_stderr_by_default(client: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
+    _append(AuditLog(client, YEAR, ACTOR))
+    captured = capsys.readouterr()
+    assert json.loads(captured.err)["event.action"] == "reveal"
+    assert captured.out == ""
+
+
+def test_when_the_log_line_cannot_be_written_the_append_fails(client: redis.Redis) -> None:
+    def full(_line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(AuditError, match="No space left"):
+        _append(AuditLog(client, YEAR, ACTOR, full))
+
+
+def test_when_redis_is_away_the_append_fails_in_one_line() -> None:
+    with connect(NOWHERE) as nowhere, pytest.raises(AuditError, match="could not be written") as caught:
+        _append(AuditLog(nowhere, YEAR, ACTOR, print))
+    assert "\n" not in str(caught.value)
+
+
+def test_when_redis_is_away_reading_fails_as_an_audit_error() -> None:
+    with connect(NOWHERE) as nowhere, pytest.raises(AuditError, match="could not be read"):
+        AuditLog(nowhere, YEAR, ACTOR, print).verify()
+
+
+def test_writers_side_by_side_make_one_chain(settings: Settings, audit: AuditLog) -> None:
+    logs: list[list[str]] = [[] for _ in range(4)]
+
+    def write(log: list[str]) -> None:
+        with connect(settings) as own:
+            _append(AuditLog(own, YEAR, ACTOR, log.append), 25)
+
+    threads = [threading.Thread(target=write, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [entry.seq for entry in audit.entries()] == list(range(1, 101))
+    assert audit.verify([line for log in logs for line in log]) == []
+
+
+def test_a_writer_that_always_comes_too_late_gives_up(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, fast = AuditLog(client, YEAR, ACTOR, print), AuditLog(client, YEAR, ACTOR, print)
+    script = slow._append_script
+
+    def overtaken(**arguments: object) -> object:
+        _append(fast)
+        return script(**arguments)  # type: ignore[arg-type]  # what append passes
+
+    monkeypatch.setattr(slow, "_append_script", overtaken)
+    monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
+    with pytest.raises(AuditError, match="too many others"):
+        _append(slow)
+
+
+def test_nothing_is_appended_behind_what_is_no_entry(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit)
+    client.xadd(STREAM, {"x": "y"})
+    with pytest.raises(AuditError, match="decoder audit verify"):
+        _append(audit)
+
+
+def test_entries_older_than_the_ttl_go_with_the_next_append(client: redis.Redis, lines: list[str]) -> None:
+    audit = AuditLog(client, 0.05, ACTOR, lines.append)
+    _append(audit, 3)
+    _outlive(client, _ids(client)[-1])
+    (last,) = _append(audit)
+    assert [entry.seq for entry in audit.entries()] == [last.seq] == [4]
+
+
+def test_a_chain_whose_old_entries_went_by_their_age_is_whole(client: redis.Redis, lines: list[str]) -> None:
+    audit = AuditLog(client, 0.05, ACTOR, lines.append)
+    _append(audit, 3)
+    _outlive(client, _ids(client)[-1])
+    _append(audit)
+    assert audit.verify(lines) == []
+
+
+def test_entries_of_one_mission_and_the_newest_ones_are_found(audit: AuditLog) -> None:
+    _append(audit, 2)
+    _append(audit, 1, OTHER)
+    _append(audit, 2)
+    assert [entry.seq for entry in audit.entries(mission_id=OTHER)] == [3]
+    assert [entry.seq for entry in audit.entries(last=2)] == [4, 5]
+    assert [entry.seq for entry in audit.entries(last=3, mission_id=MISSION)] == [2, 4, 5]
+
+
+def test_long_streams_are_read_page_by_page(audit: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mission.audit.log._PAGE", 2)
+    _append(audit, 5)
+    assert [entry.seq for entry in audit.entries()] == [1, 2, 3, 4, 5]
+    assert audit.verify() == []
+
+
+def test_an_empty_audit_is_whole(audit: AuditLog) -> None:
+    assert audit.verify() == []
+    assert audit.entries() == []
+
+
+def test_a_chain_and_its_log_are_whole(audit: AuditLog, lines: list[str]) -> None:
+    _append(audit, 5)
+    assert audit.verify(lines) == []
+
+
+@pytest.mark.parametrize(("place", "seq"), [(0, None), (2, 3), (4, 5)])
+def test_a_removed_entry_is_found_without_a_log(
+    audit: AuditLog, client: redis.Redis, place: int, seq: int | None
+) -> None:
+    _append(audit, 5)
+    client.xdel(STREAM, _ids(client)[place])
+    assert _kinds(audit) == {("removed", seq)}
+
+
+def test_a_removed_newest_entry_is_still_found_after_the_next_append(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit, 3)
+    client.xdel(STREAM, _ids(client)[-1])
+    _append(audit)
+    assert _kinds(audit) == {("removed", 4)}
+
+
+def test_an_emptied_stream_is_found_without_a_log(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit, 3)
+    client.xtrim(STREAM, maxlen=0, approximate=False)
+    assert _kinds(audit) == {("removed", 1)}
+
+
+def test_a_stream_cut_at_its_old_end_is_found_with_the_log_alone(
+    audit: AuditLog, client: redis.Redis, lines: list[str]
+) -> None:
+    """As `XADD MAXLEN` can: what is left is a whole chain, such as age leaves."""
+    _append(audit, 3)
+    client.xtrim(STREAM, maxlen=1, approximate=False)
+    assert _kinds(audit) == set()
+    assert _kinds(audit, lines) == {("removed", 1)}
+
+
+def test_a_deleted_stream_is_found_with_the_log(audit: AuditLog, client: redis.Redis, lines: list[str]) -> None:
+    _append(audit, 3)
+    client.delete(STREAM)
+    assert _kinds(audit) == set()
+    assert _kinds(audit, lines) == {("removed", 1)}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_changed_entry_is_found(audit: AuditLog, client: redis.Redis, place: int) -> None:
+    _append(audit, 3)
+
+    def change(entries: list[dict[bytes, bytes]]) -> list[dict[bytes, bytes]]:
+        entries[place][b"e"] = entries[place][b"e"].replace(b"case", b"game")
+        return entries
+
+    _rebuild(client, change)
+    assert ("changed", place + 1) in _kinds(audit)
+
+
+def test_an_entry_that_was_changed_with_its_hash_is_found_by_the_next(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit, 3)
+
+    def change(entries: list[dict[bytes, bytes]]) -> list[dict[bytes, bytes]]:
+        forged = dataclasses.replace(AuditEntry.parse(entries[1][b"e"]), why="forged")
+        return [entries[0], {b"e": forged.text.encode(), b"h": forged.hash.encode()}, entries[2]]
+
+    _rebuild(client, change)
+    assert _kinds(audit) == {("changed", 2)}
+
+
+def test_a_first_entry_that_continues_nothing_is_found(audit: AuditLog, client: redis.Redis) -> None:
+    forged = AuditEntry(1, "2026-01-01T00:00:00Z", ACTOR, "reveal", None, None, "", "", "f" * 64)
+    client.xadd(STREAM, {"e": forged.text, "h": forged.hash})
+    assert _kinds(audit) == {("changed", 1)}
+
+
+NO_ACTOR = AuditEntry(3, "", ACTOR, "reveal", None, None, "", "", "").text.replace('"anna"', "7")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"e": NO_ACTOR, "h": ""}, {"x": "y"}, {"e": "{}", "h": ""}, {"e": "[" * 100_000, "h": ""}, {"e": "\xff"}]
+)
+def test_what_is_no_entry_is_found(audit: AuditLog, client: redis.Redis, fields: dict[str, str]) -> None:
+    _append(audit, 2)
+    _add(client, fields)
+    assert _kinds(audit) == {("inserted", None)}
+    assert len(audit.entries()) == 2
+
+
+def test_a_second_entry_of_the_same_number_is_found(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit, 2)
+    _add(client, _stored(client)[0][1])
+    assert _kinds(audit) == {("inserted", 1)}
+
+
+def test_reordered_entries_are_found(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit, 3)
+    _rebuild(client, lambda entries: [entries[0], entries[2], entries[1]])
+    assert _kinds(audit) == {("reordered", 2)}
+
+
+def test_a_huge_sequence_number_does_not_make_verifying_slow(audit: AuditLog, client: redis.Redis) -> None:
+    _append(audit)
+    forged = AuditEntry(10**15, "2026-01-01T00:00:00Z", ACTOR, "reveal", None, None, "", "", "f" * 64)
+    client.xadd(STREAM, {"e": forged.text, "h": forged.hash})
+    assert ("removed", 2) in _kinds(audit)
+
+
+def test_a_wholly_rewritten_stream_is_found_with_the_log_alone(
+    audit: AuditLog, client: redis.Redis, lines: list[str]
+) -> None:
+    _append(audit, 3)
+    _rebuild(client, _forge(why="nothing to see"))
+    assert _kinds(audit) == set()
+    assert _kinds(audit, lines) == {("rewritten", 1), ("rewritten", 2), ("rewritten", 3)}
+
+
+def test_a_changed_log_line_is_found(audit: AuditLog, lines: list[str]) -> None:
+    _append(audit, 2)
+    assert _kinds(audit, [lines[0].replace("case 0", "case 9"), lines[1]]) == {("log_changed", 1)}
+
+
+def test_other_lines_of_the_log_and_a_collectors_prefix_do_not_count(audit: AuditLog, lines: list[str]) -> None:
+    _append(audit, 2)
+    noise = [
+        "",
+        "hello",
+        "{",
+        '{"message":"x"}',
+        '"decoder.audit"',
+        '{"decoder.audit":1}',
+        '{"decoder.audit":{"seq":1}}',
+    ]
+    log = [*noise, *(f"2026-10-09T10:00:00Z stderr F {line}\n" for line in lines)]
+    assert audit.verify(log) == []
+    assert _kinds(AuditLog(audit._client, YEAR), log) == set()
+
+
+def test_a_log_with_a_prefix_still_shows_what_is_missing(
+    audit: AuditLog, client: redis.Redis, lines: list[str]
+) -> None:
+    _append(audit, 2)
+    client.delete(STREAM)
+    assert _kinds(audit, [f"pod/reader-0 {line}" for line in lines]) == {("removed", 1)}

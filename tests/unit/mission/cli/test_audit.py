@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from mission.audit.chain import Actor
+from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
+from mission.cli.audit import audit
+from mission.cli.console import Commands
+from mission.settings import Settings
+
+MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+main = Commands(commands=[audit])
+
+
+@pytest.fixture
+def lines(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The log of an audit of three entries, which the command finds by the environment."""
+    monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
+    log: list[str] = []
+    writer = AuditLog(client, 86400, Actor("reader", "anna", "desk-1"), log.append)
+    for mission_id, why in ((MISSION, "incident 4711"), (MISSION, "\x1b[2Jsteer"), (OTHER, "audit")):
+        writer.append("reveal", mission_id=mission_id, key_id="00ff", why=why, outcome="opened")
+    return log
+
+
+def _run(*arguments: str, log: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["audit", *arguments], input=log)
+
+
+def test_show_prints_the_entries_oldest_first(lines: list[str]) -> None:
+    rows = [json.loads(line) for line in _run("show", "--json").stdout.splitlines()]
+    assert [row["seq"] for row in rows] == [1, 2, 3]
+    assert rows[0]["hash"] == rows[1]["prev"]
+
+
+def test_show_prints_the_newest_of_one_mission(lines: list[str]) -> None:
+    (row,) = _run("show", "--json", "--mission", MISSION, "--last", "1").stdout.splitlines()
+    assert json.loads(row)["seq"] == 2
+
+
+def test_the_table_shows_who_and_why_and_steers_no_terminal(lines: list[str]) -> None:
+    output = _run("show").stdout
+    assert "anna@desk-1" in output
+    assert "incident 4711" in output
+    assert "\x1b" not in output
+
+
+def test_verify_says_that_the_audit_is_whole(lines: list[str]) -> None:
+    result = _run("verify", "--log", "-", log="\n".join(lines))
+    assert (result.exit_code, result.stdout) == (0, "the audit is whole\n")
+
+
+def test_verify_without_a_log_says_what_it_did_not_look_at(lines: list[str]) -> None:
+    assert "no log was given" in _run("verify").stdout
+
+
+def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client: redis.Redis) -> None:
+    client.xtrim(STREAM, maxlen=1, approximate=False)
+    client.delete(STREAM)
+    result = _run("verify", "--json", "--log", "-", log="\n".join(lines))
+    assert result.exit_code == 1
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == ["removed"]
+
+
+def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) -> None:
+    (tmp_path / "audit.log").write_text("another line\n" + lines[0].replace("4711", "0815") + "\n")
+    result = _run("verify", "--log", str(tmp_path / "audit.log"))
+    assert (result.exit_code, result.stdout) == (1, "log_changed: line 2 of the log does not have its hash\n")
+
+
+@pytest.fixture
+def key_lines(client: redis.Redis, lines: list[str]) -> list[str]:
+    """The log of the keys' chain, of one entry."""
+    log: list[str] = []
+    writer = AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), log.append, KEYS_STREAM)
+    writer.append("key-change", mission_id=None, key_id="00aa>00bb", why="DECODER_RECIPIENT", outcome="in use")
+    return log
+
+
+def test_show_prints_which_keys_were_used_apart(key_lines: list[str]) -> None:
+    (row,) = _run("show", "--keys", "--json").stdout.splitlines()
+    assert json.loads(row)["key_id"] == "00aa>00bb"
+    assert "00bb" not in _run("show").stdout
+
+
+def test_verify_looks_at_both_chains_with_one_log(
+    lines: list[str], key_lines: list[str], client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "all.log").write_text("\n".join([*key_lines, "another line", *lines]) + "\n")
+    command = ["verify", "--log", str(tmp_path / "all.log")]
+    assert _run(*command).stdout == "the audit is whole\n"
+    client.delete(KEYS_STREAM)
+    result = _run(*command)
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "removed: 1 entries of the log are missing, 1 to 1 (chain of keys)\n",
+    )
+    assert json.loads(_run(*command, "--json").stdout)["chain"] == "keys"
+
+
+def test_a_redis_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_REDIS_URL", "redis://127.0.0.1:1/0")
+    result = _run("verify")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the audit could not be read")
+    assert result.stderr.count("\n") == 1

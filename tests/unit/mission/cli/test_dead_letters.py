@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from mission.audit.chain import Actor
+from mission.audit.log import AuditLog
+from mission.cli.console import Commands
+from mission.cli.dead_letters import dead_letters
+from mission.ids import new_mission_id
+from mission.model import Reason, State
+from mission.settings import Settings
+from mission.store.ledger import Admission, Ledger, Release, entry_key
+from mission.store.scripts import PREFIX
+
+WHY = ("--why", "the mirror is back")
+
+main = Commands(commands=[dead_letters])
+
+
+@pytest.fixture(autouse=True)
+def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
+
+
+@pytest.fixture
+def dead(ledger: Ledger, client: redis.Redis) -> list[str]:
+    """Three dead missions: of a read timeout an hour ago, of one now, and of a DNS failure now."""
+    answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(3)], "team-a")
+    claims = ledger.claim([answer.id for answer in answers], 3, 60).claims
+    reasons = (Reason.READ_TIMEOUT, Reason.READ_TIMEOUT, Reason.DNS_FAILURE)
+    ledger.release([Release(c.id, c.token, why, 0) for c, why in zip(claims, reasons, strict=True)], 1)
+    ids = [answer.id for answer in answers]
+    client.zincrby(PREFIX + "dead", -3_700_000, ids[0])
+    return ids
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["dead-letters", *arguments])
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def _states(ledger: Ledger, ids: list[str]) -> list[State]:
+    return [ledger.status(mission_id).state for mission_id in ids]
+
+
+def test_list_prints_a_json_object_a_line_with_the_history(dead: list[str]) -> None:
+    rows = _rows(_run("list", "--json"))
+    assert {row["id"] for row in rows} == set(dead)
+    assert rows[0]["id"] == dead[0]
+    assert rows[0]["history"][0]["reason"] == "read_timeout"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--reason", "read_timeout"], {0, 1}),
+        (["--older-than", "1h"], {0}),
+        (["--reason", "dns_failure", "--older-than", "1h"], set()),
+    ],
+)
+def test_list_selects_by_reason_and_age(dead: list[str], arguments: list[str], wanted: set[int]) -> None:
+    rows = _rows(_run("list", "--json", *arguments))
+    assert {dead.index(row["id"]) for row in rows} == wanted
+
+
+def test_list_prints_a_table(dead: list[str]) -> None:
+    header, *rows = _run("list").stdout.splitlines()
+    assert header.split() == ["ID", "REASON", "ATTEMPTS", "SUBMITTER", "DIED"]
+    assert rows[0].split()[:4] == [dead[0], "read_timeout", "1", "team-a"]
+
+
+def test_an_empty_list_is_no_failure() -> None:
+    result = _run("list")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no dead letters\n")
+    assert _run("list", "--json").output == ""
+
+
+def test_show_prints_a_letter_and_its_history(dead: list[str]) -> None:
+    output = _run("show", dead[2]).stdout
+    assert dead[2] in output
+    assert output.splitlines()[-1].endswith("dns_failure")
+
+
+def test_show_as_json_is_what_list_prints(dead: list[str]) -> None:
+    listed = {row["id"]: row for row in _rows(_run("list", "--json"))}
+    assert _rows(_run("show", dead[1], "--json")) == [listed[dead[1]]]
+
+
+def test_show_of_another_mission_is_exit_code_1() -> None:
+    result = _run("show", new_mission_id())
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no mission")
+
+
+def test_named_missions_are_replayed(dead: list[str], ledger: Ledger) -> None:
+    result = _run("replay", dead[0], dead[2], *WHY, "--json")
+    assert result.exit_code == 0
+    assert _rows(result) == [{"id": dead[0], "replayed": True}, {"id": dead[2], "replayed": True}]
+    assert _states(ledger, dead) == [State.RETRYING, State.DEAD, State.RETRYING]
+
+
+def test_replaying_again_is_no_failure_and_says_so(dead: list[str]) -> None:
+    _run("replay", dead[0], *WHY)
+    result = _run("replay", dead[0], *WHY, "--json")
+    assert (result.exit_code, _rows(result)) == (0, [{"id": dead[0], "replayed": False}])
+
+
+def test_missions_are_replayed_by_reason(dead: list[str], ledger: Ledger) -> None:
+    assert _run("replay", "--reason", "read_timeout", *WHY).stdout == "2 of 2 replayed\n"
+    assert _states(ledger, dead) == [State.RETRYING, State.RETRYING, State.DEAD]
+
+
+def test_missions_are_replayed_by_age(dead: list[str], ledger: Ledger) -> None:
+    _run("replay", "--older-than", "1h", *WHY)
+    assert _states(ledger, dead) == [State.RETRYING, State.DEAD, State.DEAD]
+
+
+def test_all_are_replayed(dead: list[str], ledger: Ledger) -> None:
+    _run("replay", "--all", *WHY)
+    assert _states(ledger, dead) == [State.RETRYING] * 3
+
+
+def test_missions_are_discarded(dead: list[str], client: redis.Redis) -> None:
+    assert _rows(_run("discard", dead[0], *WHY, "--json")) == [{"id": dead[0], "discarded": True}]
+    assert [client.hexists(entry_key(mission_id), "url") for mission_id in dead] == [False, True, True]
+
+
+def test_each_mission_is_on_record_and_in_the_log(dead: list[str], client: redis.Redis) -> None:
+    result = _run("discard", "--reason", "read_timeout", *WHY)
+    entries = AuditLog(client, 60, Actor("", "", "")).entries()
+    assert [(entry.mission_id, entry.outcome) for entry in entries] == [
+        (dead[0], "started"),
+        (dead[0], "discarded"),
+        (dead[1], "started"),
+        (dead[1], "discarded"),
+    ]
+    logged = [json.loads(line)["decoder.audit"]["hash"] for line in result.stderr.splitlines()]
+    assert logged == [entry.hash for entry in entries]
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard"])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--all", "--reason", "expired"], [new_mission_id(), "--all"], [new_mission_id(), "--reason", "expired"]],
+)
+def test_what_to_act_on_is_said_in_one_way_only(
+    dead: list[str], ledger: Ledger, verb: str, arguments: list[str]
+) -> None:
+    result = _run(verb, *arguments, *WHY)
+    assert result.exit_code == 2
+    assert _states(ledger, dead) == [State.DEAD] * 3
+
+
+@pytest.mark.parametrize("arguments", [["--all"], ["--all", "--why", " "], ["--reason", "bad_luck", *WHY]])
+def test_a_bad_option_is_a_usage_error(dead: list[str], ledger: Ledger, arguments: list[str]) -> None:
+    assert _run("replay", *arguments).exit_code == 2
+    assert _states(ledger, dead) == [State.DEAD] * 3
+
+
+def test_a_bad_id_among_others_stops_all(dead: list[str], ledger: Ledger) -> None:
+    result = _run("replay", dead[0], "nonsense", *WHY)
+    assert result.exit_code == 1
+    assert ledger.status(dead[0]).state is State.DEAD
+
+
+def test_an_unknown_mission_is_exit_code_1_and_the_others_are_replayed(dead: list[str], ledger: Ledger) -> None:
+    stranger = new_mission_id()
+    result = _run("replay", stranger, dead[0], *WHY, "--json")
+    assert result.exit_code == 1
+    assert _rows(result) == [{"id": stranger, "replayed": False}, {"id": dead[0], "replayed": True}]
+    assert f"error: no mission {stranger}" in result.stderr
+
+
+def test_a_redis_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_REDIS_URL", "redis://127.0.0.1:1/0")
+    result = _run("list")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("error: store_unavailable")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+import redis
+
+from mission.audit.chain import Actor
+from mission.audit.log import STREAM, AuditLog
+from mission.errors import AuditError, InvalidMission, UnknownMission
+from mission.ids import new_mission_id
+from mission.model import Claim, Reason, State
+from mission.operate.erasure import forget
+from mission.settings import Settings
+from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key, result_key
+from mission.store.scripts import PREFIX
+
+WHY = "request 815"
+
+
+@pytest.fixture
+def audit(client: redis.Redis) -> AuditLog:
+    """An empty audit."""
+    return AuditLog(client, 86400, Actor("operator", "olga", "desk-2"), lambda line: None)
+
+
+def admit(ledger: Ledger) -> str:
+    (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
+    return answer.id
+
+
+def claim(ledger: Ledger, mission_id: str) -> Claim:
+    return ledger.claim([mission_id], 1, 60).claims[0]
+
+
+def commit(ledger: Ledger, held: Claim) -> bool:
+    return ledger.commit([Commit(held.id, held.token, State.SUCCEEDED, None, 1, b"sealed")], 60)[0]
+
+
+def bring_to(ledger: Ledger, state: State) -> str:
+    mission_id = admit(ledger)
+    if state is State.QUEUED:
+        return mission_id
+    held = claim(ledger, mission_id)
+    if state is State.SUCCEEDED:
+        commit(ledger, held)
+    elif state is State.FAILED:
+        ledger.commit([Commit(mission_id, held.token, State.FAILED, Reason.TLS_FAILURE)], 60)
+    elif state is not State.RUNNING:
+        ledger.release([Release(mission_id, held.token, Reason.READ_TIMEOUT, 0)], 5 if state is State.RETRYING else 1)
+    return mission_id
+
+
+def places(client: redis.Redis, mission_id: str) -> list[bytes]:
+    """Where a mission's id still stands: keys of its own, and indexes that hold it."""
+    own = list(client.scan_iter(match=f"*{mission_id}*"))
+    return own + [key for key in client.scan_iter(_type="zset") if client.zscore(key, mission_id) is not None]
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_nothing_of_a_mission_is_left_whatever_its_state(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog, state: State
+) -> None:
+    mission_id = bring_to(ledger, state)
+    assert ledger.status(mission_id).state is state
+    assert places(client, mission_id)
+    results = forget(client, settings, audit, mission_id, why=WHY)
+    assert results == (1 if state is State.SUCCEEDED else 0)
+    assert places(client, mission_id) == []
+    with pytest.raises(UnknownMission):
+        ledger.status(mission_id)
+
+
+def test_other_missions_stay(ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
+    gone, stays = bring_to(ledger, State.SUCCEEDED), bring_to(ledger, State.SUCCEEDED)
+    before = places(client, stays)
+    forget(client, settings, audit, gone, why=WHY)
+    assert places(client, stays) == before
+
+
+def test_a_record_that_came_too_late_to_be_committed_goes_as_well(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    mission_id = admit(ledger)
+    stale = claim(ledger, mission_id)
+    ledger.release([Release(mission_id, stale.token, Reason.SHUTDOWN, 0)], 5)
+    client.delete(PREFIX + "reaper")
+    ledger.reap("missions", 5)
+    held = claim(ledger, mission_id)
+    assert commit(ledger, stale) is False
+    assert commit(ledger, held) is True
+    assert client.exists(result_key(mission_id, stale.token), result_key(mission_id, held.token)) == 2
+    assert forget(client, settings, audit, mission_id, why=WHY) == 2
+
+
+def test_a_worker_that_has_it_in_hand_cannot_commit_it(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    held = claim(ledger, admit(ledger))
+    forget(client, settings, audit, held.id, why=WHY)
+    assert commit(ledger, held) is False
+    assert client.exists(entry_key(held.id)) == 0
+
+
+def test_a_result_whose_entry_is_gone_already_is_deleted(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    mission_id = bring_to(ledger, State.SUCCEEDED)
+    client.delete(entry_key(mission_id))
+    assert forget(client, settings, audit, mission_id, why=WHY) == 1
+
+
+def test_forgetting_is_on_record(ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
+    mission_id = bring_to(ledger, State.SUCCEEDED)
+    forget(client, settings, audit, mission_id, why=WHY)
+    assert [(entry.action, entry.mission_id, entry.why, entry.outcome) for entry in audit.entries()] == [
+        ("forget", mission_id, WHY, "started"),
+        ("forget", mission_id, WHY, "forgotten, with 1 results"),
+    ]
+
+
+def test_what_was_forgotten_is_unknown_the_next_time(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    mission_id = admit(ledger)
+    forget(client, settings, audit, mission_id, why=WHY)
+    with pytest.raises(UnknownMission):
+        forget(client, settings, audit, mission_id, why=WHY)
+    assert audit.entries()[-1].outcome == "unknown"
+
+
+def test_nothing_goes_when_it_cannot_be_recorded(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    mission_id = bring_to(ledger, State.SUCCEEDED)
+    before = places(client, mission_id)
+    client.set(STREAM, "not a stream")
+    with pytest.raises(AuditError):
+        forget(client, settings, audit, mission_id, why=WHY)
+    assert places(client, mission_id) == before
+
+
+@pytest.mark.parametrize("mission_id", ["*", "", "0f8fad5b*"])
+def test_what_is_no_id_is_refused_before_anything(
+    client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str
+) -> None:
+    with pytest.raises(InvalidMission):
+        forget(client, settings, audit, mission_id, why=WHY)
+    assert audit.entries() == []

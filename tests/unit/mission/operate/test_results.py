@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mission.audit.chain import Actor
+from mission.audit.log import STREAM, AuditLog
+from mission.errors import (
+    AuditError,
+    InvalidMission,
+    KeyFormatError,
+    LedgerUnavailable,
+    ResultUnavailable,
+    SealError,
+    SettingsError,
+    UnknownMission,
+)
+from mission.model import Secret
+from mission.operate.results import ResultReader
+from mission.seal.key_files import write_key_file
+from mission.seal.sealing import Identity, seal_secrets
+from mission.seal.suites import X25519
+from mission.settings import Settings
+from mission.store.connection import connect
+from mission.store.ledger import entry_key, result_key
+
+NOWHERE = Settings.from_env(redis_url="redis://127.0.0.1:1/0")
+MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+IDENTITY = Identity(X25519, b"i" * 32)
+KEY_ID = IDENTITY.recipient.key_id.hex()
+SECRETS = [Secret("marker", "API_KEY", "canary-4711", 1, 2)]
+
+
+@pytest.fixture
+def audit(client: redis.Redis) -> AuditLog:
+    """An empty audit."""
+    return AuditLog(client, 86400, Actor("reader", "anna", "desk-1"), lambda line: None)
+
+
+@pytest.fixture
+def reader(client: redis.Redis, audit: AuditLog) -> ResultReader:
+    """A reader with one identity."""
+    return ResultReader(client, [IDENTITY], audit)
+
+
+def _finish(client: redis.Redis, mission_id: str = MISSION, identity: Identity = IDENTITY, token: int = 3) -> bytes:
+    """Put a mission into the ledger that succeeded."""
+    record = seal_secrets(identity.recipient, SECRETS, mission_id=mission_id, token=token)
+    client.hset(entry_key(mission_id), mapping={"state": "succeeded", "token": token})
+    client.set(result_key(mission_id, token), record)
+    return record
+
+
+def _outcomes(audit: AuditLog) -> list[str]:
+    return [entry.outcome for entry in audit.entries()]
+
+
+def test_the_secrets_of_a_mission_are_read(client: redis.Redis, reader: ResultReader) -> None:
+    _finish(client)
+    assert reader.reveal(MISSION, reason="incident 4711") == SECRETS
+
+
+def test_a_read_is_on_record_with_its_start_and_its_end(
+    client: redis.Redis, reader: ResultReader, audit: AuditLog
+) -> None:
+    _finish(client)
+    reader.reveal(MISSION, reason="  incident 4711 ")
+    entries = audit.entries()
+    assert [(e.action, e.mission_id, e.key_id, e.why, e.outcome) for e in entries] == [
+        ("reveal", MISSION, KEY_ID, "incident 4711", "started"),
+        ("reveal", MISSION, KEY_ID, "incident 4711", "opened"),
+    ]
+
+
+def test_nothing_is_read_when_the_start_cannot_be_recorded(client: redis.Redis, reader: ResultReader) -> None:
+    _finish(client)
+    client.set(STREAM, "not a stream")
+    client.config_resetstat()
+    with pytest.raises(AuditError):
+        reader.reveal(MISSION, reason="incident 4711")
+    stats = client.info("commandstats")
+    assert "cmdstat_hmget" not in stats
+    assert "cmdstat_get" not in stats
+
+
+def test_nothing_is_returned_when_the_end_cannot_be_recorded(client: redis.Redis) -> None:
+    _finish(client)
+    lines: list[str] = []
+
+    def full_after_one(line: str) -> None:
+        if lines:
+            raise OSError(28, "No space left on device")
+        lines.append(line)
+
+    audit = AuditLog(client, 86400, Actor("reader", "anna", "desk-1"), full_after_one)
+    with pytest.raises(AuditError, match="No space left"):
+        ResultReader(client, [IDENTITY], audit).reveal(MISSION, reason="incident 4711")
+
+
+def _changed(client: redis.Redis) -> None:
+    record = bytearray(_finish(client))
+    record[-1] ^= 1
+    client.set(result_key(MISSION, 3), bytes(record))
+
+
+def _of_another_mission(client: redis.Redis) -> None:
+    _finish(client)
+    client.set(result_key(MISSION, 3), _finish(client, OTHER))
+
+
+def _of_another_claim(client: redis.Redis) -> None:
+    _finish(client)
+    client.set(result_key(MISSION, 3), _finish(client, token=2))
+    client.hset(entry_key(MISSION), "token", 3)
+
+
+def _of_another_key(client: redis.Redis) -> None:
+    _finish(client, identity=Identity(X25519, b"o" * 32))
+
+
+def _no_record(client: redis.Redis) -> None:
+    _finish(client)
+    client.set(result_key(MISSION, 3), b"nonsense")
+
+
+@pytest.mark.parametrize("forge", [_changed, _of_another_mission, _of_another_claim, _of_another_key, _no_record])
+def test_a_forged_record_is_refused_and_that_is_on_record(
+    client: redis.Redis, reader: ResultReader, audit: AuditLog, forge: Callable[[redis.Redis], None]
+) -> None:
+    forge(client)
+    with pytest.raises(SealError) as caught:
+        reader.reveal(MISSION, reason="incident 4711")
+    assert _outcomes(audit) == ["started", f"refused: {caught.value}"]
+
+
+def test_while_keys_change_each_record_goes_to_its_identity(client: redis.Redis, audit: AuditLog) -> None:
+    new = Identity(X25519, b"n" * 32)
+    _finish(client)
+    _finish(client, OTHER, new)
+    reader = ResultReader(client, [new, IDENTITY], audit)
+    assert reader.reveal(MISSION, reason="rotation") == reader.reveal(OTHER, reason="rotation") == SECRETS
+    assert [entry.key_id for entry in audit.entries() if entry.outcome == "opened"] == [
+        KEY_ID,
+        new.recipient.key_id.hex(),
+    ]
+
+
+def test_an_unknown_mission_is_named(reader: ResultReader, audit: AuditLog) -> None:
+    with pytest.raises(UnknownMission, match=MISSION):
+        reader.reveal(MISSION, reason="incident 4711")
+    assert _outcomes(audit)[0] == "started"
+    assert _outcomes(audit)[1].startswith("refused: no mission")
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "retrying"])
+def test_an_unfinished_mission_has_no_result_yet(client: redis.Redis, reader: ResultReader, state: str) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": state, "token": 1})
+    with pytest.raises(ResultUnavailable, match=f"no result yet: it is {state}"):
+        reader.reveal(MISSION, reason="incident 4711")
+
+
+@pytest.mark.parametrize(("state", "reason"), [("failed", "dns_failure"), ("dead", "attempts_exhausted")])
+def test_a_mission_that_did_not_succeed_says_why(
+    client: redis.Redis, reader: ResultReader, state: str, reason: str
+) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": state, "token": 1, "reason": reason})
+    with pytest.raises(ResultUnavailable, match=rf"has no result: it is {state} \({reason}\)"):
+        reader.reveal(MISSION, reason="incident 4711")
+
+
+def test_a_reason_that_nobody_of_us_wrote_is_not_repeated(client: redis.Redis, reader: ResultReader) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": "failed", "token": 1, "reason": "\x1b[2Jall is well\n"})
+    with pytest.raises(ResultUnavailable) as caught:
+        reader.reveal(MISSION, reason="incident 4711")
+    assert str(caught.value).isprintable()
+    assert "all is well" not in str(caught.value)
+
+
+def test_an_expired_result_says_so(client: redis.Redis, reader: ResultReader) -> None:
+    _finish(client)
+    client.delete(result_key(MISSION, 3))
+    with pytest.raises(ResultUnavailable, match="expired"):
+        reader.reveal(MISSION, reason="incident 4711")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": "nonsense"},
+        {"state": b"\xff"},
+        {"state": "succeeded"},
+        {"state": "succeeded", "token": "x"},
+        {"state": "succeeded", "token": b"\xff"},
+        {"state": "succeeded", "token": "9" * 5000},
+    ],
+)
+def test_a_ledger_entry_that_nobody_of_us_wrote_is_refused_on_record(
+    client: redis.Redis, reader: ResultReader, audit: AuditLog, fields: dict[Any, Any]
+) -> None:
+    client.hset(entry_key(MISSION), mapping=fields)
+    with pytest.raises(ResultUnavailable, match="cannot be read"):
+        reader.reveal(MISSION, reason="incident 4711")
+    assert _outcomes(audit)[1].startswith("refused: ")
+
+
+@pytest.mark.parametrize("mission_id", ["", "x", MISSION.upper(), f"{MISSION}\n", "*"])
+def test_what_is_no_mission_id_is_refused_before_anything(
+    reader: ResultReader, audit: AuditLog, mission_id: str
+) -> None:
+    with pytest.raises(InvalidMission):
+        reader.reveal(mission_id, reason="incident 4711")
+    assert audit.entries() == []
+
+
+@pytest.mark.parametrize("reason", ["", " \n", "x" * 501])
+def test_a_read_without_a_proper_reason_is_refused(reader: ResultReader, audit: AuditLog, reason: str) -> None:
+    with pytest.raises(InvalidMission, match="1 to 500 characters"):
+        reader.reveal(MISSION, reason=reason)
+    assert audit.entries() == []
+
+
+def test_when_redis_goes_away_after_the_start_that_is_what_is_said(client: redis.Redis, audit: AuditLog) -> None:
+    with connect(NOWHERE) as nowhere:
+        reader = ResultReader(nowhere, [IDENTITY], audit)
+        with pytest.raises(LedgerUnavailable):
+            reader.reveal(MISSION, reason="incident 4711")
+    assert _outcomes(audit)[0] == "started"
+
+
+def test_a_reader_is_made_from_the_environment(
+    client: redis.Redis, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_key_file(tmp_path / "reader.key", IDENTITY.line)
+    monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
+    monkeypatch.setenv("DECODER_IDENTITY_FILE", str(tmp_path / "reader.key"))
+    _finish(client)
+    assert ResultReader.from_env().reveal(MISSION, reason="incident 4711") == SECRETS
+
+
+def test_without_an_identity_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="DECODER_IDENTITY_FILE"):
+        ResultReader.from_env()
+
+
+def test_an_identity_open_to_others_is_refused(tmp_path: Path) -> None:
+    write_key_file(tmp_path / "reader.key", IDENTITY.line)
+    (tmp_path / "reader.key").chmod(0o644)
+    with pytest.raises(KeyFormatError, match="chmod 600"):
+        ResultReader.from_env([tmp_path / "reader.key"])

@@ -1,0 +1,555 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+
+import pytest
+import redis
+
+from mission.errors import InvalidMission, LedgerUnavailable, UnknownMission
+from mission.ids import new_mission_id
+from mission.model import Claim, Reason, State
+from mission.store import scripts
+from mission.store.connection import connect
+from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key, result_key
+from mission.store.scripts import PREFIX
+from tests.conftest import wait_for
+from worker.settings import WorkerSettings
+
+TTL = 60.0
+
+
+def admit(ledger: Ledger, count: int = 1, *, lifetime: float = 100.0, submitter: str = "app") -> list[str]:
+    answers = ledger.admit([Admission(new_mission_id(), b"sealed url", lifetime) for _ in range(count)], submitter)
+    return [answer.id for answer in answers if answer.refusal is None]
+
+
+def claim_one(ledger: Ledger, mission_id: str, lease: float = 60.0) -> Claim:
+    return ledger.claim([mission_id], 1, lease).claims[0]
+
+
+def test_an_admitted_mission_is_queued(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    status = ledger.status(mission_id)
+    assert (status.state, status.attempts, status.secrets, status.reason) == (State.QUEUED, 0, None, None)
+    assert status.submitted_at.endswith("Z")
+    assert status.finished_at is None
+
+
+def test_admitting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
+    admission = Admission(new_mission_id(), b"u", 100)
+    first, second = ledger.admit([admission], "a")[0], ledger.admit([admission], "a")[0]
+    assert (first.duplicate, second.duplicate) == (False, True)
+    assert ledger.stats().queued == 1
+
+
+def test_a_fingerprint_that_differs_is_a_conflict(ledger: Ledger) -> None:
+    own = new_mission_id()
+    ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"}, "k1")], "a")
+    same = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"}, "k1")], "a")[0]
+    other = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "bb"}, "k1")], "a")[0]
+    assert same.duplicate
+    assert other.refusal is Reason.IDEMPOTENCY_CONFLICT
+
+
+def test_an_idempotency_key_is_recognised_after_a_rotation_of_the_url_key(ledger: Ledger) -> None:
+    old, new = new_mission_id(), new_mission_id()
+    ledger.admit([Admission(old, b"u", 100, [old], {"k1": "aa"}, "k1")], "a")
+    again = ledger.admit([Admission(new, b"u", 100, [new, old], {"k2": "zz", "k1": "aa"}, "k2")], "a")[0]
+    assert (again.id, again.duplicate) == (old, True)
+
+
+def test_the_queue_limit_refuses_what_is_above_it_and_counts_it(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"queue_limit": 3}))
+    answers = ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(5)], "a")
+    assert [answer.refusal for answer in answers] == [None, None, None, Reason.QUEUE_FULL, Reason.QUEUE_FULL]
+    assert ledger.refusals() == {"queue_full": 2}
+
+
+def test_a_finished_mission_makes_room_in_the_queue(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"queue_limit": 1}))
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(mission_id, claim.token, State.FAILED, Reason.TLS_FAILURE)], TTL)
+    assert len(admit(ledger)) == 1
+
+
+def test_a_quota_is_kept_for_each_submitter_and_says_when_to_come_back(
+    client: redis.Redis, settings: WorkerSettings
+) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "3/hour"}))
+    answers = ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(4)], "a")
+    assert [answer.refusal for answer in answers] == [None, None, None, Reason.QUOTA_EXCEEDED]
+    assert 1100 < answers[3].retry_after <= 1200
+    assert len(admit(ledger, submitter="b")) == 1
+
+
+def test_a_quota_counts_across_calls(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    assert [len(admit(ledger)) for _ in range(4)] == [1, 1, 0, 0]
+
+
+def test_what_was_admitted_before_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    admission = Admission(new_mission_id(), b"u", 100)
+    assert [ledger.admit([admission], "app")[0].duplicate for _ in range(4)] == [False, True, True, True]
+    assert [len(admit(ledger)) for _ in range(2)] == [1, 0]
+
+
+def test_what_the_queue_limit_refuses_uses_up_no_quota(client: redis.Redis, settings: WorkerSettings) -> None:
+    full = Ledger(client, settings.model_copy(update={"quota": "1/hour", "queue_limit": 0}))
+    assert admit(full) == []
+    assert len(admit(Ledger(client, settings.model_copy(update={"quota": "1/hour"})))) == 1
+
+
+def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    client.set(PREFIX + "quota:app", 1)  # last used long ago
+    assert [len(admit(ledger)) for _ in range(3)] == [1, 1, 0]
+
+
+def test_a_claim_hands_out_a_rising_token(ledger: Ledger) -> None:
+    first, second = admit(ledger, 2)
+    claims = ledger.claim([first, second], 2, 60).claims
+    assert claims[0].token < claims[1].token
+    assert [claim.attempt for claim in claims] == [1, 1]
+    assert claims[0].url_record == b"sealed url"
+    assert claims[0].submitter == "app"
+
+
+def test_a_claim_takes_no_more_than_it_has_slots_for_and_holds_the_rest(ledger: Ledger) -> None:
+    ids = admit(ledger, 5)
+    claimed = ledger.claim(ids, 2, 60)
+    assert [claim.id for claim in claimed.claims] == ids[:2]
+    assert claimed.held == ids[2:]
+
+
+def test_a_second_message_for_a_leased_mission_is_a_no_op(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim_one(ledger, mission_id)
+    again = ledger.claim([mission_id], 1, 60)
+    assert (again.claims, again.held) == ([], [])
+
+
+def test_a_second_message_for_a_finished_mission_is_a_no_op(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL)
+    assert ledger.claim([mission_id], 1, 60).claims == []
+
+
+def test_an_unknown_id_in_a_message_is_passed_over(ledger: Ledger) -> None:
+    assert ledger.claim([new_mission_id()], 1, 60).claims == []
+
+
+def test_an_expired_mission_is_dead_when_it_is_claimed(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hset(entry_key(mission_id), "expires_at", "1")
+    claimed = ledger.claim([mission_id], 1, 60)
+    assert (claimed.claims, claimed.expired) == ([], [mission_id])
+    status = ledger.status(mission_id)
+    assert (status.state, status.reason) == (State.DEAD, Reason.EXPIRED)
+
+
+def test_an_entry_that_says_no_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hdel(entry_key(mission_id), "v")
+    assert ledger.claim([mission_id], 1, 60).unreadable == [mission_id]
+
+
+def test_a_schema_is_read_a_release_before_it_is_written(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = scripts.WRITES
+    first, second = admit(ledger, 2)
+    client.hset(entry_key(second), "v", now + 1)
+    assert ledger.claim([first, second], 2, 60).unreadable == [second]
+    monkeypatch.setattr(scripts, "READS", (now, now + 1))
+    assert [claim.id for claim in ledger.claim([first, second], 2, 60).claims] == [second]
+    monkeypatch.setattr(scripts, "WRITES", now + 1)
+    (third,) = admit(ledger)
+    assert client.hget(entry_key(third), "v") == str(now + 1).encode()
+
+
+def test_a_release_reads_what_it_writes() -> None:
+    assert scripts.READS[0] <= scripts.WRITES <= scripts.READS[1]
+    assert scripts.READS[0] in (scripts.WRITES - 1, scripts.WRITES)
+
+
+def test_an_entry_of_a_newer_schema_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hset(entry_key(mission_id), "v", "99")
+    claimed = ledger.claim([mission_id], 1, 60)
+    assert (claimed.claims, claimed.unreadable) == ([], [mission_id])
+    assert ledger.status(mission_id).state is State.QUEUED
+
+
+def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 3, b"record")], TTL) == [True]
+    status = ledger.status(mission_id)
+    assert (status.state, status.secrets, status.attempts) == (State.SUCCEEDED, 3, 1)
+    assert status.finished_at is not None
+    assert client.get(result_key(mission_id, claim.token)) == b"record"
+    assert 0 < client.ttl(result_key(mission_id, claim.token)) <= TTL
+
+
+def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    commit = Commit(mission_id, claim_one(ledger, mission_id).token, State.SUCCEEDED, None, 3, b"record")
+    client.config_set("maxmemory", "1")  # full
+    try:
+        with pytest.raises(LedgerUnavailable):
+            ledger.commit([commit], TTL)
+        assert ledger.status(mission_id).state is State.RUNNING
+    finally:
+        client.config_set("maxmemory", "0")
+    assert ledger.commit([commit], TTL) == [True]
+    assert client.get(result_key(mission_id, commit.token)) == b"record"
+
+
+def test_a_succeeded_mission_keeps_no_url(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL)
+    assert client.hexists(entry_key(mission_id), "url") is False
+
+
+def test_only_the_holder_of_the_current_token_commits(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    assert ledger.commit([Commit(mission_id, claim.token - 1, State.SUCCEEDED, None, 1, b"stale")], TTL) == [False]
+    assert ledger.status(mission_id).state is State.RUNNING
+
+
+def test_a_worker_whose_lease_was_taken_over_cannot_commit(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    stale = claim_one(ledger, mission_id, lease=0.001)
+    wait_for(lambda: mission_id in ledger.reap("missions", 5).alone)
+    fresh = claim_one(ledger, mission_id)
+    assert fresh.token > stale.token
+    assert ledger.commit([Commit(mission_id, stale.token, State.FAILED, Reason.TLS_FAILURE)], TTL) == [False]
+    assert ledger.commit([Commit(mission_id, fresh.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]
+    assert ledger.status(mission_id).state is State.SUCCEEDED
+
+
+def test_a_commit_sent_twice_is_done_once(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    commit = Commit(mission_id, claim.token, State.SUCCEEDED, None, 1, b"r")
+    assert ledger.commit([commit], TTL) == [True]
+    assert ledger.commit([commit], TTL) == [True]
+    assert ledger.stats().succeeded == 1
+
+
+def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> None:
+    ids = admit(ledger, 3)
+    claims = ledger.claim(ids, 3, 60).claims
+    commits = [Commit(c.id, c.token, State.SUCCEEDED, None, 0, b"r") for c in claims]
+    commits[1] = Commit(ids[1], claims[1].token + 100, State.SUCCEEDED, None, 0, b"r")
+    assert ledger.commit(commits, TTL) == [True, False, True]
+
+
+def test_a_release_brings_the_mission_back_when_it_is_due(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    assert ledger.release([Release(mission_id, claim.token, Reason.HTTP_SERVER_ERROR, 0.0)], 5) == [State.RETRYING]
+    assert ledger.status(mission_id).reason is Reason.HTTP_SERVER_ERROR
+    wait_for(lambda: mission_id in ledger.reap("missions", 5).batch)
+    assert claim_one(ledger, mission_id).attempt == 2
+
+
+def test_a_mission_that_is_not_due_cannot_be_claimed(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.release([Release(mission_id, claim.token, Reason.HTTP_SERVER_ERROR, 60.0)], 5)
+    assert ledger.claim([mission_id], 1, 60).claims == []
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.unpenalised])
+def test_an_unpenalised_release_gives_the_attempt_back(ledger: Ledger, reason: Reason) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.release([Release(mission_id, claim.token, reason, 0.0)], 1)
+    assert ledger.status(mission_id).attempts == 0
+    assert ledger.status(mission_id).state is State.RETRYING
+
+
+def test_a_mission_out_of_attempts_is_dead_with_its_last_reason(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    assert ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, 0.0)], 1) == [State.DEAD]
+    status = ledger.status(mission_id)
+    assert (status.state, status.reason) == (State.DEAD, Reason.READ_TIMEOUT)
+    assert ledger.stats().dead == 1
+
+
+def test_a_stale_release_changes_nothing(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    assert ledger.release([Release(mission_id, claim.token + 1, Reason.SHUTDOWN, 0.0)], 5) == [None]
+    assert ledger.status(mission_id).state is State.RUNNING
+
+
+def test_a_mission_whose_worker_dies_each_time_is_dead_in_the_end(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    for _ in range(2):
+        claim_one(ledger, mission_id, lease=0.001)
+        wait_for(lambda: ledger.reap("missions", 2).leases_expired == 1)
+    status = ledger.status(mission_id)
+    assert (status.state, status.reason) == (State.DEAD, Reason.ATTEMPTS_EXHAUSTED)
+
+
+def suspects(ledger: Ledger, count: int) -> list[str]:
+    """Missions that outlived two leases."""
+    ids = admit(ledger, count)
+    for _ in range(2):
+        ledger.claim(ids, count, 0.001)
+        wait_for(lambda: ledger.reap("missions", 5).leases_expired == count)
+    return ids
+
+
+def test_of_missions_that_outlived_two_leases_one_is_claimed_at_a_time(ledger: Ledger) -> None:
+    ids = suspects(ledger, 3)
+    (claim,) = ledger.claim(ids, 3, 60).claims
+    assert (claim.id, claim.suspect) == (ids[0], True)
+    assert [ledger.status(id_).state for id_ in ids[1:]] == [State.RETRYING] * 2
+
+
+def test_a_worker_that_has_a_suspect_gets_no_other_and_the_others_lose_no_attempt(ledger: Ledger) -> None:
+    (suspect,), (other,) = suspects(ledger, 1), admit(ledger)
+    assert [claim.id for claim in ledger.claim([suspect, other], 2, 60, suspect=False).claims] == [other]
+    assert ledger.status(suspect).attempts == 2
+
+
+def test_only_one_reaper_works_at_a_time(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    claim_one(ledger, mission_id, lease=0.001)
+    wait_for(lambda: ledger.reap("missions", 5).leases_expired == 1)
+    second = ledger.reap("missions", 5)
+    assert second.leases_expired == 0
+    assert client.pttl(PREFIX + "reaper") > 0
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> Callable[[Ledger], list[str]]:
+    """Reap twice, with no grace period and no waiting between reapers; the ids of lost messages.
+
+    The first time a message is missed, the second time it is lost.
+    """
+    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
+
+    def reap(ledger: Ledger) -> list[str]:
+        batches = []
+        for _ in range(2):
+            client.delete(PREFIX + "reaper")
+            batches.append(ledger.reap("missions", 5).batch)
+        return list(chain.from_iterable(batches))
+
+    return reap
+
+
+def test_a_message_lost_from_an_empty_queue_is_published_again(
+    ledger: Ledger, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    ids = admit(ledger, 3)
+    assert sorted(impatient(ledger)) == sorted(ids)
+
+
+def test_a_long_backlog_multiplies_no_message(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    admit(ledger, 50)
+    client.lpush("missions", "a message that waits")
+    assert impatient(ledger) == []
+
+
+def test_a_message_that_the_queue_has_moved_past_is_published_again(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    ids = admit(ledger, 4)
+    client.lpush("missions", "a message that waits")
+    ledger.claim([ids[2]], 1, 60)
+    assert sorted(impatient(ledger)) == sorted(ids[:2])
+
+
+def test_an_older_message_for_a_mission_published_again_does_not_make_the_backlog_look_lost(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    """A worker holds the first mission, is thought dead, and takes it after all; the queue has come no further."""
+    (first,) = admit(ledger)
+    assert impatient(ledger) == [first]
+    admit(ledger, 50)
+    client.zadd(PREFIX + "queued", {first: 100})  # published again behind the backlog
+    client.lpush("missions", "a message that waits")
+    assert claim_one(ledger, first).id == first
+    assert impatient(ledger) == []
+
+
+def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_past_it(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    """However long it waited before: a worker may have it in hand, on the way to its claim."""
+    ids = admit(ledger, 3)
+    for _ in range(3):
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).messages_lost == 0
+    client.hset(entry_key(ids[1]), "missed_at", "1")
+    client.delete(PREFIX + "reaper")
+    assert ledger.reap("missions", 5).batch == [ids[1]]
+
+
+def test_a_message_that_was_published_again_has_the_grace_period_anew(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.hset(entry_key(mission_id), "missed_at", "1")
+    assert ledger.reap("missions", 5).batch == [mission_id]
+    for _ in range(2):
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).batch == []
+
+
+def test_a_message_that_a_worker_holds_is_not_missed_any_more(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
+    ids = admit(ledger, 3)
+    for _ in range(3):
+        ledger.claim(ids, 0, 60)
+        client.delete(PREFIX + "reaper")
+        assert ledger.reap("missions", 5).batch == []
+
+
+def test_a_lost_message_is_found_behind_any_number_of_those_that_workers_hold(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
+    monkeypatch.setattr("mission.store.ledger.REAP_LIMIT", 2)
+    *held, lost = admit(ledger, 6)
+    found = []
+    for _ in range(8):  # two looks at all six, two at a time
+        ledger.claim(held, 0, 60)
+        client.delete(PREFIX + "reaper")
+        found += ledger.reap("missions", 5).batch
+    assert lost in found
+
+
+def test_a_mission_that_is_too_old_is_dead_though_nobody_works(
+    ledger: Ledger, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    (mission_id,) = admit(ledger, lifetime=0.001)
+    wait_for(lambda: impatient(ledger) == [] and ledger.status(mission_id).state is State.DEAD)
+    assert ledger.status(mission_id).reason is Reason.EXPIRED
+
+
+def test_a_mission_that_grows_too_old_in_a_workers_hands_ends_as_the_worker_says(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    client.zadd(PREFIX + "expiry", {mission_id: 1})
+    impatient(ledger)
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
+def test_of_a_finished_mission_no_index_knows(ledger: Ledger, client: redis.Redis, state: State) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(mission_id, claim.token, state, None, 0, b"r")], TTL)
+    indexes = ("queued", "leases", "due", "open", "expiry", "dead")
+    assert [name for name in indexes if client.zscore(PREFIX + name, mission_id) is not None] == []
+
+
+def test_a_mission_whose_entry_is_gone_is_forgotten_and_not_published(
+    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+) -> None:
+    queued, leased, due = admit(ledger, 3)
+    claim_one(ledger, leased, lease=0.001)
+    client.zrem(PREFIX + "queued", due)
+    client.zadd(PREFIX + "due", {due: 1})
+    client.delete(*map(entry_key, (queued, leased, due)))
+    wait_for(lambda: impatient(ledger) == [] and not client.exists(PREFIX + "leases"))
+    assert client.exists(*(PREFIX + name for name in ("queued", "leases", "due", "open", "expiry"))) == 0
+
+
+def test_a_dead_letter_goes_from_the_index_when_the_ledger_forgets_it(
+    ledger: Ledger, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    fresh, old = admit(ledger, 2)
+    for mission_id in (fresh, old):
+        ledger.release([Release(mission_id, claim_one(ledger, mission_id).token, Reason.READ_TIMEOUT, 0.0)], 1)
+    client.zincrby(PREFIX + "dead", -1000 * (settings.ledger_ttl + 1), old)
+    ledger.reap("missions", 5)
+    assert client.zrange(PREFIX + "dead", 0, -1) == [fresh.encode()]
+
+
+def test_the_stats_count_each_state(ledger: Ledger) -> None:
+    ids = admit(ledger, 5)
+    claims = ledger.claim(ids[:4], 4, 60).claims
+    ledger.commit([Commit(ids[0], claims[0].token, State.SUCCEEDED, None, 1, b"r")], TTL)
+    ledger.commit([Commit(ids[1], claims[1].token, State.FAILED, Reason.HOST_NOT_ALLOWED)], TTL)
+    ledger.release([Release(ids[2], claims[2].token, Reason.DNS_FAILURE, 60)], 5)
+    stats = ledger.stats()
+    assert (stats.queued, stats.running, stats.retrying) == (1, 1, 1)
+    assert (stats.succeeded, stats.failed, stats.dead) == (1, 1, 0)
+    assert stats.oldest_seconds >= 0
+
+
+def test_the_stats_of_an_empty_ledger_are_zero(ledger: Ledger) -> None:
+    assert set(ledger.stats().as_dict().values()) == {0}
+
+
+def test_scripts_that_the_server_lost_are_loaded_again(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    client.script_flush()
+    claim = claim_one(ledger, mission_id)
+    client.script_flush()
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]
+
+
+def test_an_unknown_mission_is_said_to_be_unknown(ledger: Ledger) -> None:
+    with pytest.raises(UnknownMission, match="no mission"):
+        ledger.status(new_mission_id())
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc/passwd", "0F8FAD5B-D9CB-469F-A165-70867728950E", "a" * 36])
+def test_what_is_no_mission_id_is_refused(ledger: Ledger, text: str) -> None:
+    with pytest.raises(InvalidMission, match="malformed_message"):
+        ledger.status(text)
+
+
+def test_a_ledger_that_cannot_be_reached_says_so() -> None:
+    settings = WorkerSettings.from_env(redis_url="redis://127.0.0.1:1/0", redis_timeout=1)
+    with pytest.raises(LedgerUnavailable, match="store_unavailable"):
+        Ledger(connect(settings), settings).stats()
+
+
+def test_missing_replicas_are_an_outage_not_a_ticket(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"redis_replicas": 1, "redis_timeout": 0.05}))
+    with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):
+        admit(ledger)
+
+
+def test_a_token_never_comes_back_even_for_an_id_admitted_anew(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    first = claim_one(ledger, mission_id)
+    client.delete(entry_key(mission_id))
+    ledger.admit([Admission(mission_id, b"u", 100)], "a")
+    assert claim_one(ledger, mission_id).token > first.token
+
+
+def test_a_token_never_falls_even_where_a_failover_lost_the_counter(ledger: Ledger, client: redis.Redis) -> None:
+    first, second = admit(ledger, 2)
+    before = claim_one(ledger, first)
+    client.delete(PREFIX + "token")
+    assert claim_one(ledger, second).token > before.token
+
+
+def test_a_token_rises_also_where_the_clock_is_behind_it(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    ahead = 2**53 - 10  # what a double holds exactly, as Lua's numbers are: the year 2255
+    client.set(PREFIX + "token", ahead)
+    claim = claim_one(ledger, mission_id)
+    assert claim.token == ahead + 1
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL) == [True]

@@ -1,0 +1,168 @@
+"""A model of the ledger's states, driven against the real scripts on a real server: no interleaving of admit, claim, crash,
+reap, commit and release breaks «one terminal state, one result»."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from mission.ids import new_mission_id
+from mission.model import Claim, Reason, State
+from mission.store import ledger as ledger_module
+from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key
+from mission.store.scripts import PREFIX
+
+MAX_ATTEMPTS = 3
+INDEXES = {State.QUEUED: "queued", State.RUNNING: "leases", State.RETRYING: "due"}
+LONG_AGO = 1
+
+
+class LedgerModel(RuleBasedStateMachine):
+    """Missions as a careless world treats them."""
+
+    ledger: Ledger
+    client: redis.Redis
+
+    missions = Bundle("missions")
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.ids: list[str] = []
+        self.aged = False
+        self.ended: dict[str, tuple[State, int]] = {}
+        self.committed: dict[str, set[int]] = {}
+        self.tokens: dict[str, int] = {}
+
+    @precondition(lambda self: len(self.ids) < 3)  # few missions, so that their stories cross
+    @rule(target=missions)
+    def admit(self) -> str:
+        (answer,) = self.ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
+        self.ids.append(answer.id)
+        return answer.id
+
+    @rule(mission=missions)
+    def admit_again(self, mission: str) -> None:
+        (answer,) = self.ledger.admit([Admission(mission, b"u", 1000)], "app")
+        assert answer.duplicate
+
+    @rule(target=claims, wanted=st.lists(missions, min_size=1, max_size=4), count=st.integers(0, 4))
+    def claim(self, wanted: list[str], count: int) -> object:
+        claims = self.ledger.claim(wanted, count, 1000).claims
+        assert len(claims) <= count
+        for claim in claims:
+            assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
+            self.tokens[claim.id] = claim.token
+            assert claim.attempt <= MAX_ATTEMPTS
+        return multiple(*claims)
+
+    @rule(target=claims, claim=claims)
+    def another_worker_takes_over(self, claim: Claim) -> object:
+        """The story that fencing exists for; the first holder may still come back."""
+        self.time_passes(claim.id)
+        return self.claim([claim.id], 1)
+
+    @rule(mission=missions)
+    def time_passes(self, mission: str) -> None:
+        """Its lease has run out or its due time has come, and a reaper looks."""
+        for index in ("leases", "due"):
+            self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
+        self.reap()
+
+    @precondition(lambda self: not self.aged)  # once a story, or few would come to another end
+    @rule(mission=missions)
+    def grows_too_old(self, mission: str) -> None:
+        self.aged = True
+        self.client.zadd(PREFIX + "expiry", {mission: LONG_AGO}, xx=True)
+        self.client.hset(entry_key(mission), "expires_at", LONG_AGO)
+
+    def reap(self) -> None:
+        self.client.delete(PREFIX + "reaper")
+        found = self.ledger.reap("missions", MAX_ATTEMPTS)
+        for mission in found.alone + found.batch:
+            assert self.ledger.status(mission).state is State.QUEUED
+
+    @rule(claim=claims, state=st.sampled_from([State.SUCCEEDED, State.FAILED]))
+    def commit(self, claim: Claim, state: State) -> None:
+        before = self.ledger.status(claim.id)
+        end = Commit(claim.id, claim.token, state, None if state is State.SUCCEEDED else Reason.TLS_FAILURE, 1, b"r")
+        (done,) = self.ledger.commit([end], 60)
+        if done:
+            assert claim.token == self.tokens[claim.id], "a stale holder committed"
+            self.committed.setdefault(claim.id, set()).add(claim.token)
+        else:
+            assert self.ledger.status(claim.id) == before, "a refused commit changed something"
+
+    @rule(claim=claims, reason=st.sampled_from([Reason.READ_TIMEOUT, Reason.SHUTDOWN, Reason.HOST_PAUSED]))
+    def release(self, claim: Claim, reason: Reason) -> None:
+        before = self.ledger.status(claim.id)
+        (after,) = self.ledger.release([Release(claim.id, claim.token, reason, 0.0)], MAX_ATTEMPTS)
+        if after is None:
+            assert self.ledger.status(claim.id) == before, "a refused release changed something"
+        else:
+            assert claim.token == self.tokens[claim.id], "a stale holder released"
+
+    @rule(claim=consumes(claims))
+    def crash(self, claim: Claim) -> None:
+        """Whoever held this claim is gone and will never say so."""
+
+    @invariant()
+    def each_mission_is_in_the_index_of_its_state_and_no_other(self) -> None:
+        for mission in self.ids:
+            state = self.ledger.status(mission).state
+            found = {s for s, index in INDEXES.items() if self.client.zscore(PREFIX + index, mission) is not None}
+            assert found == ({state} & INDEXES.keys())
+            unfinished = self.client.zscore(PREFIX + "open", mission) is not None
+            assert unfinished is not state.terminal
+
+    @invariant()
+    def a_terminal_state_stays_and_is_counted_once(self) -> None:
+        for mission in self.ids:
+            state = self.ledger.status(mission).state
+            if mission in self.ended:
+                assert state is self.ended[mission][0]
+            elif state.terminal:
+                self.ended[mission] = (state, self.tokens.get(mission, 0))
+        counted = self.client.hgetall(PREFIX + "finished")
+        assert sum(map(int, counted.values())) == len(self.ended)
+
+    @invariant()
+    def each_mission_has_at_most_one_committed_result(self) -> None:
+        assert all(len(tokens) == 1 for tokens in self.committed.values())
+
+    def teardown(self) -> None:
+        """However it went, a world that behaves from now on brings every mission to its end."""
+        for _ in range(4 * MAX_ATTEMPTS):
+            for index in ("leases", "due"):
+                for mission in self.ids:
+                    self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
+            self.reap()
+            for claim in self.ledger.claim(self.ids, len(self.ids), 1000).claims if self.ids else ():
+                self.ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60)
+        assert all(self.ledger.status(mission).state.terminal for mission in self.ids), "a mission was lost"
+
+
+def test_no_interleaving_breaks_one_terminal_state_and_one_result(
+    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "LOST_AFTER_SECONDS", -1.0)
+    machine = type("Model", (LedgerModel,), {"ledger": ledger, "client": client})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

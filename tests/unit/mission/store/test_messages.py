@@ -1,0 +1,150 @@
+"""Messages: Celery's settings for each kind of Redis, and what is published."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mission.errors import LedgerUnavailable
+from mission.ids import check_mission_id, new_mission_id
+from mission.settings import Settings
+from mission.store.messages import (
+    DECODE,
+    QUEUE,
+    RESULT_SECONDS,
+    SCHEMA_HEADER,
+    Publisher,
+    celery_config,
+    make_publisher,
+)
+from mission.store.scripts import WRITES
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def publisher(settings: WorkerSettings) -> Iterator[Publisher]:
+    publisher = make_publisher(settings)
+    yield publisher
+    publisher._app.close()
+
+
+def messages(client: redis.Redis) -> list[dict[str, Any]]:
+    """What is in the queue, the oldest first."""
+    entries: Any = client.lrange(QUEUE, 0, -1)
+    return [json.loads(entry) for entry in reversed(entries)]
+
+
+def ids_of(message: dict[str, Any]) -> list[str]:
+    args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+    assert kwargs == {}
+    (ids,) = args
+    return list(ids)
+
+
+def test_missions_are_published_in_order_sixteen_to_a_message(publisher: Publisher, client: redis.Redis) -> None:
+    ids = [new_mission_id() for _ in range(40)]
+    publisher.publish(ids)
+    published = [ids_of(message) for message in messages(client)]
+    assert [len(chunk) for chunk in published] == [16, 16, 8]
+    assert [mission_id for chunk in published for mission_id in chunk] == ids
+
+
+def test_missions_can_be_published_alone(publisher: Publisher, client: redis.Redis) -> None:
+    ids = [new_mission_id() for _ in range(3)]
+    publisher.publish(ids, per_message=1)
+    assert [ids_of(message) for message in messages(client)] == [[mission_id] for mission_id in ids]
+
+
+def test_nothing_to_publish_is_no_message(publisher: Publisher, client: redis.Redis) -> None:
+    publisher.publish([])
+    assert messages(client) == []
+
+
+def test_a_message_is_for_the_decode_task_and_shows_no_ids_to_watchers(
+    publisher: Publisher, client: redis.Redis
+) -> None:
+    own = new_mission_id()
+    publisher.publish([own])
+    (message,) = messages(client)
+    headers = message["headers"]
+    assert headers["task"] == DECODE
+    assert check_mission_id(headers["id"]) != own
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("(1 missions)", "{}")
+    assert headers["ignore_result"] is True
+    assert headers[SCHEMA_HEADER] == WRITES
+
+
+def test_a_broker_that_is_away_is_an_outage() -> None:
+    away = Settings.from_env(redis_url="redis://:sesame@127.0.0.1:1/0", redis_timeout=1)
+    publisher = make_publisher(away)
+    with pytest.raises(LedgerUnavailable, match=r"^store_unavailable: .* of the broker$") as refusal:
+        publisher.publish([new_mission_id()])
+    assert "sesame" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
+
+
+def test_a_broker_that_refuses_is_an_outage(publisher: Publisher, client: redis.Redis) -> None:
+    client.set(QUEUE, "a string where the list should be")
+    with pytest.raises(LedgerUnavailable, match=r"^store_unavailable: "):
+        publisher.publish([new_mission_id()])
+
+
+def config(**values: Any) -> dict[str, Any]:
+    return celery_config(Settings.from_env(**values))
+
+
+def test_results_go_after_an_hour_and_only_json_is_taken() -> None:
+    found = config(redis_url="redis://127.0.0.1/0")
+    assert found["result_expires"] == RESULT_SECONDS == 3600
+    assert found["accept_content"] == ["json"]
+    assert found["task_ignore_result"] is True
+
+
+def test_every_wait_for_the_broker_has_an_end() -> None:
+    found = config(redis_url="redis://127.0.0.1/0", redis_timeout="7s")
+    assert found["broker_connection_timeout"] == found["redis_socket_timeout"] == 7
+    assert found["broker_transport_options"]["socket_timeout"] == 7
+    assert found["broker_transport_options"]["socket_connect_timeout"] == 7
+
+
+@pytest.mark.parametrize("user", ["broker_use_ssl", "redis_backend_use_ssl"])
+def test_tls_is_always_verified(user: str) -> None:
+    found = config(redis_url="rediss://127.0.0.1/0")[user]
+    assert found["ssl_cert_reqs"] in (ssl.CERT_REQUIRED, "required")
+    assert found["ssl_check_hostname"] is True
+
+
+def test_tls_uses_the_files_that_are_set(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("redis_ca_file", "redis_cert_file", "redis_key_file")}
+    settings = Settings.from_env(redis_url="rediss://127.0.0.1/0").model_copy(update=paths)
+    found = celery_config(settings)["broker_use_ssl"]
+    assert (found["ssl_certfile"], found["ssl_keyfile"]) == (
+        str(paths["redis_cert_file"]),
+        str(paths["redis_key_file"]),
+    )
+    assert str(paths["redis_ca_file"]) in found.values()
+
+
+def test_without_tls_nothing_is_said_of_it() -> None:
+    assert "broker_use_ssl" not in config(redis_url="redis://127.0.0.1/0")
+
+
+def test_sentinels_are_named_one_by_one_with_the_login() -> None:
+    found = config(redis_url="sentinel://user:p%40ss@a.example:1,b.example/main")
+    assert found["broker_url"] == "sentinel://user:p%40ss@a.example:1;sentinel://user:p%40ss@b.example:26379"
+    assert found["result_backend"] == found["broker_url"]
+    assert found["broker_transport_options"]["master_name"] == "main"
+    assert found["broker_transport_options"]["sentinel_kwargs"] == {"username": "user", "password": "p@ss"}
+
+
+def test_sentinels_without_a_login_are_named_without_one() -> None:
+    found = config(redis_url="sentinel://a.example:1/main")
+    assert found["broker_url"] == "sentinel://a.example:1"
+    assert found["broker_transport_options"]["sentinel_kwargs"] == {}

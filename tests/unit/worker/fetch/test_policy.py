@@ -1,0 +1,304 @@
+"""The URL policy: allowlist, ports, schemes, addresses. Closed when in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mission.errors import InvalidMission, MissionFailed, SettingsError
+from mission.model import Reason
+from mission.url import parse_url
+from tests.unit.worker.fetch.test_addresses import EMBEDDINGS, FORBIDDEN_IPV4, FORBIDDEN_IPV6, embed
+from worker.fetch.dns import Resolver
+from worker.fetch.policy import UrlPolicy
+from worker.settings import WorkerSettings
+
+SECONDS = 30.0
+
+
+def policy(*hosts: str, schemes: Iterable[str] = ("http", "https"), networks: Iterable[str] = ()) -> UrlPolicy:
+    return UrlPolicy(hosts=hosts, schemes=schemes, networks=map(ip_network, networks))
+
+
+def verdict(policy: UrlPolicy, url: str) -> Reason | None:
+    try:
+        policy.check(parse_url(url))
+    except MissionFailed as refusal:
+        return refusal.reason
+    return None
+
+
+def verdict_where_listed(text: str) -> Reason | None:
+    """The verdict of a policy that lists the host of this very URL."""
+    try:
+        url = parse_url(text)
+    except InvalidMission as refusal:
+        return refusal.reason
+    return verdict(policy(url.host), text)
+
+
+def resolver(*addresses: str) -> Resolver:
+    return Resolver(lambda host, port: addresses)
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("docs.example.com", "https://docs.example.com/x"),
+        ("docs.example.com", "http://docs.example.com/x"),
+        ("docs.example.com", "https://DOCS.example.com./x"),
+        ("Docs.Example.COM.", "https://docs.example.com/x"),
+        ("bücher.example", "https://xn--bcher-kva.example/"),
+        ("xn--bcher-kva.example", "https://Bücher.example/"),
+        ("*.example.com", "https://docs.example.com/"),
+        ("*.example.com", "https://a.b.c.example.com/"),
+        ("*.bücher.example", "https://a.xn--bcher-kva.example/"),
+        ("docs.example.com:8443", "https://docs.example.com:8443/"),
+        ("docs.example.com:8443", "http://docs.example.com:8443/"),
+        ("docs.example.com:443", "https://docs.example.com/"),
+        ("*.example.com:8443", "https://docs.example.com:8443/"),
+        ("8.8.8.8", "https://8.8.8.8/"),
+        ("[2606:4700:4700:0::1111]", "https://[2606:4700:4700::1111]/"),
+        ("[2606:4700:4700::1111]:81", "https://[2606:4700:4700::1111]:81/"),
+        ("localhost", "https://localhost/"),
+    ],
+)
+def test_allows_what_is_listed(entry: str, url: str) -> None:
+    assert verdict(policy(entry), url) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("docs.example.com", "https://example.com/"),
+        ("docs.example.com", "https://a.docs.example.com/"),
+        ("docs.example.com", "https://docs.example.com.other.example/"),
+        ("docs.example.com", "https://xdocs.example.com/"),
+        ("*.example.com", "https://example.com/"),
+        ("*.example.com", "https://xexample.com/"),
+        ("*.example.com", "https://a.example.com.other.example/"),
+        ("*.com", "https://com/"),
+        ("8.8.8.8", "https://8.8.4.4/"),
+        ("8.8.8.8", "https://[::ffff:8.8.8.8]/"),
+    ],
+)
+def test_refuses_hosts_that_are_not_listed(entry: str, url: str) -> None:
+    assert verdict(policy(entry), url) is Reason.HOST_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("https://docs.example.com:8443/a", "docs.example.com"),
+        ("https://key.of.a.stranger.example.com/", "*.example.com"),
+        ("https://deep.in.cdn.example.com/", "*.cdn.example.com"),
+        ("https://elsewhere.example/", None),
+    ],
+)
+def test_tells_by_which_entry_a_host_is_allowed_and_nothing_of_the_host(url: str, entry: str | None) -> None:
+    listed = policy("docs.example.com:8443", "*.example.com", "*.cdn.example.com")
+    assert listed.allowed_by(parse_url(url)) == entry
+
+
+def test_an_empty_list_allows_nothing() -> None:
+    assert verdict(policy(), "https://docs.example.com/") is Reason.HOST_NOT_ALLOWED
+    assert verdict(policy(), "https://8.8.8.8/") is Reason.HOST_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("docs.example.com", "https://docs.example.com:8443/"),
+        ("docs.example.com", "https://docs.example.com:80/"),
+        ("docs.example.com", "http://docs.example.com:443/"),
+        ("docs.example.com:8443", "https://docs.example.com/"),
+        ("docs.example.com:80", "https://docs.example.com/"),
+        ("*.example.com", "https://docs.example.com:8443/"),
+        ("*.example.com:8443", "https://docs.example.com/"),
+    ],
+)
+def test_refuses_ports_that_are_not_listed(entry: str, url: str) -> None:
+    assert verdict(policy(entry), url) is Reason.PORT_NOT_ALLOWED
+
+
+def test_entries_for_one_host_add_up() -> None:
+    several = policy("docs.example.com", "docs.example.com:8443", "*.example.com:9443", "*.com:10443")
+    for port in (443, 8443, 9443, 10443):
+        assert verdict(several, f"https://docs.example.com:{port}/") is None
+    assert verdict(several, "https://docs.example.com:11443/") is Reason.PORT_NOT_ALLOWED
+    assert verdict(several, "https://other.example.com/") is Reason.PORT_NOT_ALLOWED
+
+
+def test_refuses_schemes_that_are_not_allowed() -> None:
+    assert (
+        verdict(policy("docs.example.com", schemes=["https"]), "http://docs.example.com/") is Reason.SCHEME_NOT_ALLOWED
+    )
+    assert (
+        verdict(policy("docs.example.com", schemes=["http"]), "https://docs.example.com/") is Reason.SCHEME_NOT_ALLOWED
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "*",
+        "*.",
+        "*.*.example.com",
+        "a.*.example.com",
+        "*example.com",
+        "https://example.com",
+        "example.com/path",
+        "example.com?x",
+        "user@example.com",
+        "exa mple.com",
+        "a..b",
+        "example.com..",
+        "example.com:0",
+        "example.com:65536",
+        "example.com:x",
+        "example.com:",
+        "*.4",
+        "*.1.2.3.4",
+        "*.[::1]",
+        "1.2.3",
+        "0x7f.0.0.1",
+        "2130706433",
+        "::1",
+        "[::1",
+        "[fe80::1%1]",
+    ],
+)
+def test_a_bad_entry_is_named(entry: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        policy("docs.example.com", entry)
+    assert str(caught.value).startswith(f"DECODER_ALLOWED_HOSTS: got {entry!r}; takes host, ")
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/"])
+def test_a_listed_address_is_still_checked(url: str) -> None:
+    host = parse_url(url).host
+    assert verdict(policy(host), url) is Reason.BLOCKED_ADDRESS
+
+
+def test_a_listed_address_in_an_opened_network_passes() -> None:
+    local = policy("127.0.0.1:8080", "[::1]:8080", networks=["127.0.0.0/8", "::1/128"])
+    assert verdict(local, "http://127.0.0.1:8080/") is None
+    assert verdict(local, "http://[::1]:8080/") is None
+
+
+def test_an_opened_network_opens_no_host() -> None:
+    assert verdict(policy(networks=["0.0.0.0/0", "::/0"]), "https://10.0.0.1/") is Reason.HOST_NOT_ALLOWED
+
+
+def test_the_settings_make_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_ALLOWED_HOSTS", "docs.example.com, 10.1.2.3:8080")
+    monkeypatch.setenv("DECODER_ALLOWED_SCHEMES", "https,http")
+    monkeypatch.setenv("DECODER_ALLOWED_NETWORKS", "10.1.0.0/16")
+    made = UrlPolicy.from_settings(WorkerSettings.from_env())
+    assert verdict(made, "https://docs.example.com/") is None
+    assert verdict(made, "http://10.1.2.3:8080/") is None
+    assert verdict(made, "http://10.1.2.3/") is Reason.PORT_NOT_ALLOWED
+
+
+def test_gives_all_addresses_of_a_name() -> None:
+    found = policy().addresses(parse_url("https://a.example/"), resolver("1.1.1.1", "2606:4700::1"), SECONDS)
+    assert found == (IPv4Address("1.1.1.1"), IPv6Address("2606:4700::1"))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ("127.0.0.1",),
+        ("1.1.1.1", "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.1"),
+        ("1.1.1.1", "::ffff:1.1.1.1"),
+        ("fe80::1%1", "1.1.1.1"),
+        ("1.1.1.1", "169.254.169.254"),
+    ],
+)
+def test_one_blocked_address_among_several_refuses_the_name(answers: tuple[str, ...]) -> None:
+    with pytest.raises(MissionFailed) as caught:
+        policy().addresses(parse_url("https://a.example/"), resolver(*answers), SECONDS)
+    assert caught.value.reason is Reason.BLOCKED_ADDRESS
+
+
+def test_a_remembered_answer_is_checked_on_each_use() -> None:
+    url, remembering = parse_url("https://a.example/"), resolver("10.0.0.1")
+    assert policy(networks=["10.0.0.0/8"]).addresses(url, remembering, SECONDS) == (IPv4Address("10.0.0.1"),)
+    with pytest.raises(MissionFailed) as caught:
+        policy().addresses(url, remembering, SECONDS)
+    assert caught.value.reason is Reason.BLOCKED_ADDRESS
+
+
+def test_a_name_without_addresses_is_a_dns_failure() -> None:
+    with pytest.raises(MissionFailed) as caught:
+        policy().addresses(parse_url("https://a.example/"), resolver(), SECONDS)
+    assert caught.value.reason is Reason.DNS_FAILURE
+
+
+def test_an_address_is_not_looked_up() -> None:
+    asked: list[str] = []
+    asking = Resolver(lambda host, port: asked.append(host) or ("1.1.1.1",))  # type: ignore[func-returns-value]  # append returns None
+    assert policy().addresses(parse_url("https://8.8.8.8/"), asking, SECONDS) == (IPv4Address("8.8.8.8"),)
+    assert policy().addresses(parse_url("https://[2606:4700::1]/"), asking, SECONDS) == (IPv6Address("2606:4700::1"),)
+    assert asked == []
+
+
+def test_an_address_is_checked_also_when_it_is_asked_for_its_addresses() -> None:
+    with pytest.raises(MissionFailed) as caught:
+        policy().addresses(parse_url("https://127.0.0.1/"), resolver("1.1.1.1"), SECONDS)
+    assert caught.value.reason is Reason.BLOCKED_ADDRESS
+
+
+FORBIDDEN = st.sampled_from([ip_network(text) for text in FORBIDDEN_IPV4]).flatmap(
+    lambda net: st.ip_addresses(network=net)
+)
+FORBIDDEN_6 = st.one_of(
+    st.sampled_from([ip_network(text) for text in FORBIDDEN_IPV6]).flatmap(lambda net: st.ip_addresses(network=net)),
+    st.builds(embed, FORBIDDEN, st.sampled_from([*EMBEDDINGS, "teredo client"])),
+)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> str:
+    """A host that some parser or libc reads as a forbidden address."""
+    if draw(st.booleans()):
+        address = draw(FORBIDDEN_6)
+        plain = draw(st.sampled_from([str(address), address.exploded, str(address).upper()]))
+        return f"[{plain}]"
+    octets = draw(FORBIDDEN).packed
+    alone = draw(st.integers(0, 3))  # so many octets stand alone; the last number holds the others
+    parts = [*octets[:alone], int.from_bytes(octets[alone:], "big")]
+    forms = st.sampled_from(["{}", "0x{:x}", "0X{:X}", "0{:o}", "000{:o}", "0x000{:x}"])
+    host = ".".join(draw(forms).format(part) for part in parts)
+    dots = draw(st.sampled_from([".", "\u3002", "%2e", "\uff0e"]))
+    digits = draw(
+        st.sampled_from([str.maketrans({}), str.maketrans("0123456789", "".join(map(chr, range(0xFF10, 0xFF1A))))])
+    )
+    return host.translate(digits).replace(".", dots) + draw(st.sampled_from(["", ".", ":443"]))
+
+
+@given(spellings())
+def test_no_spelling_of_a_forbidden_address_passes(host: str) -> None:
+    """Refused by syntax, or, however it is listed, by its address."""
+    assert verdict_where_listed(f"https://{host}/") in (Reason.INVALID_URL, Reason.BLOCKED_ADDRESS)
+
+
+@given(
+    st.lists(st.one_of(FORBIDDEN, FORBIDDEN_6), min_size=1, max_size=3), st.permutations(["1.1.1.1", "2606:4700::1"])
+)
+def test_no_name_with_a_forbidden_address_passes(forbidden: list[IPv4Address | IPv6Address], public: list[str]) -> None:
+    answers = [public[0], *map(str, forbidden), public[1]]
+    with pytest.raises(MissionFailed) as caught:
+        policy().addresses(parse_url("https://a.example/"), resolver(*answers), SECONDS)
+    assert caught.value.reason is Reason.BLOCKED_ADDRESS
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1]"])
+def test_public_addresses_pass_in_the_same_way(host: str) -> None:
+    assert verdict_where_listed(f"https://{host}/") is None

@@ -1,0 +1,189 @@
+"""The three Celery tasks, run within the test process on a real ledger."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import redis
+from celery import Celery
+from celery.worker.request import Request
+
+from mission.errors import DecoderError, LedgerUnavailable
+from mission.ids import new_mission_id
+from mission.model import State
+from mission.store.ledger import Ledger, entry_key
+from mission.store.messages import celery_config, make_publisher
+from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
+from worker.queue.intake import MAX_IDS_PER_MESSAGE
+from worker.queue.tasks import register
+from worker.runtime import Runtime
+from worker.settings import WorkerSettings
+
+
+class Tasks:
+    """An app with the tasks, and the parts that they work with."""
+
+    def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
+        self.keys = Keys(ledger, settings)
+        self.publisher = make_publisher(settings)
+        self.batch = batch_of(ledger, settings, Scripted())
+        self.settings = settings
+        self.app = Celery("test", set_as_current=False, fixups=[])
+        self.app.conf.update(celery_config(settings))
+        register(self.app, lambda: cast("Runtime", self._parts()))
+
+    def _parts(self) -> object:
+        return SimpleNamespace(
+            settings=self.settings,
+            ledger=self.keys.ledger,
+            admitter=self.keys.admitter,
+            publisher=self.publisher,
+            batch=self.batch,
+        )
+
+    def run(self, task: str, *args: object, task_id: str | None = None, **options: object) -> Any:
+        """The task's answer; what it raises is raised."""
+        done = self.app.tasks[task].apply(args, options, task_id=task_id or new_mission_id(), throw=False)
+        return done.get(disable_sync_subtasks=False)
+
+
+@pytest.fixture
+def tasks(ledger: Ledger, settings: WorkerSettings) -> Tasks:
+    return Tasks(ledger, settings)
+
+
+def test_decode_works_the_missions_of_a_message(tasks: Tasks, ledger: Ledger) -> None:
+    ids = tasks.keys.admit(URL, URL)
+    assert tasks.run("decoder.decode", ids) is None
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+@pytest.mark.parametrize(
+    "ids",
+    ["0f8fad5b-d9cb-469f-a165-70867728950e", ["no id"], [7], None, [new_mission_id()] * (MAX_IDS_PER_MESSAGE + 1)],
+)
+def test_decode_refuses_what_is_no_short_list_of_ids(ids: object, tasks: Tasks) -> None:
+    with pytest.raises(DecoderError, match="malformed_message"):
+        tasks.run("decoder.decode", ids)
+
+
+def test_submit_admits_under_the_tasks_own_id(tasks: Tasks, ledger: Ledger, client: redis.Redis) -> None:
+    own = new_mission_id()
+    assert tasks.run("decoder.submit", URL, task_id=own) == {"id": own, "state": "queued", "duplicate": False}
+    assert ledger.status(own).state is State.QUEUED
+    assert client.llen("missions") == 1
+
+
+def test_submit_twice_is_one_mission_and_one_message(tasks: Tasks, client: redis.Redis) -> None:
+    own = new_mission_id()
+    tasks.run("decoder.submit", URL, task_id=own)
+    assert tasks.run("decoder.submit", URL, task_id=own)["duplicate"] is True
+    assert client.llen("missions") == 1
+
+
+def test_submit_takes_a_submitter_and_a_lifetime(tasks: Tasks, client: redis.Redis) -> None:
+    own = new_mission_id()
+    tasks.run("decoder.submit", URL, task_id=own, submitter="team-a", expires=60)
+    submitter, submitted, expires = cast(
+        "list[bytes]", client.hmget(entry_key(own), "submitter", "submitted_at", "expires_at")
+    )
+    assert (submitter, int(expires) - int(submitted)) == (b"team-a", 60_000)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("https://user:sesame@docs.example/", {}, "credentials_in_url"),
+        ("no url: sesame", {}, "invalid_url"),
+        (URL, {"submitter": "no good/sesame"}, "malformed_message: a submitter is"),
+        (URL, {"expires": -1}, "malformed_message: expires is"),
+        (URL, {"expires": float("nan")}, "malformed_message: expires is"),
+    ],
+)
+def test_a_refused_submission_is_one_plain_error_that_starts_with_its_reason(
+    url: str, options: dict[str, Any], said: str, tasks: Tasks
+) -> None:
+    with pytest.raises(DecoderError, match=f"^{said}") as refusal:
+        tasks.run("decoder.submit", url, **options)
+    assert type(refusal.value) is DecoderError
+    assert "sesame" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_a_task_id_that_is_no_mission_id_is_refused(tasks: Tasks) -> None:
+    with pytest.raises(DecoderError, match="a mission id is a UUID"):
+        tasks.run("decoder.submit", URL, task_id="task-7")
+
+
+def test_submit_can_be_switched_off(tasks: Tasks, ledger: Ledger) -> None:
+    tasks.settings = tasks.settings.model_copy(update={"accept_submit": False})
+    with pytest.raises(DecoderError, match="DECODER_ACCEPT_SUBMIT=false"):
+        tasks.run("decoder.submit", URL)
+    assert ledger.stats().queued == 0
+
+
+def test_a_mission_whose_message_cannot_be_published_is_submitted_all_the_same(
+    tasks: Tasks, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise LedgerUnavailable("store_unavailable: away")
+
+    monkeypatch.setattr(tasks.publisher, "publish", away)
+    assert tasks.run("decoder.submit", URL)["state"] == "queued"
+    assert ledger.stats().queued == 1
+
+
+def test_status_answers_as_the_command_does(tasks: Tasks, ledger: Ledger) -> None:
+    (mission_id,) = tasks.keys.admit()
+    answer = tasks.run("decoder.status", mission_id)
+    assert answer == ledger.status(mission_id).as_dict()
+    assert json.loads(json.dumps(answer)) == answer
+
+
+@pytest.mark.parametrize(
+    ("mission_id", "said"),
+    [("no id", "malformed_message"), ("0f8fad5b-d9cb-469f-a165-70867728950e", "no mission .* in the ledger")],
+)
+def test_status_of_a_mission_that_is_none_is_refused(mission_id: str, said: str, tasks: Tasks) -> None:
+    with pytest.raises(DecoderError, match=said):
+        tasks.run("decoder.status", mission_id)
+
+
+def request_of(tasks: Tasks, name: str, *args: object) -> Any:
+    task = tasks.app.tasks[f"decoder.{name}"]
+    headers = {"id": new_mission_id(), "task": task.name, "argsrepr": "sesame", "kwargsrepr": "sesame"}
+    message = SimpleNamespace(delivery_info={}, properties={}, headers=headers, payload=None)
+    return task.Request(message, app=tasks.app, task=task, body=(args, {}, {}), headers=headers, decoded=True)
+
+
+@pytest.mark.parametrize("name", ["submit", "status"])
+def test_a_requests_arguments_never_show(name: str, tasks: Tasks) -> None:
+    request = request_of(tasks, name, new_mission_id())
+    assert isinstance(request, Request)
+    assert (request.argsrepr, request.kwargsrepr) == ("(...)", "{...}")
+
+
+def test_the_missions_of_a_message_show_by_their_ids(tasks: Tasks) -> None:
+    ids = [new_mission_id(), new_mission_id()]
+    request = request_of(tasks, "decode", ids)
+    assert (request.argsrepr, request.kwargsrepr) == (f"({ids[0]}, {ids[1]})", "{...}")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        (["sesame"],),
+        ([new_mission_id(), "sesame"],),
+        ([new_mission_id()], "sesame"),
+        (new_mission_id(),),
+        ([new_mission_id()] * (MAX_IDS_PER_MESSAGE + 1),),
+        ({"sesame": 1},),
+    ],
+    ids=["nothing", "no id", "an id and none", "one too many", "no list", "too many", "a mapping"],
+)
+def test_what_is_no_short_list_of_ids_never_shows(args: tuple[object, ...], tasks: Tasks) -> None:
+    assert request_of(tasks, "decode", *args).argsrepr == "(...)"

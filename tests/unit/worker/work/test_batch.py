@@ -1,0 +1,453 @@
+"""A message's missions: claimed as slots come free, worked side by side, settled, also while Redis comes and goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from mission.errors import LedgerUnavailable
+from mission.model import Claim, Reason, State
+from mission.store.ledger import Commit, Ledger, Release, entry_key
+from mission.store.scripts import PREFIX
+from tests.conftest import wait_for
+from tests.unit.worker.parts import Keys, Scripted, batch_of, states, succeeded
+from worker.observe import metrics
+from worker.settings import WorkerSettings
+from worker.work import batch as batch_module
+from worker.work.batch import FetchSlots
+from worker.work.pipeline import Verdict
+
+AWAY = LedgerUnavailable("store_unavailable: away")
+
+
+@pytest.fixture
+def keys(ledger: Ledger, settings: WorkerSettings) -> Keys:
+    return Keys(ledger, settings)
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "_RETRY_SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(batch_module, "HOLD_SECONDS", 0.2)
+
+
+def ended(outcome: str, reason: str) -> float:
+    return float(metrics.MISSIONS.labels(outcome, reason)._value.get())
+
+
+def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> Callable[..., Any]:
+    """The method, once it has failed so many times."""
+    left = iter(range(times))
+
+    def call(*args: Any, **options: Any) -> Any:
+        if next(left, None) is not None:
+            raise error
+        return method(*args, **options)
+
+    return call
+
+
+# Slots
+
+
+def test_as_many_slots_are_taken_as_are_free() -> None:
+    slots = FetchSlots(3)
+    assert slots.take(2, 0) == 2
+    assert slots.take(2, 0) == 1
+    assert slots.take(2, 0) == 0
+    slots.give(2)
+    assert slots.take(5, 0) == 2
+
+
+def test_whoever_waits_for_a_slot_gets_the_first_that_comes_free() -> None:
+    slots = FetchSlots(1)
+    slots.take(1, 0)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(slots.take, 1, 30)
+        slots.give(1)
+        assert waiting.result(30) == 1
+
+
+# Messages
+
+
+def test_a_lone_mission_is_worked_and_committed(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    ids, before = keys.admit(), ended("succeeded", "")
+    batch_of(ledger, settings, Scripted()).work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+    assert ended("succeeded", "") == before + 1
+
+
+def test_a_message_of_more_missions_than_slots_is_worked_through(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 7)
+    scripted = Scripted()
+    batch_of(ledger, settings, scripted, concurrency=2).work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+    assert sorted(claim.id for claim in scripted.seen) == sorted(ids)
+    assert scripted.most_side_by_side <= 2
+
+
+def test_the_missions_of_a_message_are_worked_side_by_side(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    together = threading.Barrier(4, timeout=30)
+
+    def verdict(claim: Claim) -> Verdict:
+        together.wait()
+        return succeeded(claim)
+
+    ids = keys.admit(*["https://docs.example/"] * 4)
+    batch_of(ledger, settings, Scripted(verdict)).work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+def test_a_slow_mission_keeps_no_other_from_a_slot_that_comes_free(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 5)
+    others_done = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        if claim.id == ids[0]:
+            assert others_done.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(batch.work, ids)
+        wait_for(lambda: states(ledger, ids[1:]) == {State.SUCCEEDED}, what="the others")
+        others_done.set()
+        working.result(30)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+def test_a_slot_that_another_message_gives_back_is_taken_while_a_mission_is_slow(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    other, slow, waiting = keys.admit(*["https://docs.example/"] * 3)
+    may_end = {other: threading.Event(), slow: threading.Event()}
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.id == waiting or may_end[claim.id].wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(batch.work, [other])]
+        wait_for(lambda: ledger.status(other).state is State.RUNNING)
+        working.append(threads.submit(batch.work, [slow, waiting]))
+        wait_for(lambda: ledger.status(slow).state is State.RUNNING)
+        may_end[other].set()
+        try:
+            wait_for(lambda: ledger.status(waiting).state is State.SUCCEEDED, seconds=20, what="the one that waits")
+        finally:
+            may_end[slow].set()
+        for future in working:
+            future.result(30)
+
+
+def test_what_ends_early_is_settled_while_a_mission_is_slow(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_module, "LINGER_SECONDS", 0.0)
+    early, slow = keys.admit(*["https://docs.example/"] * 2)
+    may_end = {early: threading.Event(), slow: threading.Event()}
+
+    def verdict(claim: Claim) -> Verdict:
+        assert may_end[claim.id].wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(batch.work, [early, slow])
+        wait_for(lambda: states(ledger, [early, slow]) == {State.RUNNING})
+        may_end[early].set()
+        try:
+            wait_for(lambda: ledger.status(early).state is State.SUCCEEDED, seconds=20, what="the early one")
+        finally:
+            may_end[slow].set()
+        working.result(30)
+
+
+def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+) -> None:
+    first, second = keys.admit(*["https://docs.example/"] * 2)
+    client.hset(entry_key(second), "missed_at", "1")
+    go_on = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        assert go_on.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=1)
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(batch.work, [first])]
+        wait_for(lambda: ledger.status(first).state is State.RUNNING)
+        working.append(threads.submit(batch.work, [second]))
+        wait_for(lambda: not client.hexists(entry_key(second), "missed_at"), what="a sign of life")
+        assert ledger.status(second).state is State.QUEUED
+        go_on.set()
+        for future in working:
+            future.result(30)
+    assert states(ledger, [first, second]) == {State.SUCCEEDED}
+
+
+def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_once(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
+) -> None:
+    (mission_id,) = keys.admit()
+    first_may_end = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.attempt == 2 or first_may_end.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict))
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(batch.work, [mission_id])
+        wait_for(lambda: ledger.status(mission_id).state is State.RUNNING)
+        client.zadd(PREFIX + "leases", {mission_id: 1})
+        ledger.reap("missions", 5)
+        batch.work([mission_id])
+        assert batch.oldest_seconds() > 0  # the first attempt is still in hand
+        first_may_end.set()
+        first.result(30)
+    assert states(ledger, [mission_id]) == {State.SUCCEEDED}
+    assert (ledger.stats().succeeded, batch.oldest_seconds()) == (1, 0)
+
+
+def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    ids, scripted = keys.admit(), Scripted()
+    batch = batch_of(ledger, settings, scripted)
+    batch.work(ids)
+    batch.work(ids)
+    assert len(scripted.seen) == 1
+
+
+def test_a_message_with_nothing_to_claim_gives_its_slots_back(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    batch = batch_of(ledger, settings, Scripted(), concurrency=2)
+    for _ in range(3):
+        batch.work(ids)
+    assert batch._slots.take(2, 0) == 2
+
+
+def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
+    batch_of(ledger, settings, scripted).work(ids)
+    assert states(ledger, ids) == {State.RETRYING}
+
+
+def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    lines = [vars(record) for record in caplog.records]
+    return [
+        (line["mission.id"], line["mission.reason"]) for line in lines if line.get("event.action") == "mission-dead"
+    ]
+
+
+def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_reason(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, before = keys.admit(), ended("dead", "read_timeout")
+    scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
+    batch_of(ledger, settings, scripted, max_attempts=1).work(ids)
+    assert states(ledger, ids) == {State.DEAD}
+    assert ended("dead", "read_timeout") == before + 1
+    assert deaths(caplog) == [(ids[0], "read_timeout")]
+
+
+def test_a_mission_that_had_expired_is_dead_counted_and_told(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, before = keys.admit(), ended("dead", "expired")
+    client.hset(entry_key(ids[0]), "expires_at", "1")
+    batch_of(ledger, settings, scripted := Scripted()).work(ids)
+    assert (states(ledger, ids), scripted.seen) == ({State.DEAD}, [])
+    assert ended("dead", "expired") == before + 1
+    assert deaths(caplog) == [(ids[0], "expired")]
+
+
+def test_an_attempt_after_the_first_counts_as_a_redelivery(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    claim = keys.claim()
+    ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 5)
+    wait_for(lambda: ledger.reap("missions", 5).batch == [claim.id])
+    before = metrics.REDELIVERIES._value.get()
+    batch_of(ledger, settings, Scripted()).work([claim.id])
+    assert metrics.REDELIVERIES._value.get() == before + 1
+
+
+def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    for mission_id in ids:
+        ledger.client.hset(entry_key(mission_id), "crashes", "2")
+    batch = batch_of(ledger, settings, scripted := Scripted())
+    batch.work(ids)
+    assert [claim.suspect for claim in scripted.seen] == [True]
+    assert states(ledger, ids) == {State.SUCCEEDED, State.RETRYING}
+    wait_for(lambda: ledger.reap("missions", 5).batch, what="the other suspect's time")
+    batch.work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+# Other hands
+
+
+def test_a_verdict_on_a_mission_in_other_hands_is_dropped(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, before = keys.admit(), ended("succeeded", "")
+
+    def verdict(claim: Claim) -> Verdict:
+        client.hset(entry_key(claim.id), "token", claim.token + 1)  # as another worker's claim does
+        return succeeded(claim)
+
+    batch_of(ledger, settings, Scripted(verdict)).work(ids)
+    assert states(ledger, ids) == {State.RUNNING}
+    assert ended("succeeded", "") == before
+    assert f"mission {ids[0]} was in other hands" in caplog.text
+
+
+# The end of the process
+
+
+def test_what_is_in_hand_is_given_back_without_using_up_an_attempt(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    (mission_id,) = keys.admit()
+    go_on = threading.Event()
+
+    def verdict(claim: Claim) -> Verdict:
+        assert go_on.wait(30)
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(verdict))
+    assert batch.oldest_seconds() == 0
+    assert batch.release_all() == 0
+    batch = batch_of(ledger, settings, Scripted(verdict))
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(batch.work, [mission_id])
+        wait_for(lambda: batch.oldest_seconds() > 0)
+        assert batch.release_all() == 1
+        status = ledger.status(mission_id)
+        assert (status.state, status.attempts, status.reason) == (State.RETRYING, 0, Reason.SHUTDOWN)
+        go_on.set()
+        working.result(30)
+    assert batch.oldest_seconds() == 0
+    assert ledger.status(mission_id).state is State.RETRYING
+
+
+def test_a_closed_batch_claims_nothing_more(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 3)
+
+    def last_one(claim: Claim) -> Verdict:
+        batch.close()
+        return succeeded(claim)
+
+    batch = batch_of(ledger, settings, Scripted(last_one), concurrency=1)
+    batch.work(ids)
+    assert sorted(ledger.status(mission_id).state for mission_id in ids) == [
+        State.QUEUED,
+        State.QUEUED,
+        State.SUCCEEDED,
+    ]
+    batch.work(ids)
+    assert ledger.stats().queued == 2
+
+
+# Outages
+
+
+def test_a_commit_is_sent_again_until_redis_answers(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = keys.admit()
+    monkeypatch.setattr(ledger, "commit", failing(ledger.commit, 3))
+    batch_of(ledger, settings, Scripted()).work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+def test_an_outage_longer_than_the_lease_leaves_the_mission_to_the_reaper(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = keys.admit()
+    monkeypatch.setattr(ledger, "commit", failing(ledger.commit, 10**9))
+    batch = batch_of(ledger, settings, Scripted(), lease_seconds=0.2)
+    with pytest.raises(LedgerUnavailable):
+        batch.work(ids)
+    assert batch.oldest_seconds() == 0
+    monkeypatch.undo()
+    wait_for(lambda: ledger.reap("missions", 5).alone == ids, what="the reaper")
+
+
+@pytest.mark.parametrize("error", [AWAY, RuntimeError("unexpected")])
+def test_a_claim_that_fails_gives_its_slots_back(
+    error: Exception, ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    monkeypatch.setattr(ledger, "claim", failing(ledger.claim, 1, error))
+    batch = batch_of(ledger, settings, Scripted(), concurrency=1)
+    with pytest.raises(type(error)):
+        batch.work(ids)
+    batch.work(ids)
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+def test_an_outage_at_a_later_claim_drops_nothing_that_is_in_hand(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 3)
+    claim, calls, refused = ledger.claim, iter((1, 2)), threading.Event()
+
+    def second_one_fails(*args: Any, **options: Any) -> Any:
+        if next(calls) == 2:
+            refused.set()
+            raise AWAY
+        return claim(*args, **options)
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.id == ids[1] or refused.wait(30)
+        return succeeded(claim)
+
+    monkeypatch.setattr(ledger, "claim", second_one_fails)
+    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    with pytest.raises(LedgerUnavailable):
+        batch.work(ids)
+    assert batch.oldest_seconds() == 0
+    assert [ledger.status(mission_id).state for mission_id in ids] == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
+
+
+def test_verdicts_that_cannot_be_told_keep_no_other_from_being_told(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 2)
+    refused, commit = threading.Event(), ledger.commit
+
+    def without_the_first(commits: list[Commit], result_ttl: float) -> list[bool]:
+        if commits[0].id == ids[0]:
+            refused.set()
+            raise AWAY
+        return commit(commits, result_ttl)
+
+    def verdict(claim: Claim) -> Verdict:
+        assert claim.id == ids[0] or refused.wait(30)
+        return succeeded(claim)
+
+    monkeypatch.setattr(ledger, "commit", without_the_first)
+    batch = batch_of(ledger, settings, Scripted(verdict), lease_seconds=0.5)
+    with pytest.raises(LedgerUnavailable):
+        batch.work(ids)
+    assert batch.oldest_seconds() == 0
+    assert ledger.status(ids[1]).state is State.SUCCEEDED

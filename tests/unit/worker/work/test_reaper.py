@@ -1,0 +1,151 @@
+"""The reaper over a real ledger and a real queue: what it publishes again, and what it says."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import pytest
+import redis
+
+from mission.errors import LedgerUnavailable
+from mission.model import Reason, State
+from mission.store.ledger import Ledger, Release, entry_key
+from mission.store.messages import make_publisher
+from mission.store.scripts import PREFIX
+from tests.conftest import wait_for
+from tests.unit.worker.parts import Keys
+from worker.observe import metrics
+from worker.settings import WorkerSettings
+from worker.work import reaper as reaper_module
+from worker.work.hosts import Hosts
+from worker.work.reaper import Reaper
+
+
+@pytest.fixture
+def keys(ledger: Ledger, settings: WorkerSettings) -> Keys:
+    return Keys(ledger, settings)
+
+
+@pytest.fixture
+def reaper(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
+    monkeypatch.setattr(reaper_module, "REAP_INTERVAL_SECONDS", 0.01)
+    reaper = Reaper(ledger, make_publisher(settings), Hosts(ledger, 8), max_attempts=2)
+    yield reaper
+    reaper.stop()
+    if reaper._thread.is_alive():
+        reaper._thread.join(30)
+
+
+def again(reaper: Reaper, client: redis.Redis) -> list[list[str]]:
+    """One round, however little time has passed since the last one; what is in the queue then."""
+    client.delete(PREFIX + "reaper")
+    reaper.round()
+    return published(client)
+
+
+def published(client: redis.Redis) -> list[list[str]]:
+    """The ids of each message in the queue, the oldest message first."""
+    entries: Any = client.lrange("missions", 0, -1)
+    return [json.loads(base64.b64decode(json.loads(entry)["body"]))[0][0] for entry in reversed(entries)]
+
+
+def test_missions_whose_lease_ran_out_are_published_alone(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 3)
+    keys.ledger.claim(ids, 3, 0.001)
+    wait_for(lambda: again(reaper, client), what="the leases to run out")
+    assert sorted(published(client)) == sorted([mission_id] for mission_id in ids)
+
+
+def test_missions_whose_time_has_come_share_a_message(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
+    ids = keys.admit(*["https://docs.example/"] * 20)
+    claims = keys.ledger.claim(ids, 20, 60).claims
+    keys.ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0) for claim in claims], 5)
+    wait_for(lambda: again(reaper, client), what="the due times")
+    assert sorted(map(len, published(client))) == [4, 16]
+    assert sorted(chain.from_iterable(published(client))) == sorted(ids)
+
+
+def test_a_mission_without_attempts_left_is_counted_as_dead_with_its_reason(
+    reaper: Reaper, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim = keys.claim()
+    client.hset(entry_key(claim.id), "attempts", "2")
+    client.zadd(PREFIX + "leases", {claim.id: 1})
+    counter = metrics.MISSIONS.labels("dead", "attempts_exhausted")
+    before = counter._value.get()
+    again(reaper, client)
+    assert keys.ledger.status(claim.id).state is State.DEAD
+    assert counter._value.get() == before + 1
+    assert published(client) == []
+    (line,) = [vars(record) for record in caplog.records if record.getMessage() == "mission dead"]
+    assert (line["mission.id"], line["mission.reason"]) == (claim.id, "attempts_exhausted")
+
+
+def test_what_was_stuck_is_told(
+    reaper: Reaper, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim, (lost,) = keys.claim(), keys.admit()
+    client.zadd(PREFIX + "leases", {claim.id: 1})
+    client.hset(entry_key(lost), "missed_at", "1")
+    again(reaper, client)
+    assert "1 leases expired, 1 messages lost" in caplog.text
+
+
+def test_where_nothing_is_stuck_nothing_is_published_or_told(
+    reaper: Reaper, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys.claim()
+    keys.admit()
+    again(reaper, client)
+    assert published(client) == []
+    assert caplog.text == ""
+
+
+def test_it_says_once_that_the_ledger_does_not_answer_and_once_that_it_does(
+    reaper: Reaper, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rounds = []
+
+    def away(*_: object) -> None:
+        rounds.append(1)
+        raise LedgerUnavailable("store_unavailable: away")
+
+    monkeypatch.setattr(ledger, "reap", away)
+    assert not reaper.ledger_answers()
+    reaper.start()
+    wait_for(lambda: len(rounds) > 3)
+    assert not reaper.ledger_answers()
+    monkeypatch.undo()
+    wait_for(reaper.ledger_answers)
+    told = [record.getMessage() for record in caplog.records if record.name == "decoder.reaper"]
+    assert told == ["the ledger does not answer: store_unavailable: away", "the ledger answers"]
+
+
+def test_it_outlives_what_nobody_expected(
+    reaper: Reaper, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = []
+
+    def broken(*_: object) -> None:
+        rounds.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ledger, "reap", broken)
+    reaper.start()
+    wait_for(lambda: len(rounds) > 2)
+    monkeypatch.undo()
+    wait_for(reaper.ledger_answers)
+    assert "the reaper met an unexpected ZeroDivisionError" in caplog.text
+
+
+def test_it_ends_when_it_is_stopped(reaper: Reaper) -> None:
+    reaper.start()
+    wait_for(reaper.ledger_answers)
+    reaper.stop()
+    reaper._thread.join(30)
+    assert not reaper._thread.is_alive()

@@ -1,0 +1,219 @@
+"""The fetcher: a document from a URL that a stranger named, within its time, its size and the policy.
+
+Everything ends: one deadline over DNS, connecting, TLS, all reads, redirects, retries and the waits between. Redirects
+are followed by hand, each hop through the whole policy, and nothing of a refused or redirecting answer's body is read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from threading import Lock
+from time import monotonic
+
+from requests import RequestException, Response
+from urllib3.exceptions import HTTPError
+
+from mission.errors import MissionFailed
+from mission.model import Reason
+from mission.url import MissionUrl, parse_url
+from worker.fetch.decoding import content_codings, decoded
+from worker.fetch.dns import Resolver
+from worker.fetch.policy import UrlPolicy
+from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
+from worker.fetch.wire import CHUNK, Limits, StaleConnection
+from worker.settings import WorkerSettings
+from worker.work.retry import parse_retry_after, retrying
+
+MAX_ADDRESSES = 3
+MAX_REMEMBERED_HOSTS = 1024
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_STATUS_REASONS = {
+    206: Reason.MALFORMED_RESPONSE,  # no range was asked for
+    408: Reason.READ_TIMEOUT,
+    425: Reason.HTTP_SERVER_ERROR,
+    429: Reason.RATE_LIMITED,
+}
+# Beside `ConnectFailed`: the host's name or its TLS stood in the way.
+_UNREACHED = (Reason.DNS_FAILURE, Reason.TLS_FAILURE)
+_CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
+
+_Place = tuple[str, int]
+_Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Document:
+    """What a fetch brought: the body with its content codings undone, the declared type, and the bytes on the wire."""
+
+    body: bytes
+    content_type: str | None
+    wire_bytes: int
+
+
+class Fetcher:
+    """Fetches documents, from many threads side by side. Connections are kept alive between fetches.
+
+    Args:
+        settings: time-outs, caps and counts, and the CA file.
+        policy: what may be connected to.
+        resolver: names to addresses.
+        on_attempt: called once for each try with `ok` or the reason's value.
+        place: held while a redirect has led to another host; may refuse with `host_paused`. Who calls `fetch` holds the
+            place at the URL's own host.
+
+    Raises:
+        SettingsError: the CA file holds no certificates.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        policy: UrlPolicy,
+        resolver: Resolver,
+        on_attempt: Callable[[str], None] = lambda _result: None,
+        place: Callable[[MissionUrl], AbstractContextManager[None]] = lambda _url: nullcontext(),
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._resolver = resolver
+        self._on_attempt = on_attempt
+        self._place = place
+        self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
+        self._answered = _Answered()
+
+    def fetch(self, url: MissionUrl, *, seconds: float) -> Document:
+        """The document at `url`; all of it, redirects and retries included, ends within `seconds`.
+
+        Raises:
+            MissionFailed: with the exact reason, and `retry_after` where the other side asked for more than remains.
+            InvalidMission: a redirect led to a URL that is refused for what it is.
+        """
+        limits = Limits(monotonic() + seconds, self._settings.connect_timeout, self._settings.read_timeout)
+        tries = retrying(self._settings.fetch_attempts, limits.deadline)
+        document: Document = tries(self._try, url, limits)
+        return document
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._adapter.close()
+
+    def _try(self, url: MissionUrl, limits: Limits) -> Document:
+        try:
+            document = self._follow(url, limits)
+        except MissionFailed as failure:
+            self._on_attempt(failure.reason.value)
+            raise
+        self._on_attempt("ok")
+        return document
+
+    def _follow(self, url: MissionUrl, limits: Limits) -> Document:
+        own = url.authority
+        for _ in range(self._settings.max_redirects + 1):
+            self._policy.check(url)
+            with nullcontext() if url.authority == own else self._place(url):
+                found = self._hop(url, limits)
+            if isinstance(found, Document):
+                return found
+            url = found
+        raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
+
+    def _hop(self, url: MissionUrl, limits: Limits) -> Document | MissionUrl:
+        """What is there, or where it leads. `url` passed the policy's check."""
+        try:
+            response = self._get(url, limits)
+        except MissionFailed as failure:
+            failure.unreached = isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED
+            raise
+        try:
+            if response.status_code in _REDIRECTS:
+                return _location(response, url)
+            return self._document(response, limits)
+        finally:
+            response.close()
+
+    def _get(self, url: MissionUrl, limits: Limits) -> Response:
+        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
+        wait = min(limits.connect, limits.remaining())
+        try:
+            addresses = self._policy.addresses(url, self._resolver, wait)
+        except MissionFailed as failure:
+            raise limits.failure(failure.reason) if failure.reason is Reason.DNS_FAILURE else failure from None
+        *others, last = self._answered.first((url.host, url.port), addresses)[:MAX_ADDRESSES]
+        for address in others:
+            try:
+                return self._ask(url, address, replace(limits, connect=limits.connect / (len(others) + 1)))
+            except ConnectFailed:
+                continue
+        return self._ask(url, last, limits)
+
+    def _ask(self, url: MissionUrl, address: _Address, limits: Limits) -> Response:
+        while True:
+            try:
+                response = self._adapter.get(url, address, limits)
+            except StaleConnection:
+                # The server had closed a kept connection: no failure of this try, and one kept connection less.
+                continue
+            except (RequestException, HTTPError):
+                # Wire and response raise the exact reason; this is what the libraries find themselves, with URLs in it.
+                raise limits.failure(Reason.CONNECTION_FAILED) from None
+            self._answered.remember((url.host, url.port), address)
+            return response
+
+    def _document(self, response: Response, limits: Limits) -> Document:
+        headers = response.raw.headers
+        failure = _STATUS_REASONS.get(response.status_code) or _CLASS_REASONS.get(response.status_code // 100)
+        if failure is not None:
+            raise MissionFailed(failure, retry_after=parse_retry_after(headers.get("Retry-After")))
+        most = int(self._settings.max_bytes)
+        if (response.raw.length_remaining or 0) > most:
+            raise MissionFailed(Reason.BODY_TOO_LARGE)
+        codings = content_codings(headers.getlist("Content-Encoding"))
+        body = io.BytesIO()
+        for piece in decoded(_chunks(response), codings, limit=most, check=limits.remaining):
+            body.write(piece)
+        return Document(body.getvalue(), headers.get("Content-Type"), response.raw.tell())
+
+
+class _Answered:
+    """Which of a host's addresses took the last connection: it comes first again, so that its connections are used."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[_Place, _Address] = OrderedDict()
+        self._lock = Lock()
+
+    def first(self, place: _Place, addresses: Sequence[_Address]) -> list[_Address]:
+        known = self._last.get(place)
+        return sorted(addresses, key=lambda address: address != known)
+
+    def remember(self, place: _Place, address: _Address) -> None:
+        if self._last.get(place) == address:
+            return
+        with self._lock:
+            self._last[place] = address
+            self._last.move_to_end(place)
+            if len(self._last) > MAX_REMEMBERED_HOSTS:
+                self._last.popitem(last=False)
+
+
+def _chunks(response: Response) -> Iterator[bytes]:
+    """The body as it comes from the wire, its chunks joined, its codings left."""
+    while chunk := response.raw.read1(CHUNK, decode_content=False):
+        yield chunk
+
+
+def _location(response: Response, base: MissionUrl) -> MissionUrl:
+    """Where a redirect leads. A field's bytes are UTF-8 where they can be, as browsers take them."""
+    locations = response.raw.headers.getlist("Location")
+    if len(locations) != 1:
+        raise MissionFailed(Reason.MALFORMED_RESPONSE)
+    try:
+        text = locations[0].encode("latin-1").decode()
+    except UnicodeDecodeError:
+        text = locations[0]
+    return parse_url(text, base)

@@ -1,0 +1,127 @@
+"""The URL policy: which schemes, hosts, ports and addresses a worker may fetch from. Closed when in doubt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Self
+
+from mission.errors import InvalidMission, MissionFailed, SettingsError
+from mission.model import Reason
+from mission.url import DEFAULT_PORTS, MissionUrl, parse_url
+from worker.fetch.addresses import blocked
+from worker.fetch.dns import Resolver
+from worker.settings import WorkerSettings
+
+_ENTRY = re.compile(r"(?P<wildcard>\*\.)?(?P<host>[^/?#@:*]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+
+_Places = dict[str, set[tuple[str, int]]]  # a host, to each scheme and port that is open there
+
+
+class UrlPolicy:
+    """What may be fetched. Immutable, and used by many threads at a time.
+
+    Args:
+        hosts: the allowlist: `host`, `*.host` (its subdomains alone), `host:port`, `*.host:port`; names also in Unicode.
+            An entry without a port opens the scheme's own: 80 for http, 443 for https. An address may be listed.
+        schemes: `http`, `https` or both.
+        networks: let through the address guard; metadata addresses never are.
+
+    Raises:
+        SettingsError: an entry is no host.
+    """
+
+    def __init__(
+        self, *, hosts: Iterable[str], schemes: Iterable[str], networks: Iterable[IPv4Network | IPv6Network]
+    ) -> None:
+        self._schemes = frozenset(schemes)
+        self._networks = tuple(networks)
+        self._hosts: _Places = {}
+        self._parents: _Places = {}
+        for entry in hosts:
+            self._admit(entry)
+
+    @classmethod
+    def from_settings(cls, settings: WorkerSettings) -> Self:
+        """The policy as `DECODER_ALLOWED_HOSTS`, `_ALLOWED_SCHEMES` and `_ALLOWED_NETWORKS` have it."""
+        return cls(hosts=settings.allowed_hosts, schemes=settings.allowed_schemes, networks=settings.allowed_networks)
+
+    def check(self, url: MissionUrl) -> None:
+        """Check everything that can be without a look-up: scheme, host, port, and the address where the host is one.
+
+        Raises:
+            MissionFailed: with `scheme_not_allowed`, `host_not_allowed`, `port_not_allowed` or `blocked_address`.
+        """
+        if url.scheme not in self._schemes:
+            raise MissionFailed(Reason.SCHEME_NOT_ALLOWED)
+        open_places = list(self._places(url.host))
+        if not open_places:
+            raise MissionFailed(Reason.HOST_NOT_ALLOWED)
+        if not any((url.scheme, url.port) in places for places in open_places):
+            raise MissionFailed(Reason.PORT_NOT_ALLOWED)
+        if (address := url.address) is not None:
+            self.check_address(address)
+
+    def allowed_by(self, url: MissionUrl) -> str | None:
+        """The entry of the allowlist that a URL's host falls under, without its port; None where there is none.
+
+        It may be logged: it holds nothing that a stranger chose.
+        """
+        if url.host in self._hosts:
+            return url.host
+        parents = (parent for parent in _above(url.host) if parent in self._parents)
+        return next((f"*.{parent}" for parent in parents), None)
+
+    def check_address(self, address: IPv4Address | IPv6Address) -> None:
+        """Check one address.
+
+        Raises:
+            MissionFailed: with `blocked_address`.
+        """
+        if blocked(address, self._networks):
+            raise MissionFailed(Reason.BLOCKED_ADDRESS)
+
+    def addresses(self, url: MissionUrl, resolver: Resolver, timeout: float) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The addresses of a URL's host, in the resolver's order; every one of them was checked.
+
+        Args:
+            url: one that `check` let through.
+            resolver: asked when the host is a name.
+            timeout: seconds that it may take.
+
+        Raises:
+            MissionFailed: with `blocked_address` if a single one is, or `dns_failure`.
+        """
+        literal = url.address
+        found = (literal,) if literal is not None else resolver.resolve(url.host, url.port, timeout)
+        for address in found:
+            self.check_address(address)
+        return found
+
+    def _places(self, host: str) -> Iterator[set[tuple[str, int]]]:
+        """What the allowlist opens at a host: its own entry's, and each wildcard's above it."""
+        if host in self._hosts:
+            yield self._hosts[host]
+        if self._parents:
+            yield from (self._parents[parent] for parent in _above(host) if parent in self._parents)
+
+    def _admit(self, entry: str) -> None:
+        match = _ENTRY.fullmatch(entry)
+        try:
+            url = parse_url(f"http://{match['host']}:{match['port'] or 80}") if match else None
+        except InvalidMission:
+            url = None
+        if match is None or url is None or (match["wildcard"] and url.address):
+            raise SettingsError(
+                f"DECODER_ALLOWED_HOSTS: got {entry[:80]!r}; takes host, *.host, host:port or *.host:port"
+            )
+        ports = dict.fromkeys(DEFAULT_PORTS, url.port) if match["port"] else DEFAULT_PORTS
+        hosts = self._parents if match["wildcard"] else self._hosts
+        hosts.setdefault(url.host, set()).update(ports.items())
+
+
+def _above(host: str) -> Iterator[str]:
+    """The domains above a host, the nearest first."""
+    while host := host.partition(".")[2]:
+        yield host

@@ -1,0 +1,160 @@
+"""A connected socket that keeps to a deadline: every read and write of a fetch goes through it.
+
+A socket's own timeout bounds one call only, so a server that sends a byte a second keeps a reader for ever. Here each
+call gets what remains of the whole fetch, and the errors are the mission's: no library translates them on their way up.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from time import monotonic
+
+from urllib3.util.wait import wait_for_read
+
+from mission.errors import MissionFailed
+from mission.model import Reason
+from worker.fetch.tls import TlsSocket
+
+CHUNK = 64 * 1024
+
+
+class StaleConnection(Exception):
+    """The server closed a kept-alive connection before it answered anything: the same request may go out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a fetch in time: `deadline` on the monotonic clock, the others in seconds."""
+
+    deadline: float
+    connect: float
+    read: float
+
+    def remaining(self) -> float:
+        """Seconds that remain, always more than 0.
+
+        Raises:
+            MissionFailed: none do (`DEADLINE_EXCEEDED`).
+        """
+        seconds = self.deadline - monotonic()
+        if seconds <= 0:
+            raise MissionFailed(Reason.DEADLINE_EXCEEDED)
+        return seconds
+
+    def failure(self, reason: Reason) -> MissionFailed:
+        """The error for a wait that ended: `reason`, or the deadline where that is what cut it short."""
+        return MissionFailed(Reason.DEADLINE_EXCEEDED if monotonic() >= self.deadline else reason)
+
+
+class Wire:
+    """A connection's socket with a read buffer; `http.client` takes it for the socket and for its file.
+
+    `limits` belong to the request in hand and are set anew for each one.
+    """
+
+    def __init__(self, sock: socket.socket | TlsSocket, limits: Limits) -> None:
+        self.limits = limits
+        self.requests = 0
+        self._sock = sock
+        self._buffer = bytearray()
+        self._silent = True
+        self._open = True
+
+    # What http.client and urllib3 call on a connection's socket.
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing: the limits say how long each call may take."""
+
+    def sendall(self, data: bytes) -> None:
+        """Send a request.
+
+        Raises:
+            MissionFailed: it did not go out.
+            StaleConnection: the kept-alive connection is gone.
+        """
+        self._silent = True
+        self._sock.settimeout(min(self.limits.read, self.limits.remaining()))
+        try:
+            self._sock.sendall(data)
+        except TimeoutError:
+            raise self.limits.failure(Reason.READ_TIMEOUT) from None
+        except OSError:
+            raise self._broken() from None
+
+    def makefile(self, _mode: str) -> Wire:
+        """Itself: it reads like a file."""
+        return self
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._open = False
+        self._sock.close()
+
+    def flush(self) -> None:
+        """Nothing is buffered for writing."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next request may use this connection: open, with not one byte that nobody asked for."""
+        return self._open and not self.pending and not wait_for_read(self._sock, timeout=0.0)  # type: ignore[arg-type]  # it takes all that has a descriptor
+
+    # What the response's parser calls.
+
+    @property
+    def pending(self) -> int:
+        """Bytes received and not yet read: here, or in the TLS layer, where no poll of the socket shows them."""
+        return len(self._buffer) + (self._sock.pending() if isinstance(self._sock, TlsSocket) else 0)
+
+    def readline(self, limit: int) -> bytes:
+        """A line with its end; without one where the connection ended, or `limit` bytes came, before it."""
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched, limit)) < 0 and len(self._buffer) < limit:
+            searched = len(self._buffer)
+            if not self._fill():
+                break
+        return self._take(min(end + 1 or limit, limit))
+
+    def read1(self, size: int) -> bytes:
+        """Between 1 and `size` bytes, with at most one call to the system; none when the connection ended."""
+        if self._buffer:
+            return self._take(size)
+        return self._receive(min(size, CHUNK))
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _fill(self) -> bool:
+        data = self._receive(CHUNK)
+        self._buffer += data
+        return bool(data)
+
+    def _receive(self, size: int) -> bytes:
+        self._sock.settimeout(min(self.limits.read, self.limits.remaining()))
+        try:
+            data = self._sock.recv(size)
+        except TimeoutError:
+            raise self.limits.failure(Reason.READ_TIMEOUT) from None
+        except ssl.SSLEOFError:
+            # An end without TLS's goodbye may be anyone's on the way: what was to come is missing.
+            raise self._broken() from None
+        except ssl.SSLError:
+            raise MissionFailed(Reason.TLS_FAILURE) from None
+        except OSError:
+            raise self._broken() from None
+        if not data and self._silent and self.requests > 1:
+            raise StaleConnection
+        self._silent = self._silent and not data
+        return data
+
+    def _broken(self) -> Exception:
+        if self._silent and self.requests > 1:
+            return StaleConnection()
+        return MissionFailed(Reason.CONNECTION_FAILED)

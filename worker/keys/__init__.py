@@ -1,0 +1,1 @@
+"""Who results are sealed to, and the record of the keys in use."""

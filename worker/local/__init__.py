@@ -1,0 +1,1 @@
+"""The pieces that `decoder run` and `decoder up` start on this machine."""

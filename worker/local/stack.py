@@ -1,0 +1,223 @@
+"""The decoder's pieces as child processes of one command: its folder, its settings, its worker, its Flower."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mission.errors import DecoderError, InvalidMission, SettingsError
+from mission.settings import PREFIX
+from mission.url import MissionUrl, parse_url
+from worker.local.children import end_child, last_lines, start_child
+from worker.settings import WorkerSettings
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online for ever, and offers to send tasks.
+FLOWER_OPTIONS = (
+    "--max-tasks=20000",
+    "--purge-offline-workers=300",
+    "--read-only",
+    "--tasks-columns=name,uuid,args,state,received,runtime,worker",
+)
+
+# What a stack of one's own decides by itself: the environment has no say in these.
+_OWN_SETTINGS = (
+    "redis_url",
+    "redis_ca_file",
+    "redis_cert_file",
+    "redis_key_file",
+    "redis_replicas",
+    "url_key",
+    "recipient",
+    "recipients",
+    "identity_file",
+    "metrics_host",
+    "metrics_port",
+    "health_file",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A running piece: what it is called, its process, and the file that it logs to."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            DecoderError: it ended; its last log lines are part of the text.
+        """
+        code = self.process.poll()
+        if code is not None:
+            lines = "\n".join(last_lines(self.log)) or "(it said nothing)"
+            raise DecoderError(f"the {self.name} ended by itself (exit code {code}); its last lines:\n{lines}")
+
+    def wait_until(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of its log.
+
+        Raises:
+            DecoderError: it ended first, or did not say so in time.
+        """
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            if found := re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace")):
+                return found
+            self.check()
+            time.sleep(0.05)
+        raise DecoderError(f"the {self.name} is not ready after {READY_SECONDS:g} s; its log: {self.log}")
+
+
+def stack_settings(values: Mapping[str, str]) -> WorkerSettings:
+    """The settings of a stack: the environment's, but for those that the stack decides itself.
+
+    Args:
+        values: field name to text, as the environment would have it.
+
+    Raises:
+        SettingsError: the environment holds a bad value.
+    """
+    own = {name: WorkerSettings.model_fields[name].default for name in _OWN_SETTINGS}
+    return WorkerSettings.from_env(**(own | dict(values)))
+
+
+def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The same for a child: its environment variables."""
+    own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
+    inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
+    return inherited | {_variable(name): value for name, value in values.items()}
+
+
+def access(urls: Sequence[str]) -> dict[str, str]:
+    """The settings that let a worker reach these URLs, beside what the environment allows already.
+
+    Loopback is opened for exactly the addresses that a URL names.
+    """
+    settings = stack_settings({})
+    hosts = list(settings.allowed_hosts)
+    schemes = list(settings.allowed_schemes)
+    networks = [str(network) for network in settings.allowed_networks]
+    for url in _parsed(urls):
+        hosts.append(f"{url.host}:{url.port}")
+        schemes.append(url.scheme)
+        networks += _loopback(url)
+    values = {"allowed_hosts": hosts, "allowed_schemes": schemes, "allowed_networks": networks}
+    return {name: ",".join(dict.fromkeys(items)) for name, items in values.items()}
+
+
+def _parsed(urls: Sequence[str]) -> Iterator[MissionUrl]:
+    for text in urls:
+        try:
+            yield parse_url(text)
+        except InvalidMission:
+            continue  # refused with its reason when it is enqueued
+
+
+def _loopback(url: MissionUrl) -> list[str]:
+    if url.host == "localhost":
+        return ["127.0.0.1/32", "::1/128"]
+    if url.address is not None and url.address.is_loopback:
+        return [str(ipaddress.ip_network(url.address))]
+    return []
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, and a second signal not disturb the cleaning up."""
+
+    def end(_signal: int, _frame: object) -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # What is ignored already stays so: `nohup` means it.
+    handled = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    handled = {number: handler for number, handler in handled.items() if handler is not signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A private folder that is gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="decoder-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_worker(
+    folder: Path, values: Mapping[str, str], *, name: str = "worker", grace: float = STOP_SECONDS
+) -> Iterator[Child]:
+    """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
+
+    Its log is the folder's `NAME.log`.
+
+    Raises:
+        SettingsError: only the producer's side is installed.
+    """
+    if find_spec("requests") is None:
+        raise SettingsError("no worker here: install `mission-decoder[worker]`")
+    command = [sys.executable, "-m", "worker", "worker"]
+    with _running(name, command, folder, stack_environment(values), grace) as child:
+        yield child
+
+
+@dataclass(frozen=True, slots=True)
+class Flower:
+    """A running Flower: where it listens, and the login made for it."""
+
+    child: Child
+    url: str
+    login: str
+
+
+@contextmanager
+def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
+    """Flower on loopback, behind a password made for this run."""
+    login = f"decoder:{secrets.token_urlsafe(16)}"
+    # By environment: an argument could be read by every user of this machine.
+    env = stack_environment(values) | {"FLOWER_BASIC_AUTH": login}
+    where = ("--address=127.0.0.1", "--port=0")
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *where, *FLOWER_OPTIONS]
+    with _running("flower", command, folder, env, STOP_SECONDS) as child:
+        yield Flower(child, child.wait_until(r"http://127\.0\.0\.1:\d+")[0], login)
+
+
+@contextmanager
+def _running(name: str, command: list[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
+    log = folder / f"{name}.log"
+    process = start_child(command, folder=folder, log=log, env=env)
+    try:
+        yield Child(name, process, log)
+    finally:
+        end_child(process, grace=grace)

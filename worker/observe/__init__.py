@@ -1,0 +1,1 @@
+"""What tells how the worker is doing: logs, metrics, the health file."""

@@ -1,0 +1,146 @@
+"""Metrics that are read when a scrape asks: the ledger's numbers, its server's memory, the keys' ages, network traffic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mission.errors import DecoderError, LedgerUnavailable
+from mission.model import Reason, State, Stats
+from mission.store.ledger import Ledger, Memory
+
+CACHE_SECONDS = 1.0
+# Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
+PATIENCE_SECONDS = 4.0
+# Reasons that refuse a mission before it is one.
+AT_ADMISSION = (Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT)
+_REFUSALS = (Reason.INVALID_URL, Reason.CREDENTIALS_IN_URL, *AT_ADMISSION)
+_NETWORK = Path("/proc/self/net/dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a scrape asks of the ledger.
+
+    Args:
+        stats: missions by state.
+        refusals: refused at admission since the ledger began, by reason.
+        memory: the server's; None where this login may not ask.
+        keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
+    """
+
+    stats: Stats
+    refusals: Mapping[str, int]
+    memory: Memory | None = None
+    keys: Mapping[tuple[str, str], float] | None = None
+
+
+def read_vitals(ledger: Ledger, keys: Iterable[tuple[str, str]]) -> Vitals:
+    """Ask the ledger.
+
+    Args:
+        ledger: what to ask.
+        keys: kind and id of each key in use.
+
+    Raises:
+        LedgerUnavailable: Redis does not answer. That a login of few rights may not see memory or keys is no reason.
+    """
+    stats, refusals = ledger.stats(), ledger.refusals()
+    memory, seen = None, None
+    with suppress(LedgerUnavailable):
+        memory = ledger.memory()
+    with suppress(LedgerUnavailable):
+        seen = ledger.keys_seen(keys)
+    return Vitals(stats, refusals, memory, seen)
+
+
+class LedgerCollector(Collector):
+    """What the ledger knows, read when a scrape asks, at most once a second.
+
+    Every worker tells the same: take the `max` over workers, never the sum. Where the ledger does not answer within
+    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on.
+    """
+
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
+        self.read: Callable[[], Vitals] | None = None
+        self._patience = patience
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="vitals")
+        self._reading: Future[Vitals] | None = None
+        self._lock = threading.Lock()
+        self._metrics: list[Metric] = []
+        self._until = 0.0
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as of at most a second ago; none before there is a ledger to read."""
+        with self._lock:
+            if self.read is not None and time.monotonic() >= self._until:
+                self._metrics = list(_ledger_metrics(self._vitals(self.read)))
+                self._until = time.monotonic() + CACHE_SECONDS
+            return self._metrics
+
+    def _vitals(self, read: Callable[[], Vitals]) -> Vitals | None:
+        # What an earlier scrape gave up on is waited for, and never asked twice at a time; come since, it would be old.
+        if self._reading is None or self._reading.done():
+            self._reading = self._reader.submit(read)
+        try:
+            return self._reading.result(self._patience)
+        except (DecoderError, TimeoutError):
+            return None
+
+
+def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
+    yield GaugeMetricFamily("decoder_redis_up", "Whether the ledger answers", int(vitals is not None))
+    if vitals is None:
+        return
+    stats = vitals.stats
+    states = GaugeMetricFamily("decoder_queue_missions", "Missions in the ledger by state", labels=["state"])
+    for state in State:
+        states.add_metric([state.value], getattr(stats, state.value))
+    yield states
+    yield GaugeMetricFamily(
+        "decoder_oldest_queued_seconds", "Age of the oldest mission that has not ended", stats.oldest_seconds
+    )
+    yield GaugeMetricFamily("decoder_dead_letters", "Missions in the dead letters", stats.dead)
+    refusals = CounterMetricFamily(
+        "decoder_admission_refusals", "Missions refused at admission, by all producers", labels=["reason"]
+    )
+    # The ledger's field names come from producers, so only reasons of the closed set become labels.
+    for reason in Reason:
+        if reason.value in vitals.refusals or reason in _REFUSALS:
+            refusals.add_metric([reason.value], vitals.refusals.get(reason.value, 0))
+    yield refusals
+    if vitals.memory is not None:
+        yield GaugeMetricFamily("decoder_redis_memory_used_bytes", "Memory that Redis uses", vitals.memory.used)
+        yield GaugeMetricFamily(
+            "decoder_redis_memory_max_bytes", "Memory that Redis may use, 0 without a limit", vitals.memory.limit
+        )
+    if vitals.keys is not None:
+        seen = GaugeMetricFamily(
+            "decoder_key_first_used_timestamp_seconds", "When a key in use was first used", labels=["kind", "key"]
+        )
+        for (kind, key), moment in vitals.keys.items():
+            seen.add_metric([kind, key], moment)
+        yield seen
+
+
+class NetworkCollector(Collector):
+    """Bytes over all interfaces but loopback: in a pod, the pod's own. Nothing where the system is not Linux (proc(5))."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Both directions since the interfaces came up."""
+        try:
+            lines = _NETWORK.read_text().splitlines()[2:]
+        except OSError:
+            return
+        counts = [rest.split() for name, _, rest in (line.partition(":") for line in lines) if name.strip() != "lo"]
+        received, sent = (sum(int(fields[column]) for fields in counts) for column in (0, 8))
+        yield CounterMetricFamily("decoder_network_received_bytes", "Bytes received, loopback apart", received)
+        yield CounterMetricFamily("decoder_network_sent_bytes", "Bytes sent, loopback apart", sent)

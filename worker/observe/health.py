@@ -1,0 +1,88 @@
+"""The health file: what a probe reads to learn that the worker is alive and ready, without a port or a client.
+
+`python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+BEAT_SECONDS = 1.0
+MAX_AGE_SECONDS = 15.0
+
+_USAGE = "usage: python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]"
+
+
+class Heartbeat:
+    """Writes the health file about once a second, from whichever loops call `beat`. Without a path it does nothing.
+
+    The file holds `{"live_at": seconds since the epoch, "ready": bool}` and is replaced in one piece, so that a reader
+    never sees half of it.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def beat(self, *, ready: bool = True) -> None:
+        """Say that the process lives; `ready` is false while it takes no work. A disk that is full is no reason to stop."""
+        with self._lock:
+            if self._path is None or time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + BEAT_SECONDS
+            try:
+                _replace(self._path, json.dumps({"live_at": time.time(), "ready": ready}))
+            except OSError:
+                return  # the file ages, and the probe says so
+
+
+def is_live(path: Path, now: float, max_age: float) -> bool:
+    """Whether the file was written within `max_age` seconds of `now` (seconds since the epoch)."""
+    written = _read(path).get("live_at")
+    return isinstance(written, int | float) and abs(now - written) <= max_age
+
+
+def is_ready(path: Path, now: float, max_age: float) -> bool:
+    """Whether the worker lives and takes work."""
+    return is_live(path, now, max_age) and _read(path).get("ready") is True
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The probe: 0 it is so, 1 it is not, 2 usage."""
+    match arguments:
+        case [file, ("--live" | "--ready") as question]:
+            max_age = MAX_AGE_SECONDS
+        case [file, ("--live" | "--ready") as question, "--max-age", seconds] if seconds.isdecimal():
+            max_age = float(seconds)
+        case _:
+            sys.stderr.write(f"{_USAGE}\n")
+            return 2
+    ask = is_live if question == "--live" else is_ready
+    if ask(Path(file), time.time(), max_age):
+        return 0
+    sys.stderr.write(f"not {question[2:]}: {file} is missing, too old, or says so\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

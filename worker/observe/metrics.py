@@ -1,0 +1,192 @@
+"""The one catalogue of metrics, on a registry of its own, and the server that a Prometheus scrapes.
+
+No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets.
+The series of those sets stand at zero from the start, so that a rate sees the first event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+
+from mission.errors import SettingsError
+from mission.model import Reason, State
+from mission.version import COMMIT, VERSION
+from worker.extract.markers import DETECTOR
+from worker.observe.collectors import AT_ADMISSION, LedgerCollector, NetworkCollector, Vitals
+
+PREFIX = "decoder"
+
+# In seconds. Both sides of 10 s are resolved: an alert on p95 > 10 s needs buckets beyond it.
+DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 120)
+PHASE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, *DURATION_BUCKETS)
+# A mission may wait in the queue for as long as it may live.
+AGE_BUCKETS = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    900,
+    3600,
+    3 * 3600,
+    12 * 3600,
+    24 * 3600,
+)
+
+PHASES = ("validate", "fetch", "extract", "seal")
+# What a try to fetch may end with, beside "ok".
+_FETCH_REASONS = (
+    *(reason for reason in Reason if reason.policy_refusal),
+    Reason.DNS_FAILURE,
+    Reason.CONNECT_TIMEOUT,
+    Reason.READ_TIMEOUT,
+    Reason.DEADLINE_EXCEEDED,
+    Reason.CONNECTION_FAILED,
+    Reason.TLS_FAILURE,
+    Reason.HTTP_CLIENT_ERROR,
+    Reason.HTTP_SERVER_ERROR,
+    Reason.RATE_LIMITED,
+    Reason.TOO_MANY_REDIRECTS,
+    Reason.BODY_TOO_LARGE,
+    Reason.MALFORMED_RESPONSE,
+)
+
+# Otherwise each counter and histogram has one series more, which nothing here reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one without types
+
+REGISTRY = CollectorRegistry(auto_describe=False)
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+# Missions that reached an end in this worker's hands: succeeded, failed or dead, and why ("" for a success).
+MISSIONS = Counter("missions", "Missions that ended", ["outcome", "reason"], namespace=PREFIX, registry=REGISTRY)
+# From the claim to the commit of the attempt that ended a mission.
+MISSION_DURATION = Histogram(
+    "mission_duration_seconds",
+    "Time from a mission's last claim to its end",
+    namespace=PREFIX,
+    registry=REGISTRY,
+    buckets=DURATION_BUCKETS,
+)
+# What a submitter sees: waiting, retries and work together.
+MISSION_AGE = Histogram(
+    "mission_age_seconds",
+    "Time from a mission's enqueueing to its end",
+    namespace=PREFIX,
+    registry=REGISTRY,
+    buckets=AGE_BUCKETS,
+)
+# Where the time of an attempt goes.
+PHASE_DURATION = Histogram(
+    "phase_duration_seconds",
+    "Time spent in each phase of an attempt",
+    ["phase"],
+    namespace=PREFIX,
+    registry=REGISTRY,
+    buckets=PHASE_BUCKETS,
+)
+# Each try within an attempt: "ok", or the reason that it failed for.
+FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], namespace=PREFIX, registry=REGISTRY)
+# On the wire, of documents that arrived whole.
+FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", namespace=PREFIX, registry=REGISTRY)
+# By what found them; never by category, which is data.
+SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], namespace=PREFIX, registry=REGISTRY)
+# A success, and visible as such: when every mission is empty, something upstream has changed.
+EMPTY_MISSIONS = Counter(
+    "empty_missions", "Missions that succeeded without a secret", namespace=PREFIX, registry=REGISTRY
+)
+# What policy refused and what came malformed: a spike is somebody trying.
+SECURITY_EVENTS = Counter(
+    "security_events", "Refusals that may mean an attack", ["event"], namespace=PREFIX, registry=REGISTRY
+)
+# Key files that went bad or missing under a running worker: their last good keys are in use.
+BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", namespace=PREFIX, registry=REGISTRY)
+# Attempts under way in this worker now.
+MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", namespace=PREFIX, registry=REGISTRY)
+# Claims beyond a mission's first: lost workers, lost messages, retries.
+REDELIVERIES = Counter(
+    "redeliveries", "Claims of missions that had been tried before", namespace=PREFIX, registry=REGISTRY
+)
+# Which release runs: decoder_build_info{version,commit} 1.
+BUILD = Info("build", "Version and commit of this worker", namespace=PREFIX, registry=REGISTRY)
+BUILD.info({"version": VERSION, "commit": COMMIT})
+
+
+# What the ledger and its server say: see `worker.observe.collectors`.
+_LEDGER = LedgerCollector()
+REGISTRY.register(_LEDGER)
+REGISTRY.register(NetworkCollector())
+
+
+def export_ledger(read: Callable[[], Vitals]) -> None:
+    """Export the ledger's numbers from now on.
+
+    Args:
+        read: gives what is exported; may raise `DecoderError`.
+    """
+    _LEDGER.read = read
+
+
+def serve(port: int, host: str) -> tuple[WSGIServer, int]:
+    """Serve the registry over HTTP from a daemon thread.
+
+    Args:
+        port: 0 for any free one.
+        host: the address to listen on.
+
+    Returns:
+        The server, to be shut down and closed, and the port that it listens on.
+
+    Raises:
+        SettingsError: it cannot listen there.
+    """
+    try:
+        server, _ = start_http_server(port, host, REGISTRY)
+    except OSError as error:
+        raise SettingsError(
+            f"DECODER_METRICS_PORT: got {port}; cannot listen there on {host} (DECODER_METRICS_HOST): {error.strerror}"
+        ) from None
+    return server, server.server_port
+
+
+def _start_at_zero() -> None:
+    MISSIONS.labels(State.SUCCEEDED.value, "")
+    for reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE}:
+        if reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED) or (reason.transient and not reason.unpenalised):
+            MISSIONS.labels(State.DEAD.value, reason.value)
+        elif not reason.transient:
+            MISSIONS.labels(State.FAILED.value, reason.value)
+    for phase in PHASES:
+        PHASE_DURATION.labels(phase)
+    for result in ("ok", *(reason.value for reason in _FETCH_REASONS)):
+        FETCH_ATTEMPTS.labels(result)
+    SECRETS_EXTRACTED.labels(DETECTOR)
+    for reason in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE):
+        SECURITY_EVENTS.labels(reason.value)
+
+
+_start_at_zero()

@@ -1,0 +1,1 @@
+"""All that knows Celery and kombu: intake, tasks, events."""

@@ -1,0 +1,256 @@
+"""The one choke point where a message comes in: capped, parsed, checked and rebuilt, or put into quarantine.
+
+A stock Celery worker ends on many a malformed list entry, and logs others in clear. Here nothing reaches kombu but a
+message that this module wrote anew from the few fields that a decoder task needs (Celery message protocol 2).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache
+from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
+
+from mission.errors import InvalidMission
+from mission.ids import check_mission_id, new_mission_id
+from mission.model import Reason
+from mission.store import scripts
+from mission.store.messages import DECODE, QUEUE, SCHEMA_HEADER, STATUS, SUBMIT
+from mission.store.scripts import PREFIX
+from worker.observe import metrics
+
+log = logging.getLogger("decoder.intake")
+
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_IDS_PER_MESSAGE = 256
+QUARANTINE = PREFIX + "quarantine"
+QUARANTINE_LENGTH = 1000
+_SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
+    "url": (str,),
+    "submitter": (str,),
+    "expires": (int, float, type(None)),
+}
+
+
+class MalformedMessage(ValueError):
+    """A queue entry is no message for a decoder task. Its text is one of a few fixed words, never the entry's."""
+
+
+class NewerMessage(Exception):
+    """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
+
+
+def rebuild(entry: bytes) -> bytes:
+    """A queue entry written anew, from the fields that a decoder task needs.
+
+    Raises:
+        MalformedMessage: it is too large, not JSON, of another shape, or for another task.
+        NewerMessage: its schema is newer than this release's.
+    """
+    if len(entry) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage("too large")
+    envelope = _mapping(_json(entry))
+    headers = _mapping(envelope.get("headers"))
+    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # who only speaks Celery does not say
+    task, task_id = headers.get("task"), headers.get("id")
+    if task not in (DECODE, SUBMIT, STATUS):
+        raise MalformedMessage("unknown task")
+    try:
+        task_id = check_mission_id(task_id)
+    except InvalidMission:
+        raise MalformedMessage("bad task id") from None
+    if envelope.get("content-type") != "application/json":
+        raise MalformedMessage("not JSON")
+    body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))
+    if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
+        raise MalformedMessage("bad body")
+    args, kwargs = _arguments(task, body[0], body[1])
+    return _envelope(task, task_id, args, kwargs)
+
+
+def _check_schema(schema: object) -> None:
+    oldest, newest = scripts.READS
+    if not isinstance(schema, int) or schema < oldest:
+        raise MalformedMessage("unknown schema")
+    if schema > newest:
+        raise NewerMessage
+
+
+def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) > 1:
+        raise MalformedMessage("bad arguments")
+    if task == SUBMIT:
+        options = dict(kwargs) if not args else kwargs | {"url": args[0]}
+        if len(options) < len(args) + len(kwargs) or "url" not in options:
+            raise MalformedMessage("bad arguments")
+        if not all(isinstance(value, _SUBMIT_OPTIONS.get(name, ())) for name, value in options.items()):
+            raise MalformedMessage("bad arguments")
+        return [], options
+    if kwargs or len(args) != 1:
+        raise MalformedMessage("bad arguments")
+    ids = args[0] if task == DECODE else [args[0]]
+    if not isinstance(ids, list) or not 0 < len(ids) <= MAX_IDS_PER_MESSAGE:
+        raise MalformedMessage("bad arguments")
+    try:
+        ids = [check_mission_id(item) for item in ids]
+    except InvalidMission:
+        raise MalformedMessage("bad mission id") from None
+    return [ids if task == DECODE else ids[0]], {}
+
+
+def _envelope(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+    body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    message = {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            SCHEMA_HEADER: scripts.WRITES,
+            "task": task,
+            "id": task_id,
+            "root_id": task_id,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "timelimit": [None, None],
+            "argsrepr": "(...)",
+            "kwargsrepr": "{...}",
+            "origin": "",
+            "ignore_result": task == DECODE,
+        },
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": new_mission_id(),
+        },
+    }
+    return json.dumps(message).encode()
+
+
+def _json(text: bytes) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise MalformedMessage("not JSON") from None
+
+
+def _refuse_constant(_name: str) -> None:
+    raise ValueError  # NaN and Infinity are no JSON (RFC 8259, section 6); comparisons with NaN are false
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedMessage("wrong shape")
+    return value
+
+
+def _decoded(body: object, encoding: object) -> bytes:
+    if not isinstance(body, str):
+        raise MalformedMessage("bad body")
+    try:
+        return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        raise MalformedMessage("bad body") from None
+
+
+class _GuardedRedis(redis.Redis):
+    """kombu's client, whose BRPOP gives a rebuilt message or nothing."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """The answer; for BRPOP what `rebuild` makes of it, None after a quarantine."""
+        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        if command_name != "BRPOP" or not answer:
+            return answer
+        queue, entry = answer
+        try:
+            return [queue, rebuild(entry)]
+        except MalformedMessage as problem:
+            self._quarantine(entry, str(problem))
+        except NewerMessage:
+            log.warning("message of a newer release passed over; its missions are published anew")
+        return None
+
+    def _quarantine(self, entry: bytes, problem: str) -> None:
+        """Keep a hash and a size, never the entry: it may hold anything."""
+        metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
+        facts = {"sha256": hashlib.sha256(entry).hexdigest(), "bytes": len(entry), "problem": problem}
+        log.warning("malformed message: %s, %d bytes", problem, len(entry), extra={"event.reason": "malformed_message"})
+        try:
+            with redis.Redis(connection_pool=self.connection_pool) as client:
+                client.xadd(QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
+        except redis.RedisError as error:
+            log.warning("quarantine not written: %s", type(error).__name__)
+
+
+class _GuardedQoS(QoS):
+    """kombu's record of the messages in hand: what is no message there is dropped, or each worker would die of it in turn."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
+        """Put a message back into the queue; drop it where that cannot be done."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # kombu has few types
+        except (ValueError, TypeError, LookupError, AttributeError, NewerMessage) as error:
+            log.warning("malformed message in hand: %s", type(error).__name__)
+            metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
+            with self.channel.conn_or_acquire(client) as connected, connected.pipeline() as pipe:
+                self._remove_from_indices(tag, pipe).execute()  # type: ignore[no-untyped-call]  # kombu has few types
+
+
+class GuardedChannel(Channel):
+    """kombu's channel over the guarded client, and with the guarded record of what is in hand."""
+
+    QoS = _GuardedQoS
+    _own: redis.Redis | None = None
+
+    def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001 (kombu's signature)
+        """One client for as long as its pool lives: kombu makes one for each command, which costs more than the command."""
+        if asynchronous:
+            return cast("redis.Redis", super()._create_client(asynchronous=True))  # type: ignore[no-untyped-call]  # as below
+        if self._own is None or self._own.connection_pool is not self.pool:
+            self._own = cast("redis.Redis", super()._create_client())  # type: ignore[no-untyped-call]  # as below
+        return self._own
+
+    def _get_client(self) -> type[redis.Redis]:
+        super()._get_client()  # type: ignore[no-untyped-call]  # untyped; it checks redis-py's version
+        return _GuardedRedis
+
+    def _do_restore_message(self, payload: Any, *args: Any, **options: Any) -> None:
+        rebuild(json.dumps(payload).encode())  # kombu would log what it cannot put back
+        super()._do_restore_message(payload, *args, **options)  # type: ignore[no-untyped-call]  # kombu has few types
+
+
+class GuardedSentinelChannel(GuardedChannel, SentinelChannel):
+    """The same through Sentinel."""
+
+
+class GuardedTransport(Transport):
+    """kombu's transport with the guarded channel."""
+
+    Channel = GuardedChannel
+
+
+class GuardedSentinelTransport(SentinelTransport):
+    """The same through Sentinel."""
+
+    Channel = GuardedSentinelChannel
+
+
+def install() -> None:
+    """Let every connection of this process come through the choke point."""
+    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.queue.intake:GuardedTransport"
+    TRANSPORT_ALIASES["sentinel"] = "worker.queue.intake:GuardedSentinelTransport"
+    # kombu remembers what it resolved before: without this an earlier connection would leave the door open.
+    _transport_cache.clear()

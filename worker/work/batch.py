@@ -1,0 +1,202 @@
+"""From a message to verdicts: claim its missions as fetch slots come free, work them side by side, settle them together."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cache
+
+from mission.errors import LedgerUnavailable
+from mission.model import Claim, Reason, State
+from mission.store.ledger import Commit, Ledger, Release
+from worker.observe import metrics
+from worker.observe.logs import log_death, mission_context
+from worker.settings import WorkerSettings
+from worker.work.pipeline import Pipeline, Verdict
+
+log = logging.getLogger("decoder.batch")
+
+# How long finished missions wait for their neighbours, to be settled in one round trip.
+LINGER_SECONDS = 0.02
+# How long a message waits for a slot before it says again that its missions are not lost.
+HOLD_SECONDS = 5.0
+# How long a message with missions under way waits before it looks for free slots again.
+LOOK_SECONDS = 0.1
+_RETRY_SETTLE_SECONDS = 0.5
+
+_ended = cache(metrics.MISSIONS.labels)
+
+
+class FetchSlots:
+    """As many as fetches may run side by side in this worker."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._changed = threading.Condition()
+
+    def take(self, wanted: int, timeout: float) -> int:
+        """Up to `wanted` slots, as many as are free; waits for the first one, then 0 after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > 0, timeout)
+            taken = min(wanted, self._free)
+            self._free -= taken
+            return taken
+
+    def give(self, count: int) -> None:
+        """Give slots back."""
+        with self._changed:
+            self._free += count
+            self._changed.notify(count)
+
+
+class Batch:
+    """Works the missions of messages. One for a worker process, shared by Celery's threads."""
+
+    def __init__(self, ledger: Ledger, pipeline: Pipeline, settings: WorkerSettings) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._settings = settings
+        self._slots = FetchSlots(settings.concurrency)
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="fetch")
+        self._lock = threading.Lock()
+        # Held while a suspect is in hand: two of them never share a worker.
+        self._suspect = threading.Lock()
+        # By token: a mission whose lease ran out may come again while its first attempt is still here.
+        self._in_hand: dict[int, tuple[Claim, float]] = {}
+        self._closing = False
+
+    def work(self, ids: Sequence[str]) -> None:
+        """Work a message's missions; returns when each is settled or in other hands.
+
+        Raises:
+            LedgerUnavailable: Redis was away for longer than the leases; the reaper brings the missions back.
+        """
+        waiting = list(ids)
+        running: set[Future[Verdict]] = set()
+        said_at = -math.inf  # the first claim comes at once: who waits unseen for a slot is taken for lost
+        outage: LedgerUnavailable | None = None
+        while (waiting or running) and not (self._closing and not running):
+            try:
+                if waiting and not self._closing:
+                    taken = self._slots.take(len(waiting), 0.0 if running or said_at < 0 else HOLD_SECONDS)
+                    if taken or time.monotonic() - said_at >= HOLD_SECONDS:
+                        said_at = time.monotonic()
+                        claims, waiting = self._claim(waiting, taken)
+                        if len(claims) == 1 and not waiting and not running:
+                            self._settle([self._run(claims[0])])  # a lone mission needs no second thread
+                            return
+                        running |= {self._threads.submit(self._run, claim) for claim in claims}
+                if running:
+                    done, running = wait(running, LINGER_SECONDS)
+                    if not done:
+                        # One that is slow must not keep those that wait from slots that come free meanwhile.
+                        done, running = wait(running, LOOK_SECONDS if waiting else None, FIRST_COMPLETED)
+                    if done:
+                        self._settle([future.result() for future in done])
+            except LedgerUnavailable as error:
+                # What runs is finished and told all the same: nothing else takes it out of this worker's hands.
+                outage, waiting = error, []
+        if outage is not None:
+            raise outage
+
+    def release_all(self) -> int:
+        """Give back what is in hand, without using up an attempt; how many. For the end of the process."""
+        self._closing = True
+        with self._lock:
+            claims = [claim for claim, _ in self._in_hand.values()]
+        if claims:
+            releases = [Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0) for claim in claims]
+            self._ledger.release(releases, self._settings.max_attempts)
+        return len(claims)
+
+    def close(self) -> None:
+        """Claim nothing more."""
+        self._closing = True
+
+    def oldest_seconds(self) -> float:
+        """For how long the oldest mission in hand has been there; 0 with none."""
+        with self._lock:
+            taken = [since for _, since in self._in_hand.values()]
+        return time.monotonic() - min(taken) if taken else 0.0
+
+    def _claim(self, ids: list[str], slots: int) -> tuple[list[Claim], list[str]]:
+        suspect = self._suspect.acquire(blocking=False)
+        claimed = None
+        try:
+            claimed = self._ledger.claim(ids, slots, self._settings.lease_seconds, suspect=suspect)
+        finally:
+            if claimed is None:
+                self._slots.give(slots)
+            if suspect and not (claimed and any(claim.suspect for claim in claimed.claims)):
+                self._suspect.release()
+        self._slots.give(slots - len(claimed.claims))
+        with self._lock:
+            self._in_hand |= {claim.token: (claim, time.monotonic()) for claim in claimed.claims}
+        for mission_id in claimed.expired:
+            metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
+            log_death(mission_id, Reason.EXPIRED)
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
+        for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
+            metrics.REDELIVERIES.inc()
+        return claimed.claims, claimed.held
+
+    def _run(self, claim: Claim) -> Verdict:
+        try:
+            return self._pipeline.decode(claim)
+        finally:
+            self._slots.give(1)
+            if claim.suspect:
+                self._suspect.release()
+
+    def _settle(self, verdicts: list[Verdict]) -> None:
+        """Tell the ledger; go on trying while the leases last, since a commit may be sent again."""
+        with self._lock:
+            claims = {v.token: self._in_hand[v.token] for v in verdicts}
+        give_up = min(since for _, since in claims.values()) + self._settings.lease_seconds
+        try:
+            while True:
+                try:
+                    states = self._tell(verdicts)
+                    break
+                except LedgerUnavailable:
+                    if time.monotonic() + _RETRY_SETTLE_SECONDS > give_up:
+                        raise
+                    time.sleep(_RETRY_SETTLE_SECONDS)
+        finally:
+            with self._lock:
+                for verdict in verdicts:
+                    self._in_hand.pop(verdict.token, None)
+        for verdict, state in zip(verdicts, states, strict=True):
+            _count(verdict, state, *claims[verdict.token])
+
+    def _tell(self, verdicts: list[Verdict]) -> list[State | None]:
+        """Commit and release; the state each mission is in now, None where it is in other hands."""
+        commits = [v for v in verdicts if isinstance(v, Commit)]
+        releases = [v for v in verdicts if isinstance(v, Release)]
+        states: dict[int, State | None] = {}
+        if commits:
+            held = self._ledger.commit(commits, self._settings.result_ttl)
+            states |= {c.token: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
+        if releases:
+            after = self._ledger.release(releases, self._settings.max_attempts)
+            states |= {r.token: state for r, state in zip(releases, after, strict=True)}
+        return [states[v.token] for v in verdicts]
+
+
+def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) -> None:
+    if state is None:
+        log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
+    elif state.terminal:
+        seconds = time.monotonic() - since
+        _ended(state.value, verdict.reason.value if verdict.reason else "").inc()
+        metrics.MISSION_DURATION.observe(seconds)
+        metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
+        if isinstance(verdict, Release):
+            # Its attempt was told as one that will be repeated: only the ledger knows that it was the last.
+            with mission_context(claim.id, claim.attempt, claim.submitter):
+                log_death(claim.id, verdict.reason)

@@ -1,0 +1,177 @@
+"""Politeness to the other side: so many fetches at a time to one host, and a pause for a host that is not reached.
+
+The breaker (Nygard, "Release It!", 2007) is shared by all workers through the ledger: what one learns, all know within a
+second. It gives missions back without using up an attempt, so that one dead host starves nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from mission.errors import LedgerUnavailable, MissionFailed
+from mission.model import Reason
+from mission.store.ledger import Ledger
+from mission.url import MissionUrl
+
+log = logging.getLogger("decoder.hosts")
+
+# So many fetches in a row that did not reach the host pause it for so long; then one probe goes through.
+FAILURES_TO_PAUSE = 5
+PAUSE_SECONDS = 20.0
+# By so much more its missions are spread out, so that they do not all come back at once: none waits for more than 30 s.
+SPREAD_SECONDS = 10.0
+# A mission that finds its host busy comes back when its turn is expected, within these bounds.
+MIN_WAIT_SECONDS = 0.5
+# It waits here instead where its turn is expected within this time.
+PATIENCE_SECONDS = 0.25
+MAX_WAIT_SECONDS = 30.0
+_FIRST_GUESS_SECONDS = 0.05
+_MAX_HOSTS = 1024
+_MEMORY = 0.8
+
+
+@dataclass(slots=True)
+class _Host:
+    """What this worker knows of a host. `turn` is when the next one of those put off is expected to have its turn."""
+
+    freed: threading.Condition
+    busy: int = 0
+    waiting: int = 0
+    usual_seconds: float = _FIRST_GUESS_SECONDS
+    moved: float = field(default_factory=time.monotonic)
+    turn: float = field(default_factory=time.monotonic)
+
+    def expected_seconds(self) -> float:
+        """How long a fetch takes here: as long as usual, or as nothing has come back by now."""
+        return max(self.usual_seconds, time.monotonic() - self.moved)
+
+
+class Hosts:
+    """The places at each host, and the breaker. Shared by all threads of a worker."""
+
+    def __init__(self, ledger: Ledger, limit: int) -> None:
+        self._ledger = ledger
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._hosts: dict[str, _Host] = {}
+        self._paused: dict[str, float] = {}  # hosts in trouble, as in `Ledger.hosts`, on the monotonic clock
+
+    def refresh(self) -> None:
+        """Learn what other workers found out.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer; what was known stays.
+        """
+        now = time.monotonic()
+        paused = {host: now + seconds for host, seconds in self._ledger.hosts().items()}
+        with self._lock:
+            self._paused = paused
+
+    @contextmanager
+    def slot(self, url: MissionUrl) -> Iterator[None]:
+        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
+
+        Raises:
+            MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
+        """
+        name = hashlib.sha256(url.authority.encode()).hexdigest()[:32]
+        self._check_pause(name)
+        self._enter(name)
+        started = time.monotonic()
+        try:
+            yield
+        except MissionFailed as failure:
+            if failure.unreached:
+                # Told. A slot around this one is that of the host which redirected here, and that one was reached.
+                failure.unreached = False
+                self._failed(name)
+            elif not failure.reason.policy_refusal:
+                self._reached(name)
+            raise
+        else:
+            self._reached(name)
+        finally:
+            self._leave(name, time.monotonic() - started)
+
+    def _check_pause(self, name: str) -> None:
+        until = self._paused.get(name)
+        if until is None or until == -math.inf:
+            return
+        left = until - time.monotonic()
+        if left > 0:
+            raise MissionFailed(Reason.HOST_PAUSED, retry_after=left + random.uniform(0, SPREAD_SECONDS))  # noqa: S311 (jitter)
+        with suppress(LedgerUnavailable):
+            if self._ledger.host_probe(name, PAUSE_SECONDS):
+                return
+        raise MissionFailed(Reason.HOST_PAUSED, retry_after=random.uniform(1, PAUSE_SECONDS))  # noqa: S311 (jitter)
+
+    def _enter(self, name: str) -> None:
+        with self._lock:
+            host = self._host(name)
+            if host.busy >= self._limit and not self._turn_comes(host):
+                raise MissionFailed(Reason.HOST_PAUSED, retry_after=self._put_off(host))
+            if not host.busy:
+                host.moved = time.monotonic()
+            host.busy += 1
+
+    def _host(self, name: str) -> _Host:
+        if name not in self._hosts:
+            if len(self._hosts) >= _MAX_HOSTS:
+                idle = (known for known, host in self._hosts.items() if not host.busy and not host.waiting)
+                self._hosts.pop(next(idle, name), None)
+            self._hosts[name] = _Host(threading.Condition(self._lock))
+        return self._hosts[name]
+
+    def _turn_comes(self, host: _Host) -> bool:
+        """Wait for a place where one is expected soon: a fetch slot is held meanwhile."""
+        if (host.waiting + 1) * host.expected_seconds() / self._limit > PATIENCE_SECONDS:
+            return False
+        host.waiting += 1
+        try:
+            return host.freed.wait_for(lambda: host.busy < self._limit, PATIENCE_SECONDS)
+        finally:
+            host.waiting -= 1
+
+    def _put_off(self, host: _Host) -> float:
+        """For how many seconds a mission goes back to the ledger: each one after the last, at the host's own speed."""
+        now = time.monotonic()
+        host.turn = max(host.turn, now) + host.expected_seconds() / self._limit
+        wait = host.turn - now
+        if wait > MAX_WAIT_SECONDS:
+            return random.uniform(MAX_WAIT_SECONDS / 2, MAX_WAIT_SECONDS)  # noqa: S311 (jitter)
+        return max(MIN_WAIT_SECONDS, wait)
+
+    def _leave(self, name: str, seconds: float) -> None:
+        with self._lock:
+            host = self._hosts[name]
+            host.busy -= 1
+            host.freed.notify()
+            host.moved = time.monotonic()
+            host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
+
+    def _failed(self, name: str) -> None:
+        with suppress(LedgerUnavailable):
+            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            if paused:
+                log.warning(
+                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                )
+            # Known here at once, not with the next refresh: the next answer must find failures to forget.
+            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
+            with self._lock:
+                self._paused = {**self._paused, name: until}
+
+    def _reached(self, name: str) -> None:
+        if name in self._paused:
+            with suppress(LedgerUnavailable):
+                self._ledger.host_reached(name)
+            with self._lock:
+                self._paused = {host: until for host, until in self._paused.items() if host != name}
