@@ -183,8 +183,8 @@ class MissionStatus:
 class Claim:
     """A mission in a worker's hands: only the holder of its current `token` may commit it.
 
-    Times are milliseconds since the epoch, by the Redis server's clock. A `suspect` has outlived two leases: it may be what
-    ends its workers.
+    Times are milliseconds since the epoch, by the Redis server's clock. A `suspect` has outlived several leases: it may be
+    what ends its workers.
     """
 
     id: str

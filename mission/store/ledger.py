@@ -79,12 +79,13 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A mission given back, due again after `delay_seconds`."""
+    """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count."""
 
     id: str
     token: int
     reason: Reason
     delay_seconds: float
+    uses_attempt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,28 @@ class Ledger:
         answers = self._scripts.run(lambda pipe: self._scripts.call(pipe, "admit", *args), replicated=True)[0]
         return [_admitted(*map(as_text, answer)) for answer in answers]
 
-    def claim(self, ids: Sequence[str], count: int, lease_seconds: float, *, suspect: bool = True) -> Claimed:
+    def claim(
+        self,
+        ids: Sequence[str],
+        count: int,
+        lease_seconds: float,
+        *,
+        suspect: bool = True,
+        suspect_after: int = 0,
+        suspect_delay_seconds: float = 0.0,
+    ) -> Claimed:
         """Take a lease on up to `count` of the missions; the rest of them that could be claimed is held.
 
-        At most one of them is a suspect, which outlived two leases; none where `suspect` is false. The others come back later.
+        Args:
+            ids: of the missions.
+            count: how many at most.
+            lease_seconds: until then each must be told of, or it goes to another.
+            suspect: whether one suspect may be among them.
+            suspect_after: a mission that outlived so many leases is a suspect; with 0 none is.
+            suspect_delay_seconds: after so long the suspects that were not taken are due again.
         """
-        args = (count, round(lease_seconds * 1000), self._ttl, int(suspect), *ids)
+        rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
+        args = (count, round(lease_seconds * 1000), self._ttl, *rule, *ids)
         now, claims, held, expired, unreadable = self._scripts.run(
             lambda pipe: self._scripts.call(pipe, "claim", *args)
         )[0]
@@ -183,11 +200,9 @@ class Ledger:
 
         def queue(pipe: Any) -> None:
             for item in releases:
-                back = int(item.reason.unpenalised)
                 delay = max(0, round(item.delay_seconds * 1000))
-                self._scripts.call(
-                    pipe, "release", item.id, item.token, item.reason.value, delay, back, max_attempts, self._ttl
-                )
+                rule = (delay, int(item.uses_attempt), max_attempts)
+                self._scripts.call(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl)
 
         answers = map(as_text, self._scripts.run(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]

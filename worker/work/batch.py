@@ -16,6 +16,7 @@ from mission.store.ledger import Commit, Ledger, Release
 from worker.observe import metrics
 from worker.observe.logs import log_death, mission_context
 from worker.settings import WorkerSettings
+from worker.work import retry
 from worker.work.pipeline import Pipeline, Verdict
 
 log = logging.getLogger("decoder.batch")
@@ -109,7 +110,7 @@ class Batch:
         with self._lock:
             claims = [claim for claim, _ in self._in_hand.values()]
         if claims:
-            releases = [Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0) for claim in claims]
+            releases = [Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0, uses_attempt=False) for claim in claims]
             self._ledger.release(releases, self._settings.max_attempts)
         return len(claims)
 
@@ -127,7 +128,14 @@ class Batch:
         suspect = self._suspect.acquire(blocking=False)
         claimed = None
         try:
-            claimed = self._ledger.claim(ids, slots, self._settings.lease_seconds, suspect=suspect)
+            claimed = self._ledger.claim(
+                ids,
+                slots,
+                self._settings.lease_seconds,
+                suspect=suspect,
+                suspect_after=retry.SUSPECT_AFTER,
+                suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
+            )
         finally:
             if claimed is None:
                 self._slots.give(slots)

@@ -112,7 +112,7 @@ class Pipeline:
         if not failure.reason.transient:
             return Commit(claim.id, claim.token, State.FAILED, failure.reason)
         if failure.reason.unpenalised:
-            return Release(claim.id, claim.token, failure.reason, failure.retry_after or 0.0)
+            return Release(claim.id, claim.token, failure.reason, failure.retry_after or 0.0, uses_attempt=False)
         backoff = random.uniform(0, min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2 ** (claim.attempt - 1)))  # noqa: S311 (jitter, not a secret)
         return Release(claim.id, claim.token, failure.reason, max(backoff, failure.retry_after or 0.0))
 

@@ -22,6 +22,11 @@ BASE_SECONDS = 0.2
 MOST_SECONDS = 5.0
 MAX_RETRY_AFTER = 3600.0
 
+# A mission that outlived so many leases may be what kills its workers. A worker takes one such suspect at a time, so that none
+# dies with another time and again; the others come back after the delay.
+SUSPECT_AFTER = 2
+SUSPECT_DELAY_SECONDS = 2.0
+
 _SECONDS = re.compile(r"[0-9]{1,10}")
 _JITTER = wait_random_exponential(multiplier=BASE_SECONDS, max=MOST_SECONDS)
 

@@ -1,21 +1,22 @@
 -- Claim up to `count` of these missions; a message is only a wake-up, so one that is done or leased is passed over.
 -- Those that would be claimable but exceed `count` are held: no longer missed, so that the reaper does not take them for lost.
--- A mission that outlived two leases may be what kills its workers. A worker takes one such suspect at a time, so that none dies
--- with another time and again; the others come back a little later.
--- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, id...
+-- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where
+-- the caller has room for it; the others come back after a delay.
+-- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, leases lost that make one (0: no
+-- mission is one), delay of the others in ms, id...
 -- Returns {now, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local suspect_allowed = ARGV[6] == '1'
+local suspect_allowed, suspect_after, suspect_delay = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local claims, held, expired, unreadable = {}, {}, {}, {}
 local head = tonumber(redis.call('GET', key('head')) or 0)
 local moved = false
 
-for i = 7, #ARGV do
+for i = 9, #ARGV do
   local id = ARGV[i]
   local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
   if found[2] == 'queued' then
-    local suspect = tonumber(found[7] or 0) >= 2
+    local suspect = suspect_after > 0 and tonumber(found[7] or 0) >= suspect_after
     local seq = tonumber(redis.call('ZSCORE', key('queued'), id) or 0)
     -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
     if seq > head and not found[8] then head, moved = seq, true end
@@ -30,7 +31,7 @@ for i = 7, #ARGV do
     elseif suspect and not suspect_allowed then
       redis.call('ZREM', key('queued'), id)
       redis.call('HSET', entry(id), 'state', 'retrying')
-      redis.call('ZADD', key('due'), now + 2000, id)
+      redis.call('ZADD', key('due'), now + suspect_delay, id)
     else
       suspect_allowed = suspect_allowed and not suspect
       -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps

@@ -1,9 +1,9 @@
 -- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
--- ARGV: prefix, schema, id, token, reason, delay in ms, 1 to give the attempt back, max attempts, ledger TTL in s.
+-- ARGV: prefix, schema, id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
 -- Returns 'retrying', 'dead' or 'stale'.
 local id, token, reason = ARGV[3], ARGV[4], ARGV[5]
 if not holds(id, token) then return 'stale' end
-if ARGV[7] == '1' then
+if ARGV[7] == '0' then
   redis.call('HINCRBY', entry(id), 'attempts', -1)
 elseif tonumber(redis.call('HGET', entry(id), 'attempts')) >= tonumber(ARGV[8]) then
   finish(id, 'dead', reason, '', ARGV[9])

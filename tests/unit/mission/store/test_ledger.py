@@ -267,11 +267,10 @@ def test_a_mission_that_is_not_due_cannot_be_claimed(ledger: Ledger) -> None:
     assert ledger.claim([mission_id], 1, 60).claims == []
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.unpenalised])
-def test_an_unpenalised_release_gives_the_attempt_back(ledger: Ledger, reason: Reason) -> None:
+def test_a_release_that_uses_no_attempt_gives_it_back(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
-    ledger.release([Release(mission_id, claim.token, reason, 0.0)], 1)
+    ledger.release([Release(mission_id, claim.token, Reason.HOST_PAUSED, 0.0, uses_attempt=False)], 1)
     assert ledger.status(mission_id).attempts == 0
     assert ledger.status(mission_id).state is State.RETRYING
 
@@ -312,14 +311,22 @@ def suspects(ledger: Ledger, count: int) -> list[str]:
 
 def test_of_missions_that_outlived_two_leases_one_is_claimed_at_a_time(ledger: Ledger) -> None:
     ids = suspects(ledger, 3)
-    (claim,) = ledger.claim(ids, 3, 60).claims
+    (claim,) = ledger.claim(ids, 3, 60, suspect_after=2).claims
     assert (claim.id, claim.suspect) == (ids[0], True)
     assert [ledger.status(id_).state for id_ in ids[1:]] == [State.RETRYING] * 2
 
 
+def test_a_suspect_that_was_not_taken_is_due_after_the_delay(ledger: Ledger, client: redis.Redis) -> None:
+    (suspect,) = suspects(ledger, 1)
+    ledger.claim([suspect], 1, 60, suspect=False, suspect_after=2, suspect_delay_seconds=30)
+    now, _ = client.time()
+    assert client.zscore(PREFIX + "due", suspect) / 1000 - now == pytest.approx(30, abs=2)
+
+
 def test_a_worker_that_has_a_suspect_gets_no_other_and_the_others_lose_no_attempt(ledger: Ledger) -> None:
     (suspect,), (other,) = suspects(ledger, 1), admit(ledger)
-    assert [claim.id for claim in ledger.claim([suspect, other], 2, 60, suspect=False).claims] == [other]
+    claims = ledger.claim([suspect, other], 2, 60, suspect=False, suspect_after=2).claims
+    assert [claim.id for claim in claims] == [other]
     assert ledger.status(suspect).attempts == 2
 
 

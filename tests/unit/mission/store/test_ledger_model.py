@@ -61,7 +61,7 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(target=claims, wanted=st.lists(missions, min_size=1, max_size=4), count=st.integers(0, 4))
     def claim(self, wanted: list[str], count: int) -> object:
-        claims = self.ledger.claim(wanted, count, 1000).claims
+        claims = self.ledger.claim(wanted, count, 1000, suspect_after=2, suspect_delay_seconds=1000).claims
         assert len(claims) <= count
         for claim in claims:
             assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
@@ -106,10 +106,11 @@ class LedgerModel(RuleBasedStateMachine):
         else:
             assert self.ledger.status(claim.id) == before, "a refused commit changed something"
 
-    @rule(claim=claims, reason=st.sampled_from([Reason.READ_TIMEOUT, Reason.SHUTDOWN, Reason.HOST_PAUSED]))
-    def release(self, claim: Claim, reason: Reason) -> None:
+    @rule(claim=claims, uses_attempt=st.booleans())
+    def release(self, claim: Claim, *, uses_attempt: bool) -> None:
         before = self.ledger.status(claim.id)
-        (after,) = self.ledger.release([Release(claim.id, claim.token, reason, 0.0)], MAX_ATTEMPTS)
+        release = Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0, uses_attempt)
+        (after,) = self.ledger.release([release], MAX_ATTEMPTS)
         if after is None:
             assert self.ledger.status(claim.id) == before, "a refused release changed something"
         else:
@@ -150,7 +151,7 @@ class LedgerModel(RuleBasedStateMachine):
                 for mission in self.ids:
                     self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
             self.reap()
-            for claim in self.ledger.claim(self.ids, len(self.ids), 1000).claims if self.ids else ():
+            for claim in self.ledger.claim(self.ids, len(self.ids), 1000, suspect_after=2).claims if self.ids else ():
                 self.ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60)
         assert all(self.ledger.status(mission).state.terminal for mission in self.ids), "a mission was lost"
 
