@@ -16,12 +16,13 @@ from typing import Self
 from celery import Celery
 
 from mission.admission import Admitter
-from mission.audit.log import KEYS_STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import LedgerUnavailable, SettingsError
 from mission.seal.url_keys import UrlKeyring
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.messages import Publisher
+from mission.store.names import Key
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.policy import UrlPolicy
@@ -86,7 +87,7 @@ class Runtime:
         )
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
-            AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=KEYS_STREAM),
+            AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),
         )
         batch = Batch(ledger, pipeline, settings)
         reaper = Reaper(ledger, publisher, hosts, settings.max_attempts)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from itertools import islice
 from typing import Any, Self, cast
 
@@ -32,14 +31,12 @@ from mission.audit.chain import (
     check_log,
     read_log,
 )
-from mission.errors import AuditError
+from mission.errors import AuditError, LedgerUnavailable
 from mission.settings import Settings
-from mission.store.connection import explain
-from mission.store.scripts import PREFIX
+from mission.store.connection import outages
+from mission.store.names import PREFIX, Key
+from mission.store.scripts import Scripts
 
-STREAM = PREFIX + "audit"
-# What workers say of the keys that they use is a chain of its own: who takes over a worker must not reach the other one.
-KEYS_STREAM = PREFIX + "audit:keys"
 _APPEND_TRIES = 50
 _PAGE = 500
 # Entries go by the server's clock and carry their writer's: so far the two may be apart.
@@ -63,7 +60,7 @@ class AuditLog:
         ttl_seconds: float,
         actor: Actor | None = None,
         emit: Callable[[str], None] | None = None,
-        stream: str = STREAM,
+        stream: Key = Key.AUDIT,
     ) -> None:
         self._client = client
         self._stream = stream
@@ -71,11 +68,10 @@ class AuditLog:
         self._ttl_seconds = ttl_seconds
         self._actor = actor
         self._emit = emit or _to_stderr
-        source = (files("mission.store") / "lua" / "audit_append.lua").read_text()
-        self._append_script = client.register_script(source)
+        self._scripts = Scripts(client)
 
     @classmethod
-    def from_settings(cls, client: redis.Redis, settings: Settings, stream: str = STREAM) -> Self:
+    def from_settings(cls, client: redis.Redis, settings: Settings, stream: Key = Key.AUDIT) -> Self:
         """The audit as the settings have it."""
         return cls(client, settings.audit_ttl, stream=stream)
 
@@ -92,14 +88,14 @@ class AuditLog:
         Raises:
             AuditError: it is not on record, so what was to be done must not be.
         """
-        with _recording():
+        with _to_be("written"):
             self._actor = actor = self._actor or find_actor(self._client)
             head = self._head()
             for attempt in range(_APPEND_TRIES):
                 seq, prev = _position(head)
                 entry = AuditEntry(seq + 1, _now(), actor, action, mission_id, key_id, why, outcome, prev)
                 args: list[Any] = [prev, entry.text, entry.hash, round(self._ttl_seconds * 1000)]
-                verdict, *rest = cast("list[Any]", self._append_script(keys=[self._stream], args=args))
+                verdict, *rest = self._scripts.run("audit_append", *args, key=self._stream)
                 if verdict == b"ok":
                     self._emit(entry.log_line(self._log_field))
                     return entry
@@ -113,7 +109,7 @@ class AuditLog:
 
         What is no entry is left out; `verify` tells of it.
         """
-        with _reading():
+        with _to_be("read"):
             found = (entry for stored in self._newest_first() if (entry := _entry(stored)))
             wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
             return list(islice(wanted, last))[::-1]
@@ -126,7 +122,7 @@ class AuditLog:
         """
         # The log first: by the time that the stream is read, it holds the entry of every line.
         logged = list(read_log(log, self._log_field))
-        with _reading():
+        with _to_be("read"):
             facts = self._facts()
             hashes, findings = check_chain(self._oldest_first(facts.last_id), facts)
             seconds, micros = self._client.time()
@@ -210,16 +206,9 @@ def _to_stderr(line: str) -> None:
 
 
 @contextmanager
-def _recording() -> Iterator[None]:
+def _to_be(done: str) -> Iterator[None]:
     try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise AuditError(f"the audit could not be written: {explain(error)}") from None
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise AuditError(f"the audit could not be read: {explain(error)}") from None
+        with outages():
+            yield
+    except (LedgerUnavailable, OSError) as error:
+        raise AuditError(f"the audit could not be {done}: {error}") from None

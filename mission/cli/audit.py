@@ -7,13 +7,14 @@ from typing import TextIO
 import click
 
 from mission.audit.chain import LOG_FIELD
-from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.cli.console import emit_json, emit_table, json_option
 from mission.cli.help import Group
 from mission.settings import Settings
 from mission.store.connection import connect
+from mission.store.names import Key
 
-CHAINS = {"people": STREAM, "keys": KEYS_STREAM}
+CHAINS = {"people": Key.AUDIT, "keys": Key.AUDIT_KEYS}
 
 
 @click.group(cls=Group)
@@ -38,7 +39,7 @@ def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> No
     Example:
       decoder audit show --last 20
     """
-    entries = _open(KEYS_STREAM if keys else STREAM).entries(last=last, mission_id=mission)
+    entries = _open(Key.AUDIT_KEYS if keys else Key.AUDIT).entries(last=last, mission_id=mission)
     if as_json:
         for entry in entries:
             emit_json(entry.as_dict())
@@ -84,6 +85,6 @@ def verify(log: TextIO | None, as_json: bool) -> None:
         click.echo("the audit is whole" if log else "the audit is whole in itself (no log was given to compare with)")
 
 
-def _open(stream: str) -> AuditLog:
+def _open(stream: Key) -> AuditLog:
     settings = Settings.from_env()
     return AuditLog.from_settings(connect(settings), settings, stream)

@@ -18,8 +18,9 @@ from mission.ids import check_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.ledger import entry_key, instant
-from mission.store.scripts import PREFIX, Scripts, as_text
+from mission.store.ledger import instant
+from mission.store.names import Key, entry_key
+from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
 _FIELDS = ("state", "url", "reason", "attempts", "submitter", "submitted_at", "finished_at", "history")
@@ -72,7 +73,7 @@ class DeadLetters:
             seconds, micros = self._client.time()
             before = round((seconds + micros / 1e6 - older_than_seconds) * 1000)
             # All ids at once: a letter that is replayed meanwhile must not shift the pages.
-            ids = [as_text(item) for item in self._client.zrangebyscore(PREFIX + "dead", "-inf", before)]
+            ids = [as_text(item) for item in self._client.zrangebyscore(Key.DEAD, "-inf", before)]
         for start in range(0, len(ids), _PAGE):
             for letter in self._read(ids[start : start + _PAGE]):
                 if reason in (None, letter.reason):
@@ -116,10 +117,7 @@ class DeadLetters:
     def _act(self, script: str, mission_id: str, why: str, done: str, *args: Any) -> bool:
         check_mission_id(mission_id)
         with recorded(self._audit, script, why=why, mission_id=mission_id) as record:
-            answers = self._scripts.run(
-                lambda pipe: self._scripts.call(pipe, script, mission_id, *args), replicated=True
-            )
-            record.outcome = as_text(answers[0])
+            record.outcome = as_text(self._scripts.run(script, mission_id, *args, replicated=True))
         if record.outcome == "unknown":
             raise UnknownMission(mission_id)
         return record.outcome == done

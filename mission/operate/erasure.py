@@ -10,7 +10,8 @@ from mission.errors import UnknownMission
 from mission.ids import check_mission_id
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.scripts import PREFIX, Scripts, as_text
+from mission.store.names import result_keys
+from mission.store.scripts import Scripts, as_text
 
 _SCAN_COUNT = 10_000
 
@@ -30,12 +31,11 @@ def forget(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id:
         UnknownMission: nothing is kept of such a mission (any more).
         LedgerUnavailable: Redis does not answer; doing it again is harmless.
     """
-    pattern = f"{PREFIX}r:{check_mission_id(mission_id)}:*"
-    scripts = Scripts(client, settings)
+    check_mission_id(mission_id)
     with recorded(audit, "forget", why=why, mission_id=mission_id) as record:
-        answer = scripts.run(lambda pipe: scripts.call(pipe, "forget", mission_id), replicated=True)[0]
+        answer = Scripts(client, settings).run("forget", mission_id, replicated=True)
         with outages():
-            records = list(client.scan_iter(match=pattern, count=_SCAN_COUNT))
+            records = list(client.scan_iter(match=result_keys(mission_id), count=_SCAN_COUNT))
             deleted = client.delete(*records) if records else 0
         found = as_text(answer) == "forgotten" or deleted > 0
         record.outcome = f"forgotten, with {deleted} results" if found else "unknown"

@@ -27,7 +27,7 @@ from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity, RecordHeader, load_identity, open_secrets
 from mission.settings import Settings
 from mission.store.connection import connect, outages
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import entry_key, result_key
 
 MAX_REASON_LENGTH = 500
 _TOKEN = re.compile(r"[0-9]{1,19}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from itertools import islice
 from typing import Any, cast
 
@@ -17,11 +16,13 @@ import redis
 
 from mission.audit.log import AuditLog
 from mission.audit.recorded import recorded
-from mission.errors import LedgerUnavailable, SealError
-from mission.operate.sealed_results import parse_result_key, scan_results
+from mission.errors import SealError
+from mission.operate.sealed_results import scan_results
 from mission.seal.sealing import Identity, Recipient, RecordHeader
 from mission.settings import Settings
 from mission.store.connection import outages
+from mission.store.names import parse_result_key
+from mission.store.scripts import Scripts
 
 BATCH = 200
 
@@ -65,12 +66,10 @@ class Rewrapper:
         audit: AuditLog,
     ) -> None:
         self._client = client
-        self._replicas = settings.redis_replicas
-        self._wait_ms = round(settings.redis_timeout * 800)
+        self._scripts = Scripts(client, settings)
         self._identities = {identity.recipient.key_id: identity for identity in identities}
         self._recipient = recipient
         self._audit = audit
-        self._source = (files("mission.store") / "lua" / "reseal.lua").read_text()
 
     def keys(self) -> list[str]:
         """The keys of all records there are."""
@@ -87,17 +86,15 @@ class Rewrapper:
         key_id = f"{old}>{self._recipient.key_id.hex()}"
         counts: Counter[str] = Counter()
         with recorded(self._audit, "rewrap", why=why, key_id=key_id) as record:
-            with outages():
-                sha = str(self._client.script_load(self._source))
             try:
                 for batch in _batches(keys):
-                    counts.update(self._batch(batch, sha))
+                    counts.update(self._batch(batch))
             finally:
                 done = Rewrapped(**counts)
                 record.outcome = ", ".join(f"{name} {count}" for name, count in done.as_dict().items())
         return done
 
-    def _batch(self, keys: list[str], sha: str) -> Iterator[str]:
+    def _batch(self, keys: list[str]) -> Iterator[str]:
         """What became of each."""
         while keys:
             with outages():
@@ -109,7 +106,7 @@ class Rewrapper:
                     exchanges.append((key, cast("bytes", record), verdict))
                 else:
                     yield verdict
-            replaced = self._write(exchanges, sha)
+            replaced = self._write(exchanges)
             yield from ("rewrapped" for done in replaced if done)
             # What was written by another meanwhile is looked at anew.
             keys = [key for (key, *_), done in zip(exchanges, replaced, strict=True) if not done]
@@ -130,20 +127,16 @@ class Rewrapper:
             return "unreadable"
         return self._recipient.seal(plaintext, mission_id=mission_id, token=token)
 
-    def _write(self, exchanges: Sequence[tuple[str, bytes, bytes]], sha: str) -> list[bool]:
+    def _write(self, exchanges: Sequence[tuple[str, bytes, bytes]]) -> list[bool]:
         if not exchanges:
             return []
-        pipe: Any
-        with outages(), self._client.pipeline(transaction=False) as pipe:
-            for exchange in exchanges:
-                pipe.evalsha(sha, 1, *exchange)
-            if self._replicas:
-                # Who destroys the old identity next must not lose to a failover what was sealed anew.
-                pipe.execute_command("WAIT", self._replicas, self._wait_ms)
-            answers = pipe.execute()
-        if self._replicas and (holding := answers.pop()) < self._replicas:
-            raise LedgerUnavailable(f"store_unavailable: {holding} of {self._replicas} replicas hold the write")
-        return [answer == 1 for answer in answers]
+
+        def queue(pipe: Any) -> None:
+            for key, before, after in exchanges:
+                self._scripts.put(pipe, "reseal", before, after, key=key)
+
+        # Who destroys the old identity next must not lose to a failover what was sealed anew.
+        return [answer == 1 for answer in self._scripts.send(queue, replicated=True)]
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -6,7 +6,6 @@ names of all keys.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +16,12 @@ import redis
 
 from mission.model import State
 from mission.store.connection import outages
-from mission.store.ledger import entry_key, instant
-from mission.store.scripts import PREFIX, as_text
+from mission.store.ledger import instant
+from mission.store.names import entry_key, parse_result_key, result_keys
+from mission.store.scripts import as_text
 
 _SCAN_COUNT = 5000
 _BATCH = 500
-_KEY = re.compile(re.escape(PREFIX) + r"r:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,6 @@ class SealedResult:
     finished_at: str
 
 
-def parse_result_key(key: str) -> tuple[str, int] | None:
-    """Mission and token of a result's key; None where it is no such key."""
-    match = _KEY.fullmatch(key)
-    return (match[1], int(match[2])) if match else None
-
-
 def scan_results(client: redis.Redis) -> Iterator[str]:
     """The keys of all results, in no order; one may come twice while others come and go.
 
@@ -47,8 +40,8 @@ def scan_results(client: redis.Redis) -> Iterator[str]:
         LedgerUnavailable: Redis does not answer.
     """
     with outages():
-        for key in map(as_text, client.scan_iter(match=f"{PREFIX}r:*", count=_SCAN_COUNT)):
-            if _KEY.fullmatch(key):
+        for key in map(as_text, client.scan_iter(match=result_keys(), count=_SCAN_COUNT)):
+            if parse_result_key(key):
                 yield key
 
 

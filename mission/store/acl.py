@@ -9,17 +9,23 @@ know it and refuses a file that names it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mission.errors import SettingsError
-from mission.store.scripts import PREFIX
-
-# Nobody leaves database 0: the names of Flower's channels hold its number, and one may subscribe only to a pattern that is
-# granted word for word.
-_EVENTS = "/0.celeryev/*"
-_REMOTE_CONTROL = "/0.celery.pidbox"
-_TASK_RESULTS = "celery-task-meta-*"
+from mission.store.names import (
+    BINDING_DEADLINES,
+    CELERY_BINDINGS,
+    EVENT_QUEUES,
+    EVENTS,
+    QUEUE_BINDINGS,
+    QUEUES,
+    REMOTE_CONTROL,
+    TASK_RESULTS,
+    UNACKED,
+    UNACKED_MUTEX,
+    Key,
+)
 
 # What the parts of the code send, also from inside of their scripts.
 _ANYBODY = "ping time acl|whoami"
@@ -45,19 +51,16 @@ class Grant:
         return " ".join([*self.keys, *channels, *commands])
 
 
-def _ledger(mode: str, names: str) -> Iterator[str]:
-    return (f"{mode}{PREFIX}{name}" for name in names.split())
-
-
-def _broker(mode: str, names: str) -> Iterator[str]:
-    return (mode + name for name in names.split())
+def _on(mode: str, *names: str) -> list[str]:
+    """The rule for keys, where a beginning of keys stands for all of them."""
+    return [f"{mode}{name}*" if name.endswith(":") else mode + name for name in names]
 
 
 # Appending to the audit, and reading it and what workers say of their keys. Who may do more with a key of it than this could
 # delete it.
 _AUDIT = (
-    Grant("evalsha xadd xrange xrevrange exists xinfo|stream", [*_ledger("~", "audit")]),
-    Grant("xrange xrevrange exists xinfo|stream", [*_ledger("%R~", "audit:keys")]),
+    Grant("evalsha xadd xrange xrevrange exists xinfo|stream", _on("~", Key.AUDIT)),
+    Grant("xrange xrevrange exists xinfo|stream", _on("%R~", Key.AUDIT_KEYS)),
 )
 
 LOGINS: dict[str, tuple[Grant, ...]] = {
@@ -66,36 +69,36 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} lpush sadd smembers subscribe unsubscribe",
             [
-                *_ledger("~", "m:* queued open seq quota:* refusals finished"),
-                *_ledger("%R~", "leases due dead"),
-                *_ledger("%W~", "expiry"),
-                *_broker("~", "missions* _kombu.binding*.missions"),
+                *_on("~", Key.ENTRY, Key.QUEUED, Key.OPEN, Key.SEQ, Key.QUOTA, Key.REFUSALS, Key.FINISHED),
+                *_on("%R~", Key.LEASES, Key.DUE, Key.DEAD),
+                *_on("%W~", Key.EXPIRY),
+                *_on("~", QUEUES, QUEUE_BINDINGS),
             ],
-            _TASK_RESULTS,
+            TASK_RESULTS,
         ),
-        Grant("get mget del", [*_broker("~", _TASK_RESULTS)]),
+        Grant("get mget del", _on("~", TASK_RESULTS)),
     ),
     # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
     "worker": (
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
             [
-                *_ledger("~", "m:* queued leases head looked token open expiry due dead finished seq reaper"),
-                *_ledger("~", "hosts probe:* quota:* refusals keys"),
-                *_broker("~", f"missions* unacked* _kombu.binding*.missions {_TASK_RESULTS}"),
+                *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.OPEN, Key.EXPIRY),
+                *_on("~", Key.DUE, Key.DEAD, Key.FINISHED, Key.SEQ, Key.REAPER, Key.HOSTS, Key.PROBE, Key.QUOTA),
+                *_on("~", Key.REFUSALS, Key.KEYS_SEEN, QUEUES, UNACKED, QUEUE_BINDINGS, TASK_RESULTS),
             ],
-            f"{_TASK_RESULTS} {_EVENTS}",
+            f"{TASK_RESULTS} {EVENTS}",
         ),
-        Grant("del", [*_ledger("~", "probe:*"), *_broker("~", "unacked_mutex")]),
-        Grant("set", [*_ledger("%W~", "r:*")]),
-        Grant("xadd", [*_ledger("%W~", "quarantine")]),
-        Grant("evalsha xadd xrevrange", [*_ledger("~", "audit:keys")]),
+        Grant("del", _on("~", Key.PROBE, UNACKED_MUTEX)),
+        Grant("set", _on("%W~", Key.RESULT)),
+        Grant("xadd", _on("%W~", Key.QUARANTINE)),
+        Grant("evalsha xadd xrevrange", _on("~", Key.AUDIT_KEYS)),
     ),
     # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": (
         Grant(f"{_ANYBODY} script|load scan"),
-        Grant("get", [*_ledger("%R~", "r:*")]),
-        Grant("hmget", [*_ledger("%R~", "m:*")]),
+        Grant("get", _on("%R~", Key.RESULT)),
+        Grant("hmget", _on("%R~", Key.ENTRY)),
         *_AUDIT,
     ),
     # Dead letters, erasure, the audit. Results they can only delete.
@@ -103,19 +106,18 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} {_SCRIPTS} {_STATS} {_DEAD_LETTERS} scan info",
             [
-                *_ledger("~", "m:* queued leases due open expiry dead"),
-                *_ledger("%R~", "finished refusals"),
-                *_broker("%R~", "missions*"),
+                *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD),
+                *_on("%R~", Key.FINISHED, Key.REFUSALS, QUEUES),
             ],
         ),
-        Grant("del", [*_ledger("%W~", "r:*")]),
-        Grant("xrange xrevrange", [*_ledger("%R~", "quarantine")]),
+        Grant("del", _on("%W~", Key.RESULT)),
+        Grant("xrange xrevrange", _on("%R~", Key.QUARANTINE)),
         *_AUDIT,
     ),
     # `decoder keys rewrap`, while keys change: reads results and writes them anew.
     "rewrapper": (
         Grant(f"{_ANYBODY} script|load scan wait"),
-        Grant("evalsha get mget set", [*_ledger("~", "r:*")]),
+        Grant("evalsha get mget set", _on("~", Key.RESULT)),
         *_AUDIT,
     ),
     # Flower: the events, and how long queues are; it takes no message and no result. It asks all workers for a heartbeat, by
@@ -124,16 +126,16 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} evalsha script|load script|exists multi exec "
             "llen del exists sadd srem smembers zadd zrangebyscore zrem publish psubscribe punsubscribe",
-            [*_broker("~", "celeryev.* _kombu.binding*celery* _kombu.binding_deadlines")],
-            f"{_EVENTS} {_REMOTE_CONTROL}",
+            _on("~", EVENT_QUEUES, CELERY_BINDINGS, BINDING_DEADLINES),
+            f"{EVENTS} {REMOTE_CONTROL}",
         ),
-        Grant("llen", [*_broker("%R~", "missions*")]),
+        Grant("llen", _on("%R~", QUEUES)),
     ),
     # Probes, exporters, autoscalers.
     "metrics": (
         Grant(
             f"{_ANYBODY} {_STATS} info",
-            [*_ledger("%R~", "queued leases due open dead finished refusals"), *_broker("%R~", "missions*")],
+            _on("%R~", Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.DEAD, Key.FINISHED, Key.REFUSALS, QUEUES),
         ),
     ),
 }

@@ -19,8 +19,10 @@ from mission.errors import UnknownMission
 from mission.ids import check_mission_id
 from mission.model import Claim, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
+from mission.store import scripts
 from mission.store.connection import outages
-from mission.store.scripts import PREFIX, Scripts, as_text
+from mission.store.names import Key, entry_key, result_key
+from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
 LOST_AFTER_SECONDS = 15.0
@@ -121,13 +123,13 @@ class Ledger:
     def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
         """Admit missions of one submitter, in one atomic call. Doing it again with the same ids changes nothing."""
         quota, seconds = self._settings.quota_rate
-        args: list[Any] = [submitter, self._settings.queue_limit, quota, seconds * 1000]
+        args: list[Any] = [scripts.WRITES, submitter, self._settings.queue_limit, quota, seconds * 1000]
         for admission in admissions:
             known = ""
             if admission.prints:
                 known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": admission.writes})
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
-        answers = self._scripts.run(lambda pipe: self._scripts.call(pipe, "admit", *args), replicated=True)[0]
+        answers = self._scripts.run("admit", *args, replicated=True)
         return [_admitted(*map(as_text, answer)) for answer in answers]
 
     def claim(
@@ -151,10 +153,8 @@ class Ledger:
             suspect_delay_seconds: after so long the suspects that were not taken are due again.
         """
         rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
-        args = (count, round(lease_seconds * 1000), self._ttl, *rule, *ids)
-        now, claims, held, expired, unreadable = self._scripts.run(
-            lambda pipe: self._scripts.call(pipe, "claim", *args)
-        )[0]
+        args = (*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, *ids)
+        now, claims, held, expired, unreadable = self._scripts.run("claim", *args)
         return Claimed(
             claims=[
                 Claim(
@@ -188,11 +188,10 @@ class Ledger:
                     pipe.set(result_key(commit.id, commit.token), commit.record, ex=max(1, round(result_ttl)))
                 reason = commit.reason.value if commit.reason else ""
                 secrets = "" if commit.secrets is None else commit.secrets
-                self._scripts.call(
-                    pipe, "commit", commit.id, commit.token, commit.state.value, reason, secrets, self._ttl
-                )
+                args = (commit.id, commit.token, commit.state.value, reason, secrets, self._ttl)
+                self._scripts.put(pipe, "commit", *args)
 
-        answers = self._scripts.run(queue, transaction=True, replicated=True)
+        answers = self._scripts.send(queue, transaction=True, replicated=True)
         return [answer == b"ok" for answer in answers if answer in (b"ok", b"stale")]  # not SET's own OK
 
     def release(self, releases: Sequence[Release], max_attempts: int) -> list[State | None]:
@@ -202,9 +201,9 @@ class Ledger:
             for item in releases:
                 delay = max(0, round(item.delay_seconds * 1000))
                 rule = (delay, int(item.uses_attempt), max_attempts)
-                self._scripts.call(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl)
+                self._scripts.put(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl)
 
-        answers = map(as_text, self._scripts.run(queue))
+        answers = map(as_text, self._scripts.send(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]
 
     def reap(self, queue: str, max_attempts: int) -> Reaped:
@@ -213,7 +212,7 @@ class Ledger:
             idle = int(self.client.llen(queue) == 0)
         interval = round(REAP_INTERVAL_SECONDS * 900)
         args = (idle, round(LOST_AFTER_SECONDS * 1000), REAP_LIMIT, max_attempts, self._ttl, interval)
-        alone, batch, dead, leases, lost = self._scripts.run(lambda pipe: self._scripts.call(pipe, "reap", *args))[0]
+        alone, batch, dead, leases, lost = self._scripts.run("reap", *args)
         return Reaped(
             alone=list(map(as_text, alone)),
             batch=list(map(as_text, batch)),
@@ -225,27 +224,22 @@ class Ledger:
     def host_failed(self, host: str, threshold: int, pause_seconds: float) -> bool:
         """Count a fetch that did not reach its host; `threshold` of them in a row pause it for all workers: then True."""
         pause = round(pause_seconds * 1000)
-        answers = self._scripts.run(lambda pipe: self._scripts.call(pipe, "host", "failed", host, threshold, pause))
-        return bool(answers[0])
+        return bool(self._scripts.run("host", "failed", host, threshold, pause))
 
     def host_reached(self, host: str) -> None:
         """The host answers: forget its failures."""
-        self._scripts.run(lambda pipe: self._scripts.call(pipe, "host", "reached", host, 0, 0))
+        self._scripts.run("host", "reached", host, 0, 0)
 
     def host_probe(self, host: str, pause_seconds: float) -> bool:
         """Whether the caller is the one who may try a paused host now."""
-        return bool(
-            self._scripts.run(
-                lambda pipe: self._scripts.call(pipe, "host", "probe", host, 0, round(pause_seconds * 1000))
-            )[0]
-        )
+        return bool(self._scripts.run("host", "probe", host, 0, round(pause_seconds * 1000)))
 
     def hosts(self) -> dict[str, float]:
         """The hosts in trouble, and for how many seconds each is paused yet.
 
         0 or less where its pause is over and it wants a probe; minus infinity where it has not been paused.
         """
-        now, *found = self._scripts.run(lambda pipe: self._scripts.call(pipe, "hosts"))[0]
+        now, *found = self._scripts.run("hosts")
         pairs = zip(map(as_text, found[::2]), map(as_text, found[1::2]), strict=True)
         untils = {host: int(state.split()[1]) for host, state in pairs}
         return {host: (until - now) / 1000 if until else -math.inf for host, until in untils.items()}
@@ -278,10 +272,10 @@ class Ledger:
     def stats(self) -> Stats:
         """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
         with outages(), self.client.pipeline(transaction=False) as pipe:
-            for name in ("queued", "leases", "due", "dead"):
-                pipe.zcard(PREFIX + name)
-            pipe.hmget(PREFIX + "finished", ["succeeded", "failed"])
-            pipe.zrange(PREFIX + "open", 0, 0, withscores=True)
+            for index in (Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD):
+                pipe.zcard(index)
+            pipe.hmget(Key.FINISHED, ["succeeded", "failed"])
+            pipe.zrange(Key.OPEN, 0, 0, withscores=True)
             pipe.time()
             queued, running, retrying, dead, finished, oldest, (seconds, micros) = pipe.execute()
         age = seconds + micros / 1e6 - oldest[0][1] / 1000 if oldest else 0.0
@@ -291,7 +285,7 @@ class Ledger:
     def refusals(self) -> dict[str, int]:
         """How many admissions were refused since the ledger began, by reason."""
         with outages():
-            found = cast("dict[bytes, bytes]", self.client.hgetall(PREFIX + "refusals"))
+            found = cast("dict[bytes, bytes]", self.client.hgetall(Key.REFUSALS))
         return {as_text(reason): int(count) for reason, count in found.items()}
 
     def memory(self) -> Memory:
@@ -309,32 +303,22 @@ class Ledger:
         if not names:
             return {}
         with outages():
-            found = cast("list[Any]", self.client.hmget(PREFIX + "keys", list(names)))
+            found = cast("list[Any]", self.client.hmget(Key.KEYS_SEEN, list(names)))
             if None in found:
                 seconds, _ = self.client.time()
                 new = {name: seconds for name, seen in zip(names, found, strict=True) if seen is None}
-                self.client.hset(PREFIX + "keys", mapping=cast("Any", new))
+                self.client.hset(Key.KEYS_SEEN, mapping=cast("Any", new))
                 found = [seconds if seen is None else seen for seen in found]
         return dict(zip(names.values(), map(float, found), strict=True))
 
     def count_refusals(self, reason: Reason, count: int = 1) -> None:
         """Count what was refused before it came to `admit`."""
         with outages():
-            self.client.hincrby(PREFIX + "refusals", reason.value, count)
+            self.client.hincrby(Key.REFUSALS, reason.value, count)
 
     @property
     def _ttl(self) -> int:
         return max(1, round(self._settings.ledger_ttl))
-
-
-def entry_key(mission_id: str) -> str:
-    """The key of a mission's ledger entry."""
-    return f"{PREFIX}m:{mission_id}"
-
-
-def result_key(mission_id: str, token: int) -> str:
-    """The key of the sealed result that the holder of `token` wrote."""
-    return f"{PREFIX}r:{mission_id}:{token}"
 
 
 def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:

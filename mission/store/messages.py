@@ -19,8 +19,8 @@ from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import parse_sentinel, tls_options
+from mission.store.names import QUEUE
 
-QUEUE = "missions"
 DECODE = "decoder.decode"
 SUBMIT = "decoder.submit"
 STATUS = "decoder.status"

@@ -18,9 +18,7 @@ from mission.model import State
 from mission.seal.sealing import Identity, open_secrets
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import entry_key, result_key
-from mission.store.messages import QUEUE
-from mission.store.scripts import PREFIX
+from mission.store.names import PREFIX, QUEUE, entry_key, result_key
 from producer import MissionClient
 from tests.chaos.load import Load
 from tests.chaos.report import Report

@@ -50,7 +50,8 @@ def _deadly() -> None:
 
 def _late() -> None:
     """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
-    from mission.store.ledger import Commit, Ledger, entry_key
+    from mission.store.ledger import Commit, Ledger
+    from mission.store.names import entry_key
 
     commit = Ledger.commit
 

@@ -10,14 +10,13 @@ import time
 
 from mission.errors import DecoderError
 from mission.model import Ticket
-from mission.store.messages import IDS_PER_MESSAGE, QUEUE
-from mission.store.scripts import PREFIX
+from mission.store.messages import IDS_PER_MESSAGE
+from mission.store.names import PREFIX, QUEUE, Key
 from tests.chaos.arena import Arena
 from tests.chaos.report import Report, Scale
 from tests.chaos.workers import ROOT
 from tests.queue_entries import malformed
 from worker.local.stack import stack_environment
-from worker.queue.intake import QUARANTINE
 
 
 def one_key(scale: Scale) -> Report:
@@ -104,7 +103,7 @@ def bad_messages(scale: Scale) -> Report:
         arena.drain(60)
         arena.wait(lambda: arena.queue_length() == 0, 30, "the last message")
         arena.count()
-        quarantined = arena.redis.xlen(QUARANTINE)
+        quarantined = arena.redis.xlen(Key.QUARANTINE)
         ended = sum(worker.ended() for worker in arena.workers)
     report.notes.append(f"{len(bad)} malformed messages, {quarantined} in quarantine")
     report.expect(quarantined == len(bad), "not every malformed message is in quarantine")

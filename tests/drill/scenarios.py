@@ -11,7 +11,7 @@ from typing import Any
 from mission.audit.log import AuditLog
 from mission.errors import QueueFull
 from mission.operate.dead_letters import DeadLetters
-from mission.store.scripts import PREFIX
+from mission.store.names import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.drill.site import Site

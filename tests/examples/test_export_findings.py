@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.ids import new_mission_id
 from mission.model import Secret
 from mission.seal.sealing import Identity, seal_secrets
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import Key, entry_key, result_key
 from producer import MissionClient
 from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import Keys, StartWorker
@@ -152,7 +152,7 @@ def test_what_cannot_be_recorded_is_not_read_and_the_last_export_stays(
     examples: Examples, keys: Keys, client: redis.Redis
 ) -> None:
     put(client, keys.identity, ["x"])
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     file = examples.folder / "found.csv"
     file.write_text("of the last time")
     done = examples.run(EXPORT, "found.csv", *ARGUMENTS)

@@ -13,10 +13,11 @@ import redis
 from flask.testing import FlaskClient
 
 from examples.web.app import create_app
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.ids import new_mission_id
 from mission.operate.results import ResultReader
 from mission.settings import Settings
+from mission.store.names import Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.examples.conftest import NOWHERE, Examples
@@ -173,7 +174,7 @@ def test_that_redis_is_away_is_said_without_its_address(producer_settings: Setti
 def test_what_cannot_be_recorded_is_not_read(
     producer_settings: Settings, reader: ResultReader, client: redis.Redis
 ) -> None:
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     answer = visitor(producer_settings, reader).post(f"/missions/{new_mission_id()}", data={"reason": "x"})
     assert answer.status_code == 503
     assert "nothing was read" in answer.text

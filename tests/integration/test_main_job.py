@@ -15,7 +15,7 @@ from mission.errors import DecoderError, ResultUnavailable
 from mission.model import Reason, State
 from mission.operate.results import ResultReader
 from mission.store.messages import RESULT_SECONDS
-from mission.store.scripts import PREFIX
+from mission.store.names import PREFIX
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker

@@ -13,13 +13,13 @@ import pytest
 import redis
 
 from mission.model import State
+from mission.store.names import Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
 from tests.queue_entries import CANARY, entry, malformed, odd
 from worker.local.sample_site import SampleSite
 from worker.local.stack import Child
-from worker.queue.intake import QUARANTINE
 
 # As large as an entry may be that one message brings; Redis itself ends at 512 MB.
 HUGE = b'{"body": "' + CANARY.encode() + b"A" * 50_000_000 + b'"}'
@@ -39,7 +39,7 @@ def refused_by(worker: Child) -> float:
 
 def quarantined(client: redis.Redis) -> list[tuple[str, int]]:
     """Hash and size of what the quarantine holds."""
-    kept: Sequence[tuple[bytes, dict[bytes, bytes]]] = client.xrange(QUARANTINE)  # type: ignore[assignment]  # redis-py's type is that of all protocols
+    kept: Sequence[tuple[bytes, dict[bytes, bytes]]] = client.xrange(Key.QUARANTINE)  # type: ignore[assignment]  # redis-py's type is that of all protocols
     return sorted((fields[b"sha256"].decode(), int(fields[b"bytes"])) for _, fields in kept)
 
 
@@ -78,7 +78,7 @@ def test_malformed_messages_are_counted_and_quarantined_and_the_good_ones_go_on(
     assert quarantined(client) == sorted((hashlib.sha256(bad).hexdigest(), len(bad)) for bad in entries)
     assert worker.log.read_text().count('"message": "malformed message: ') == len(entries)
     assert CANARY not in worker.log.read_text()
-    assert CANARY.encode() not in client.dump(QUARANTINE)  # type: ignore[operator]  # the key is there
+    assert CANARY.encode() not in client.dump(Key.QUARANTINE)  # type: ignore[operator]  # the key is there
 
 
 def test_odd_messages_harm_nobody(

@@ -23,7 +23,7 @@ from mission.model import Secret
 from mission.seal.key_files import KeyLine, write_key_file
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.url_keys import generate_url_key
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import entry_key, result_key
 from tests.processes import started
 from tests.servers.certificates import Authority
 from tests.servers.tls_redis import tls_redis

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from mission.audit.log import KEYS_STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import SealError
 from mission.model import State
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
+from mission.store.names import Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
@@ -99,14 +100,14 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     assert generations == sorted(generations, reverse=True)
     assert set(generations) == {(True, False), (False, True)}
     old_id, new_id = (identity.recipient.key_id.hex() for identity in (old, new))
-    keys = AuditLog(client, 86400, stream=KEYS_STREAM)
+    keys = AuditLog(client, 86400, stream=Key.AUDIT_KEYS)
 
     def recorded() -> list[str | None]:
         return [entry.key_id for entry in keys.entries() if entry.why == "DECODER_RECIPIENTS, team-a.pub"]
 
     wait_for(lambda: recorded() == [f"none>{old_id}", f"{old_id}>{new_id}"], what="the change on record")
     assert keys.verify(worker.log.read_text().splitlines()) == []
-    client.delete(KEYS_STREAM)
+    client.delete(Key.AUDIT_KEYS)
     assert keys.verify(worker.log.read_text().splitlines()) != []
     assert worker.process.poll() is None
 

@@ -8,14 +8,13 @@ import pytest
 import redis
 
 from mission.audit.chain import Actor
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import ResultUnavailable, UnknownMission
 from mission.model import State
 from mission.operate.erasure import forget
 from mission.operate.results import ResultReader
 from mission.settings import Settings
-from mission.store.ledger import entry_key
-from mission.store.scripts import PREFIX
+from mission.store.names import Key, entry_key, result_keys
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
@@ -41,7 +40,7 @@ Finished = Callable[..., str]
 
 
 def results(client: redis.Redis, mission_id: str) -> list[bytes]:
-    return list(client.scan_iter(match=f"{PREFIX}r:{mission_id}:*"))
+    return list(client.scan_iter(match=result_keys(mission_id)))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,7 @@ def test_audit_entries_go_by_their_setting_with_the_next_append(client: redis.Re
 
 def _age_ms(client: redis.Redis) -> int:
     seconds, micros = client.time()
-    last = client.xinfo_stream(STREAM)["last-generated-id"]
+    last = client.xinfo_stream(Key.AUDIT)["last-generated-id"]
     return int(seconds * 1000 + micros // 1000 - int(last.split(b"-")[0]))
 
 

@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 import worker.local.embedded
-from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import SettingsError
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
@@ -28,15 +28,14 @@ from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.acl import LOGINS, acl_lines
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Ledger, Release, entry_key, result_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Admission, Ledger, Release
+from mission.store.names import PREFIX, Key, entry_key, result_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis, server_program
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_flower, running_worker
-from worker.queue.intake import QUARANTINE
 from worker.settings import WorkerSettings
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -99,8 +98,8 @@ def server(running: Server) -> Server:
     admin.hset(ENTRY, mapping={"state": "succeeded", "token": 1, "url": "sealed url"})
     admin.set(RESULT, CANARY, ex=1000)
     admin.lpush("missions", "message")
-    admin.xadd(STREAM, {"e": "{}", "h": ""})
-    admin.xadd(QUARANTINE, {"sha256": "00"})
+    admin.xadd(Key.AUDIT, {"e": "{}", "h": ""})
+    admin.xadd(Key.QUARANTINE, {"sha256": "00"})
     admin.set("celery-task-meta-1", "{}")
     admin.hset("unacked", "tag", "message")
     admin.zadd(PREFIX + "dead", {MISSION: 1})
@@ -134,20 +133,20 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
     "count what finished": (("HMGET", PREFIX + "finished", "failed"), "producer worker operator metrics"),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
-    "append to the audit": (("XADD", STREAM, "*", "e", "x"), "reader operator rewrapper"),
-    "read the audit": (("XRANGE", STREAM, "-", "+"), "reader operator rewrapper"),
-    "delete from the audit": (("XDEL", STREAM, "1-1"), ""),
-    "cut the audit": (("XTRIM", STREAM, "MAXLEN", 0), ""),
-    "delete the audit": (("DEL", STREAM), ""),
-    "overwrite the audit": (("SET", STREAM, "x"), ""),
-    "let the audit expire": (("EXPIRE", STREAM, 1), ""),
-    "rename the audit": (("RENAME", STREAM, "x"), ""),
-    "append to the chain of keys": (("XADD", KEYS_STREAM, "*", "e", "x"), "worker"),
-    "read the chain of keys": (("XREVRANGE", KEYS_STREAM, "+", "-"), "worker reader operator rewrapper"),
-    "delete from the chain of keys": (("XDEL", KEYS_STREAM, "1-1"), ""),
-    "delete the chain of keys": (("DEL", KEYS_STREAM), ""),
-    "write to the quarantine": (("XADD", QUARANTINE, "*", "sha256", "x"), "worker"),
-    "read the quarantine": (("XRANGE", QUARANTINE, "-", "+"), "operator"),
+    "append to the audit": (("XADD", Key.AUDIT, "*", "e", "x"), "reader operator rewrapper"),
+    "read the audit": (("XRANGE", Key.AUDIT, "-", "+"), "reader operator rewrapper"),
+    "delete from the audit": (("XDEL", Key.AUDIT, "1-1"), ""),
+    "cut the audit": (("XTRIM", Key.AUDIT, "MAXLEN", 0), ""),
+    "delete the audit": (("DEL", Key.AUDIT), ""),
+    "overwrite the audit": (("SET", Key.AUDIT, "x"), ""),
+    "let the audit expire": (("EXPIRE", Key.AUDIT, 1), ""),
+    "rename the audit": (("RENAME", Key.AUDIT, "x"), ""),
+    "append to the chain of keys": (("XADD", Key.AUDIT_KEYS, "*", "e", "x"), "worker"),
+    "read the chain of keys": (("XREVRANGE", Key.AUDIT_KEYS, "+", "-"), "worker reader operator rewrapper"),
+    "delete from the chain of keys": (("XDEL", Key.AUDIT_KEYS, "1-1"), ""),
+    "delete the chain of keys": (("DEL", Key.AUDIT_KEYS), ""),
+    "write to the quarantine": (("XADD", Key.QUARANTINE, "*", "sha256", "x"), "worker"),
+    "read the quarantine": (("XRANGE", Key.QUARANTINE, "-", "+"), "operator"),
     "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker flower"),
     "use the remote control": (("PUBLISH", "/0.celery.pidbox", "x"), "flower"),
     "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
@@ -314,7 +313,7 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         pending.forget()
         assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
         server.admin.lpush("missions", "not a message")
-        wait_for(lambda: server.admin.exists(QUARANTINE), what="the quarantine")
+        wait_for(lambda: server.admin.exists(Key.QUARANTINE), what="the quarantine")
         with server.login("reader") as client:
             reader = ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
             assert len(reader.reveal(pending.id, reason="a test")) == 2
@@ -322,7 +321,7 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
             listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
             assert pending.id in {result.id for result in listed}
             assert len(listed) == 42
-            keys = AuditLog(client, 3600, stream=KEYS_STREAM)
+            keys = AuditLog(client, 3600, stream=Key.AUDIT_KEYS)
             in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
             assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}
             assert keys.verify() == []

@@ -31,7 +31,7 @@ from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.connection import connect
-from mission.store.ledger import entry_key
+from mission.store.names import entry_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.queue_entries import encoded, entry, envelope

@@ -23,10 +23,10 @@ from mission.seal.suites import HYBRID
 from mission.seal.url_keys import UrlKeyring, key_line
 from mission.store import ledger as ledger_module
 from mission.store import messages, scripts
-from mission.store.ledger import Commit, Ledger, entry_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Commit, Ledger
+from mission.store.names import PREFIX, QUEUE, Key, entry_key
 from worker.queue import intake
-from worker.queue.intake import QUARANTINE, MalformedMessage, NewerMessage, rebuild
+from worker.queue.intake import MalformedMessage, NewerMessage, rebuild
 from worker.settings import WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -92,10 +92,10 @@ def test_a_message_of_a_newer_release_is_passed_over_after_a_rollback_and_is_not
     monkeypatch.setattr(scripts, "READS", (0, scripts.WRITES - 1))
     with pytest.raises(NewerMessage):
         rebuild(entry)
-    client.lpush(messages.QUEUE, entry)
+    client.lpush(QUEUE, entry)
     with channel.conn_or_acquire() as guarded:
-        assert guarded.brpop([messages.QUEUE], timeout=1) is None
-    assert client.llen(messages.QUEUE) == client.exists(QUARANTINE) == 0
+        assert guarded.brpop([QUEUE], timeout=1) is None
+    assert client.llen(QUEUE) == client.exists(Key.QUARANTINE) == 0
     assert "message of a newer release passed over" in caplog.text
 
 
@@ -144,7 +144,7 @@ def test_after_a_rollback_todays_entries_wait_until_a_release_comes_that_reads_t
         published = []
         for _ in range(2):
             client.delete(PREFIX + "reaper")
-            published += ledger.reap(messages.QUEUE, 5).batch
+            published += ledger.reap(QUEUE, 5).batch
         assert published == [found["id"]]
     assert_worked(ledger, found)
 

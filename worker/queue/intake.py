@@ -22,15 +22,14 @@ from mission.errors import InvalidMission
 from mission.ids import check_mission_id, new_mission_id
 from mission.model import Reason
 from mission.store import scripts
-from mission.store.messages import DECODE, QUEUE, SCHEMA_HEADER, STATUS, SUBMIT
-from mission.store.scripts import PREFIX
+from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT
+from mission.store.names import QUEUE, Key
 from worker.observe import metrics
 
 log = logging.getLogger("decoder.intake")
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_IDS_PER_MESSAGE = 256
-QUARANTINE = PREFIX + "quarantine"
 QUARANTINE_LENGTH = 1000
 _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
     "url": (str,),
@@ -190,7 +189,7 @@ class _GuardedRedis(redis.Redis):
         log.warning("malformed message: %s, %d bytes", problem, len(entry), extra={"event.reason": "malformed_message"})
         try:
             with redis.Redis(connection_pool=self.connection_pool) as client:
-                client.xadd(QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
+                client.xadd(Key.QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
         except redis.RedisError as error:
             log.warning("quarantine not written: %s", type(error).__name__)
 

@@ -8,7 +8,8 @@ import threading
 from mission.errors import LedgerUnavailable
 from mission.model import State
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
-from mission.store.messages import QUEUE, Publisher
+from mission.store.messages import Publisher
+from mission.store.names import QUEUE
 from worker.observe import metrics
 from worker.observe.logs import log_death
 from worker.work.hosts import Hosts

@@ -1,17 +1,17 @@
 -- Admit missions of one submitter: queue limit, quota (GCRA), idempotency, ledger entry. All or none of a mission.
--- ARGV: prefix, schema, submitter, queue limit, quota missions, quota milliseconds, then for each mission:
+-- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, then for each mission:
 --   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}} or ''.
 -- Returns for each mission {verdict, id, state or milliseconds to wait}.
-local submitter = ARGV[3]
-local limit, quota, period = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local waiting = redis.call('ZCARD', key('open'))
-local quota_key = key('quota:' .. submitter)
+local schema, submitter = ARGV[1], ARGV[2]
+local limit, quota, period = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local waiting = redis.call('ZCARD', OPEN)
+local quota_key = QUOTA .. submitter
 local tat = quota > 0 and tonumber(redis.call('GET', quota_key) or now) or 0
 local spent = false
 local answers = {}
 
 local function refuse(reason, id, wait)
-  redis.call('HINCRBY', key('refusals'), reason, 1)
+  redis.call('HINCRBY', REFUSALS, reason, 1)
   return {reason, id, tostring(wait)}
 end
 
@@ -32,7 +32,7 @@ local function earlier(id, idempotency)
   return nil
 end
 
-for i = 7, #ARGV, 4 do
+for i = 6, #ARGV, 4 do
   local id, url, lifetime, idempotency = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local answer = earlier(id, idempotency)
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
@@ -51,8 +51,8 @@ for i = 7, #ARGV, 4 do
       local known = cjson.decode(idempotency)
       redis.call('HSET', entry(id), 'print_key', known.writes, 'print', known.prints[known.writes])
     end
-    redis.call('ZADD', key('open'), now, id)
-    redis.call('ZADD', key('expiry'), now + lifetime, id)
+    redis.call('ZADD', OPEN, now, id)
+    redis.call('ZADD', EXPIRY, now + lifetime, id)
     enqueue(id)
     waiting = waiting + 1
     answer = {'new', id, 'queued'}

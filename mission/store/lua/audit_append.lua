@@ -11,7 +11,6 @@ if head then
   end
 end
 if hash ~= ARGV[1] then return {'moved', head and head[2] or {}} end
-local clock = redis.call('TIME')
-local oldest = clock[1] * 1000 + math.floor(clock[2] / 1000) - ARGV[4]
+local oldest = now - ARGV[4]
 redis.call('XADD', KEYS[1], 'MINID', '=', string.format('%.0f', math.max(0, oldest)), '*', 'e', ARGV[2], 'h', ARGV[3])
 return {'ok'}

@@ -2,22 +2,28 @@
 -- Those that would be claimable but exceed `count` are held: no longer missed, so that the reaper does not take them for lost.
 -- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where
 -- the caller has room for it; the others come back after a delay.
--- ARGV: prefix, schema, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, leases lost that make one (0: no
+-- ARGV: oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, leases lost that make one (0: no
 -- mission is one), delay of the others in ms, id...
 -- Returns {now, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
+local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local suspect_allowed, suspect_after, suspect_delay = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local claims, held, expired, unreadable = {}, {}, {}, {}
-local head = tonumber(redis.call('GET', key('head')) or 0)
+local head = tonumber(redis.call('GET', HEAD) or 0)
 local moved = false
+
+local function readable(version)
+  version = tonumber(version)
+  return version and reads_from <= version and version <= reads_to
+end
 
 for i = 9, #ARGV do
   local id = ARGV[i]
   local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
   if found[2] == 'queued' then
     local suspect = suspect_after > 0 and tonumber(found[7] or 0) >= suspect_after
-    local seq = tonumber(redis.call('ZSCORE', key('queued'), id) or 0)
+    local seq = tonumber(redis.call('ZSCORE', QUEUED, id) or 0)
     -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
     if seq > head and not found[8] then head, moved = seq, true end
     if not readable(found[1]) then
@@ -29,22 +35,22 @@ for i = 9, #ARGV do
       redis.call('HDEL', entry(id), 'missed_at')
       held[#held + 1] = id
     elseif suspect and not suspect_allowed then
-      redis.call('ZREM', key('queued'), id)
+      redis.call('ZREM', QUEUED, id)
       redis.call('HSET', entry(id), 'state', 'retrying')
-      redis.call('ZADD', key('due'), now + suspect_delay, id)
+      redis.call('ZADD', DUE, now + suspect_delay, id)
     else
       suspect_allowed = suspect_allowed and not suspect
       -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps
       -- up with the clock in µs, so that it does not fall either where a failover or a crash has lost the newest of it.
-      local token = math.max(redis.call('INCR', key('token')), clock[1] * 1000000 + clock[2])
-      redis.call('SET', key('token'), token)
+      local token = math.max(redis.call('INCR', TOKEN), clock[1] * 1000000 + clock[2])
+      redis.call('SET', TOKEN, token)
       local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
       redis.call('HSET', entry(id), 'state', 'running', 'token', token)
-      redis.call('ZREM', key('queued'), id)
-      redis.call('ZADD', key('leases'), now + lease, id)
+      redis.call('ZREM', QUEUED, id)
+      redis.call('ZADD', LEASES, now + lease, id)
       claims[#claims + 1] = {id, token, attempt, found[3], found[4], found[5], found[6], suspect and 1 or 0}
     end
   end
 end
-if moved then redis.call('SET', key('head'), head) end
+if moved then redis.call('SET', HEAD, head) end
 return {now, claims, held, expired, unreadable}

@@ -1,9 +1,9 @@
 -- End a mission, if the caller holds its current token. A stale holder changes nothing.
--- ARGV: prefix, schema, id, token, state, reason, secrets, ledger TTL in s.
+-- ARGV: id, token, state, reason, secrets, ledger TTL in s.
 -- Returns 'ok' (also when this very commit had been done before: its answer was lost) or 'stale'.
-local id, token, state = ARGV[3], ARGV[4], ARGV[5]
+local id, token, state = ARGV[1], ARGV[2], ARGV[3]
 if holds(id, token) then
-  finish(id, state, ARGV[6], ARGV[7], ARGV[8])
+  finish(id, state, ARGV[4], ARGV[5], ARGV[6])
   return 'ok'
 end
 local found = redis.call('HMGET', entry(id), 'state', 'token')

@@ -1,9 +1,9 @@
 -- Take a mission off the dead letters for good: it stays dead, and its URL goes.
--- ARGV: prefix, schema, id. Returns 'discarded', 'not_dead' or 'unknown'.
-local id = ARGV[3]
+-- ARGV: id. Returns 'discarded', 'not_dead' or 'unknown'.
+local id = ARGV[1]
 local found = redis.call('HMGET', entry(id), 'state', 'url')
 if not found[1] then return 'unknown' end
 if found[1] ~= 'dead' or not found[2] then return 'not_dead' end
 redis.call('HDEL', entry(id), 'url')
-redis.call('ZREM', key('dead'), id)
+redis.call('ZREM', DEAD, id)
 return 'discarded'

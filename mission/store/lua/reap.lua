@@ -1,11 +1,11 @@
 -- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
--- ARGV: prefix, schema, 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms.
+-- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms.
 -- Returns {ids to publish alone, ids to publish in batches, dead as id, reason pairs, expired leases, lost messages}.
-local idle, grace, limit = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
-local max_attempts, ttl = tonumber(ARGV[6]), ARGV[7]
+local idle, grace, limit = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_attempts, ttl = tonumber(ARGV[4]), ARGV[5]
 local alone, batch, dead = {}, {}, {}
 local leases, lost = 0, 0
-if not redis.call('SET', key('reaper'), '1', 'NX', 'PX', ARGV[8]) then return {alone, batch, dead, 0, 0} end
+if not redis.call('SET', REAPER, '1', 'NX', 'PX', ARGV[6]) then return {alone, batch, dead, 0, 0} end
 
 local function bury(id, reason)
   finish(id, 'dead', reason, '', ttl)
@@ -23,23 +23,23 @@ local function state_of(id)
   local state = redis.call('HGET', entry(id), 'state')
   if not state then
     detach(id)
-    redis.call('ZREM', key('open'), id)
-    redis.call('ZREM', key('expiry'), id)
+    redis.call('ZREM', OPEN, id)
+    redis.call('ZREM', EXPIRY, id)
   end
   return state
 end
 
 -- Too old, paused or not. A running one ends with its lease, which is short.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, limit)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, limit)) do
   local state = state_of(id)
   if state == 'queued' or state == 'retrying' then bury(id, 'expired') end
 end
 
 -- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)) do
   if state_of(id) then
     leases = leases + 1
-    redis.call('ZREM', key('leases'), id)
+    redis.call('ZREM', LEASES, id)
     remember(id, 'lease_expired')
     redis.call('HINCRBY', entry(id), 'crashes', 1)
     if tonumber(redis.call('HGET', entry(id), 'attempts')) >= max_attempts then
@@ -52,9 +52,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIM
 end
 
 -- 2. A due time has come.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
   if state_of(id) then
-    redis.call('ZREM', key('due'), id)
+    redis.call('ZREM', DUE, id)
     enqueue_again(id)
     batch[#batch + 1] = id
   end
@@ -63,10 +63,10 @@ end
 -- 3. A message was lost before its claim: the queue is empty, or has moved past it, and nobody sees it for the grace period from
 -- there on. From its publication would not do: one that waited for hours may be in a worker's hands right now, not claimed yet.
 -- Each round looks on from where the last one ended: those that workers hold may be very many.
-local bound = idle and '+inf' or '(' .. (redis.call('GET', key('head')) or '0')
-local from = redis.call('GET', key('looked')) or '-inf'
-local passed = redis.call('ZRANGEBYSCORE', key('queued'), from, bound, 'WITHSCORES', 'LIMIT', 0, limit)
-redis.call('SET', key('looked'), #passed == 2 * limit and '(' .. passed[#passed] or '-inf')
+local bound = idle and '+inf' or '(' .. (redis.call('GET', HEAD) or '0')
+local from = redis.call('GET', LOOKED) or '-inf'
+local passed = redis.call('ZRANGEBYSCORE', QUEUED, from, bound, 'WITHSCORES', 'LIMIT', 0, limit)
+redis.call('SET', LOOKED, #passed == 2 * limit and '(' .. passed[#passed] or '-inf')
 for i = 1, #passed, 2 do
   local id = passed[i]
   if state_of(id) then
@@ -81,5 +81,5 @@ for i = 1, #passed, 2 do
   end
 end
 
-redis.call('ZREMRANGEBYSCORE', key('dead'), '-inf', now - tonumber(ttl) * 1000)
+redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - tonumber(ttl) * 1000)
 return {alone, batch, dead, leases, lost}

@@ -1,17 +1,17 @@
 -- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
--- ARGV: prefix, schema, id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
+-- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
 -- Returns 'retrying', 'dead' or 'stale'.
-local id, token, reason = ARGV[3], ARGV[4], ARGV[5]
+local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
 if not holds(id, token) then return 'stale' end
-if ARGV[7] == '0' then
+if ARGV[5] == '0' then
   redis.call('HINCRBY', entry(id), 'attempts', -1)
-elseif tonumber(redis.call('HGET', entry(id), 'attempts')) >= tonumber(ARGV[8]) then
-  finish(id, 'dead', reason, '', ARGV[9])
+elseif tonumber(redis.call('HGET', entry(id), 'attempts')) >= tonumber(ARGV[6]) then
+  finish(id, 'dead', reason, '', ARGV[7])
   return 'dead'
 else
   remember(id, reason)
 end
 detach(id)
 redis.call('HSET', entry(id), 'state', 'retrying', 'reason', reason)
-redis.call('ZADD', key('due'), now + tonumber(ARGV[6]), id)
+redis.call('ZADD', DUE, now + tonumber(ARGV[4]), id)
 return 'retrying'

@@ -22,7 +22,8 @@ from mission.model import Reason, State, Ticket
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Admitted, Ledger, entry_key
+from mission.store.ledger import Admission, Admitted, Ledger
+from mission.store.names import entry_key
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example/page?signature=sesame"

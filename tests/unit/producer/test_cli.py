@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.seal.url_keys import generate_url_key
-from mission.store.ledger import Commit, Ledger, entry_key
+from mission.store.ledger import Commit, Ledger
+from mission.store.names import entry_key
 from producer.cli import main
 from worker.settings import WorkerSettings
 

@@ -14,10 +14,11 @@ import pytest
 import redis
 
 from mission.audit.chain import GENESIS, Actor, AuditEntry
-from mission.audit.log import STREAM, AuditLog, find_actor
+from mission.audit.log import AuditLog, find_actor
 from mission.errors import AuditError
 from mission.settings import Settings
 from mission.store.connection import connect
+from mission.store.names import Key
 from tests.conftest import wait_for
 
 NOWHERE = Settings.from_env(redis_url="redis://127.0.0.1:1/0")
@@ -47,11 +48,11 @@ def _append(audit: AuditLog, count: int = 1, mission_id: str = MISSION) -> list[
 
 
 def _stored(client: redis.Redis) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    return cast("list[Any]", client.xrange(STREAM))
+    return cast("list[Any]", client.xrange(Key.AUDIT))
 
 
 def _add(client: redis.Redis, fields: Mapping[Any, Any]) -> None:
-    client.xadd(STREAM, dict(fields))
+    client.xadd(Key.AUDIT, dict(fields))
 
 
 def _ids(client: redis.Redis) -> list[bytes]:
@@ -76,7 +77,7 @@ def _kinds(audit: AuditLog, log: list[str] | None = None) -> set[tuple[str, int 
 def _rebuild(client: redis.Redis, change: Callable[[list[dict[bytes, bytes]]], list[dict[bytes, bytes]]]) -> None:
     """Write the stream anew, as a stolen login can: empty it, add again what `change` makes of it."""
     entries = [fields for _, fields in _stored(client)]
-    client.delete(STREAM)
+    client.delete(Key.AUDIT)
     for fields in change(entries):
         _add(client, fields)
 
@@ -199,13 +200,13 @@ def test_writers_side_by_side_make_one_chain(settings: Settings, audit: AuditLog
 
 def test_a_writer_that_always_comes_too_late_gives_up(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     slow, fast = AuditLog(client, YEAR, ACTOR, print), AuditLog(client, YEAR, ACTOR, print)
-    script = slow._append_script
+    run = slow._scripts.run
 
-    def overtaken(**arguments: object) -> object:
+    def overtaken(*args: object, key: str) -> object:
         _append(fast)
-        return script(**arguments)  # type: ignore[arg-type]  # what append passes
+        return run(*args, key=key)  # type: ignore[arg-type]  # what append passes
 
-    monkeypatch.setattr(slow, "_append_script", overtaken)
+    monkeypatch.setattr(slow._scripts, "run", overtaken)
     monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
     with pytest.raises(AuditError, match="too many others"):
         _append(slow)
@@ -213,7 +214,7 @@ def test_a_writer_that_always_comes_too_late_gives_up(client: redis.Redis, monke
 
 def test_nothing_is_appended_behind_what_is_no_entry(audit: AuditLog, client: redis.Redis) -> None:
     _append(audit)
-    client.xadd(STREAM, {"x": "y"})
+    client.xadd(Key.AUDIT, {"x": "y"})
     with pytest.raises(AuditError, match="decoder audit verify"):
         _append(audit)
 
@@ -265,20 +266,20 @@ def test_a_removed_entry_is_found_without_a_log(
     audit: AuditLog, client: redis.Redis, place: int, seq: int | None
 ) -> None:
     _append(audit, 5)
-    client.xdel(STREAM, _ids(client)[place])
+    client.xdel(Key.AUDIT, _ids(client)[place])
     assert _kinds(audit) == {("removed", seq)}
 
 
 def test_a_removed_newest_entry_is_still_found_after_the_next_append(audit: AuditLog, client: redis.Redis) -> None:
     _append(audit, 3)
-    client.xdel(STREAM, _ids(client)[-1])
+    client.xdel(Key.AUDIT, _ids(client)[-1])
     _append(audit)
     assert _kinds(audit) == {("removed", 4)}
 
 
 def test_an_emptied_stream_is_found_without_a_log(audit: AuditLog, client: redis.Redis) -> None:
     _append(audit, 3)
-    client.xtrim(STREAM, maxlen=0, approximate=False)
+    client.xtrim(Key.AUDIT, maxlen=0, approximate=False)
     assert _kinds(audit) == {("removed", 1)}
 
 
@@ -287,14 +288,14 @@ def test_a_stream_cut_at_its_old_end_is_found_with_the_log_alone(
 ) -> None:
     """As `XADD MAXLEN` can: what is left is a whole chain, such as age leaves."""
     _append(audit, 3)
-    client.xtrim(STREAM, maxlen=1, approximate=False)
+    client.xtrim(Key.AUDIT, maxlen=1, approximate=False)
     assert _kinds(audit) == set()
     assert _kinds(audit, lines) == {("removed", 1)}
 
 
 def test_a_deleted_stream_is_found_with_the_log(audit: AuditLog, client: redis.Redis, lines: list[str]) -> None:
     _append(audit, 3)
-    client.delete(STREAM)
+    client.delete(Key.AUDIT)
     assert _kinds(audit) == set()
     assert _kinds(audit, lines) == {("removed", 1)}
 
@@ -324,7 +325,7 @@ def test_an_entry_that_was_changed_with_its_hash_is_found_by_the_next(audit: Aud
 
 def test_a_first_entry_that_continues_nothing_is_found(audit: AuditLog, client: redis.Redis) -> None:
     forged = AuditEntry(1, "2026-01-01T00:00:00Z", ACTOR, "reveal", None, None, "", "", "f" * 64)
-    client.xadd(STREAM, {"e": forged.text, "h": forged.hash})
+    client.xadd(Key.AUDIT, {"e": forged.text, "h": forged.hash})
     assert _kinds(audit) == {("changed", 1)}
 
 
@@ -356,7 +357,7 @@ def test_reordered_entries_are_found(audit: AuditLog, client: redis.Redis) -> No
 def test_a_huge_sequence_number_does_not_make_verifying_slow(audit: AuditLog, client: redis.Redis) -> None:
     _append(audit)
     forged = AuditEntry(10**15, "2026-01-01T00:00:00Z", ACTOR, "reveal", None, None, "", "", "f" * 64)
-    client.xadd(STREAM, {"e": forged.text, "h": forged.hash})
+    client.xadd(Key.AUDIT, {"e": forged.text, "h": forged.hash})
     assert ("removed", 2) in _kinds(audit)
 
 
@@ -394,5 +395,5 @@ def test_a_log_with_a_prefix_still_shows_what_is_missing(
     audit: AuditLog, client: redis.Redis, lines: list[str]
 ) -> None:
     _append(audit, 2)
-    client.delete(STREAM)
+    client.delete(Key.AUDIT)
     assert _kinds(audit, [f"pod/reader-0 {line}" for line in lines]) == {("removed", 1)}

@@ -8,10 +8,11 @@ import redis
 from click.testing import CliRunner, Result
 
 from mission.audit.chain import Actor
-from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.cli.audit import audit
 from mission.cli.console import Commands
 from mission.settings import Settings
+from mission.store.names import Key
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -62,8 +63,8 @@ def test_verify_without_a_log_says_what_it_did_not_look_at(lines: list[str]) -> 
 
 
 def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client: redis.Redis) -> None:
-    client.xtrim(STREAM, maxlen=1, approximate=False)
-    client.delete(STREAM)
+    client.xtrim(Key.AUDIT, maxlen=1, approximate=False)
+    client.delete(Key.AUDIT)
     result = _run("verify", "--json", "--log", "-", log="\n".join(lines))
     assert result.exit_code == 1
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == ["removed"]
@@ -79,7 +80,7 @@ def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) 
 def key_lines(client: redis.Redis, lines: list[str]) -> list[str]:
     """The log of the keys' chain, of one entry."""
     log: list[str] = []
-    writer = AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), log.append, KEYS_STREAM)
+    writer = AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), log.append, Key.AUDIT_KEYS)
     writer.append("key-change", mission_id=None, key_id="00aa>00bb", why="DECODER_RECIPIENT", outcome="in use")
     return log
 
@@ -96,7 +97,7 @@ def test_verify_looks_at_both_chains_with_one_log(
     (tmp_path / "all.log").write_text("\n".join([*key_lines, "another line", *lines]) + "\n")
     command = ["verify", "--log", str(tmp_path / "all.log")]
     assert _run(*command).stdout == "the audit is whole\n"
-    client.delete(KEYS_STREAM)
+    client.delete(Key.AUDIT_KEYS)
     result = _run(*command)
     assert (result.exit_code, result.stdout) == (
         1,

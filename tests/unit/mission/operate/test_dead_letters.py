@@ -6,15 +6,15 @@ import pytest
 import redis
 
 from mission.audit.chain import Actor
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import AuditError, InvalidMission, LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.operate.dead_letters import DeadLetters
 from mission.settings import Settings
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.names import PREFIX, Key, entry_key
 
 WHY = "the mirror is back"
 HOUR_MS = 3_600_000
@@ -292,7 +292,7 @@ def test_nothing_changes_when_it_cannot_be_recorded(
 ) -> None:
     mission_id = kill(ledger)
     before = client.hgetall(entry_key(mission_id))
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     with pytest.raises(AuditError):
         getattr(letters, act)(mission_id, why=WHY)
     assert client.hgetall(entry_key(mission_id)) == before

@@ -4,14 +4,14 @@ import pytest
 import redis
 
 from mission.audit.chain import Actor
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import AuditError, InvalidMission, UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.operate.erasure import forget
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key, result_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.names import PREFIX, Key, entry_key, result_key
 
 WHY = "request 815"
 
@@ -132,7 +132,7 @@ def test_nothing_goes_when_it_cannot_be_recorded(
 ) -> None:
     mission_id = bring_to(ledger, State.SUCCEEDED)
     before = places(client, mission_id)
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     with pytest.raises(AuditError):
         forget(client, settings, audit, mission_id, why=WHY)
     assert places(client, mission_id) == before

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from mission.audit.chain import Actor
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import (
     AuditError,
     InvalidMission,
@@ -26,7 +26,7 @@ from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
 from mission.settings import Settings
 from mission.store.connection import connect
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import Key, entry_key, result_key
 
 NOWHERE = Settings.from_env(redis_url="redis://127.0.0.1:1/0")
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -79,7 +79,7 @@ def test_a_read_is_on_record_with_its_start_and_its_end(
 
 def test_nothing_is_read_when_the_start_cannot_be_recorded(client: redis.Redis, reader: ResultReader) -> None:
     _finish(client)
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     client.config_resetstat()
     with pytest.raises(AuditError):
         reader.reveal(MISSION, reason="incident 4711")

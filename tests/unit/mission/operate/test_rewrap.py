@@ -15,7 +15,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from mission.audit.chain import Actor
-from mission.audit.log import STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.cli.console import Commands
 from mission.cli.keys import keys
 from mission.errors import AuditError, InvalidMission, LedgerUnavailable
@@ -27,7 +27,7 @@ from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity, RecordHeader, seal_secrets
 from mission.seal.suites import X25519
 from mission.settings import Settings
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import Key, entry_key, result_key
 from tests.conftest import wait_for
 
 OLD = Identity(X25519, b"o" * 32)
@@ -276,7 +276,7 @@ def test_start_and_end_are_on_record_with_both_keys(client: redis.Redis, rewrapp
 
 def test_nothing_is_opened_when_the_start_cannot_be_recorded(client: redis.Redis, rewrapper: Rewrapper) -> None:
     (mission_id,) = finish(client, 1)
-    client.set(STREAM, "not a stream")
+    client.set(Key.AUDIT, "not a stream")
     with pytest.raises(AuditError):
         rewrapper.rewrap(rewrapper.keys(), why=WHY)
     assert sealed_to(client, mission_id) == OLD.recipient.key_id

@@ -11,12 +11,13 @@ from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.operate.results import ResultReader
-from mission.operate.sealed_results import SealedResult, find_results, parse_result_key
+from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.settings import Settings
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, entry_key, result_key
+from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.names import entry_key, parse_result_key, result_key
 
 DAY = datetime(2026, 5, 4, tzinfo=UTC)
 NEXT = DAY + timedelta(days=1)

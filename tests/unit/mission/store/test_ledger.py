@@ -11,8 +11,8 @@ from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release, entry_key, result_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.names import PREFIX, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 

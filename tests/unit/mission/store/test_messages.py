@@ -15,15 +15,8 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ids import check_mission_id, new_mission_id
 from mission.settings import Settings
-from mission.store.messages import (
-    DECODE,
-    QUEUE,
-    RESULT_SECONDS,
-    SCHEMA_HEADER,
-    Publisher,
-    celery_config,
-    make_publisher,
-)
+from mission.store.messages import DECODE, RESULT_SECONDS, SCHEMA_HEADER, Publisher, celery_config, make_publisher
+from mission.store.names import QUEUE
 from mission.store.scripts import WRITES
 from worker.settings import WorkerSettings
 

@@ -13,7 +13,7 @@ from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
 from mission.settings import Settings
-from mission.store.ledger import entry_key, result_key
+from mission.store.names import entry_key, result_key
 from producer.commands.reveal import reveal
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from mission.audit.chain import Actor
-from mission.audit.log import KEYS_STREAM, STREAM, AuditLog
+from mission.audit.log import AuditLog
 from mission.errors import AuditError
 from mission.settings import Settings
 from mission.store.connection import connect
+from mission.store.names import Key
 from tests.conftest import wait_for
 from worker.keys.key_watch import KeyWatch
 
@@ -21,7 +22,7 @@ URL, ALL, TEAM = "DECODER_URL_KEY", "DECODER_RECIPIENT", "DECODER_RECIPIENTS, te
 @pytest.fixture
 def audit(client: redis.Redis) -> AuditLog:
     """The keys' chain, empty."""
-    return AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), lambda _line: None, KEYS_STREAM)
+    return AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), lambda _line: None, Key.AUDIT_KEYS)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_what_is_in_use_at_the_start_is_on_record(audit: AuditLog, keys: dict[st
     assert recorded(audit) == [(ALL, "none>00aa"), (URL, "none>0001")]
     (entry, _) = audit.entries()
     assert (entry.action, entry.actor.host, entry.outcome) == ("key-change", "pod-1", "in use")
-    assert not client.exists(STREAM)
+    assert not client.exists(Key.AUDIT)
 
 
 def test_a_change_is_on_record_once_with_both_keys(audit: AuditLog, keys: dict[str, str]) -> None:
@@ -82,10 +83,10 @@ def test_a_worker_that_keeps_its_old_key_for_a_while_does_not_take_the_change_ba
 
 def test_what_could_not_be_recorded_is_tried_again(audit: AuditLog, keys: dict[str, str], client: redis.Redis) -> None:
     watch = KeyWatch(lambda: keys, audit)
-    client.set(KEYS_STREAM, "not a stream")
+    client.set(Key.AUDIT_KEYS, "not a stream")
     with pytest.raises(AuditError):
         watch.look()
-    client.delete(KEYS_STREAM)
+    client.delete(Key.AUDIT_KEYS)
     watch.look()
     assert len(recorded(audit)) == 2
 
@@ -105,7 +106,7 @@ def test_the_thread_goes_on_after_trouble_and_says_so_once(
 
     caplog.set_level(logging.ERROR)
     with connect(Settings.from_env(redis_url="redis://127.0.0.1:1/0")) as nowhere:
-        deaf = KeyWatch(in_use, AuditLog(nowhere, 86400, stream=KEYS_STREAM))
+        deaf = KeyWatch(in_use, AuditLog(nowhere, 86400, stream=Key.AUDIT_KEYS))
         deaf.start()
         wait_for(lambda: looks > 5, what="some looks")
         deaf.stop()

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
+from mission.store.names import Key
 from tests.queue_entries import CANARY, encoded, entry, envelope, malformed, odd
 from worker.observe import metrics
 from worker.queue import intake
-from worker.queue.intake import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, QUARANTINE, MalformedMessage, rebuild
+from worker.queue.intake import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, MalformedMessage, rebuild
 from worker.settings import WorkerSettings
 
 MALFORMED = malformed()
@@ -188,7 +189,7 @@ def test_a_good_entry_comes_through_rebuilt(channel: object, client: redis.Redis
 
 def test_an_empty_queue_is_just_that(channel: object, client: redis.Redis) -> None:
     assert brpop(channel) is None
-    assert client.exists(QUARANTINE) == 0
+    assert client.exists(Key.QUARANTINE) == 0
 
 
 def test_of_a_bad_entry_only_hash_and_size_are_kept(
@@ -199,7 +200,7 @@ def test_of_a_bad_entry_only_hash_and_size_are_kept(
     bad = MALFORMED["unknown task"]
     client.lpush("missions", bad)
     assert brpop(channel) is None
-    ((_, kept),) = client.xrange(QUARANTINE) or []
+    ((_, kept),) = client.xrange(Key.QUARANTINE) or []
     assert kept == {
         b"sha256": hashlib.sha256(bad).hexdigest().encode(),
         b"bytes": str(len(bad)).encode(),
@@ -213,7 +214,7 @@ def test_of_a_bad_entry_only_hash_and_size_are_kept(
 def test_a_quarantine_that_cannot_be_written_stops_nothing(
     channel: object, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client.set(QUARANTINE, "a string where the stream should be")
+    client.set(Key.QUARANTINE, "a string where the stream should be")
     client.lpush("missions", b"nonsense")
     assert brpop(channel) is None
     assert "quarantine not written: ResponseError" in caplog.text
@@ -226,7 +227,7 @@ def test_the_quarantine_has_a_bound(channel: object, client: redis.Redis, monkey
     client.lpush("missions", *([b"nonsense"] * 500))
     while client.llen("missions"):
         assert brpop(channel) is None
-    assert client.xlen(QUARANTINE) < 250
+    assert client.xlen(Key.QUARANTINE) < 250
 
 
 IN_HAND: dict[str, str | bytes] = {

@@ -14,8 +14,9 @@ from celery.worker.request import Request
 from mission.errors import DecoderError, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import State
-from mission.store.ledger import Ledger, entry_key
+from mission.store.ledger import Ledger
 from mission.store.messages import celery_config, make_publisher
+from mission.store.names import entry_key
 from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
 from worker.queue.intake import MAX_IDS_PER_MESSAGE
 from worker.queue.tasks import register

@@ -12,8 +12,8 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Commit, Ledger, Release, entry_key
-from mission.store.scripts import PREFIX
+from mission.store.ledger import Commit, Ledger, Release
+from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, Scripted, batch_of, states, succeeded
 from worker.observe import metrics

@@ -11,7 +11,7 @@ from mission.errors import MissionFailed
 from mission.model import Reason
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.scripts import PREFIX
+from mission.store.names import PREFIX
 from mission.url import parse_url
 from worker.settings import WorkerSettings
 from worker.work.hosts import (

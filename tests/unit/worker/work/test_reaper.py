@@ -13,9 +13,9 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
-from mission.store.ledger import Ledger, Release, entry_key
+from mission.store.ledger import Ledger, Release
 from mission.store.messages import make_publisher
-from mission.store.scripts import PREFIX
+from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys
 from worker.observe import metrics

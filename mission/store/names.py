@@ -1,0 +1,81 @@
+"""Every key and channel that the decoder has in Redis, by name. Nothing else spells one: the Lua scripts get theirs from here."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+# One hash tag for all: Redis Cluster holds them in one slot.
+PREFIX = "{decoder}:"
+
+
+class Key(StrEnum):
+    """The decoder's own keys. Those that end with a colon are beginnings: of a mission's, a host's, a submitter's key."""
+
+    # Missions.
+    ENTRY = PREFIX + "m:"  # hash: what the ledger knows of a mission
+    RESULT = PREFIX + "r:"  # string: a sealed result
+    # Indexes of missions: sorted sets.
+    QUEUED = PREFIX + "queued"  # by their place in the queue
+    LEASES = PREFIX + "leases"  # the running ones, by the end of their lease in ms
+    DUE = PREFIX + "due"  # those to be tried again, by when, in ms
+    OPEN = PREFIX + "open"  # the unfinished ones, by when they were submitted, in ms
+    EXPIRY = PREFIX + "expiry"  # the unfinished ones, by when they are too old, in ms
+    DEAD = PREFIX + "dead"  # the dead letters, by when they died, in ms
+    # The ledger's counters and marks.
+    SEQ = PREFIX + "seq"  # the newest place in the queue
+    HEAD = PREFIX + "head"  # how far the queue has come
+    LOOKED = PREFIX + "looked"  # how far the reaper has looked for lost messages
+    TOKEN = PREFIX + "token"  # the newest fencing token
+    REAPER = PREFIX + "reaper"  # there while a reaper's turn lasts
+    FINISHED = PREFIX + "finished"  # hash: how many ended, by state
+    REFUSALS = PREFIX + "refusals"  # hash: how many admissions were refused, by reason
+    KEYS_SEEN = PREFIX + "keys"  # hash: when a cryptographic key was first asked for
+    # Hosts and submitters.
+    HOSTS = PREFIX + "hosts"  # hash: the breaker of each host in trouble
+    PROBE = PREFIX + "probe:"  # there while one worker tries a paused host
+    QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
+    # Streams.
+    AUDIT = PREFIX + "audit"  # what people did
+    # What workers say of the keys that they use: who takes over a worker must not reach the other chain.
+    AUDIT_KEYS = PREFIX + "audit:keys"
+    QUARANTINE = PREFIX + "quarantine"  # size and hash of malformed messages
+
+
+# Celery's and kombu's own names, and patterns of them.
+QUEUE = "missions"
+QUEUES = QUEUE + "*"  # one for each priority
+QUEUE_BINDINGS = f"_kombu.binding*.{QUEUE}"
+UNACKED = "unacked*"
+UNACKED_MUTEX = "unacked_mutex"
+TASK_RESULTS = "celery-task-meta-*"
+EVENT_QUEUES = "celeryev.*"
+CELERY_BINDINGS = "_kombu.binding*celery*"
+BINDING_DEADLINES = "_kombu.binding_deadlines"
+# Channels. Their names hold the database's number, and one may subscribe only to a pattern that is granted word for word: so
+# nobody leaves database 0.
+EVENTS = "/0.celeryev/*"
+REMOTE_CONTROL = "/0.celery.pidbox"
+
+_RESULT_KEY = re.compile(re.escape(Key.RESULT) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")
+
+
+def entry_key(mission_id: str) -> str:
+    """The key of a mission's ledger entry."""
+    return Key.ENTRY + mission_id
+
+
+def result_key(mission_id: str, token: int) -> str:
+    """The key of the sealed result that the holder of `token` wrote."""
+    return f"{Key.RESULT}{mission_id}:{token}"
+
+
+def result_keys(mission_id: str = "*") -> str:
+    """The pattern of a mission's result keys; without one, of all missions'."""
+    return f"{Key.RESULT}{mission_id}:*"
+
+
+def parse_result_key(key: str) -> tuple[str, int] | None:
+    """Mission and token of a result's key; None where it is no such key."""
+    match = _RESULT_KEY.fullmatch(key)
+    return (match[1], int(match[2])) if match else None
