@@ -1,6 +1,19 @@
-"""What producers and workers share."""
+"""What producers and workers share. `ResultReader` and `SealedResult` are imported when they are used: they bring Redis."""
 
-from mission.operate.results import ResultReader
-from mission.operate.sealed_results import SealedResult
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mission.operate.results import ResultReader
+    from mission.operate.sealed_results import SealedResult
+else:
+
+    def __getattr__(name: str) -> object:
+        """One of the two (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from mission.operate import results
+
+        return getattr(results, name)
+
 
 __all__ = ["ResultReader", "SealedResult"]

@@ -28,39 +28,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mission.errors import SettingsError
 from mission.model import MASK
+from mission.units import format_duration, format_size, parse_duration
 
 PREFIX = "DECODER_"
 TEN_YEARS = 3650 * 86400.0
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from a number or from text like `500ms`, `90s`, `5m`, `24h`, `7d`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = _DURATION.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("not a duration")
-    return float(match[1]) * _UNITS[match[2] or "s"]
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest exact text for so many seconds: `7d`, `90s`."""
-    unit = next((unit for unit in ("d", "h", "m") if seconds and seconds % _UNITS[unit] == 0), "s")
-    return f"{seconds / _UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
-
-
-def format_size(size: int) -> str:
-    """The shortest exact text for so many bytes: `10MiB`, `1500B`."""
-    unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _SIZES[unit] == 0), "B")
-    return f"{size // _SIZES[unit]}{unit}"
 
 
 def split_list(value: object) -> object:

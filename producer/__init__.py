@@ -1,8 +1,22 @@
 """What other apps import: `MissionClient`, and the errors that it raises."""
 
-from mission.client import MissionClient
+from typing import TYPE_CHECKING
+
 from mission.errors import IdempotencyConflict, InvalidMission, LedgerUnavailable, QueueFull, QuotaExceeded
 from mission.model import MissionStatus, Reason, State, Stats, Ticket
+
+if TYPE_CHECKING:
+    from mission.client import MissionClient
+else:
+
+    def __getattr__(name: str) -> object:
+        """`MissionClient`, imported when it is used (PEP 562): it brings Redis and Celery."""
+        if name != "MissionClient":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from mission.client import MissionClient
+
+        return MissionClient
+
 
 __all__ = [
     "IdempotencyConflict",

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-
 import click
 
-from mission.cli.acl import acl
-from mission.cli.audit import audit
 from mission.cli.completion import completion_command
-from mission.cli.console import Commands, version_option
-from mission.cli.dead_letters import dead_letters
-from mission.cli.keys import keys
-from worker.commands.check_url import check_url
-from worker.commands.doctor import doctor
-from worker.commands.run import run
-from worker.commands.scan import scan
-from worker.commands.settings import settings
-from worker.commands.up import up
-from worker.observe import logs
-from worker.settings import WorkerSettings
+from mission.cli.console import Commands, Lazy, version_option
 
-# What a worker cannot do without, and what is tuned first.
-_MATTER = (
-    *("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "allowed_networks"),
-    *("concurrency", "deadline", "lease_seconds", "max_attempts", "metrics_port", "log_level", "log_format"),
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=[
+        Lazy(
+            "acl",
+            "mission.cli.acl",
+            "Print the ACL file of the Redis server: each kind of user with the least rights that do its work.",
+        ),
+        Lazy("audit", "mission.cli.audit", "Show the audit, and verify it."),
+        Lazy(
+            "check-url",
+            "worker.commands.check_url",
+            "Say what the policy says of each URL, without fetching it: allowed, or refused and why.",
+        ),
+        Lazy(
+            "dead-letters",
+            "mission.cli.dead_letters",
+            "Look at missions that ended without an answer; replay or discard them.",
+        ),
+        Lazy(
+            "doctor",
+            "worker.commands.doctor",
+            "Check Redis, keys and policy as a worker finds them here; a line each.",
+            "worker",
+        ),
+        Lazy("keys", "mission.cli.keys", "Make keys, tell what a key file holds, seal results anew to another key."),
+        Lazy("run", "worker.commands.run", "Fetch URLs and print what they hold.", "embedded"),
+        Lazy(
+            "scan",
+            "worker.commands.scan",
+            "Find the secrets in files, or in what comes on standard input; nothing is fetched and nothing is stored.",
+        ),
+        Lazy("settings", "worker.commands.settings", "Print every setting as it stands."),
+        Lazy("up", "worker.commands.up", "Run all the pieces until Ctrl-C.", "embedded"),
+        Lazy(
+            "worker",
+            "worker.commands.worker",
+            "Run a worker until SIGTERM, configured by DECODER_… variables (`decoder settings` lists them).",
+            "worker",
+        ),
+        completion_command("decoder"),
+    ],
 )
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 def main() -> None:
     """Fetch mission URLs, extract the secrets that they hold, seal them.
@@ -42,50 +63,3 @@ def main() -> None:
     Example, with nothing else installed:
       decoder run
     """
-
-
-@main.command(settings=WorkerSettings, reads=_MATTER)
-@click.option(
-    "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
-)
-def worker(concurrency: int | None) -> None:
-    """Run a worker until SIGTERM, configured by DECODER_… variables (`decoder settings` lists them).
-
-    \b
-    Example:
-      DECODER_REDIS_URL=redis://127.0.0.1:6379/0 DECODER_URL_KEY=url.key \\
-      DECODER_RECIPIENT=reader.pub DECODER_ALLOWED_HOSTS=docs.example.com decoder worker
-    """
-    if concurrency is not None:
-        os.environ["DECODER_CONCURRENCY"] = str(concurrency)
-    own = WorkerSettings.from_env()
-    logs.configure(own.log_level, own.log_format)
-    for sentence in WorkerSettings.misspelt():
-        logging.getLogger("decoder.settings").warning(sentence)
-    logging.captureWarnings(True)  # Celery warns before it sets up its logging
-    from worker.app import app  # reads the settings, so only now
-
-    # Flower tells workers apart by this name, several on one host too.
-    name = f"decoder-{os.getpid()}@{socket.gethostname()}"
-    node = app.Worker(hostname=name, loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
-    node.start()
-    raise SystemExit(node.exitcode or 0)  # Celery's own `worker_main` would drop it
-
-
-for command in (
-    acl,
-    audit,
-    check_url,
-    completion_command("decoder"),
-    dead_letters,
-    doctor,
-    keys,
-    run,
-    scan,
-    settings,
-    up,
-):
-    main.add_command(command)
-
-if __name__ == "__main__":
-    main()

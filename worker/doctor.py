@@ -18,9 +18,9 @@ from redis.exceptions import NoPermissionError
 from mission.errors import DecoderError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.seal.url_keys import UrlKeyring
-from mission.settings import format_duration
 from mission.store.connection import connect, outages
 from mission.store.names import result_key
+from mission.units import format_duration
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from mission.cli.console import note
 from mission.model import Reason
 
 _LATER = "it is tried again by itself"
@@ -39,3 +42,10 @@ ADVICE: dict[Reason, str] = {
     Reason.IDEMPOTENCY_CONFLICT: "take a new key, or the URL that this one was first used with",
     Reason.MALFORMED_MESSAGE: "send what the README shows",
 }
+
+
+def advise(reasons: Iterable[Reason | None]) -> None:
+    """A note on stderr for each reason, once."""
+    for reason in dict.fromkeys(reasons):
+        if reason in ADVICE:
+            note(f"{reason}: {ADVICE[reason]}")

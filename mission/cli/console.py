@@ -8,21 +8,62 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from mission.cli.help import Group
 from mission.errors import DecoderError, InvalidMission, SettingsError
-from mission.operate.results import check_reason
-from mission.settings import parse_duration
+from mission.units import parse_duration
 from mission.version import COMMIT, VERSION
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Lazy(click.Command):
+    """A command that is imported when it is called. Its group's help and completion by Tab take it as it is here.
+
+    Args:
+        name: the command's; its module has it by that name.
+        module: where it is.
+        says: the first sentence of its help.
+        extra: what the base install lacks for it: an extra of the distribution.
+    """
+
+    def __init__(self, name: str, module: str, says: str, extra: str | None = None) -> None:
+        super().__init__(name, help=says)
+        self.module = module
+        self.extra = extra
+
+    def load(self) -> click.Command:
+        """The command itself."""
+        command: click.Command = getattr(import_module(self.module), str(self.name).replace("-", "_"))
+        return command
 
 
 class Commands(Group):
     """A group whose commands refuse in one line on stderr, never with a traceback."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find what is called, and import it now."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(lazy := command, Lazy):
+            try:
+                command = lazy.load()
+            except ModuleNotFoundError as error:
+                package = (error.name or "").partition(".")[0]
+                if lazy.extra is None or package in ("mission", "producer", "worker"):
+                    raise  # a broken install, not a missing extra
+                if ctx.resilient_parsing:  # Tab: there is nothing to complete
+                    return None, None, rest
+                what = f"{package} is not installed: `{ctx.command_path} {name}` takes"
+                raise SettingsError(f"{what} pip install 'mission-decoder[{lazy.extra}]'") from None
+        return name, command, rest
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the group's own options; turn a usage error into a line and an exit code."""
@@ -102,6 +143,21 @@ def emit_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def emit_records(
+    records: Iterable[Mapping[str, Any]], *, as_json: bool, fields: Sequence[str] = (), none: str = ""
+) -> None:
+    """Print records as JSON lines, or as a table of some `fields` or of all; `none` tells a person that there are none."""
+    if as_json:
+        for record in records:
+            emit_json(record)
+    elif rows := list(records):
+        names = fields or list(rows[0])
+        header = [name.removesuffix("_at").upper() for name in names]
+        emit_table(header, [[row[name] for name in names] for row in rows])
+    elif none:
+        click.echo(none, err=True)
+
+
 def printable(text: str) -> str:
     """The text with what could steer a terminal escaped: it may come from a stranger's document."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -130,10 +186,17 @@ class WhyType(click.ParamType[str]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The text, trimmed; a usage error where it is empty or too long."""
+        from mission.operate.results import check_reason  # brings Redis, which no help needs
+
         try:
             return check_reason(str(value))
         except InvalidMission as error:
             self.fail(error.detail, param, ctx)
+
+
+def why_option(name: str = "--reason", says: str = "Why; it stands in the audit.", **extra: Any) -> Callable[[F], F]:
+    """The option that asks for it."""
+    return click.option(name, type=WhyType(), metavar="TEXT", help=says, **({"required": True} | extra))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")

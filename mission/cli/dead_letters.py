@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import click
 from tqdm import tqdm
 
 from mission.audit.log import AuditLog
-from mission.cli.console import DurationType, WhyType, emit_json, emit_table, json_option
+from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, why_option
 from mission.cli.help import Group
 from mission.errors import UnknownMission
 from mission.ids import check_mission_id
@@ -48,13 +49,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 def _selection(command: Callable[..., None]) -> Callable[..., None]:
     ids = click.argument("ids", nargs=-1, metavar="[ID]...")
     every = click.option("--all", "every", is_flag=True, help="All there are.")
-    why = click.option(
-        "--why",
-        required=True,
-        type=WhyType(),
-        metavar="TEXT",
-        help="Why you do this; it stands in the audit. (--reason selects here.)",
-    )
+    why = why_option("--why", "Why you do this; it stands in the audit. (--reason selects here.)")
     return ids(_filters(every(why(json_option(command)))))
 
 
@@ -68,16 +63,9 @@ def list_(reason: str | None, older_than: float | None, as_json: bool) -> None:
     Example:
       decoder dead-letters list --reason read_timeout --older-than 1h
     """
-    rows = []
-    for letter in _find(_open(), reason, older_than):
-        if as_json:
-            emit_json(letter.as_dict())
-        else:
-            rows.append((letter.id, letter.reason, letter.attempts, letter.submitter, letter.died_at))
-    if rows:
-        emit_table(("ID", "REASON", "ATTEMPTS", "SUBMITTER", "DIED"), rows)
-    elif not as_json:
-        click.echo("no dead letters", err=True)
+    letters = (letter.as_dict() for letter in _find(_open(), reason, older_than))
+    fields = ("id", "reason", "attempts", "submitter", "died_at")
+    emit_records(letters, as_json=as_json, fields=fields, none="no dead letters")
 
 
 @dead_letters.command(reads=("redis_url", "redis_ca_file"))
@@ -103,9 +91,7 @@ def show(mission_id: str, as_json: bool) -> None:
 
 @dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @_selection
-def replay(
-    ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool
-) -> None:
+def replay(**selection: Any) -> None:
     """Give dead missions a new life: their attempts count from zero, their lifetime from now.
 
     Name them, or select them by --reason, --older-than or both, or take --all. What is not dead any more is left alone, so
@@ -116,15 +102,12 @@ def replay(
       decoder dead-letters replay --reason connection_failed --why "the mirror is back"
     """
     letters = _open()
-    chosen = _chosen(letters, ids, reason, older_than, every=every)
-    _act(chosen, lambda mission_id: letters.replay(mission_id, why=why), "replayed", as_json=as_json)
+    _act(letters, letters.replay, "replayed", **selection)
 
 
 @dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @_selection
-def discard(
-    ids: tuple[str, ...], reason: str | None, older_than: float | None, every: bool, why: str, as_json: bool
-) -> None:
+def discard(**selection: Any) -> None:
     """Take missions off the dead letters for good; they stay dead, and their URLs go.
 
     Name them, or select them by --reason, --older-than or both, or take --all.
@@ -134,8 +117,7 @@ def discard(
       decoder dead-letters discard --older-than 7d --why "nobody asked"
     """
     letters = _open()
-    chosen = _chosen(letters, ids, reason, older_than, every=every)
-    _act(chosen, lambda mission_id: letters.discard(mission_id, why=why), "discarded", as_json=as_json)
+    _act(letters, letters.discard, "discarded", **selection)
 
 
 def _open() -> DeadLetters:
@@ -150,27 +132,31 @@ def _find(letters: DeadLetters, reason: str | None, older_than: float | None) ->
     return letters.find(reason=Reason(reason) if reason else None, older_than_seconds=older_than or 0.0)
 
 
-def _chosen(
-    letters: DeadLetters, ids: Sequence[str], reason: str | None, older_than: float | None, *, every: bool
-) -> Sequence[str]:
+def _act(
+    letters: DeadLetters,
+    act: Callable[..., bool],
+    done: str,
+    *,
+    ids: Sequence[str],
+    reason: str | None,
+    older_than: float | None,
+    every: bool,
+    why: str,
+    as_json: bool,
+) -> None:
+    """Act on each that is selected, and say so; exit code 1 if the ledger no longer holds one of them."""
     filtered = reason is not None or older_than is not None
     if bool(ids) + filtered + every != 1:
         raise click.UsageError("name missions, or select them by --reason and --older-than, or take --all")
-    if ids:
-        return [check_mission_id(item) for item in ids]
-    return [letter.id for letter in _find(letters, reason, older_than)]
-
-
-def _act(chosen: Sequence[str], act: Callable[[str], bool], done: str, *, as_json: bool) -> None:
-    """Act on each, and say so; exit code 1 if the ledger holds one of them no more."""
+    chosen = [check_mission_id(item) for item in ids] or [letter.id for letter in _find(letters, reason, older_than)]
     watched = len(chosen) >= MANY and sys.stderr.isatty()
     count = unknown = 0
     for mission_id in tqdm(chosen, unit=" missions", disable=not watched, file=sys.stderr):
+        changed = False
         try:
-            changed = act(mission_id)
+            changed = act(mission_id, why=why)
         except UnknownMission as error:
             unknown += 1
-            changed = False
             click.echo(f"error: {error}", err=True)
         count += changed
         if as_json:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mission.settings import PREFIX, Settings
+if TYPE_CHECKING:  # pydantic is dear, and only the end of a command's own help needs it
+    from mission.settings import Settings
 
 
 class Command(click.Command):
     """A command whose help ends with the variables that matter to it, each with what it takes and its default.
 
     Args:
-        settings: the class that has them.
         reads: their field names.
+        settings: the class that has them; None for the one that both sides share.
     """
 
     def __init__(
-        self, *args: Any, settings: type[Settings] = Settings, reads: Sequence[str] = (), **extra: Any
+        self, *args: Any, reads: Sequence[str] = (), settings: type[Settings] | None = None, **extra: Any
     ) -> None:
         super().__init__(*args, **extra)
         self.settings = settings
@@ -28,7 +29,9 @@ class Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the variables, then what else the end of the help holds."""
         if self.reads:
-            rows = {row["variable"]: row for row in self.settings.defaults()}
+            from mission.settings import PREFIX, Settings
+
+            rows = {row["variable"]: row for row in (self.settings or Settings).defaults()}
             with formatter.section("Environment"):
                 formatter.write_dl([_entry(rows[PREFIX + name.upper()]) for name in self.reads])
         super().format_epilog(ctx, formatter)

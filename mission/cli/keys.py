@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from mission.audit.log import AuditLog
-from mission.cli.console import WhyType, emit_json, emit_table, json_option
+from mission.cli.console import emit_json, emit_records, json_option, why_option
 from mission.cli.help import Group
 from mission.operate.rewrap import Rewrapper
 from mission.seal.key_files import KeyLine, Kind, already_there, load_key, read_key_file, write_key_file
@@ -98,12 +98,7 @@ def show(key_files: tuple[Path, ...], as_json: bool) -> None:
     Example:
       decoder keys show reader.key reader.pub url.key
     """
-    rows = [_about(read_key_file(path)) | {"file": str(path)} for path in key_files]
-    if as_json:
-        for row in rows:
-            emit_json(row)
-    else:
-        emit_table(("KIND", "SUITE", "KEY ID", "FILE"), [list(row.values()) for row in rows])
+    emit_records([_about(read_key_file(path)) | {"file": str(path)} for path in key_files], as_json=as_json)
 
 
 @keys.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
@@ -117,14 +112,7 @@ def show(key_files: tuple[Path, ...], as_json: bool) -> None:
     help="An identity of before; may be given several times.",
 )
 @click.option("--to", "new", required=True, metavar="KEY|FILE", help="The recipient from now on.")
-@click.option(
-    "--reason",
-    type=WhyType(),
-    default="key rotation",
-    show_default=True,
-    metavar="TEXT",
-    help="Why; it stands in the audit.",
-)
+@why_option(required=False, default="key rotation", show_default=True)
 @json_option
 def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     """Seal results anew that were sealed to old keys; their identities are needed for it.

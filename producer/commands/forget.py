@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mission.audit.log import AuditLog
-from mission.cli.console import WhyType, emit_json, json_option
+from mission.cli.console import emit_json, json_option, why_option
 from mission.cli.help import Command
 from mission.operate import erasure
 from mission.settings import Settings
@@ -14,7 +14,7 @@ from mission.store.connection import connect
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "audit_ttl"))
 @click.argument("mission_id", metavar="ID")
-@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@why_option()
 @json_option
 def forget(mission_id: str, reason: str, as_json: bool) -> None:
     """Delete a mission's entry in the ledger and its results, whatever its state.

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from mission.cli.console import WhyType, emit_json, emit_table, json_option
+from mission.cli.console import emit_json, emit_records, json_option, why_option
 from mission.cli.help import Command
 from mission.operate.results import ResultReader
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "identity_file", "audit_ttl"))
 @click.argument("mission_id", metavar="ID")
-@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@why_option()
 @click.option(
     "--identity",
     "identities",
@@ -32,10 +32,8 @@ def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: 
     Example:
       mission reveal 0f8fad5b-d9cb-469f-a165-70867728950e --reason "incident 4711"
     """
-    secrets = ResultReader.from_env(identities).reveal(mission_id, reason=reason)
+    secrets = [secret.as_dict() for secret in ResultReader.from_env(identities).reveal(mission_id, reason=reason)]
     if as_json:
-        emit_json({"id": mission_id, "secrets": [secret.as_dict() for secret in secrets]})
-    elif secrets:
-        emit_table(("DETECTOR", "CATEGORY", "VALUE", "LINE", "COLUMN"), [list(s.as_dict().values()) for s in secrets])
+        emit_json({"id": mission_id, "secrets": secrets})
     else:
-        click.echo("the document held no secrets", err=True)
+        emit_records(secrets, as_json=False, none="the document held no secrets")

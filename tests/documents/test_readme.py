@@ -23,10 +23,13 @@ from tests.conftest import wait_for
 from tests.documents.document import ROOT, Block, Command, blocks
 from tests.documents.shell import type_in
 from tests.integration.test_up_command import up
+from tests.integration.test_wheel import Environment, installed, wheel
 from tests.processes import started
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_worker, stack_environment
+
+__all__ = ["installed", "wheel"]
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGE = "https://docs.example.com/page"
@@ -143,12 +146,15 @@ def here(folder: Path, stack: Stack, *, keys: bool) -> None:
 
 @pytest.mark.parametrize(("block", "command"), TYPED, ids=lambda item: getattr(item, "line", None))
 def test_what_it_says_to_type_works(
-    block: Block, command: Command, stack: Stack, finished: str, tmp_path: Path
+    block: Block, command: Command, stack: Stack, installed: Environment, finished: str, tmp_path: Path
 ) -> None:
     here(tmp_path, stack, keys="keys generate" not in command.line)
     login = next((who for start, who in WHO.items() if command.line.startswith(start)), "producer")
     line = re.sub(r"\bID\b", finished, command.line.replace(PAGE, stack.page))
-    (typed,) = type_in(Block(block.section, "sh", "", (Command(line, ()),), block.number), stack.env(login), tmp_path)
+    # Who uses it has the base install, as it says there.
+    path = {"PATH": str(installed.folder / "bin")} if block.section == "Use it" else {}
+    block = Block(block.section, "sh", "", (Command(line, ()),), block.number)
+    (typed,) = type_in(block, stack.env(login) | path, tmp_path)
     assert typed.code == 0, str(typed)
     assert typed.text or "completion" in line
 
@@ -182,13 +188,13 @@ PYTHON = [block for block in blocks(README) if block.language == "python"]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line-{block.number}")
-def test_its_python_works(block: Block, stack: Stack) -> None:
+def test_its_python_works(block: Block, stack: Stack, installed: Environment) -> None:
     url = stack.server.login_url("producer")
     program = "\n".join([f"REDIS_URL = {url!r}", *(command.line for command in block.commands)]).replace(
         PAGE, stack.page
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"{program}\nprint(status)"],
+        [str(installed.folder / "bin" / "python"), "-c", f"{program}\nprint(status)"],
         env=stack.env("producer") | {"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

@@ -101,6 +101,13 @@ def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
     assert running.shell("decoder audit verify", "operator").returncode == 0
 
 
+def test_the_files_that_the_examples_readme_names_are_there(running: Up) -> None:
+    text = (Path(__file__).resolve().parents[2] / "examples" / "README.md").read_text()
+    named = re.findall(r"`\. …/([\w./-]+)`", text)
+    assert named
+    assert [name for name in named if not (running.folder / name).is_file()] == []
+
+
 def test_worker_and_flower_have_logins_of_their_own(running: Up) -> None:
     logins = set()
     for pid in processes_in(running.folder):

@@ -82,9 +82,10 @@ def test_every_metric_that_is_named_is_one() -> None:
 @pytest.mark.parametrize("span", sorted({s for s in SPANS if re.match(r"(decoder|mission) [a-z]", s)}))
 def test_every_command_that_is_named_is_one(span: str) -> None:
     words = span.split()
-    command: click.Command = {"decoder": decoder_command, "mission": mission_command}[words.pop(0)]
+    command: click.Command | None = {"decoder": decoder_command, "mission": mission_command}[words.pop(0)]
     while words and isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
+        _, command, words = command.resolve_command(click.Context(command), words)
+    assert command
     known = {option for parameter in command.params for option in parameter.opts}
     assert not {word for word in words if word.startswith("-")} - known
 

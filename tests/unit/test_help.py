@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mission.cli.console import Lazy
 from mission.cli.help import Command
 from mission.settings import PREFIX, Settings
 from producer.cli import main as mission
@@ -32,7 +36,9 @@ WITHOUT_VARIABLES = {
 def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield name, command
     if isinstance(command, click.Group):
-        for child, below in command.commands.items():
+        for child in command.commands:
+            _, below, _ = command.resolve_command(click.Context(command), [child])
+            assert below
             yield from walk(f"{name} {child}", below)
 
 
@@ -63,6 +69,41 @@ def test_every_command_says_in_a_sentence_what_it_is_for(name: str) -> None:
     text = ALL[name].help
     assert text
     assert re.match(r"[A-Z][^\n]{10,}", text.strip())
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.count(" ") == 1])
+def test_a_commands_line_in_the_help_of_its_program_is_its_own_first_sentence(name: str) -> None:
+    program, command = name.split()
+    assert PROGRAMS[program].commands[command].get_short_help_str(1000) == ALL[name].get_short_help_str(1000)
+
+
+@pytest.mark.parametrize("tab", [False, True], ids=["help", "tab"])
+@pytest.mark.parametrize(("package", "program"), [("producer", "mission"), ("worker", "decoder")])
+def test_the_help_of_a_program_and_completion_import_no_command_and_nothing_dear(
+    package: str, program: str, *, tab: bool
+) -> None:
+    code = (
+        f"import atexit, sys\nfrom {package}.__main__ import main\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        f"sys.argv[1:] = ['--help']\nmain()"
+    )
+    asked = {f"_{program.upper()}_COMPLETE": "bash_complete", "COMP_WORDS": f"{program} ", "COMP_CWORD": "1"}
+    env = os.environ | (asked if tab else {})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stderr.split())
+    commands = PROGRAMS[program].commands
+    assert all(name in done.stdout for name in commands)
+    assert not loaded & {command.module for command in commands.values() if isinstance(command, Lazy)}
+    assert not loaded & {
+        "pydantic",
+        "redis",
+        "celery",
+        "kombu",
+        "cryptography",
+        "tqdm",
+        "requests",
+        "prometheus_client",
+    }
 
 
 @pytest.mark.parametrize("name", ALL)

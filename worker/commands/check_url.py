@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import click
 
-from mission.cli.advice import ADVICE
+from mission.cli.advice import advise
 from mission.cli.console import emit_json, json_option, note, note_terminal, printable
 from mission.cli.help import Command
 from mission.errors import MissionFailed
@@ -67,8 +67,7 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
         else:
             click.echo(f"refused  {printable(shown)}  {reason}" if reason else f"allowed  {printable(shown)}")
     if not as_json:
-        for reason in refused:
-            note(f"{reason}: {ADVICE[reason]}")
+        advise(refused)
     context.exit(1 if refused else 0)
 
 

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from mission.admission import Admitter, newly_queued
 from mission.audit.log import AuditLog
-from mission.cli.advice import ADVICE
+from mission.cli.advice import advise
 from mission.cli.console import DurationType, emit_json, emit_table, json_option, note, printable
 from mission.cli.help import Command
 from mission.model import MASK, Reason, Secret, State, Ticket
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import UrlKeyring, generate_url_key
-from mission.settings import format_duration
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.messages import make_publisher
+from mission.units import format_duration
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import Sample, SampleSite
 from worker.local.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
@@ -200,8 +200,7 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
 def _advise(rows: list[Row], seconds: float) -> None:
     """Notes on stderr on what did not end as it should."""
     missed = [row for row in rows if not row.as_intended]
-    for reason in dict.fromkeys(row.reason for row in missed if row.reason):
-        note(f"{reason}: {ADVICE[reason]}")
+    advise(row.reason for row in missed)
     if unfinished := sum(row.state is not None and not row.state.terminal for row in missed):
         note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mission.cli.console import emit_json, emit_table, json_option, note
+from mission.cli.console import emit_records, json_option, note
 from mission.cli.help import Command
 from worker.settings import WorkerSettings
 
@@ -23,11 +23,4 @@ def settings(as_json: bool) -> None:
     rows = WorkerSettings.from_env().describe()
     for sentence in WorkerSettings.misspelt():
         note(sentence)
-    if as_json:
-        for row in rows:
-            emit_json(row)
-        return
-    emit_table(
-        ("VARIABLE", "VALUE", "SET", "TAKES"),
-        [(row["variable"], row["value"], row["set"], row["takes"]) for row in rows],
-    )
+    emit_records(rows, as_json=as_json)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import worker.runtime  # noqa: F401 (what a worker needs and is not installed is told here, not in a child's log)
 from mission.errors import DecoderError, InvalidMission, SettingsError
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url

@@ -224,7 +224,3 @@ def test_stats_count_each_state() -> None:
     assert (found["queued"], found["running"]) == (2, 0)
     header, row = run("stats").stdout.splitlines()
     assert dict(zip(header.split(), row.split(), strict=True))["QUEUED"] == "2"
-
-
-def test_the_commands_are_those_of_the_interface() -> None:
-    assert set(main.commands) == {"enqueue", "status", "reveal", "forget", "stats", "completion"}

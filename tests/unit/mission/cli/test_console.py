@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from mission.cli.console import Commands, DurationType, WhyType, emit_json, emit_table, printable, version_option
+from mission.cli.console import Commands, DurationType, Lazy, WhyType, emit_json, emit_table, printable, version_option
 from mission.errors import DecoderError, KeyFormatError, LedgerUnavailable, QueueFull, SettingsError
 from mission.version import VERSION
 
@@ -86,6 +88,43 @@ def test_bad_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) -> N
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert line.endswith(" --help` says more)")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """A program with commands that are imported when they are called, of which some cannot be."""
+    lines = {"whole": "", "extra": "import no_such_extra", "broken": "import mission.no_such_module"}
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, line in lines.items():
+        text = f"import click\n{line}\n@click.command()\ndef {name}_one(): click.echo('done')\n"
+        (tmp_path / f"lazy_{name}.py").write_text(text)
+    return Commands("program", [Lazy(f"{name}-one", f"lazy_{name}", "One.", "sauce") for name in lines])
+
+
+def test_a_command_is_imported_when_it_is_called(program: Commands) -> None:
+    assert "extra-one   One.\n" in CliRunner().invoke(program, ["--help"]).stdout
+    assert CliRunner().invoke(program, ["whole-one"]).stdout == "done\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_a_command_whose_extra_is_missing_says_in_a_line_what_brings_it(
+    program: Commands, arguments: list[str]
+) -> None:
+    result = CliRunner().invoke(program, ["extra-one", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: no_such_extra is not installed: `program extra-one` takes pip install 'mission-decoder[sauce]'\n"
+    )
+
+
+def test_tab_after_a_command_whose_extra_is_missing_completes_nothing(program: Commands) -> None:
+    asked = ShellComplete(program, {}, "program", "_PROGRAM_COMPLETE")
+    assert [item.value for item in asked.get_completions(["whole-one"], "--")] == ["--help"]
+    assert asked.get_completions(["extra-one"], "--t") == []
+
+
+def test_a_broken_install_is_not_called_a_missing_extra(program: Commands) -> None:
+    assert isinstance(CliRunner().invoke(program, ["broken-one"]).exception, ModuleNotFoundError)
 
 
 def test_what_steers_a_terminal_is_not_repeated_as_it_is() -> None:

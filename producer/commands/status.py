@@ -1,0 +1,38 @@
+"""`mission status`: how missions stand."""
+
+from __future__ import annotations
+
+import click
+
+from mission.cli.advice import advise
+from mission.cli.console import emit_records, json_option
+from mission.cli.help import Command
+from mission.client import MissionClient
+from mission.errors import DecoderError
+from mission.model import MissionStatus
+
+
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key"))
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@json_option
+def status(ids: tuple[str, ...], as_json: bool) -> None:
+    """Show how missions stand: state, attempts, how many secrets were found, and why one failed.
+
+    \b
+    Example:
+      mission status 0f8fad5b-d9cb-469f-a165-70867728950e --json
+    """
+    client = MissionClient.from_env()
+    shown: list[MissionStatus] = []
+    failed = False
+    for mission_id in ids:
+        try:
+            shown.append(client.status(mission_id))
+        except DecoderError as error:
+            failed = True
+            click.echo(f"error: {error}", err=True)
+    emit_records((found.as_dict() for found in shown), as_json=as_json)
+    if not as_json:
+        advise(found.reason for found in shown if found.state.terminal)
+    if failed:
+        raise SystemExit(1)

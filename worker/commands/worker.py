@@ -1,0 +1,47 @@
+"""`decoder worker`: the Celery worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+import click
+
+from mission.cli.help import Command
+from worker.observe import logs
+from worker.settings import WorkerSettings
+
+# What a worker cannot do without, and what is tuned first.
+_MATTER = (
+    *("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "allowed_networks"),
+    *("concurrency", "deadline", "lease_seconds", "max_attempts", "metrics_port", "log_level", "log_format"),
+)
+
+
+@click.command(cls=Command, settings=WorkerSettings, reads=_MATTER)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
+)
+def worker(concurrency: int | None) -> None:
+    """Run a worker until SIGTERM, configured by DECODER_… variables (`decoder settings` lists them).
+
+    \b
+    Example:
+      DECODER_REDIS_URL=redis://127.0.0.1:6379/0 DECODER_URL_KEY=url.key \\
+      DECODER_RECIPIENT=reader.pub DECODER_ALLOWED_HOSTS=docs.example.com decoder worker
+    """
+    if concurrency is not None:
+        os.environ["DECODER_CONCURRENCY"] = str(concurrency)
+    own = WorkerSettings.from_env()
+    logs.configure(own.log_level, own.log_format)
+    for sentence in WorkerSettings.misspelt():
+        logging.getLogger("decoder.settings").warning(sentence)
+    logging.captureWarnings(True)  # Celery warns before it sets up its logging
+    from worker.app import app  # reads the settings, so only now
+
+    # Flower tells workers apart by this name, several on one host too.
+    name = f"decoder-{os.getpid()}@{socket.gethostname()}"
+    node = app.Worker(hostname=name, loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
+    node.start()
+    raise SystemExit(node.exitcode or 0)  # Celery's own `worker_main` would drop it
