@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from mission.errors import MissionFailed
 from mission.model import Reason, Secret
@@ -29,7 +28,7 @@ class Extractor:
     """
 
     def __init__(self, markers: tuple[str, str] = ("{*", "*}")) -> None:
-        self._marked = _compile(*markers) if ONE_EXPRESSION else _Tokens(*markers)
+        self._marked = _compile(*markers)
 
     def extract(self, text: str) -> list[Secret]:
         r"""Every occurrence, in the order of the text.
@@ -66,32 +65,11 @@ class Extractor:
 
 
 def _compile(opening: str, closing: str) -> re.Pattern[str]:
-    """An opening marker, content that is not blank and holds neither marker, a closing marker.
+    """An opening marker, content that is not blank, a closing marker; group 1 is the content.
 
-    Possessive throughout: nothing is tried twice. From each opening marker at most the way to the next one is read, so the
-    whole takes time linear in the text, and memory for one match.
+    The lookahead reads as far as the next marker and settles for that one; a closing marker must stand there. So from each
+    opening marker only the way to the next marker is read: linear in the text, and memory for one match. Possessive
+    repeats would do the same, but in CPython before 3.11.5 (Debian 12 has 3.11.2) they match nothing: gh-106052.
     """
-    o, c, first = re.escape(opening), re.escape(closing), f"{re.escape(opening[0])}{re.escape(closing[0])}"
-    return re.compile(rf"{o}(?!\s*+{c})([^{first}]*+(?:(?!{o}|{c})[{first}][^{first}]*+)*+){c}")
-
-
-class _Tokens:
-    """The same marker by marker, for a Python that cannot do it in one expression: linear as well, but some times slower."""
-
-    def __init__(self, opening: str, closing: str) -> None:
-        self._opening = re.compile(re.escape(opening))
-        self._next = re.compile(rf"({re.escape(closing)})|{re.escape(opening)}")
-        self._content = re.compile(r"(?=\s*\S)([\s\S]*)")
-
-    def finditer(self, text: str) -> Iterator[re.Match[str]]:
-        """A match for each secret; its group is the content."""
-        opened = self._opening.search(text)
-        while opened and (marker := self._next.search(text, opened.end())):
-            content = self._content.fullmatch(text, opened.end(), marker.start()) if marker[1] else None
-            if content:
-                yield content
-            opened = self._opening.search(text, marker.end() if content else opened.start() + 1)
-
-
-# CPython before 3.11.5 (Debian 12 has 3.11.2) matches nothing by such an expression (gh-106052): every document would be empty.
-ONE_EXPRESSION = _compile("{*", "*}").search("{*a*}") is not None
+    o, c = re.escape(opening), re.escape(closing)
+    return re.compile(rf"{o}(?!\s*{c})(?=(.*?)(?:{c}|{o}))\1{c}", re.DOTALL)
