@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mission.model import Reason
+from tests.observability.expressions import queries
 from tests.observability.tools import RULES, RUNBOOK, program, rules, run
 
 HEADINGS = re.compile(r"^### (\w+)$", re.MULTILINE)
@@ -307,13 +308,16 @@ def test_every_alert_leads_to_its_own_section_of_the_runbook() -> None:
 
 def test_the_reasons_left_out_are_those_that_the_model_calls_refusals_by_policy() -> None:
     expected = {reason.value for reason in Reason if reason.policy_refusal}
-    found = [
-        set(match.split("|")) - {"ok"}
-        for rule in (*rules("alert"), *rules("record"))
-        for match in re.findall(r'!~"([^"]*)"', rule["expr"])
-    ]
+    expressions = [*(rule["expr"] for rule in (*rules("alert"), *rules("record"))), *(text for _, text in queries())]
+    found = [set(match.split("|")) - {"ok"} for text in expressions for match in re.findall(r'!~"([^"]*)"', text)]
     assert found
     assert all(reasons == expected for reasons in found)
+
+
+def test_an_alert_that_asks_which_host_it_is_names_the_log_field_that_says_so() -> None:
+    asking = [text for rule in rules("alert") if "which host" in (text := rule["annotations"]["description"])]
+    assert asking
+    assert all("mission.allowed_by" in text for text in asking)
 
 
 def test_promtool_finds_the_rules_in_order() -> None:

@@ -3,12 +3,14 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
 from tests.processes import started
 from worker.observe import logs
+from worker.observe.metrics import PHASES
 
 URL = "https://host.example/path?token=hunter2"
 LEAKS = ("hunter2", "host.example", "/path")
@@ -386,3 +389,22 @@ def test_a_slow_reader_of_the_output_holds_up_no_thread() -> None:
         assert process.stderr.readline() == "all logged\n"
         out, _ = process.communicate(timeout=60)
     assert len(out.splitlines()) == 3000
+
+
+ROOT = Path(logs.__file__).parents[2]
+FIELD = re.compile(r"(?<![\w./-])(?:mission|event|error)\.[a-z_.]+(?:\{[a-z,]+\}\w+)?(?!\w)")
+NAMED = [
+    (place, field.rstrip("."))
+    for place in ("helm/decoder/files/rules.yaml", "RUNBOOK.md", "docs/logs.md")
+    for field in sorted(set(FIELD.findall((ROOT / place).read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("place", "named"), NAMED)
+def test_a_field_that_alerts_and_documents_name_is_one_that_the_worker_writes(place: str, named: str) -> None:
+    written = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "worker").rglob("*.py"))
+    for phase in PHASES:
+        written += f'"mission.phase.{phase}_seconds"'
+    before, brace, rest = named.partition("{")
+    several, _, after = rest.partition("}")
+    assert all(f'"{before}{name}{after}"' in written for name in (several.split(",") if brace else [""])), named
