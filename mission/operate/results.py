@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, cast
@@ -12,15 +11,8 @@ from typing import Any, Self, cast
 import redis
 
 from mission.audit.log import AuditLog
-from mission.errors import (
-    AuditError,
-    DecoderError,
-    InvalidMission,
-    ResultUnavailable,
-    SealError,
-    SettingsError,
-    UnknownMission,
-)
+from mission.audit.recorded import recorded
+from mission.errors import ResultUnavailable, SealError, SettingsError, UnknownMission
 from mission.ids import check_mission_id
 from mission.model import Reason, Secret, State
 from mission.operate.sealed_results import SealedResult, find_results
@@ -29,7 +21,6 @@ from mission.settings import Settings
 from mission.store.connection import connect, outages
 from mission.store.names import entry_key, result_key
 
-MAX_REASON_LENGTH = 500
 _TOKEN = re.compile(r"[0-9]{1,19}")
 
 
@@ -95,20 +86,12 @@ class ResultReader:
             LedgerUnavailable: Redis does not answer.
         """
         check_mission_id(mission_id)
-        why = check_reason(reason)
         held = ",".join(key_id.hex() for key_id in self._identities)
-        self._audit.append("reveal", mission_id=mission_id, key_id=held, why=why, outcome="started")
-        try:
-            token, record = self._fetch(mission_id)
-            identity = self._identity_for(record)
-            secrets = open_secrets(identity, record, mission_id=mission_id, token=token)
-        except DecoderError as error:
-            # The start of it is on record; that Redis went away since must not hide why nothing was opened.
-            with suppress(AuditError):
-                self._audit.append("reveal", mission_id=mission_id, key_id=held, why=why, outcome=f"refused: {error}")
-            raise
-        key_id = identity.recipient.key_id.hex()
-        self._audit.append("reveal", mission_id=mission_id, key_id=key_id, why=why, outcome="opened")
+        with recorded(self._audit, "reveal", why=reason, mission_id=mission_id, key_id=held) as record:
+            token, sealed = self._fetch(mission_id)
+            identity = self._identity_for(sealed)
+            secrets = open_secrets(identity, sealed, mission_id=mission_id, token=token)
+            record.key_id, record.outcome = identity.recipient.key_id.hex(), "opened"
         return secrets
 
     def _fetch(self, mission_id: str) -> tuple[int, bytes]:
@@ -137,17 +120,6 @@ class ResultReader:
             raise SealError(
                 f"the record is sealed to key {key_id.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
             ) from None
-
-
-def check_reason(text: str) -> str:
-    """The reason, trimmed, if it is one.
-
-    Raises:
-        InvalidMission: it is empty or longer than 500 characters.
-    """
-    if 0 < len(text.strip()) <= MAX_REASON_LENGTH:
-        return text.strip()
-    raise InvalidMission(Reason.MALFORMED_MESSAGE, f"a reason has 1 to {MAX_REASON_LENGTH} characters")
 
 
 def _without_result(mission_id: str, state: str, reason: str) -> str:

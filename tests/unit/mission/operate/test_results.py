@@ -135,7 +135,7 @@ def test_a_forged_record_is_refused_and_that_is_on_record(
     forge(client)
     with pytest.raises(SealError) as caught:
         reader.reveal(MISSION, reason="incident 4711")
-    assert _outcomes(audit) == ["started", f"refused: {caught.value}"]
+    assert _outcomes(audit) == ["started", f"failed: {caught.value}"]
 
 
 def test_while_keys_change_each_record_goes_to_its_identity(client: redis.Redis, audit: AuditLog) -> None:
@@ -154,7 +154,7 @@ def test_an_unknown_mission_is_named(reader: ResultReader, audit: AuditLog) -> N
     with pytest.raises(UnknownMission, match=MISSION):
         reader.reveal(MISSION, reason="incident 4711")
     assert _outcomes(audit)[0] == "started"
-    assert _outcomes(audit)[1].startswith("refused: no mission")
+    assert _outcomes(audit)[1].startswith("failed: no mission")
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying"])
@@ -205,7 +205,7 @@ def test_a_ledger_entry_that_nobody_of_us_wrote_is_refused_on_record(
     client.hset(entry_key(MISSION), mapping=fields)
     with pytest.raises(ResultUnavailable, match="cannot be read"):
         reader.reveal(MISSION, reason="incident 4711")
-    assert _outcomes(audit)[1].startswith("refused: ")
+    assert _outcomes(audit)[1].startswith("failed: ")
 
 
 @pytest.mark.parametrize("mission_id", ["", "x", MISSION.upper(), f"{MISSION}\n", "*"])
