@@ -12,23 +12,11 @@ from mission.cli.console import Commands, Lazy, version_option
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
-        Lazy("enqueue", "producer.commands.enqueue", "Enqueue missions: URLs from the command line or from a file."),
-        Lazy(
-            "forget",
-            "producer.commands.forget",
-            "Delete a mission's entry in the ledger and its results, whatever its state.",
-        ),
-        Lazy("reveal", "producer.commands.reveal", "Open a mission's result and print its secrets, in clear."),
-        Lazy(
-            "stats",
-            "producer.commands.stats",
-            "Count the missions in each state, and tell the age of the oldest that waits, in seconds.",
-        ),
-        Lazy(
-            "status",
-            "producer.commands.status",
-            "Show how missions stand: state, attempts, how many secrets were found, and why one failed.",
-        ),
+        Lazy("producer.commands.enqueue", "Enqueue missions: URLs from the command line or from a file."),
+        Lazy("producer.commands.forget", "Delete what is kept of a mission, whatever its state."),
+        Lazy("producer.commands.reveal", "Open a mission's result and print its secrets, in clear."),
+        Lazy("producer.commands.stats", "Count the missions in each state."),
+        Lazy("producer.commands.status", "Show how missions stand, and why one failed."),
         completion_command("mission"),
     ],
 )

@@ -14,10 +14,11 @@ from mission.store.acl import LOGINS, acl_lines
 @click.command(cls=Command, epilog=f"Logins: {', '.join(LOGINS)}.")
 @click.argument("passwords", type=click.File("r"), metavar="FILE|-")
 def acl(passwords: TextIO) -> None:
-    """Print the ACL file of the Redis server: each kind of user with the least rights that do its work.
+    """Print the ACL file of the Redis server.
 
-    FILE has a line LOGIN:PASSWORD for each login that is to be on; the others are off, and so is the default one. What is
-    printed holds the passwords' SHA-256 alone. It is for `aclfile`, or for the key users.acl of the chart's Secret.
+    Each kind of user gets the least rights that do its work. FILE has a line LOGIN:PASSWORD for each login that is to be
+    on; the others are off, and so is the default one. What is printed holds the passwords' SHA-256 alone. It is for
+    `aclfile`, or for the key users.acl of the chart's Secret.
 
     \b
     Example:

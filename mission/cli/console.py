@@ -27,20 +27,18 @@ class Lazy(click.Command):
     """A command that is imported when it is called. Its group's help and completion by Tab take it as it is here.
 
     Args:
-        name: the command's; its module has it by that name.
-        module: where it is.
+        module: the full name of its module, which has its name and holds it by that.
         says: the first sentence of its help.
-        extra: what the base install lacks for it: an extra of the distribution.
+        extra: the extra of the distribution that it takes; None where the base install does.
     """
 
-    def __init__(self, name: str, module: str, says: str, extra: str | None = None) -> None:
-        super().__init__(name, help=says)
-        self.module = module
-        self.extra = extra
+    def __init__(self, module: str, says: str, extra: str | None = None) -> None:
+        self.module, self.extra = module, extra
+        super().__init__(module.rpartition(".")[2].replace("_", "-"), help=says)
 
     def load(self) -> click.Command:
         """The command itself."""
-        command: click.Command = getattr(import_module(self.module), str(self.name).replace("-", "_"))
+        command: click.Command = getattr(import_module(self.module), self.module.rpartition(".")[2])
         return command
 
 

@@ -17,9 +17,10 @@ from mission.store.connection import connect
 @why_option()
 @json_option
 def forget(mission_id: str, reason: str, as_json: bool) -> None:
-    """Delete a mission's entry in the ledger and its results, whatever its state.
+    """Delete what is kept of a mission, whatever its state.
 
-    The audit keeps that it was there and that you did this. If a worker has the mission in hand, what it finds is dropped.
+    That is its entry in the ledger and its results. The audit keeps that it was there and that you did this. If a worker
+    is at work on the mission, what it finds is dropped.
 
     \b
     Example:

@@ -12,7 +12,9 @@ from mission.client import MissionClient
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key"))
 @json_option
 def stats(as_json: bool) -> None:
-    """Count the missions in each state, and tell the age of the oldest that waits, in seconds.
+    """Count the missions in each state.
+
+    It also tells the age of the oldest that waits, in seconds.
 
     \b
     Example:

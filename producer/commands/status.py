@@ -16,7 +16,9 @@ from mission.model import MissionStatus
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @json_option
 def status(ids: tuple[str, ...], as_json: bool) -> None:
-    """Show how missions stand: state, attempts, how many secrets were found, and why one failed.
+    """Show how missions stand, and why one failed.
+
+    That is state, attempts, how many secrets were found, the reason, and when.
 
     \b
     Example:

@@ -14,16 +14,13 @@ from mission.cli.console import emit_json, json_option, note, note_terminal, pri
 from mission.cli.help import Command
 from mission.errors import MissionFailed
 from mission.model import Reason
-from mission.url import MissionUrl, parse_url
+from mission.url import parse_url
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
 from worker.settings import WorkerSettings
 
 SIDE_BY_SIDE = 16
 AHEAD = 256
-
-_Verdict = tuple[str, Reason | None]
-_Pending = tuple[str, Reason | Future[Reason | None]]
 
 
 @click.command(
@@ -37,10 +34,10 @@ _Pending = tuple[str, Reason | Future[Reason | None]]
 @json_option
 @click.pass_context
 def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, as_json: bool) -> None:
-    """Say what the policy says of each URL, without fetching it: allowed, or refused and why.
+    """Say what the policy says of each URL, without fetching it.
 
-    Reads one URL a line from standard input where none is given, or `-`. The policy is that of DECODER_ALLOWED_HOSTS,
-    _SCHEMES and _NETWORKS. The exit code is 0 if all are allowed, 1 if one is refused.
+    It is allowed, or refused and why. Reads one URL a line from standard input where none is given, or `-`. The policy is
+    that of DECODER_ALLOWED_HOSTS, _SCHEMES and _NETWORKS. The exit code is 0 if all are allowed, 1 if one is refused.
 
     \b
     Example:
@@ -53,12 +50,11 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
     policy = UrlPolicy.from_settings(settings)
     if not settings.allowed_hosts:
         note("DECODER_ALLOWED_HOSTS is empty, so nothing is allowed")
-    texts = _inputs(urls or ("-",))
-    verdicts = _checked(texts, policy) if no_resolve else _resolved(texts, policy, settings.connect_timeout)
+    resolver = None if no_resolve else Resolver(threads=SIDE_BY_SIDE)
     if "-" in urls:
         note_terminal("a URL a line")
     refused: dict[Reason, None] = {}
-    for text, reason in verdicts:
+    for text, reason in _verdicts(_inputs(urls or ("-",)), policy, resolver, settings.connect_timeout):
         if reason is not None:
             refused[reason] = None
         shown = text.encode(errors="backslashreplace").decode()
@@ -81,50 +77,37 @@ def _inputs(urls: Iterable[str]) -> Iterator[str]:
             yield url
 
 
-def _check(text: str, policy: UrlPolicy) -> MissionUrl | Reason:
-    try:
-        url = parse_url(text)
-        policy.check(url)
-    except MissionFailed as refusal:
-        return refusal.reason
-    return url
-
-
-def _checked(texts: Iterable[str], policy: UrlPolicy) -> Iterator[_Verdict]:
-    for text in texts:
-        checked = _check(text, policy)
-        yield text, checked if isinstance(checked, Reason) else None
-
-
-def _resolved(texts: Iterable[str], policy: UrlPolicy, timeout: float) -> Iterator[_Verdict]:
-    """The verdicts in the order of the texts, several look-ups under way at a time."""
-    resolver = Resolver(threads=SIDE_BY_SIDE)
-
-    def resolve(url: MissionUrl) -> Reason | None:
-        try:
-            policy.addresses(url, resolver, timeout)
-        except MissionFailed as refusal:
-            return refusal.reason
-        return None
-
+def _verdicts(
+    texts: Iterable[str], policy: UrlPolicy, resolver: Resolver | None, timeout: float
+) -> Iterator[tuple[str, Reason | None]]:
+    """A verdict for each text, in their order. Several names are looked up at a time; none without a resolver."""
     pool = ThreadPoolExecutor(SIDE_BY_SIDE)
-    ahead: deque[_Pending] = deque()
+    ahead: deque[tuple[str, Future[object]]] = deque()
     try:
         for text in texts:
-            checked = _check(text, policy)
-            ahead.append((text, checked if isinstance(checked, Reason) else pool.submit(resolve, checked)))
-            while ahead and (len(ahead) == AHEAD or _known(ahead[0])):
-                yield _verdict(ahead.popleft())
+            answer: Future[object] = Future()
+            try:
+                url = parse_url(text)
+                policy.check(url)
+            except MissionFailed as refusal:
+                answer.set_exception(refusal)
+            else:
+                if resolver:
+                    answer = pool.submit(policy.addresses, url, resolver, timeout)
+                else:
+                    answer.set_result(None)
+            ahead.append((text, answer))
+            while ahead and (len(ahead) == AHEAD or ahead[0][1].done()):
+                yield _verdict(*ahead.popleft())
         while ahead:
-            yield _verdict(ahead.popleft())
+            yield _verdict(*ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _known(pending: _Pending) -> bool:
-    return isinstance(pending[1], Reason) or pending[1].done()
-
-
-def _verdict(pending: _Pending) -> _Verdict:
-    text, reason = pending
-    return text, reason if isinstance(reason, Reason) else reason.result()
+def _verdict(text: str, answer: Future[object]) -> tuple[str, Reason | None]:
+    try:
+        answer.result()
+    except MissionFailed as refusal:
+        return text, refusal.reason
+    return text, None

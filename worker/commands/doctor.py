@@ -17,9 +17,9 @@ from worker.settings import WorkerSettings
 )
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check Redis, keys and policy as a worker finds them here; a line each.
+    """Check Redis, keys and policy as a worker finds them here.
 
-    `ok`, `warn` for what a production should have otherwise, `FAIL` for what it must not go without: then the exit code is 1.
+    A line each: `ok`, `warn` for what a production should have otherwise, `FAIL` for what it must not go without: then the exit code is 1.
 
     \b
     Example:

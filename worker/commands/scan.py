@@ -31,9 +31,9 @@ class _Unreadable(Exception):
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
 @json_option
 def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool) -> None:
-    """Find the secrets in files, or in what comes on standard input; nothing is fetched and nothing is stored.
+    """Find the secrets in files, or in what comes on standard input.
 
-    The charset is that of a byte order mark, else UTF-8. An input that cannot be read is a line on stderr; the others
+    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. An input that cannot be read is a line on stderr; the others
     go on, and the exit code is 1.
 
     \b

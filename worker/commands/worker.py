@@ -24,7 +24,9 @@ _MATTER = (
     "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
 )
 def worker(concurrency: int | None) -> None:
-    """Run a worker until SIGTERM, configured by DECODER_… variables (`decoder settings` lists them).
+    """Run a worker until SIGTERM.
+
+    It is configured by DECODER_… variables; `decoder settings` lists them.
 
     \b
     Example:

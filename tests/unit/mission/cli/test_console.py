@@ -97,8 +97,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     monkeypatch.syspath_prepend(tmp_path)
     for name, line in lines.items():
         text = f"import click\n{line}\n@click.command()\ndef {name}_one(): click.echo('done')\n"
-        (tmp_path / f"lazy_{name}.py").write_text(text)
-    return Commands("program", [Lazy(f"{name}-one", f"lazy_{name}", "One.", "sauce") for name in lines])
+        (tmp_path / f"{name}_one.py").write_text(text)
+    return Commands("program", [Lazy(f"{name}_one", "One.", "sauce") for name in lines])
 
 
 def test_a_command_is_imported_when_it_is_called(program: Commands) -> None:
