@@ -8,7 +8,6 @@ from mission.cli.console import note
 from mission.model import Reason
 
 _LATER = "it is tried again by itself"
-_TOO_LARGE = "fetch a smaller document, or raise DECODER_MAX_BYTES on the workers"
 
 ADVICE: dict[Reason, str] = {
     Reason.INVALID_URL: "takes a URL like https://docs.example.com/page, percent-encoded",
@@ -27,7 +26,7 @@ ADVICE: dict[Reason, str] = {
     Reason.HTTP_SERVER_ERROR: "the host has a fault of its own: try again later",
     Reason.RATE_LIMITED: "the host asks for fewer requests: try again later, or lower DECODER_HOST_CONCURRENCY",
     Reason.TOO_MANY_REDIRECTS: "use the URL that it ends at, or raise DECODER_MAX_REDIRECTS on the workers",
-    Reason.BODY_TOO_LARGE: _TOO_LARGE,
+    Reason.BODY_TOO_LARGE: "fetch a smaller document, or raise DECODER_MAX_BYTES on the workers",
     Reason.MALFORMED_RESPONSE: "the host's answer is not proper HTTP: ask who runs it",
     Reason.TOO_MANY_SECRETS: "no result holds so many: split the document",
     Reason.STORE_UNAVAILABLE: "check Redis with `decoder doctor`",

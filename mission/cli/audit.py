@@ -8,7 +8,7 @@ import click
 
 from mission.audit.chain import LOG_FIELD
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, emit_table, json_option
+from mission.cli.console import emit_json, emit_records, emit_table, json_option
 from mission.cli.help import Group
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -41,8 +41,7 @@ def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> No
     """
     entries = _open(Key.AUDIT_KEYS if keys else Key.AUDIT).entries(last=last, mission_id=mission)
     if as_json:
-        for entry in entries:
-            emit_json(entry.as_dict())
+        emit_records((entry.as_dict() for entry in entries), as_json=True)
         return
     header = ("SEQ", "AT", "REDIS USER", "OS USER", "ACTION", "MISSION", "KEY", "WHY", "OUTCOME")
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import shell_complete
 
 from mission.cli.help import Command
 
@@ -30,8 +30,6 @@ def completion_command(program: str) -> click.Command:
     @click.argument("shell", type=click.Choice(SHELLS))
     @click.pass_context
     def completion(context: click.Context, shell: str) -> None:
-        made = get_completion_class(shell)
-        assert made is not None, shell  # noqa: S101 (Click brings all of SHELLS)  # nosec B101
-        click.echo(made(context.find_root().command, {}, program, f"_{program.upper()}_COMPLETE").source())
+        shell_complete(context.find_root().command, {}, program, f"_{program.upper()}_COMPLETE", f"{shell}_source")
 
     return completion

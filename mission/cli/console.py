@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
@@ -19,8 +19,6 @@ from mission.cli.help import Group
 from mission.errors import DecoderError, InvalidMission, SettingsError
 from mission.units import parse_duration
 from mission.version import COMMIT, VERSION
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Lazy(click.Command):
@@ -192,7 +190,9 @@ class WhyType(click.ParamType[str]):
             self.fail(error.detail, param, ctx)
 
 
-def why_option(name: str = "--reason", says: str = "Why; it stands in the audit.", **extra: Any) -> Callable[[F], F]:
+def why_option(
+    name: str = "--reason", says: str = "Why; it stands in the audit.", **extra: Any
+) -> Callable[[Any], Any]:
     """The option that asks for it."""
     return click.option(name, type=WhyType(), metavar="TEXT", help=says, **({"required": True} | extra))
 

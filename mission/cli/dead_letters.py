@@ -78,15 +78,14 @@ def show(mission_id: str, as_json: bool) -> None:
     Example:
       decoder dead-letters show 0f8fad5b-d9cb-469f-a165-70867728950e
     """
-    letter = _open().get(mission_id)
+    facts = _open().get(mission_id).as_dict()
     if as_json:
-        emit_json(letter.as_dict())
+        emit_json(facts)
         return
-    facts = letter.as_dict()
-    del facts["history"]
+    history = facts.pop("history")
     emit_table(("WHAT", "VALUE"), list(facts.items()))
     click.echo()
-    emit_table(("AT", "HISTORY"), letter.history)
+    emit_records(history, as_json=False)
 
 
 @dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))

@@ -33,7 +33,10 @@ class Command(click.Command):
 
             rows = {row["variable"]: row for row in (self.settings or Settings).defaults()}
             with formatter.section("Environment"):
-                formatter.write_dl([_entry(rows[PREFIX + name.upper()]) for name in self.reads])
+                formatter.write_dl(
+                    (row["variable"], f"{row['takes']}  [default: {row['value'] or 'none'}]")
+                    for row in (rows[PREFIX + name.upper()] for name in self.reads)
+                )
         super().format_epilog(ctx, formatter)
 
 
@@ -41,7 +44,3 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
-
-
-def _entry(row: dict[str, str]) -> tuple[str, str]:
-    return row["variable"], f"{row['takes']}  [default: {row['value'] or 'none'}]"

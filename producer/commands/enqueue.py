@@ -86,9 +86,7 @@ def _lines(urls: tuple[str, ...], source: TextIO | None) -> Iterator[str]:
     yield from urls
     if source is sys.stdin:
         note_terminal("a URL a line")
-    for line in source or ():
-        if url := line.rstrip("\r\n"):
-            yield url
+    yield from filter(None, (line.rstrip("\r\n") for line in source or ()))
 
 
 def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progress: bool) -> tuple[list[Ticket], int]:

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from mission.admission import Admitter, newly_queued
 from mission.audit.log import AuditLog
 from mission.cli.advice import advise
-from mission.cli.console import DurationType, emit_json, emit_table, json_option, note, printable
+from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, note, printable
 from mission.cli.help import Command
-from mission.model import MASK, Reason, Secret, State, Ticket
+from mission.model import Reason, Secret, State, Ticket
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import UrlKeyring, generate_url_key
@@ -178,22 +178,14 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
             emit_json(row.as_dict(show=show))
         return
     emit_table(("STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT"), [_cells(row) for row in rows])
-    found = [(secret, row) for row in rows for secret in row.secrets]
+    found = [
+        secret.as_dict(show=show) | {"at": f"{secret.line}:{secret.column}", "document": row.sample.url}
+        for row in rows
+        for secret in row.secrets
+    ]
     if found:
         click.echo()
-        emit_table(
-            ("DETECTOR", "CATEGORY", "VALUE", "AT", "DOCUMENT"),
-            [
-                (
-                    secret.detector,
-                    secret.category,
-                    secret.value if show else MASK,
-                    f"{secret.line}:{secret.column}",
-                    row.sample.url,
-                )
-                for secret, row in found
-            ],
-        )
+    emit_records(found, as_json=False, fields=("detector", "category", "value", "at", "document"))
     click.echo(f"\n{_summary(rows, own=own)}")
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
-from mission.cli.console import emit_json, emit_table, json_option, note_terminal
+from mission.cli.console import emit_json, emit_records, json_option, note_terminal
 from mission.cli.help import Command
 from mission.errors import MissionFailed
-from mission.model import Secret
 from worker.extract import Extractor, decode_body
 from worker.settings import WorkerSettings
 
@@ -33,8 +31,8 @@ class _Unreadable(Exception):
 def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool) -> None:
     """Find the secrets in files, or in what comes on standard input.
 
-    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. An input that cannot be read is a line on stderr; the others
-    go on, and the exit code is 1.
+    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. An input that cannot be
+    read is a line on stderr; the others go on, and the exit code is 1.
 
     \b
     Example:
@@ -48,7 +46,7 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
         note_terminal("a document")
     settings = WorkerSettings.from_env(**({} if markers is None else {"markers": markers}))
     extractor = Extractor(settings.marker_pair)
-    found: list[tuple[str, Secret]] = []
+    rows: list[dict[str, Any]] = []
     failed = 0
     for name in inputs:
         source = click.format_filename(name)
@@ -58,11 +56,13 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
             failed += 1
             click.echo(f"error: {source}: {problem}", err=True)
             continue
+        shown = [secret.as_dict(show=show) for secret in secrets]
         if as_json:
-            emit_json({"source": source, "secrets": [secret.as_dict(show=show) for secret in secrets]})
-        found += ((source, secret) for secret in secrets)
+            emit_json({"source": source, "secrets": shown})
+        rows += (row | {"place": f"{source}:{row['line']}:{row['column']}"} for row in shown)
     if not as_json:
-        _print(found, show=show)
+        emit_records(rows, as_json=False, fields=("place", "detector", "category", "value"))
+        click.echo(f"{len(rows)} secrets found")
     sys.exit(1 if failed else 0)
 
 
@@ -82,14 +82,3 @@ def _capped(file: BinaryIO, size: int = 0) -> bytes:
     if max(size, len(body)) > MAX_BYTES:
         raise _Unreadable(f"holds more than {MAX_BYTES} bytes")
     return body
-
-
-def _print(found: Iterable[tuple[str, Secret]], *, show: bool) -> None:
-    rows = []
-    for source, secret in found:
-        shown = secret.as_dict(show=show)
-        place = f"{source}:{secret.line}:{secret.column}"
-        rows.append((place, shown["detector"], shown["category"], shown["value"]))
-    if rows:
-        emit_table(("PLACE", "DETECTOR", "CATEGORY", "VALUE"), rows)
-    click.echo(f"{len(rows)} secrets found")

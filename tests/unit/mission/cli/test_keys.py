@@ -154,8 +154,3 @@ def test_show_refuses_a_bad_file_in_one_line_without_its_content(text: str, mode
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert not text or text.rpartition(":")[2] not in result.output
-
-
-@pytest.mark.parametrize("command", ["generate", "show"])
-def test_help_has_an_example(command: str) -> None:
-    assert f"decoder keys {command} " in _run(command, "--help").stdout

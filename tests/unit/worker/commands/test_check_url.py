@@ -155,10 +155,6 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_an_unknown_option_is_exit_code_2() -> None:
-    assert run("--nothing").exit_code == 2
-
-
 def test_ten_thousand_urls_without_names_looked_up_take_less_than_a_second() -> None:
     urls = "".join(f"https://host-{n}.example.org/path/{n}?query={n}\n" for n in range(10_000)).encode()
     started = time.process_time()

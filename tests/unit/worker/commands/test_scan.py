@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,13 +14,7 @@ from mission.model import MASK
 from worker.commands import scan as module
 from worker.commands.scan import scan
 
-
-@click.group(cls=Commands)
-def main() -> None:
-    """Errors as the `decoder` command has them."""
-
-
-main.add_command(scan)
+main = Commands(commands=[scan])
 
 
 @pytest.fixture(autouse=True)
