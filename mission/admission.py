@@ -1,4 +1,7 @@
-"""Admission: from a URL that somebody names to a mission in the ledger, or a refusal. Both ways in go through it."""
+"""Admission: from a URL that somebody names to a mission in the ledger with a message to wake a worker, or a refusal.
+
+Every way in goes through it: `MissionClient`, and `decoder.submit`.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ from mission.errors import (
     QuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.model import Reason, State, Ticket
+from mission.model import Reason, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.ledger import Admission, Admitted, Ledger
+from mission.store.messages import Publisher
 from mission.url import parse_url
 
 DEFAULT_SUBMITTER = "default"
@@ -31,11 +35,12 @@ Verdict = Ticket | DecoderError
 
 
 class Admitter:
-    """Checks, encrypts and admits. Refusals for syntax are counted in the ledger beside its own."""
+    """Checks, encrypts, admits and publishes. Refusals for syntax are counted in the ledger beside its own."""
 
-    def __init__(self, ledger: Ledger, keyring: UrlKeyring, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, keyring: UrlKeyring, publisher: Publisher, settings: Settings) -> None:
         self._ledger = ledger
         self._keyring = keyring
+        self._publisher = publisher
         self._settings = settings
 
     def admit(
@@ -48,7 +53,7 @@ class Admitter:
         expires_seconds: float | None = None,
         mission_id: str | None = None,
     ) -> list[Verdict]:
-        """Admit URLs of one submitter in one call to the ledger; a ticket or a refusal for each, in order.
+        """Admit URLs of one submitter in one call to the ledger, and wake workers for the new missions.
 
         Args:
             urls: what was asked for, as it was written.
@@ -58,26 +63,31 @@ class Admitter:
             expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
             mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
 
+        Returns:
+            A ticket or a refusal for each, in order.
+
         Raises:
             InvalidMission: the options are bad.
             LedgerUnavailable: nothing is known to be accepted.
         """
         self._check_options(submitter, (idempotency_key, batch_key), expires_seconds)
         lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
-        verdicts: list[Verdict | None] = []
+        refusals: list[InvalidMission | None] = []
         admissions: list[Admission] = []
         for url in urls:
             try:
                 href = parse_url(url).href
                 ids = self._ids(href, submitter, idempotency_key, batch_key, mission_id)
                 admissions.append(self._admission(href, ids, lifetime))
-                verdicts.append(None)
+                refusals.append(None)
             except InvalidMission as refusal:
-                verdicts.append(refusal)
-        self._count([verdict.reason for verdict in verdicts if isinstance(verdict, InvalidMission)])
+                refusals.append(refusal)
+        self._count([refusal.reason for refusal in refusals if refusal])
         answers = self._ledger.admit(admissions, submitter) if admissions else []
-        admitted = map(self._verdict, admissions, answers)
-        return [next(admitted) if verdict is None else verdict for verdict in verdicts]
+        admitted = [self._verdict(*pair) for pair in zip(admissions, answers, strict=True)]
+        self._publish(admitted)
+        rest = iter(admitted)
+        return [refusal or next(rest) for refusal in refusals]
 
     def _ids(
         self, href: str, submitter: str, idempotency_key: str | None, batch_key: str | None, mission_id: str | None
@@ -117,6 +127,13 @@ class Admitter:
         }
         return refusals[answer.refusal]()
 
+    def _publish(self, admitted: Sequence[Verdict]) -> None:
+        new = [one.id for one in admitted if isinstance(one, Ticket) and not one.duplicate]
+        # Where this fails the ledger has them all the same: a worker's reaper publishes what nobody claims.
+        with suppress(LedgerUnavailable):
+            if new:
+                self._publisher.publish(new)
+
     def _check_options(self, submitter: object, keys: Sequence[object], expires: object) -> None:
         if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
             raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
@@ -129,8 +146,3 @@ class Admitter:
             return
         if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing
             raise InvalidMission(Reason.MALFORMED_MESSAGE, "expires is a number of seconds above 0")
-
-
-def newly_queued(verdicts: Sequence[Verdict]) -> list[str]:
-    """The ids that want a message: admitted now, not before."""
-    return [v.id for v in verdicts if isinstance(v, Ticket) and not v.duplicate and v.state is State.QUEUED]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Self
 
-from mission.admission import DEFAULT_SUBMITTER, Admitter, Verdict, newly_queued
-from mission.errors import DecoderError, LedgerUnavailable, SettingsError
+from mission.admission import DEFAULT_SUBMITTER, Admitter, Verdict
+from mission.errors import DecoderError, LedgerUnavailable
 from mission.model import MissionStatus, Stats, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.messages import Publisher, make_publisher
+from mission.store.messages import make_publisher
 
 CHUNK = 256
 _POLL_SECONDS = (0.02, 0.5)
@@ -30,13 +29,9 @@ class MissionClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if settings.url_key is None:
-            raise SettingsError(
-                "DECODER_URL_KEY: not set; takes a URL key, inline or a file (`decoder keys generate --url-key FILE`)"
-            )
+        keyring = UrlKeyring.from_settings(settings)
         self._ledger = Ledger(connect(settings), settings)
-        self._admitter = Admitter(self._ledger, UrlKeyring.parse(settings.url_key.get_secret_value()), settings)
-        self._publisher: Publisher = make_publisher(settings)
+        self._admitter = Admitter(self._ledger, keyring, make_publisher(settings), settings)
 
     @classmethod
     def from_env(cls) -> Self:
@@ -70,9 +65,9 @@ class MissionClient:
             IdempotencyConflict: the key stands for another URL.
             LedgerUnavailable: Redis does not answer; nothing is known to be accepted.
         """
-        verdict = self._admit(
+        (verdict,) = self._admitter.admit(
             [url], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds
-        )[0]
+        )
         if isinstance(verdict, DecoderError):
             raise verdict
         return verdict
@@ -102,7 +97,7 @@ class MissionClient:
         """
         remaining = iter(urls)
         while chunk := list(islice(remaining, CHUNK)):
-            yield from self._admit(
+            yield from self._admitter.admit(
                 chunk, submitter=submitter, batch_key=idempotency_key, expires_seconds=expires_seconds
             )
 
@@ -144,24 +139,3 @@ class MissionClient:
                 return status
             time.sleep(max(0.0, min(pause, left)))
             pause = min(slowest, pause * 1.5)
-
-    def _admit(
-        self,
-        urls: list[str],
-        *,
-        submitter: str,
-        idempotency_key: str | None = None,
-        batch_key: str | None = None,
-        expires_seconds: float | None = None,
-    ) -> list[Verdict]:
-        verdicts = self._admitter.admit(
-            urls,
-            submitter=submitter,
-            idempotency_key=idempotency_key,
-            batch_key=batch_key,
-            expires_seconds=expires_seconds,
-        )
-        # Where this fails the ledger has them all the same: a worker's reaper publishes what nobody claims.
-        with suppress(LedgerUnavailable):
-            self._publisher.publish(newly_queued(verdicts))
-        return verdicts

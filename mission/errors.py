@@ -28,12 +28,9 @@ class MissionFailed(DecoderError):
     Args:
         reason: from the closed set.
         retry_after: seconds that the other side asked to be left alone for, if it did.
-
-    `unreached` says that a host was not reached at all: no name, no connection, no TLS.
     """
 
     reason: Reason
-    unreached: bool = False
 
     def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
         super().__init__(reason.value)

@@ -77,11 +77,6 @@ class Reason(StrEnum):
         """Whether policy forbade it: counted apart, never against the success objective."""
         return self in _POLICY_REFUSALS
 
-    @property
-    def unpenalised(self) -> bool:
-        """Whether a release for this reason gives the attempt back: the mission did nothing wrong."""
-        return self in (Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.SHUTDOWN)
-
 
 _TRANSIENT = frozenset(
     {

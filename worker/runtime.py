@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from queue import SimpleQueue
 from typing import Self
 
@@ -17,7 +16,7 @@ from celery import Celery
 
 from mission.admission import Admitter
 from mission.audit.log import AuditLog
-from mission.errors import LedgerUnavailable, SettingsError
+from mission.errors import LedgerUnavailable
 from mission.seal.url_keys import UrlKeyring
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
@@ -48,7 +47,6 @@ class Runtime:
     settings: WorkerSettings
     ledger: Ledger
     admitter: Admitter
-    publisher: Publisher
     batch: Batch
     reaper: Reaper
     watchdog: Watchdog
@@ -63,28 +61,16 @@ class Runtime:
         Raises:
             SettingsError: a key is missing or bad.
         """
-        if settings.url_key is None:
-            raise SettingsError(
-                "DECODER_URL_KEY: not set; takes a URL key, inline or a file (`decoder keys generate --url-key FILE`)"
-            )
-        keyring = UrlKeyring.parse(settings.url_key.get_secret_value())
+        keyring = UrlKeyring.from_settings(settings)
         policy = UrlPolicy.from_settings(settings)
         ledger = Ledger(connect(settings), settings)
         publisher = Publisher(app)
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
         resolver = Resolver(threads=settings.concurrency)
-        attempts = cache(metrics.FETCH_ATTEMPTS.labels)
-        fetcher = Fetcher(settings, policy, resolver, lambda result: attempts(result).inc(), hosts.slot)
+        fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
-        pipeline = Pipeline(
-            settings,
-            keyring=keyring,
-            recipients=recipients,
-            policy=policy,
-            fetcher=fetcher,
-            hosts=hosts,
-        )
+        pipeline = Pipeline(settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher)
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
             AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),
@@ -94,8 +80,7 @@ class Runtime:
         return cls(
             settings=settings,
             ledger=ledger,
-            admitter=Admitter(ledger, keyring, settings),
-            publisher=publisher,
+            admitter=Admitter(ledger, keyring, publisher, settings),
             batch=batch,
             reaper=reaper,
             watchdog=Watchdog(

@@ -17,8 +17,9 @@ from typing import NoReturn, Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mission.errors import KeyFormatError, SealError
+from mission.errors import KeyFormatError, SealError, SettingsError
 from mission.seal.key_files import KeyLine, Kind, load_key
+from mission.settings import Settings
 
 LABEL = "v1"
 KEY_BYTES = 32
@@ -68,6 +69,19 @@ class UrlKeyring:
         self._keys = {key_id(key): key for key in keys}
         writing_id, self._writing_key = next(iter(self._keys.items()))
         self._writing_prefix = _VERSION + writing_id
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The keys of `DECODER_URL_KEY`.
+
+        Raises:
+            SettingsError: it is not set, or holds what is no URL key.
+        """
+        if settings.url_key is None:
+            raise SettingsError(
+                "DECODER_URL_KEY: not set; takes a URL key, inline or a file (`decoder keys generate --url-key FILE`)"
+            )
+        return cls.parse(settings.url_key.get_secret_value())
 
     @classmethod
     def parse(cls, value: str) -> Self:

@@ -40,10 +40,10 @@ def _deadly() -> None:
 
     fetch = Fetcher.fetch
 
-    def fetch_or_die(self: Fetcher, url: MissionUrl, *, seconds: float) -> Document:
+    def fetch_or_die(self: Fetcher, url: MissionUrl, *, deadline: float) -> Document:
         if url.target.startswith(DIES):
             os.kill(os.getpid(), signal.SIGKILL)
-        return fetch(self, url, seconds=seconds)
+        return fetch(self, url, deadline=deadline)
 
     Fetcher.fetch = fetch_or_die  # type: ignore[method-assign]  # that is what the hook is for
 

@@ -1,30 +1,44 @@
-"""A fetcher set up for the tests' own servers: loopback is open, names lead where the test says."""
+"""Fetching as the pipeline does it, from the tests' own servers: loopback is open, names lead where the test says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
-from mission.url import parse_url
+from mission.errors import MissionFailed
+from mission.url import MissionUrl, parse_url
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Document, Fetcher
 from worker.fetch.policy import UrlPolicy
 from worker.settings import WorkerSettings
+from worker.work.retry import within_attempt
 
 NAME = "docs.example"
 
 
 class Fetching:
-    """A fetcher and what it told: `fetch` takes a URL's text, `attempts` is what `on_attempt` heard."""
+    """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended."""
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:
         settings = WorkerSettings(**options)
         self.attempts: list[str] = []
-        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self.attempts.append)
+        self.tries = settings.fetch_attempts
+        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup))
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
-        return self.fetcher.fetch(parse_url(url), seconds=seconds)
+        parsed, deadline = parse_url(url), monotonic() + seconds
+        return within_attempt(lambda: self._try(parsed, deadline), self.tries, deadline)
+
+    def _try(self, url: MissionUrl, deadline: float) -> Document:
+        try:
+            document = self.fetcher.fetch(url, deadline=deadline)
+        except MissionFailed as failure:
+            self.attempts.append(failure.reason.value)
+            raise
+        self.attempts.append("ok")
+        return document
 
 
 @contextmanager

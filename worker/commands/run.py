@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
+import redis
 from tqdm import tqdm
 
-from mission.admission import Admitter, newly_queued
 from mission.audit.log import AuditLog
 from mission.cli.advice import advise
 from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, note, printable
 from mission.cli.help import Command
+from mission.client import MissionClient
 from mission.model import Reason, Secret, State, Ticket
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
-from mission.seal.url_keys import UrlKeyring, generate_url_key
+from mission.seal.url_keys import generate_url_key
 from mission.store.connection import connect
-from mission.store.ledger import Ledger
-from mission.store.messages import make_publisher
 from mission.units import format_duration
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import Sample, SampleSite
@@ -122,23 +121,22 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
     # What it still has in hand when the run ends goes with the ledger.
     worker_values = values | {"redis_url": server.login_url("worker")}
     worker = pieces.enter_context(running_worker(folder, worker_values, grace=WORKER_GRACE))
-    ledger = Ledger(pieces.enter_context(connect(settings)), settings)
-    _enqueue(Admitter(ledger, UrlKeyring.parse(url_key), settings), settings, rows)
-    _follow(ledger, worker, [row for row in rows if row.id], seconds)
-    _reveal(ledger, settings, identity, rows)
+    client = MissionClient(settings)
+    _enqueue(client, rows)
+    _follow(client, worker, [row for row in rows if row.id], seconds)
+    _reveal(pieces.enter_context(connect(settings)), settings, identity, rows)
 
 
-def _enqueue(admitter: Admitter, settings: WorkerSettings, rows: list[Row]) -> None:
-    verdicts = admitter.admit([row.sample.url for row in rows], submitter=SUBMITTER)
+def _enqueue(client: MissionClient, rows: list[Row]) -> None:
+    verdicts = client.enqueue_many([row.sample.url for row in rows], submitter=SUBMITTER)
     for row, verdict in zip(rows, verdicts, strict=True):
         if isinstance(verdict, Ticket):
             row.id, row.state = verdict.id, verdict.state
         else:
             row.reason = verdict.reason
-    make_publisher(settings).publish(newly_queued(verdicts))
 
 
-def _follow(ledger: Ledger, worker: Child, rows: list[Row], seconds: float) -> None:
+def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: float) -> None:
     """Wait until all have ended or the time is over; whoever looks sees how far it is."""
     until = time.monotonic() + seconds
     waiting = rows
@@ -147,7 +145,7 @@ def _follow(ledger: Ledger, worker: Child, rows: list[Row], seconds: float) -> N
         while waiting and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
             worker.check()
-            news = [row for row in waiting if _update(ledger, row)]
+            news = [row for row in waiting if _update(client, row)]
             waiting = [row for row in waiting if not (row.state and row.state.terminal)]
             bar.update(len(rows) - len(waiting) - bar.n)
             for row in news:
@@ -155,18 +153,18 @@ def _follow(ledger: Ledger, worker: Child, rows: list[Row], seconds: float) -> N
                 bar.write(printable(line.rstrip()), file=sys.stderr)
 
 
-def _update(ledger: Ledger, row: Row) -> bool:
+def _update(client: MissionClient, row: Row) -> bool:
     """Whether it ended now, or is to be tried again."""
     before = (row.state, row.attempts)
-    status = ledger.status(str(row.id))
+    status = client.status(str(row.id))
     row.state, row.attempts, row.reason = status.state, status.attempts, status.reason
     return (row.state, row.attempts) != before and (row.state.terminal or row.state is State.RETRYING)
 
 
-def _reveal(ledger: Ledger, settings: WorkerSettings, identity: Identity, rows: list[Row]) -> None:
+def _reveal(client: redis.Redis, settings: WorkerSettings, identity: Identity, rows: list[Row]) -> None:
     # The ledger and its audit end with the run, so no one reads this log line.
-    audit = AuditLog(ledger.client, settings.audit_ttl, emit=lambda _line: None)
-    reader = ResultReader(ledger.client, [identity], audit)
+    audit = AuditLog(client, settings.audit_ttl, emit=lambda _line: None)
+    reader = ResultReader(client, [identity], audit)
     for row in rows:
         if row.id and row.state is State.SUCCEEDED:
             row.secrets = reader.reveal(row.id, reason="decoder run")

@@ -1,7 +1,7 @@
 """The fetcher: a document from a URL that a stranger named, within its time, its size and the policy.
 
-Everything ends: one deadline over DNS, connecting, TLS, all reads, redirects, retries and the waits between. Redirects
-are followed by hand, each hop through the whole policy, and nothing of a refused or redirecting answer's body is read.
+Everything ends: one deadline over DNS, connecting, TLS, all reads and redirects. Redirects are followed by hand, each hop
+through the whole policy and at a place of its host's; nothing of a refused or redirecting answer's body is read.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
-from time import monotonic
 
 from requests import RequestException, Response
 from urllib3.exceptions import HTTPError
@@ -24,10 +23,10 @@ from mission.url import MissionUrl, parse_url
 from worker.fetch.decoding import content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
+from worker.fetch.retry_after import parse_retry_after
 from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
 from worker.fetch.wire import CHUNK, Limits, StaleConnection
 from worker.settings import WorkerSettings
-from worker.work.retry import parse_retry_after, retrying
 
 MAX_ADDRESSES = 3
 MAX_REMEMBERED_HOSTS = 1024
@@ -47,6 +46,10 @@ _Place = tuple[str, int]
 _Address = IPv4Address | IPv6Address
 
 
+class HostUnreached(MissionFailed):
+    """The host itself was not reached: no name, no connection, no TLS."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
     """What a fetch brought: the body with its content codings undone, the declared type, and the bytes on the wire."""
@@ -63,9 +66,7 @@ class Fetcher:
         settings: time-outs, caps and counts, and the CA file.
         policy: what may be connected to.
         resolver: names to addresses.
-        on_attempt: called once for each try with `ok` or the reason's value.
-        place: held while a redirect has led to another host; may refuse with `host_paused`. Who calls `fetch` holds the
-            place at the URL's own host.
+        place: held while a host is fetched from; may refuse with `host_paused`.
 
     Raises:
         SettingsError: the CA file holds no certificates.
@@ -76,59 +77,49 @@ class Fetcher:
         settings: WorkerSettings,
         policy: UrlPolicy,
         resolver: Resolver,
-        on_attempt: Callable[[str], None] = lambda _result: None,
         place: Callable[[MissionUrl], AbstractContextManager[None]] = lambda _url: nullcontext(),
     ) -> None:
         self._settings = settings
         self._policy = policy
         self._resolver = resolver
-        self._on_attempt = on_attempt
         self._place = place
         self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
         self._answered = _Answered()
 
-    def fetch(self, url: MissionUrl, *, seconds: float) -> Document:
-        """The document at `url`; all of it, redirects and retries included, ends within `seconds`.
+    def fetch(self, url: MissionUrl, *, deadline: float) -> Document:
+        """The document at `url`, tried once: redirects and all end before `deadline` on the monotonic clock.
 
         Raises:
-            MissionFailed: with the exact reason, and `retry_after` where the other side asked for more than remains.
+            MissionFailed: with the exact reason, and `retry_after` where the other side asked for it; `HostUnreached` where
+                a host was not reached.
             InvalidMission: a redirect led to a URL that is refused for what it is.
         """
-        limits = Limits(monotonic() + seconds, self._settings.connect_timeout, self._settings.read_timeout)
-        tries = retrying(self._settings.fetch_attempts, limits.deadline)
-        document: Document = tries(self._try, url, limits)
-        return document
+        limits = Limits(deadline, self._settings.connect_timeout, self._settings.read_timeout)
+        host = None
+        with ExitStack() as place:
+            for _ in range(self._settings.max_redirects + 1):
+                self._policy.check(url)
+                if url.authority != host:  # a redirect within a host keeps the place
+                    place.close()
+                    place.enter_context(self._place(url))
+                    host = url.authority
+                found = self._hop(url, limits)
+                if isinstance(found, Document):
+                    return found
+                url = found
+            raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
-
-    def _try(self, url: MissionUrl, limits: Limits) -> Document:
-        try:
-            document = self._follow(url, limits)
-        except MissionFailed as failure:
-            self._on_attempt(failure.reason.value)
-            raise
-        self._on_attempt("ok")
-        return document
-
-    def _follow(self, url: MissionUrl, limits: Limits) -> Document:
-        own = url.authority
-        for _ in range(self._settings.max_redirects + 1):
-            self._policy.check(url)
-            with nullcontext() if url.authority == own else self._place(url):
-                found = self._hop(url, limits)
-            if isinstance(found, Document):
-                return found
-            url = found
-        raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
     def _hop(self, url: MissionUrl, limits: Limits) -> Document | MissionUrl:
         """What is there, or where it leads. `url` passed the policy's check."""
         try:
             response = self._get(url, limits)
         except MissionFailed as failure:
-            failure.unreached = isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED
+            if isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED:
+                raise HostUnreached(failure.reason) from None
             raise
         try:
             if response.status_code in _REDIRECTS:

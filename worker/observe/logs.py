@@ -28,7 +28,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from mission.audit.chain import ECS_VERSION
 from mission.cli.console import printable
 from mission.errors import DecoderError
-from mission.model import Reason
 from mission.version import VERSION
 
 OWN = "decoder"
@@ -65,12 +64,6 @@ def mission_context(mission_id: str, attempt: int, submitter: str) -> Iterator[N
 def add_to_mission_context(name: str, value: str) -> None:
     """One field more on the lines that this thread logs within its mission's block, from now to the block's end."""
     _mission.set({**(_mission.get() or {}), name: value})
-
-
-def log_death(mission_id: str, reason: Reason) -> None:
-    """The last line of a mission that became a dead letter."""
-    story = {"event.action": "mission-dead", "mission.id": mission_id, "mission.reason": reason.value}
-    logging.getLogger("decoder.mission").warning("mission dead", extra=story)
 
 
 def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:

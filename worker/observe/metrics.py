@@ -1,7 +1,8 @@
 """The one catalogue of metrics, on a registry of its own, and the server that a Prometheus scrapes.
 
 No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets.
-The series of those sets stand at zero from the start, so that a rate sees the first event.
+The series of those sets stand at zero from the start, so that a rate sees the first event; those of missions' ends are
+`worker.work.endings`'.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from prometheus_client import (
 )
 
 from mission.errors import SettingsError
-from mission.model import Reason, State
+from mission.model import Reason
 from mission.version import COMMIT, VERSION
 from worker.extract.markers import DETECTOR
-from worker.observe.collectors import AT_ADMISSION, LedgerCollector, NetworkCollector, Vitals
+from worker.observe.collectors import LedgerCollector, NetworkCollector, Vitals
 
 PREFIX = "decoder"
 
@@ -174,12 +175,6 @@ def serve(port: int, host: str) -> tuple[WSGIServer, int]:
 
 
 def _start_at_zero() -> None:
-    MISSIONS.labels(State.SUCCEEDED.value, "")
-    for reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE}:
-        if reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED) or (reason.transient and not reason.unpenalised):
-            MISSIONS.labels(State.DEAD.value, reason.value)
-        elif not reason.transient:
-            MISSIONS.labels(State.FAILED.value, reason.value)
     for phase in PHASES:
         PHASE_DURATION.labels(phase)
     for result in ("ok", *(reason.value for reason in _FETCH_REASONS)):

@@ -1,4 +1,4 @@
-"""From a message to verdicts: claim its missions as fetch slots come free, work them side by side, settle them together."""
+"""From a message to endings: claim its missions as fetch slots come free, work them side by side, settle them together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import cache
 
 from mission.errors import LedgerUnavailable
-from mission.model import Claim, Reason, State
-from mission.store.ledger import Commit, Ledger, Release
+from mission.model import Claim, Reason
+from mission.store.ledger import Ledger
 from worker.observe import metrics
-from worker.observe.logs import log_death, mission_context
+from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
 from worker.work import retry
-from worker.work.pipeline import Pipeline, Verdict
+from worker.work.endings import Ending, Endings, attempt_ended, died
+from worker.work.pipeline import Pipeline
 
 log = logging.getLogger("decoder.batch")
 
@@ -28,8 +28,6 @@ HOLD_SECONDS = 5.0
 # How long a message with missions under way waits before it looks for free slots again.
 LOOK_SECONDS = 0.1
 _RETRY_SETTLE_SECONDS = 0.5
-
-_ended = cache(metrics.MISSIONS.labels)
 
 
 class FetchSlots:
@@ -61,6 +59,7 @@ class Batch:
         self._ledger = ledger
         self._pipeline = pipeline
         self._settings = settings
+        self._endings = Endings(ledger, settings)
         self._slots = FetchSlots(settings.concurrency)
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="fetch")
         self._lock = threading.Lock()
@@ -77,7 +76,7 @@ class Batch:
             LedgerUnavailable: Redis was away for longer than the leases; the reaper brings the missions back.
         """
         waiting = list(ids)
-        running: set[Future[Verdict]] = set()
+        running: set[Future[Ending]] = set()
         said_at = -math.inf  # the first claim comes at once: who waits unseen for a slot is taken for lost
         outage: LedgerUnavailable | None = None
         while (waiting or running) and not (self._closing and not running):
@@ -88,9 +87,9 @@ class Batch:
                         said_at = time.monotonic()
                         claims, waiting = self._claim(waiting, taken)
                         if len(claims) == 1 and not waiting and not running:
-                            self._settle([self._run(claims[0])])  # a lone mission needs no second thread
+                            self._settle([self._run(*claims[0])])  # a lone mission needs no second thread
                             return
-                        running |= {self._threads.submit(self._run, claim) for claim in claims}
+                        running |= {self._threads.submit(self._run, *claim) for claim in claims}
                 if running:
                     done, running = wait(running, LINGER_SECONDS)
                     if not done:
@@ -109,9 +108,7 @@ class Batch:
         self._closing = True
         with self._lock:
             claims = [claim for claim, _ in self._in_hand.values()]
-        if claims:
-            releases = [Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0, uses_attempt=False) for claim in claims]
-            self._ledger.release(releases, self._settings.max_attempts)
+        self._endings.give_back(claims)
         return len(claims)
 
     def close(self) -> None:
@@ -124,7 +121,8 @@ class Batch:
             taken = [since for _, since in self._in_hand.values()]
         return time.monotonic() - min(taken) if taken else 0.0
 
-    def _claim(self, ids: list[str], slots: int) -> tuple[list[Claim], list[str]]:
+    def _claim(self, ids: list[str], slots: int) -> tuple[list[tuple[Claim, float]], list[str]]:
+        """What is in hand now, each since when, and the ids that wait for a next claim."""
         suspect = self._suspect.acquire(blocking=False)
         claimed = None
         try:
@@ -142,69 +140,43 @@ class Batch:
             if suspect and not (claimed and any(claim.suspect for claim in claimed.claims)):
                 self._suspect.release()
         self._slots.give(slots - len(claimed.claims))
+        since = time.monotonic()
+        taken = {claim.token: (claim, since) for claim in claimed.claims}
         with self._lock:
-            self._in_hand |= {claim.token: (claim, time.monotonic()) for claim in claimed.claims}
+            self._in_hand |= taken
         for mission_id in claimed.expired:
-            metrics.MISSIONS.labels(State.DEAD.value, Reason.EXPIRED.value).inc()
-            log_death(mission_id, Reason.EXPIRED)
+            died(mission_id, Reason.EXPIRED)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
             metrics.REDELIVERIES.inc()
-        return claimed.claims, claimed.held
+        return list(taken.values()), claimed.held
 
-    def _run(self, claim: Claim) -> Verdict:
+    def _run(self, claim: Claim, since: float) -> Ending:
         try:
-            return self._pipeline.decode(claim)
+            with (
+                mission_context(claim.id, claim.attempt, claim.submitter),
+                metrics.MISSIONS_IN_PROGRESS.track_inprogress(),
+            ):
+                return attempt_ended(claim, since, self._pipeline.decode(claim))
         finally:
             self._slots.give(1)
             if claim.suspect:
                 self._suspect.release()
 
-    def _settle(self, verdicts: list[Verdict]) -> None:
-        """Tell the ledger; go on trying while the leases last, since a commit may be sent again."""
-        with self._lock:
-            claims = {v.token: self._in_hand[v.token] for v in verdicts}
-        give_up = min(since for _, since in claims.values()) + self._settings.lease_seconds
+    def _settle(self, endings: list[Ending]) -> None:
+        """Tell the ledger; go on trying while the leases last."""
+        give_up = min(ending.since for ending in endings) + self._settings.lease_seconds
         try:
             while True:
                 try:
-                    states = self._tell(verdicts)
-                    break
+                    self._endings.settle(endings)
+                    return
                 except LedgerUnavailable:
                     if time.monotonic() + _RETRY_SETTLE_SECONDS > give_up:
                         raise
                     time.sleep(_RETRY_SETTLE_SECONDS)
         finally:
             with self._lock:
-                for verdict in verdicts:
-                    self._in_hand.pop(verdict.token, None)
-        for verdict, state in zip(verdicts, states, strict=True):
-            _count(verdict, state, *claims[verdict.token])
-
-    def _tell(self, verdicts: list[Verdict]) -> list[State | None]:
-        """Commit and release; the state each mission is in now, None where it is in other hands."""
-        commits = [v for v in verdicts if isinstance(v, Commit)]
-        releases = [v for v in verdicts if isinstance(v, Release)]
-        states: dict[int, State | None] = {}
-        if commits:
-            held = self._ledger.commit(commits, self._settings.result_ttl)
-            states |= {c.token: c.state if ok else None for c, ok in zip(commits, held, strict=True)}
-        if releases:
-            after = self._ledger.release(releases, self._settings.max_attempts)
-            states |= {r.token: state for r, state in zip(releases, after, strict=True)}
-        return [states[v.token] for v in verdicts]
-
-
-def _count(verdict: Verdict, state: State | None, claim: Claim, since: float) -> None:
-    if state is None:
-        log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
-    elif state.terminal:
-        seconds = time.monotonic() - since
-        _ended(state.value, verdict.reason.value if verdict.reason else "").inc()
-        metrics.MISSION_DURATION.observe(seconds)
-        metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
-        if isinstance(verdict, Release):
-            # Its attempt was told as one that will be repeated: only the ledger knows that it was the last.
-            with mission_context(claim.id, claim.attempt, claim.submitter):
-                log_death(claim.id, verdict.reason)
+                for ending in endings:
+                    self._in_hand.pop(ending.claim.token, None)

@@ -20,6 +20,7 @@ from mission.errors import LedgerUnavailable, MissionFailed
 from mission.model import Reason
 from mission.store.ledger import Ledger
 from mission.url import MissionUrl
+from worker.fetch.fetcher import HostUnreached
 
 log = logging.getLogger("decoder.hosts")
 
@@ -77,7 +78,7 @@ class Hosts:
 
     @contextmanager
     def slot(self, url: MissionUrl) -> Iterator[None]:
-        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
+        """Hold one of the host's places while the block fetches from it, and learn from how that ends.
 
         Raises:
             MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
@@ -88,12 +89,11 @@ class Hosts:
         started = time.monotonic()
         try:
             yield
+        except HostUnreached:
+            self._failed(name)
+            raise
         except MissionFailed as failure:
-            if failure.unreached:
-                # Told. A slot around this one is that of the host which redirected here, and that one was reached.
-                failure.unreached = False
-                self._failed(name)
-            elif not failure.reason.policy_refusal:
+            if not failure.reason.policy_refusal:
                 self._reached(name)
             raise
         else:

@@ -6,12 +6,10 @@ import logging
 import threading
 
 from mission.errors import LedgerUnavailable
-from mission.model import State
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
 from mission.store.messages import Publisher
 from mission.store.names import QUEUE
-from worker.observe import metrics
-from worker.observe.logs import log_death
+from worker.work.endings import died
 from worker.work.hosts import Hosts
 
 log = logging.getLogger("decoder.reaper")
@@ -45,18 +43,18 @@ class Reaper:
         """Reap once.
 
         Raises:
-            LedgerUnavailable: Redis does not answer. What was found and not published is found again as lost.
+            LedgerUnavailable: Redis does not answer. What was found and not published is found again as lost; the dead are
+                found once.
         """
         self._hosts.refresh()
         found = self._ledger.reap(QUEUE, self._max_attempts)
+        for mission_id, reason in found.dead:
+            died(mission_id, reason)
+        if found.leases_expired or found.messages_lost:
+            log.warning("%d leases expired, %d messages lost", found.leases_expired, found.messages_lost)
         # A mission whose worker died is published alone: its neighbours must not die with it.
         self._publisher.publish(found.alone, per_message=1)
         self._publisher.publish(found.batch)
-        for mission_id, reason in found.dead:
-            metrics.MISSIONS.labels(State.DEAD.value, reason.value).inc()
-            log_death(mission_id, reason)
-        if found.leases_expired or found.messages_lost:
-            log.warning("%d leases expired, %d messages lost", found.leases_expired, found.messages_lost)
 
     def _loop(self) -> None:
         while not self._stopped.wait(REAP_INTERVAL_SECONDS):

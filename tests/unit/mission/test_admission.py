@@ -1,4 +1,4 @@
-"""Admission: what is refused before the ledger sees it, and what the ledger's answers become."""
+"""Admission: what is refused before the ledger sees it, what the ledger's answers become, and what gets a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 import redis
 
-from mission.admission import Admitter, newly_queued
+from mission.admission import Admitter
 from mission.errors import (
     DecoderError,
     IdempotencyConflict,
@@ -24,6 +24,7 @@ from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Admitted, Ledger
 from mission.store.names import entry_key
+from tests.unit.worker.parts import Unpublished
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example/page?signature=sesame"
@@ -36,15 +37,20 @@ def keyring() -> UrlKeyring:
 
 
 @pytest.fixture
-def admitter(ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings) -> Admitter:
-    return Admitter(ledger, keyring, settings)
+def publisher() -> Unpublished:
+    return Unpublished()
+
+
+@pytest.fixture
+def admitter(ledger: Ledger, keyring: UrlKeyring, publisher: Unpublished, settings: WorkerSettings) -> Admitter:
+    return Admitter(ledger, keyring, publisher, settings)
 
 
 @pytest.fixture
 def away(keyring: UrlKeyring) -> Admitter:
     """An admitter whose Redis is away."""
     settings = Settings.from_env(redis_url="redis://127.0.0.1:1/0", redis_timeout=1)
-    return Admitter(Ledger(connect(settings), settings), keyring, settings)
+    return Admitter(Ledger(connect(settings), settings), keyring, Unpublished(), settings)
 
 
 def test_each_url_gets_a_ticket_or_a_refusal_in_order(admitter: Admitter) -> None:
@@ -138,13 +144,15 @@ def test_a_key_that_was_used_under_an_older_url_key_is_known(
 ) -> None:
     (first,) = cast("list[Ticket]", admitter.admit([URL], idempotency_key="order-7"))
     rotated = UrlKeyring([b"n" * 32, *keyring._keys.values()])
-    (again,) = cast("list[Ticket]", Admitter(ledger, rotated, settings).admit([URL], idempotency_key="order-7"))
+    (again,) = cast(
+        "list[Ticket]", Admitter(ledger, rotated, Unpublished(), settings).admit([URL], idempotency_key="order-7")
+    )
     assert (again.id, again.duplicate) == (first.id, True)
 
 
 def limited(admitter: Admitter, ledger: Ledger, keyring: UrlKeyring, settings: Settings, **limits: object) -> Admitter:
     tight = settings.model_copy(update=limits)
-    return Admitter(Ledger(ledger.client, tight), keyring, tight)
+    return Admitter(Ledger(ledger.client, tight), keyring, Unpublished(), tight)
 
 
 def test_the_limits_answers_become_errors_of_their_own(
@@ -162,7 +170,7 @@ def test_the_limits_answers_become_errors_of_their_own(
 
 
 def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_that_wants_a_message(
-    admitter: Admitter, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    admitter: Admitter, publisher: Unpublished, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admit = ledger.admit
 
@@ -174,11 +182,25 @@ def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_missio
     (ticket,) = admitter.admit([URL])
     assert isinstance(ticket, Ticket)
     assert not ticket.duplicate
-    assert newly_queued([ticket]) == [ticket.id]
+    assert publisher.ids == [ticket.id]
     assert ledger.stats().queued == 1
 
 
-def test_only_what_is_new_wants_a_message() -> None:
-    fresh = Ticket(new_mission_id(), State.QUEUED, duplicate=False)
-    known = Ticket(new_mission_id(), State.QUEUED, duplicate=True)
-    assert newly_queued([fresh, known, InvalidMission(Reason.INVALID_URL)]) == [fresh.id]
+def test_what_is_new_and_admitted_gets_a_message_and_nothing_else(admitter: Admitter, publisher: Unpublished) -> None:
+    (known,) = cast("list[Ticket]", admitter.admit([URL], batch_key="night-1"))
+    publisher.ids.clear()
+    again, fresh, _ = admitter.admit([URL, URL + "&more", BAD], batch_key="night-1")
+    assert again == Ticket(known.id, State.QUEUED, duplicate=True)
+    assert isinstance(fresh, Ticket)
+    assert publisher.ids == [fresh.id]
+
+
+def test_a_mission_whose_message_cannot_be_published_is_admitted_all_the_same(
+    admitter: Admitter, publisher: Unpublished, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_ids: Sequence[str]) -> None:
+        raise LedgerUnavailable("store_unavailable: away")
+
+    monkeypatch.setattr(publisher, "publish", away)
+    (ticket,) = cast("list[Ticket]", admitter.admit([URL]))
+    assert ledger.status(ticket.id).state is State.QUEUED

@@ -6,26 +6,42 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import pytest
+
 from mission.admission import Admitter
-from mission.model import Claim, State, Ticket
+from mission.model import Claim, Reason, State, Ticket
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import UrlKeyring, generate_url_key
-from mission.store.ledger import Commit, Ledger
+from mission.store.ledger import Ledger
+from mission.store.messages import Publisher
+from worker.observe import metrics
 from worker.settings import WorkerSettings
 from worker.work.batch import Batch
-from worker.work.pipeline import Pipeline, Verdict
+from worker.work.endings import Outcome
+from worker.work.pipeline import Pipeline
 
 URL = "https://docs.example/page?signature=sesame"
 
 
+class Unpublished(Publisher):
+    """What a publisher would have said: no message goes out."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def publish(self, ids: Sequence[str], *, per_message: int = 0) -> None:
+        del per_message
+        self.ids += ids
+
+
 class Keys:
-    """Keys of one test, and missions under them."""
+    """Keys of one test, and missions under them that have no message."""
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self.ledger = ledger
         self.identity = Identity.generate()
         self.keyring = UrlKeyring.parse(generate_url_key())
-        self.admitter = Admitter(ledger, self.keyring, settings)
+        self.admitter = Admitter(ledger, self.keyring, Unpublished(), settings)
 
     def admit(self, *urls: str, submitter: str = "app", expires_seconds: float | None = None) -> list[str]:
         """Missions that wait for their claim; their ids."""
@@ -38,28 +54,33 @@ class Keys:
         return self.ledger.claim(self.admit(*urls, submitter=submitter), 1, 60.0).claims[0]
 
 
-def succeeded(claim: Claim) -> Verdict:
-    """The verdict on a document without secrets."""
-    return Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"sealed")
+def succeeded(_claim: Claim) -> Outcome:
+    """How an attempt goes whose document holds no secrets."""
+    return Outcome({}, record=b"sealed")
+
+
+def timed_out(_claim: Claim) -> Outcome:
+    """How an attempt goes that another one shall follow, in a minute."""
+    return Outcome({}, Reason.READ_TIMEOUT, retry_after=60)
 
 
 class Scripted:
-    """What stands in for the pipeline where only the handling of its verdicts is looked at."""
+    """What stands in for the pipeline where only the handling of its outcomes is looked at."""
 
-    def __init__(self, verdict: Callable[[Claim], Verdict] = succeeded) -> None:
-        self._verdict = verdict
+    def __init__(self, outcome: Callable[[Claim], Outcome] = succeeded) -> None:
+        self._outcome = outcome
         self._lock = threading.Lock()
         self._busy = 0
         self.seen: list[Claim] = []
         self.most_side_by_side = 0
 
-    def decode(self, claim: Claim) -> Verdict:
+    def decode(self, claim: Claim) -> Outcome:
         with self._lock:
             self.seen.append(claim)
             self._busy += 1
             self.most_side_by_side = max(self.most_side_by_side, self._busy)
         try:
-            return self._verdict(claim)
+            return self._outcome(claim)
         finally:
             with self._lock:
                 self._busy -= 1
@@ -73,3 +94,14 @@ def batch_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted, **cha
 def states(ledger: Ledger, ids: Sequence[str]) -> set[State]:
     """The states that missions are in."""
     return {ledger.status(mission_id).state for mission_id in ids}
+
+
+def ended(outcome: State, reason: str = "") -> float:
+    """How many missions ended so, as the metric counts them."""
+    return float(metrics.MISSIONS.labels(outcome.value, reason)._value.get())
+
+
+def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The missions whose death the log tells, and what each died of."""
+    lines = [vars(record) for record in caplog.records if record.getMessage() == "mission dead"]
+    return [(line["mission.id"], line["mission.reason"]) for line in lines]

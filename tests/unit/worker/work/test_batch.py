@@ -15,29 +15,20 @@ from mission.model import Claim, Reason, State
 from mission.store.ledger import Commit, Ledger, Release
 from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
-from tests.unit.worker.parts import Keys, Scripted, batch_of, states, succeeded
+from tests.unit.worker.parts import Keys, Scripted, batch_of, deaths, ended, states, succeeded, timed_out
 from worker.observe import metrics
 from worker.settings import WorkerSettings
 from worker.work import batch as batch_module
 from worker.work.batch import FetchSlots
-from worker.work.pipeline import Verdict
+from worker.work.endings import Outcome
 
 AWAY = LedgerUnavailable("store_unavailable: away")
-
-
-@pytest.fixture
-def keys(ledger: Ledger, settings: WorkerSettings) -> Keys:
-    return Keys(ledger, settings)
 
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "_RETRY_SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(batch_module, "HOLD_SECONDS", 0.2)
-
-
-def ended(outcome: str, reason: str) -> float:
-    return float(metrics.MISSIONS.labels(outcome, reason)._value.get())
 
 
 def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> Callable[..., Any]:
@@ -77,10 +68,10 @@ def test_whoever_waits_for_a_slot_gets_the_first_that_comes_free() -> None:
 
 
 def test_a_lone_mission_is_worked_and_committed(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
-    ids, before = keys.admit(), ended("succeeded", "")
+    ids, before = keys.admit(), ended(State.SUCCEEDED)
     batch_of(ledger, settings, Scripted()).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
-    assert ended("succeeded", "") == before + 1
+    assert ended(State.SUCCEEDED) == before + 1
 
 
 def test_a_message_of_more_missions_than_slots_is_worked_through(
@@ -99,12 +90,12 @@ def test_the_missions_of_a_message_are_worked_side_by_side(
 ) -> None:
     together = threading.Barrier(4, timeout=30)
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         together.wait()
         return succeeded(claim)
 
     ids = keys.admit(*["https://docs.example/"] * 4)
-    batch_of(ledger, settings, Scripted(verdict)).work(ids)
+    batch_of(ledger, settings, Scripted(outcome)).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
@@ -114,12 +105,12 @@ def test_a_slow_mission_keeps_no_other_from_a_slot_that_comes_free(
     ids = keys.admit(*["https://docs.example/"] * 5)
     others_done = threading.Event()
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         if claim.id == ids[0]:
             assert others_done.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(1) as thread:
         working = thread.submit(batch.work, ids)
         wait_for(lambda: states(ledger, ids[1:]) == {State.SUCCEEDED}, what="the others")
@@ -134,11 +125,11 @@ def test_a_slot_that_another_message_gives_back_is_taken_while_a_mission_is_slow
     other, slow, waiting = keys.admit(*["https://docs.example/"] * 3)
     may_end = {other: threading.Event(), slow: threading.Event()}
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert claim.id == waiting or may_end[claim.id].wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(2) as threads:
         working = [threads.submit(batch.work, [other])]
         wait_for(lambda: ledger.status(other).state is State.RUNNING)
@@ -160,11 +151,11 @@ def test_what_ends_early_is_settled_while_a_mission_is_slow(
     early, slow = keys.admit(*["https://docs.example/"] * 2)
     may_end = {early: threading.Event(), slow: threading.Event()}
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert may_end[claim.id].wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(1) as thread:
         working = thread.submit(batch.work, [early, slow])
         wait_for(lambda: states(ledger, [early, slow]) == {State.RUNNING})
@@ -183,11 +174,11 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     client.hset(entry_key(second), "missed_at", "1")
     go_on = threading.Event()
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert go_on.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=1)
+    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=1)
     with ThreadPoolExecutor(2) as threads:
         working = [threads.submit(batch.work, [first])]
         wait_for(lambda: ledger.status(first).state is State.RUNNING)
@@ -206,11 +197,11 @@ def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_o
     (mission_id,) = keys.admit()
     first_may_end = threading.Event()
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert claim.attempt == 2 or first_may_end.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict))
+    batch = batch_of(ledger, settings, Scripted(outcome))
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(batch.work, [mission_id])
         wait_for(lambda: ledger.status(mission_id).state is State.RUNNING)
@@ -244,37 +235,18 @@ def test_a_message_with_nothing_to_claim_gives_its_slots_back(
 
 def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
-    scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
-    batch_of(ledger, settings, scripted).work(ids)
+    batch_of(ledger, settings, Scripted(timed_out)).work(ids)
     assert states(ledger, ids) == {State.RETRYING}
-
-
-def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    lines = [vars(record) for record in caplog.records]
-    return [
-        (line["mission.id"], line["mission.reason"]) for line in lines if line.get("event.action") == "mission-dead"
-    ]
-
-
-def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_reason(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
-) -> None:
-    ids, before = keys.admit(), ended("dead", "read_timeout")
-    scripted = Scripted(lambda claim: Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60))
-    batch_of(ledger, settings, scripted, max_attempts=1).work(ids)
-    assert states(ledger, ids) == {State.DEAD}
-    assert ended("dead", "read_timeout") == before + 1
-    assert deaths(caplog) == [(ids[0], "read_timeout")]
 
 
 def test_a_mission_that_had_expired_is_dead_counted_and_told(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids, before = keys.admit(), ended("dead", "expired")
+    ids, before = keys.admit(), ended(State.DEAD, "expired")
     client.hset(entry_key(ids[0]), "expires_at", "1")
     batch_of(ledger, settings, scripted := Scripted()).work(ids)
     assert (states(ledger, ids), scripted.seen) == ({State.DEAD}, [])
-    assert ended("dead", "expired") == before + 1
+    assert ended(State.DEAD, "expired") == before + 1
     assert deaths(caplog) == [(ids[0], "expired")]
 
 
@@ -302,24 +274,6 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
-# Other hands
-
-
-def test_a_verdict_on_a_mission_in_other_hands_is_dropped(
-    ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    ids, before = keys.admit(), ended("succeeded", "")
-
-    def verdict(claim: Claim) -> Verdict:
-        client.hset(entry_key(claim.id), "token", claim.token + 1)  # as another worker's claim does
-        return succeeded(claim)
-
-    batch_of(ledger, settings, Scripted(verdict)).work(ids)
-    assert states(ledger, ids) == {State.RUNNING}
-    assert ended("succeeded", "") == before
-    assert f"mission {ids[0]} was in other hands" in caplog.text
-
-
 # The end of the process
 
 
@@ -329,14 +283,14 @@ def test_what_is_in_hand_is_given_back_without_using_up_an_attempt(
     (mission_id,) = keys.admit()
     go_on = threading.Event()
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert go_on.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(verdict))
+    batch = batch_of(ledger, settings, Scripted(outcome))
     assert batch.oldest_seconds() == 0
     assert batch.release_all() == 0
-    batch = batch_of(ledger, settings, Scripted(verdict))
+    batch = batch_of(ledger, settings, Scripted(outcome))
     with ThreadPoolExecutor(1) as thread:
         working = thread.submit(batch.work, [mission_id])
         wait_for(lambda: batch.oldest_seconds() > 0)
@@ -352,7 +306,7 @@ def test_what_is_in_hand_is_given_back_without_using_up_an_attempt(
 def test_a_closed_batch_claims_nothing_more(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids = keys.admit(*["https://docs.example/"] * 3)
 
-    def last_one(claim: Claim) -> Verdict:
+    def last_one(claim: Claim) -> Outcome:
         batch.close()
         return succeeded(claim)
 
@@ -417,19 +371,19 @@ def test_an_outage_at_a_later_claim_drops_nothing_that_is_in_hand(
             raise AWAY
         return claim(*args, **options)
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert claim.id == ids[1] or refused.wait(30)
         return succeeded(claim)
 
     monkeypatch.setattr(ledger, "claim", second_one_fails)
-    batch = batch_of(ledger, settings, Scripted(verdict), concurrency=2)
+    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
     with pytest.raises(LedgerUnavailable):
         batch.work(ids)
     assert batch.oldest_seconds() == 0
     assert [ledger.status(mission_id).state for mission_id in ids] == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
 
 
-def test_verdicts_that_cannot_be_told_keep_no_other_from_being_told(
+def test_endings_that_cannot_be_told_keep_no_other_from_being_told(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
@@ -441,12 +395,12 @@ def test_verdicts_that_cannot_be_told_keep_no_other_from_being_told(
             raise AWAY
         return commit(commits, result_ttl)
 
-    def verdict(claim: Claim) -> Verdict:
+    def outcome(claim: Claim) -> Outcome:
         assert claim.id == ids[0] or refused.wait(30)
         return succeeded(claim)
 
     monkeypatch.setattr(ledger, "commit", without_the_first)
-    batch = batch_of(ledger, settings, Scripted(verdict), lease_seconds=0.5)
+    batch = batch_of(ledger, settings, Scripted(outcome), lease_seconds=0.5)
     with pytest.raises(LedgerUnavailable):
         batch.work(ids)
     assert batch.oldest_seconds() == 0

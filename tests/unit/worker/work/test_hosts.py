@@ -13,6 +13,7 @@ from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX
 from mission.url import parse_url
+from worker.fetch.fetcher import HostUnreached
 from worker.settings import WorkerSettings
 from worker.work.hosts import (
     FAILURES_TO_PAUSE,
@@ -32,12 +33,6 @@ def hosts(ledger: Ledger) -> Hosts:
     return Hosts(ledger, 2)
 
 
-def unreached(reason: Reason = Reason.CONNECT_TIMEOUT) -> MissionFailed:
-    failure = MissionFailed(reason)
-    failure.unreached = True
-    return failure
-
-
 def fetch(hosts: Hosts, failure: MissionFailed | None = None) -> None:
     with hosts.slot(URL):
         if failure is not None:
@@ -47,7 +42,7 @@ def fetch(hosts: Hosts, failure: MissionFailed | None = None) -> None:
 def fail(hosts: Hosts, times: int) -> None:
     for _ in range(times):
         with pytest.raises(MissionFailed, match="connect_timeout"):
-            fetch(hosts, unreached())
+            fetch(hosts, HostUnreached(Reason.CONNECT_TIMEOUT))
 
 
 @contextmanager
@@ -189,7 +184,7 @@ def test_after_the_pause_one_probe_goes_through_and_a_failure_pauses_again(hosts
         stack.enter_context(hosts.slot(URL))
         with refused():
             fetch(hosts)
-        raise unreached()
+        raise HostUnreached(Reason.CONNECT_TIMEOUT)
     hosts.refresh()
     with refused():
         fetch(hosts)

@@ -1,20 +1,19 @@
-"""One mission from its claim to its verdict, over a real fetcher and a real site."""
+"""One mission from its claim to its outcome, over a real fetcher and a real site."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mission.model import Reason, State
+from mission.model import Reason
 from mission.seal.sealing import open_secrets
 from mission.seal.url_keys import UrlKeyring, generate_url_key
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.ledger import Ledger
 from mission.url import parse_url
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
@@ -24,14 +23,10 @@ from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.local.sample_site import SampleSite
 from worker.observe import logs, metrics
+from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
 from worker.work.hosts import FAILURES_TO_PAUSE, Hosts
-from worker.work.pipeline import RETRY_BASE_SECONDS, RETRY_CAP_SECONDS, Pipeline
-
-
-@pytest.fixture
-def keys(ledger: Ledger, settings: WorkerSettings) -> Keys:
-    return Keys(ledger, settings)
+from worker.work.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -67,10 +62,14 @@ def hosts(ledger: Ledger) -> Hosts:
 
 @pytest.fixture
 def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Iterator[Pipeline]:
+    with mission_context("…", 1, "app"):
+        yield pipeline_of(own, keys, hosts)
+
+
+def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
     policy = UrlPolicy.from_settings(own)
-    fetcher = Fetcher(own, policy, Resolver(), place=hosts.slot)
-    yield Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, hosts=hosts)
-    fetcher.close()
+    fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
+    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher)
 
 
 def counted(metric: Any, *labels: str) -> float:
@@ -78,34 +77,28 @@ def counted(metric: Any, *labels: str) -> float:
     return float(found._value.get())
 
 
-def test_a_document_ends_as_a_commit_whose_record_only_the_reader_opens(
+def tried(result: str) -> float:
+    return counted(metrics.FETCH_ATTEMPTS, result)
+
+
+def test_a_document_ends_as_a_record_that_only_the_reader_opens(
     pipeline: Pipeline, keys: Keys, site: SampleSite
 ) -> None:
-    claim = keys.claim(f"{site.url}/letter.txt")
-    verdict = pipeline.decode(claim)
-    assert isinstance(verdict, Commit)
-    assert (verdict.id, verdict.token, verdict.state, verdict.reason) == (claim.id, claim.token, State.SUCCEEDED, None)
-    assert verdict.secrets == 3
-    assert verdict.record is not None
-    assert b"Pier 39" not in verdict.record
-    secrets = open_secrets(keys.identity, verdict.record, mission_id=claim.id, token=claim.token)
+    claim, before = keys.claim(f"{site.url}/letter.txt"), tried("ok")
+    outcome = pipeline.decode(claim)
+    assert (outcome.reason, outcome.found) == (None, {"marker": 3})
+    assert outcome.record is not None
+    assert b"Pier 39" not in outcome.record
+    secrets = open_secrets(keys.identity, outcome.record, mission_id=claim.id, token=claim.token)
     assert [secret.value for secret in secrets][:1] == ["Pier 39, gate C"]
+    assert set(outcome.phases) == set(metrics.PHASES)
+    assert tried("ok") == before + 1
 
 
-def test_a_document_without_secrets_is_a_success_and_visible_as_such(
-    pipeline: Pipeline, keys: Keys, site: SampleSite
-) -> None:
-    before = counted(metrics.EMPTY_MISSIONS)
-    verdict = pipeline.decode(keys.claim(f"{site.url}/plain.txt"))
-    assert isinstance(verdict, Commit)
-    assert (verdict.state, verdict.secrets) == (State.SUCCEEDED, 0)
-    assert counted(metrics.EMPTY_MISSIONS) == before + 1
-
-
-def test_a_page_that_is_missing_ends_the_mission(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
-    verdict = pipeline.decode(keys.claim(f"{site.url}/missing.txt"))
-    assert isinstance(verdict, Commit)
-    assert (verdict.state, verdict.reason, verdict.record) == (State.FAILED, Reason.HTTP_CLIENT_ERROR, None)
+def test_a_document_without_secrets_is_a_success(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
+    outcome = pipeline.decode(keys.claim(f"{site.url}/plain.txt"))
+    assert (outcome.reason, outcome.found.total()) == (None, 0)
+    assert outcome.record is not None
 
 
 @pytest.mark.parametrize(
@@ -116,58 +109,35 @@ def test_a_page_that_is_missing_ends_the_mission(pipeline: Pipeline, keys: Keys,
         ("http://169.254.169.254/latest", Reason.BLOCKED_ADDRESS),
     ],
 )
-def test_what_policy_refuses_ends_the_mission_and_is_a_security_event(
-    url: str, reason: Reason, pipeline: Pipeline, keys: Keys
-) -> None:
-    before = counted(metrics.SECURITY_EVENTS, reason.value)
-    verdict = pipeline.decode(keys.claim(url))
-    assert isinstance(verdict, Commit)
-    assert (verdict.state, verdict.reason) == (State.FAILED, reason)
-    assert counted(metrics.SECURITY_EVENTS, reason.value) == before + 1
+def test_what_policy_refuses_is_not_fetched(url: str, reason: Reason, pipeline: Pipeline, keys: Keys) -> None:
+    outcome = pipeline.decode(keys.claim(url))
+    assert (outcome.reason, outcome.record, set(outcome.phases)) == (reason, None, {"validate"})
 
 
-def test_a_host_that_is_not_reached_is_tried_again_later(pipeline: Pipeline, keys: Keys) -> None:
-    claim = keys.claim("http://127.0.0.1:1/page")
-    verdict = pipeline.decode(claim)
-    assert isinstance(verdict, Release)
-    assert (verdict.id, verdict.token, verdict.reason) == (claim.id, claim.token, Reason.CONNECTION_FAILED)
-    assert 0 <= verdict.delay_seconds <= RETRY_BASE_SECONDS
+def test_what_a_server_asks_for_is_told_with_the_reason(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
+    outcome = pipeline.decode(keys.claim(f"{site.url}/busy.txt"))
+    assert (outcome.reason, outcome.retry_after) == (Reason.HTTP_SERVER_ERROR, 1.0)
 
 
-def test_the_delay_is_no_shorter_than_the_server_asked_for(
-    pipeline: Pipeline, keys: Keys, site: SampleSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, _high: low)
-    verdict = pipeline.decode(keys.claim(f"{site.url}/busy.txt"))
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.HTTP_SERVER_ERROR
-    assert verdict.delay_seconds == 1.0
+def test_each_try_within_an_attempt_is_counted_with_how_it_ended(own: WorkerSettings, keys: Keys, hosts: Hosts) -> None:
+    pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 3}), keys, hosts)
+    before = tried("connection_failed")
+    outcome = pipeline.decode(keys.claim("http://127.0.0.1:1/page"))
+    assert (outcome.reason, set(outcome.phases)) == (Reason.CONNECTION_FAILED, {"validate", "fetch"})
+    assert tried("connection_failed") == before + 3
 
 
-def test_the_delay_grows_with_each_attempt_up_to_a_cap(
-    pipeline: Pipeline, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
-    claim = keys.claim("http://127.0.0.1:1/page")
-    delays = []
-    for attempt in (1, 2, 3, 50):
-        verdict = pipeline.decode(dataclasses.replace(claim, attempt=attempt))
-        assert isinstance(verdict, Release)
-        delays.append(verdict.delay_seconds)
-    assert delays == [2, 4, 8, RETRY_CAP_SECONDS]
-
-
-def test_a_mission_whose_host_is_busy_comes_back_unpenalised(
+def test_a_mission_whose_host_is_busy_comes_back_later_and_was_no_try(
     pipeline: Pipeline, keys: Keys, site: SampleSite, hosts: Hosts
 ) -> None:
     url = f"{site.url}/letter.txt"
     claim = keys.claim(url)
     with hosts.slot(parse_url(url)):
-        verdict = pipeline.decode(claim)
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.HOST_PAUSED
-    assert verdict.reason.unpenalised
-    assert verdict.delay_seconds > 0
+        outcome = pipeline.decode(claim)
+    assert outcome.reason is Reason.HOST_PAUSED
+    assert outcome.retry_after is not None
+    assert outcome.retry_after > 0
+    assert tried("host_paused") == 0
 
 
 def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
@@ -176,9 +146,8 @@ def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
     url = other_site.url(f"/redirect?to={site.url}/letter.txt")
     claim = keys.claim(url)
     with hosts.slot(parse_url(f"{site.url}/")):
-        verdict = pipeline.decode(claim)
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.HOST_PAUSED
+        assert pipeline.decode(claim).reason is Reason.HOST_PAUSED
+    assert tried("host_paused") == 0
     assert pipeline.decode(claim).reason is None
 
 
@@ -186,17 +155,16 @@ def test_a_dead_host_behind_a_redirect_is_paused_and_the_one_before_it_is_not(
     pipeline: Pipeline, keys: Keys, other_site: MisbehavingServer
 ) -> None:
     for _ in range(FAILURES_TO_PAUSE):
-        verdict = pipeline.decode(keys.claim(other_site.url("/redirect?to=http://127.0.0.1:1/")))
-        assert verdict.reason is Reason.CONNECTION_FAILED
+        outcome = pipeline.decode(keys.claim(other_site.url("/redirect?to=http://127.0.0.1:1/")))
+        assert outcome.reason is Reason.CONNECTION_FAILED
     assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.HOST_PAUSED
     assert pipeline.decode(keys.claim(other_site.url("/ok"))).reason is None
 
 
 def test_no_fetch_outlives_its_mission(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
     claim = keys.claim(f"{site.url}/letter.txt")
-    verdict = pipeline.decode(dataclasses.replace(claim, expires_at_ms=claim.now_ms))
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.DEADLINE_EXCEEDED
+    outcome = pipeline.decode(dataclasses.replace(claim, expires_at_ms=claim.now_ms))
+    assert outcome.reason is Reason.DEADLINE_EXCEEDED
 
 
 def test_a_url_under_a_key_that_this_worker_lacks_is_left_to_another(
@@ -205,9 +173,8 @@ def test_a_url_under_a_key_that_this_worker_lacks_is_left_to_another(
     url = f"{site.url}/letter.txt?signature=sesame"
     claim = keys.claim(url)
     record = UrlKeyring.parse(generate_url_key()).encrypt(url, claim.id)
-    verdict = pipeline.decode(dataclasses.replace(claim, url_record=record))
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.INTERNAL_ERROR
+    outcome = pipeline.decode(dataclasses.replace(claim, url_record=record))
+    assert outcome.reason is Reason.INTERNAL_ERROR
     assert "which DECODER_URL_KEY does not hold" in caplog.text
     assert "sesame" not in caplog.text
 
@@ -219,54 +186,19 @@ def test_an_unexpected_error_gives_the_mission_back_and_shows_its_kind_alone(
         raise ZeroDivisionError("the document said sesame")
 
     monkeypatch.setattr(pipeline, "_extract", extract)
-    verdict = pipeline.decode(keys.claim(f"{site.url}/letter.txt"))
-    assert isinstance(verdict, Release)
-    assert verdict.reason is Reason.INTERNAL_ERROR
+    outcome = pipeline.decode(keys.claim(f"{site.url}/letter.txt"))
+    assert outcome.reason is Reason.INTERNAL_ERROR
     assert "mission met an unexpected ZeroDivisionError" in [record.getMessage() for record in caplog.records]
 
 
-def test_one_line_tells_how_an_attempt_went(
-    pipeline: Pipeline, keys: Keys, site: SampleSite, caplog: pytest.LogCaptureFixture
+def test_the_lines_of_a_mission_tell_by_which_entry_of_the_allowlist_it_was(
+    pipeline: Pipeline, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    pipeline.decode(keys.claim(f"{site.url}/letter.txt"))
-    pipeline.decode(keys.claim("http://127.0.0.1:1/page"))
-    good, bad = (vars(record) for record in caplog.records if record.name == "decoder.mission")
-    assert (good["event.outcome"], good["mission.outcome"], good["mission.secrets"]) == ("success", "succeeded", 3)
-    assert {f"mission.phase.{name}_seconds" for name in metrics.PHASES} <= good.keys()
-    assert (bad["event.outcome"], bad["mission.outcome"]) == ("failure", "released")
-    assert bad["mission.reason"] == "connection_failed"
-    assert bad["mission.retry_in_seconds"] >= 0
-
-
-def test_the_line_tells_by_which_entry_of_the_allowlist_it_was(
-    pipeline: Pipeline, keys: Keys, site: SampleSite, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
     caplog.handler.setFormatter(logs.EcsFormatter())
-    pipeline.decode(keys.claim(f"{site.url}/missing.txt"))
     pipeline.decode(keys.claim("https://elsewhere.example/page"))
-    listed, unlisted = (json.loads(line) for line in caplog.text.splitlines())
-    assert (listed["mission.reason"], listed["mission.allowed_by"]) == ("http_client_error", "127.0.0.1")
-    assert unlisted["mission.reason"] == "host_not_allowed"
+    logging.getLogger("decoder.test").warning("unlisted")
+    pipeline.decode(keys.claim("http://127.0.0.1:1/page"))
+    logging.getLogger("decoder.test").warning("listed")
+    unlisted, listed = (json.loads(line) for line in caplog.text.splitlines())
     assert "mission.allowed_by" not in unlisted
-
-
-def test_every_phase_that_was_entered_is_timed(pipeline: Pipeline, keys: Keys) -> None:
-    def entered(phase: str) -> float:
-        return float(metrics.REGISTRY.get_sample_value("decoder_phase_duration_seconds_count", {"phase": phase}) or 0)
-
-    before = {phase: entered(phase) for phase in metrics.PHASES}
-    pipeline.decode(keys.claim("http://127.0.0.1:1/page"))
-    assert {phase: entered(phase) - before[phase] for phase in metrics.PHASES} == {
-        "validate": 1,
-        "fetch": 1,
-        "extract": 0,
-        "seal": 0,
-    }
-
-
-def test_no_mission_stays_in_progress(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
-    pipeline.decode(keys.claim(f"{site.url}/letter.txt"))
-    pipeline.decode(keys.claim("http://127.0.0.1:1/page"))
-    assert counted(metrics.MISSIONS_IN_PROGRESS) == 0
+    assert listed["mission.allowed_by"] == "127.0.0.1"

@@ -14,20 +14,14 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
 from mission.store.ledger import Ledger, Release
-from mission.store.messages import make_publisher
+from mission.store.messages import Publisher, make_publisher
 from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
-from tests.unit.worker.parts import Keys
-from worker.observe import metrics
+from tests.unit.worker.parts import Keys, deaths, ended
 from worker.settings import WorkerSettings
 from worker.work import reaper as reaper_module
 from worker.work.hosts import Hosts
 from worker.work.reaper import Reaper
-
-
-@pytest.fixture
-def keys(ledger: Ledger, settings: WorkerSettings) -> Keys:
-    return Keys(ledger, settings)
 
 
 @pytest.fixture
@@ -75,14 +69,34 @@ def test_a_mission_without_attempts_left_is_counted_as_dead_with_its_reason(
     claim = keys.claim()
     client.hset(entry_key(claim.id), "attempts", "2")
     client.zadd(PREFIX + "leases", {claim.id: 1})
-    counter = metrics.MISSIONS.labels("dead", "attempts_exhausted")
-    before = counter._value.get()
+    before = ended(State.DEAD, "attempts_exhausted")
     again(reaper, client)
     assert keys.ledger.status(claim.id).state is State.DEAD
-    assert counter._value.get() == before + 1
+    assert ended(State.DEAD, "attempts_exhausted") == before + 1
     assert published(client) == []
-    (line,) = [vars(record) for record in caplog.records if record.getMessage() == "mission dead"]
-    assert (line["mission.id"], line["mission.reason"]) == (claim.id, "attempts_exhausted")
+    assert deaths(caplog) == [(claim.id, "attempts_exhausted")]
+
+
+def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
+    reaper: Reaper,
+    keys: Keys,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("store_unavailable: away")
+
+    monkeypatch.setattr(Publisher, "publish", away)
+    doomed, stuck = keys.claim(), keys.claim()
+    client.hset(entry_key(doomed.id), "attempts", "2")
+    client.zadd(PREFIX + "leases", {doomed.id: 1, stuck.id: 1})
+    before = ended(State.DEAD, "attempts_exhausted")
+    with pytest.raises(LedgerUnavailable):
+        again(reaper, client)
+    assert ended(State.DEAD, "attempts_exhausted") == before + 1
+    assert deaths(caplog) == [(doomed.id, "attempts_exhausted")]
+    assert "2 leases expired, 0 messages lost" in caplog.messages
 
 
 def test_what_was_stuck_is_told(

@@ -1,57 +1,22 @@
-"""When a try is worth another one, and how long to wait before it."""
+"""When a try is worth another one, when an attempt is, and how long to wait before it."""
 
 from __future__ import annotations
 
+import random
 import time
-from email.utils import formatdate
 
 import pytest
 
 from mission.errors import InvalidMission, MissionFailed
 from mission.model import Reason
-from worker.work.retry import MAX_RETRY_AFTER, parse_retry_after, retrying
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0),
-        ("7", 7),
-        ("3600", 3600),
-        ("99999", MAX_RETRY_AFTER),
-        ("9" * 10, MAX_RETRY_AFTER),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER),
-    ],
+from worker.work.retry import (
+    BACKOFF_BASE_SECONDS,
+    BACKOFF_CAP_SECONDS,
+    NO_FAULT,
+    TRY_BASE_SECONDS,
+    between_attempts,
+    within_attempt,
 )
-def test_reads_seconds_and_dates(value: str, seconds: float) -> None:
-    assert parse_retry_after(value) == seconds
-
-
-@pytest.mark.parametrize("left_out", ["", " GMT"])
-def test_a_date_is_so_far_from_now(left_out: str) -> None:
-    seconds = parse_retry_after(formatdate(time.time() + 100, usegmt=True).removesuffix(left_out))
-    assert seconds is not None
-    assert 90 <= seconds <= 100
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        "",
-        "-1",
-        "1.5",
-        "soon",
-        "1e3",
-        "٣",
-        "9" * 11,
-        "Fri, 99 Dec 1999 23:59:59 GMT",
-        "Fri, 31 Dec 99999 23:59:59 GMT",
-    ],
-)
-def test_takes_nothing_else(value: str | None) -> None:
-    assert parse_retry_after(value) is None
 
 
 def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> int:
@@ -63,7 +28,7 @@ def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> i
         raise failure
 
     with pytest.raises(type(failure)) as caught:
-        retrying(attempts, time.monotonic() + seconds)(fail)
+        within_attempt(fail, attempts, time.monotonic() + seconds)
     assert caught.value is failure
     return len(tries)
 
@@ -96,15 +61,46 @@ def test_a_wait_that_does_not_fit_is_not_begun() -> None:
 
 
 @pytest.mark.parametrize("asked", [None, 0.0])
-def test_the_waits_are_jittered(asked: float | None) -> None:
-    def fail() -> None:
-        raise MissionFailed(Reason.CONNECTION_FAILED, retry_after=asked)
+def test_a_wait_between_tries_is_any_part_of_a_limit_that_doubles(
+    asked: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges: list[tuple[float, float]] = []
 
-    waits: set[float] = set()
-    for _ in range(5):
-        policy = retrying(2, time.monotonic() + 60)
-        policy.sleep = waits.add
-        with pytest.raises(MissionFailed):
-            policy(fail)
+    def uniform(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    tries_of(MissionFailed(Reason.CONNECTION_FAILED, retry_after=asked), attempts=4)
+    assert ranges[:3] == [(0, TRY_BASE_SECONDS), (0, TRY_BASE_SECONDS * 2), (0, TRY_BASE_SECONDS * 4)]
+
+
+def test_a_further_try_that_finds_no_place_at_the_host_leaves_the_failure_before_it() -> None:
+    failures = iter([Reason.CONNECTION_FAILED, Reason.HOST_PAUSED])
+
+    def fail() -> None:
+        raise MissionFailed(next(failures), retry_after=0)
+
+    with pytest.raises(MissionFailed, match="connection_failed"):
+        within_attempt(fail, 5, time.monotonic() + 10)
+
+
+def test_the_wait_between_attempts_grows_with_each_up_to_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
+    waits = [between_attempts(Reason.READ_TIMEOUT, attempt, None) for attempt in (1, 2, 3, 99)]
+    assert waits == [BACKOFF_BASE_SECONDS, BACKOFF_BASE_SECONDS * 2, BACKOFF_BASE_SECONDS * 4, BACKOFF_CAP_SECONDS]
+
+
+def test_the_wait_between_attempts_is_jittered() -> None:
+    waits = {between_attempts(Reason.READ_TIMEOUT, 1, None) for _ in range(5)}
     assert len(waits) == 5
-    assert all(0 <= wait <= 0.4 for wait in waits)
+    assert all(0 <= wait <= BACKOFF_BASE_SECONDS for wait in waits)
+
+
+def test_the_wait_between_attempts_is_no_shorter_than_the_server_asked_for() -> None:
+    assert between_attempts(Reason.RATE_LIMITED, 1, 60.0) == 60.0
+
+
+@pytest.mark.parametrize("reason", NO_FAULT)
+def test_what_is_no_fault_of_the_missions_waits_for_as_long_as_was_said(reason: Reason) -> None:
+    assert [between_attempts(reason, 9, asked) for asked in (None, 7.0)] == [0.0, 7.0]

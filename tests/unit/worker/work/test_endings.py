@@ -1,0 +1,166 @@
+"""What an ending means: to the ledger, to the metrics, to the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from mission.model import Claim, Reason, State
+from mission.store.ledger import Commit, Ledger, Release
+from tests.unit.worker.parts import Keys, deaths, ended, succeeded, timed_out
+from worker.observe import metrics
+from worker.settings import WorkerSettings
+from worker.work.endings import Ending, Endings, Outcome, attempt_ended
+
+CLAIM = Claim(
+    "0f8fad5b-d9cb-469f-a165-70867728950e", 7, 2, "app", b"", submitted_at_ms=0, expires_at_ms=9000, now_ms=5000
+)
+PHASES = {"validate": 0.001, "fetch": 0.25}
+
+
+def end(outcome: Outcome, claim: Claim = CLAIM) -> Ending:
+    return attempt_ended(claim, time.monotonic(), outcome)
+
+
+def counted(metric: Any, *labels: str) -> float:
+    return float((metric.labels(*labels) if labels else metric)._value.get())
+
+
+def observed(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(f"decoder_{name}_count", labels) or 0.0
+
+
+# What the ledger is to be told
+
+
+def test_a_success_is_committed_with_its_record() -> None:
+    told = end(Outcome(PHASES, found=Counter(marker=2, other=1), record=b"sealed")).told
+    assert told == Commit(CLAIM.id, 7, State.SUCCEEDED, None, 3, b"sealed")
+
+
+@pytest.mark.parametrize("reason", [Reason.HTTP_CLIENT_ERROR, Reason.HOST_NOT_ALLOWED, Reason.TOO_MANY_SECRETS])
+def test_what_would_not_change_is_committed_as_failed(reason: Reason) -> None:
+    assert end(Outcome(PHASES, reason)).told == Commit(CLAIM.id, 7, State.FAILED, reason)
+
+
+def test_what_may_change_is_released_for_later() -> None:
+    told = end(Outcome(PHASES, Reason.RATE_LIMITED, retry_after=60.0)).told
+    assert told == Release(CLAIM.id, 7, Reason.RATE_LIMITED, 60.0)
+
+
+def test_a_mission_that_was_put_off_keeps_its_attempt() -> None:
+    told = end(Outcome(PHASES, Reason.HOST_PAUSED, retry_after=3.0)).told
+    assert told == Release(CLAIM.id, 7, Reason.HOST_PAUSED, 3.0, uses_attempt=False)
+
+
+# What is counted and logged of an attempt
+
+
+def test_one_line_tells_how_an_attempt_went(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    end(Outcome(PHASES, found=Counter(marker=3), record=b"sealed"))
+    end(Outcome(PHASES, Reason.CONNECTION_FAILED, retry_after=60.0))
+    good, bad = (vars(record) for record in caplog.records)
+    assert (good["message"], good["name"]) == ("mission succeeded", "decoder.mission")
+    assert good["event.action"] == bad["event.action"] == "mission-attempt"
+    assert (good["event.outcome"], good["mission.outcome"], good["mission.secrets"]) == ("success", "succeeded", 3)
+    assert (good["mission.phase.fetch_seconds"], good["mission.age_seconds"]) == (0.25, 5.0)
+    assert "mission.reason" not in good
+    assert (bad["event.outcome"], bad["mission.outcome"]) == ("failure", "released")
+    assert (bad["mission.reason"], bad["mission.retry_in_seconds"]) == ("connection_failed", 60.0)
+    assert bad["event.duration"] >= 0
+
+
+def test_to_be_put_off_is_no_attempt_and_told_at_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    before = observed("phase_duration_seconds", phase="fetch")
+    end(Outcome(PHASES, Reason.HOST_PAUSED, retry_after=3.0))
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+    assert observed("phase_duration_seconds", phase="fetch") == before
+
+
+def test_every_phase_that_was_entered_is_timed() -> None:
+    before = {phase: observed("phase_duration_seconds", phase=phase) for phase in metrics.PHASES}
+    end(Outcome(PHASES, Reason.CONNECTION_FAILED))
+    timed = {phase: observed("phase_duration_seconds", phase=phase) - before[phase] for phase in metrics.PHASES}
+    assert timed == {"validate": 1, "fetch": 1, "extract": 0, "seal": 0}
+
+
+def test_what_policy_refused_is_a_security_event() -> None:
+    before = counted(metrics.SECURITY_EVENTS, "blocked_address")
+    end(Outcome(PHASES, Reason.BLOCKED_ADDRESS))
+    end(Outcome(PHASES, Reason.HTTP_CLIENT_ERROR))
+    assert counted(metrics.SECURITY_EVENTS, "blocked_address") == before + 1
+
+
+# What is counted of a mission
+
+
+def settle(ledger: Ledger, settings: WorkerSettings, outcome: Outcome, claim: Claim, **changes: object) -> None:
+    Endings(ledger, settings.model_copy(update=changes)).settle([end(outcome, claim)])
+
+
+def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    before = (
+        ended(State.SUCCEEDED),
+        observed("mission_duration_seconds"),
+        observed("mission_age_seconds"),
+        counted(metrics.SECRETS_EXTRACTED, "marker"),
+        counted(metrics.EMPTY_MISSIONS),
+    )
+    settle(ledger, settings, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), keys.claim())
+    settle(ledger, settings, succeeded(CLAIM), keys.claim())
+    assert (
+        ended(State.SUCCEEDED),
+        observed("mission_duration_seconds"),
+        observed("mission_age_seconds"),
+        counted(metrics.SECRETS_EXTRACTED, "marker"),
+        counted(metrics.EMPTY_MISSIONS),
+    ) == (before[0] + 2, before[1] + 2, before[2] + 2, before[3] + 3, before[4] + 1)
+
+
+def test_a_mission_that_will_be_tried_again_has_not_ended(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim, before = keys.claim(), observed("mission_duration_seconds")
+    settle(ledger, settings, timed_out(CLAIM), claim)
+    assert ledger.status(claim.id).state is State.RETRYING
+    assert (observed("mission_duration_seconds"), deaths(caplog)) == (before, [])
+
+
+def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_reason(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim, before = keys.claim(), (ended(State.DEAD, "read_timeout"), observed("mission_duration_seconds"))
+    settle(ledger, settings, timed_out(CLAIM), claim, max_attempts=1)
+    assert ledger.status(claim.id).state is State.DEAD
+    assert (ended(State.DEAD, "read_timeout"), observed("mission_duration_seconds")) == (before[0] + 1, before[1] + 1)
+    assert deaths(caplog) == [(claim.id, "read_timeout")]
+
+
+def test_a_mission_in_other_hands_is_told_and_not_counted(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim = keys.claim()
+    ledger.release([Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0)], 5)
+    before = (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS))
+    settle(ledger, settings, succeeded(CLAIM), claim)
+    assert (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS)) == before
+    assert f"mission {claim.id} was in other hands when it ended here; its verdict is dropped" in caplog.messages
+    assert ledger.status(claim.id).state is State.RETRYING
+
+
+def test_every_ending_that_there_can_be_has_a_series_from_the_start() -> None:
+    series = {
+        (sample.labels["outcome"], sample.labels["reason"])
+        for family in metrics.MISSIONS.collect()
+        for sample in family.samples
+    }
+    assert {("succeeded", ""), ("failed", "tls_failure"), ("dead", "read_timeout"), ("dead", "expired")} <= series
+    assert not {("dead", "host_paused"), ("dead", "shutdown"), ("failed", "queue_full")} & series

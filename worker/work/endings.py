@@ -1,0 +1,175 @@
+"""What an ending means: to the ledger, to the metrics, to the log. Nothing else tells any of them.
+
+An attempt ends with the pipeline's `Outcome`: `attempt_ended` logs its line, and makes a `Commit` of it or a `Release`. `settle`
+tells the ledger, which knows what that means for the mission. It ended for good: it is counted. It will be tried again: it is
+not. Or it is in other hands, since its lease ran out and somebody else claimed it: what was found here is dropped and not
+counted, for theirs will be. A mission that dies, wherever that is noticed, comes through `died`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from mission.model import Claim, Reason, State
+from mission.store.ledger import Commit, Ledger, Release
+from worker.observe import metrics
+from worker.observe.collectors import AT_ADMISSION
+from worker.observe.logs import mission_context
+from worker.settings import WorkerSettings
+from worker.work import retry
+
+log = logging.getLogger("decoder.mission")
+
+# To look a label up costs as much as to count.
+_ended = cache(metrics.MISSIONS.labels)
+_phase = cache(metrics.PHASE_DURATION.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt went: the seconds of each phase, and either secrets by detector with their sealed record, or a reason."""
+
+    phases: Mapping[str, float]
+    reason: Reason | None = None
+    retry_after: float | None = None
+    found: Counter[str] = field(default_factory=Counter)
+    record: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of an attempt, as the ledger is to be told. `since` is its claim's moment on the monotonic clock."""
+
+    claim: Claim
+    since: float
+    outcome: Outcome
+    told: Commit | Release
+
+
+def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
+    """Log an attempt's whole story in one line, and say what the ledger is to be told."""
+    ending = Ending(claim, since, outcome, _told(claim, outcome))
+    reason, seconds = outcome.reason, time.monotonic() - since
+    state = ending.told.state.value if isinstance(ending.told, Commit) else "released"
+    story = {
+        "event.action": "mission-attempt",
+        "event.outcome": "success" if reason is None else "failure",
+        "event.duration": round(seconds * 1e9),
+        "mission.outcome": state,
+        "mission.age_seconds": round((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds, 3),
+        **{f"mission.phase.{name}_seconds": round(spent, 6) for name, spent in outcome.phases.items()},
+    }
+    if reason is None:
+        story["mission.secrets"] = outcome.found.total()
+    else:
+        story["mission.reason"] = reason.value
+    if isinstance(ending.told, Release):
+        story["mission.retry_in_seconds"] = round(ending.told.delay_seconds, 3)
+    if reason is Reason.HOST_PAUSED:
+        # To find the host busy or paused is no attempt: it is given back, and at its worst there are very many.
+        log.debug("mission %s", state, extra=story)
+        return ending
+    log.info("mission %s", state, extra=story)
+    for name, spent in outcome.phases.items():
+        _phase(name).observe(spent)
+    if reason is not None and reason.policy_refusal:
+        metrics.SECURITY_EVENTS.labels(reason.value).inc()
+    return ending
+
+
+def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
+    reason = outcome.reason
+    if reason is None:
+        return Commit(claim.id, claim.token, State.SUCCEEDED, None, outcome.found.total(), outcome.record)
+    if not reason.transient:
+        return Commit(claim.id, claim.token, State.FAILED, reason)
+    delay = retry.between_attempts(reason, claim.attempt, outcome.retry_after)
+    return Release(claim.id, claim.token, reason, delay, uses_attempt=reason not in retry.NO_FAULT)
+
+
+def died(mission_id: str, reason: Reason) -> None:
+    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost."""
+    _ended(State.DEAD.value, reason.value).inc()
+    story = {"event.action": "mission-dead", "mission.id": mission_id, "mission.reason": reason.value}
+    log.warning("mission dead", extra=story)
+
+
+class Endings:
+    """Tells the ledger how attempts ended, and counts the missions that ended with them."""
+
+    def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
+        self._ledger = ledger
+        self._settings = settings
+
+    def settle(self, endings: Sequence[Ending]) -> None:
+        """Tell and count.
+
+        Raises:
+            LedgerUnavailable: nothing is counted yet, and it can be done again: what went through is known by its token.
+        """
+        states = self._tell([ending.told for ending in endings])
+        for ending in endings:
+            _settled(ending, states[ending.claim.token])
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Give missions back at once, without using up an attempt: the worker ends.
+
+        Raises:
+            LedgerUnavailable: they come back when their leases run out.
+        """
+        self._tell([_told(claim, Outcome({}, Reason.SHUTDOWN)) for claim in claims])
+
+    def _tell(self, told: Sequence[Commit | Release]) -> dict[int, State | None]:
+        """The state that each mission is in now, by its token; None where it is in other hands."""
+        commits = [one for one in told if isinstance(one, Commit)]
+        releases = [one for one in told if isinstance(one, Release)]
+        states: dict[int, State | None] = {}
+        if commits:
+            held = self._ledger.commit(commits, self._settings.result_ttl)
+            states |= {one.token: one.state if ok else None for one, ok in zip(commits, held, strict=True)}
+        if releases:
+            after = self._ledger.release(releases, self._settings.max_attempts)
+            states |= {one.token: state for one, state in zip(releases, after, strict=True)}
+        return states
+
+
+def _settled(ending: Ending, state: State | None) -> None:
+    claim, reason = ending.claim, ending.told.reason
+    if state is None:
+        log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
+        return
+    if not state.terminal:
+        return
+    seconds = time.monotonic() - ending.since
+    metrics.MISSION_DURATION.observe(seconds)
+    metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
+    if state is State.DEAD and reason is not None:
+        with mission_context(claim.id, claim.attempt, claim.submitter):
+            died(claim.id, reason)
+        return
+    _ended(state.value, reason.value if reason else "").inc()
+    if state is State.SUCCEEDED:
+        _count_secrets(ending.outcome.found)
+
+
+def _count_secrets(found: Counter[str]) -> None:
+    if not found:
+        metrics.EMPTY_MISSIONS.inc()
+    for detector, count in found.items():
+        metrics.SECRETS_EXTRACTED.labels(detector).inc(count)
+
+
+def _start_at_zero() -> None:
+    """Every ending that there can be has a series from the start, so that a rate sees its first one."""
+    _ended(State.SUCCEEDED.value, "")
+    for reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE, *retry.NO_FAULT}:
+        died_of = reason.transient or reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED)
+        _ended((State.DEAD if died_of else State.FAILED).value, reason.value)
+
+
+_start_at_zero()
