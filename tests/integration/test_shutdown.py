@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -93,11 +96,20 @@ def test_a_second_signal_that_interrupts_the_handling_of_the_first_is_harmless(
 ) -> None:
     keyed = {"url_key": SecretStr(keys.url_key), "recipient": keys.identity.recipient.text}
     runtime = Runtime.build(settings.model_copy(update=keyed), Celery("test", set_as_current=False))
-    # What a first handler may hold while the second one runs on top of it, in the same thread.
-    with runtime.reaper._stopped._cond, runtime.watchdog._stopped._cond:  # type: ignore[attr-defined]  # typeshed hides it
-        runtime.stop(1.0)
-        runtime.stop(1.0)
-    assert runtime.ending.get(timeout=1) == 1.0
+    tracer = sys.gettrace()
+
+    def interrupt(_frame: FrameType, _event: str, _argument: object) -> Any:
+        """The second one, at each line of Python that handles the first: on top of it, in the same thread."""
+        sys.settrace(tracer)
+        runtime.stop(2.0)
+        sys.settrace(interrupt)
+        return interrupt
+
+    sys.settrace(interrupt)
+    runtime.stop(1.0)
+    sys.settrace(tracer)
+    ended = [runtime.ending.get(timeout=1) for _ in range(runtime.ending.qsize())]
+    assert set(ended) == {1.0, 2.0}
 
 
 def test_a_worker_that_ends_is_alive_and_not_ready(
