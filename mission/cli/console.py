@@ -182,7 +182,7 @@ class WhyType(click.ParamType[str]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The text, trimmed; a usage error where it is empty or too long."""
-        from mission.audit.recorded import check_reason  # brings Redis, which no help needs
+        from mission.audit.recorded import check_reason  # it brings Redis, which no help needs
 
         try:
             return check_reason(str(value))

@@ -190,25 +190,6 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
     assert result.returncode == 1
 
 
-def test_a_mission_that_failed_is_told_with_what_to_do(env: dict[str, str], tmp_path: Path) -> None:
-    """`--wait` of a mission that a worker refused: the same line as for its status."""
-    own = {"DECODER_RECIPIENT": "reader.pub", "DECODER_METRICS_PORT": "0", "DECODER_METRICS_HOST": "127.0.0.1"}
-    with started(["decoder", "worker"], env=env | own, cwd=tmp_path, stdout=subprocess.DEVNULL) as worker:
-        result = subprocess.run(
-            ["mission", "enqueue", URL, "--wait"],
-            env=env,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        worker.terminate()
-        worker.wait(60)
-    assert told(result.stderr).startswith("note: host_not_allowed: add the host to the workers' DECODER_ALLOWED_HOSTS")
-    assert result.returncode == 1
-
-
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

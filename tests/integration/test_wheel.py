@@ -139,17 +139,6 @@ def test_the_mission_command_enqueues_from_an_unrelated_folder(installed: Enviro
     assert json.loads(status.stdout)["state"] == "queued"
 
 
-def test_an_app_enqueues_with_the_client(installed: Environment, env: dict[str, str]) -> None:
-    program = (
-        "from producer import MissionClient\n"
-        "client = MissionClient.from_env()\n"
-        "tickets = list(client.enqueue_many(f'https://docs.example/{n}' for n in range(20)))\n"
-        "print(client.stats().queued, client.status(tickets[0].id).state)\n"
-    )
-    result = installed.run("python", "-c", program, env=env)
-    assert (result.stdout, result.stderr) == ("20 queued\n", "")
-
-
 def test_the_mission_command_says_its_version(installed: Environment) -> None:
     assert installed.run("mission", "--version").stdout.startswith(f"mission {VERSION}")
 

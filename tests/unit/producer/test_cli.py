@@ -170,6 +170,7 @@ def test_waiting_ends_badly_when_one_mission_did_not_succeed(ledger: Ledger) -> 
         result = run("enqueue", URL, "--wait")
     assert result.exit_code == 1
     assert re.fullmatch(rf"({ID})  queued\n\1  failed  http_client_error\n", result.stdout)
+    assert result.stderr == "note: http_client_error: the host refused: check the URL, and whether it has expired\n"
 
 
 def test_waiting_prints_each_ticket_and_each_end_as_json(ledger: Ledger) -> None:

@@ -177,10 +177,3 @@ def test_an_unknown_mission_is_exit_code_1_and_the_others_are_replayed(dead: lis
     assert result.exit_code == 1
     assert _rows(result) == [{"id": stranger, "replayed": False}, {"id": dead[0], "replayed": True}]
     assert f"error: no mission {stranger}" in result.stderr
-
-
-def test_a_redis_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DECODER_REDIS_URL", "redis://127.0.0.1:1/0")
-    result = _run("list")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.startswith("error: store_unavailable")

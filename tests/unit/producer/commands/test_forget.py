@@ -64,9 +64,3 @@ def test_without_a_proper_reason_it_is_a_usage_error(
 ) -> None:
     assert _run(mission_id, *arguments).exit_code == 2
     assert client.exists(entry_key(mission_id)) == 1
-
-
-def test_what_is_no_id_is_one_line(mission_id: str) -> None:
-    result = _run("*", "--reason", "request 815")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: malformed_message: a mission id is a UUID")

@@ -92,9 +92,3 @@ def test_an_unknown_mission_is_exit_code_1(identity: Identity) -> None:
     result = _run(MISSION, "--reason", "incident 4711")
     assert result.exit_code == 1
     assert f"error: no mission {MISSION}" in result.stderr
-
-
-def test_without_an_identity_the_variable_is_named() -> None:
-    result = _run(MISSION, "--reason", "incident 4711")
-    assert result.exit_code == 2
-    assert "DECODER_IDENTITY_FILE" in result.stderr

@@ -175,17 +175,6 @@ def test_answers_line_by_line_before_the_input_ends() -> None:
         assert process.wait() == 0
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
-    with start("--no-resolve", *["https://docs.example.com/"] * 5000) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 1
-
-
 @pytest.mark.parametrize("arguments", [("--no-resolve",), ()])
 def test_an_interrupt_is_no_traceback(arguments: tuple[str, ...]) -> None:
     with start(*arguments) as process:

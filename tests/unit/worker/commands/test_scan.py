@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -121,21 +119,3 @@ def test_bad_markers_are_refused_in_one_line(markers: str) -> None:
     assert result.stderr.startswith("error: DECODER_MARKERS: ")
     assert result.stderr.count("\n") == 1
     assert result.exit_code == 2
-
-
-def test_without_an_input_on_a_terminal_it_says_what_it_takes() -> None:
-    leader, terminal = os.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", "from worker.commands.scan import scan; scan()"],
-            stdin=terminal,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(leader)
-        os.close(terminal)
-    assert "takes files, or - for standard input" in done.stderr
-    assert done.returncode == 2
