@@ -9,6 +9,7 @@ from typing import Self
 
 from mission.admission import DEFAULT_SUBMITTER, Admitter, Verdict
 from mission.errors import DecoderError, LedgerUnavailable
+from mission.ids import check_mission_id
 from mission.model import MissionStatus, Stats, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
@@ -109,7 +110,7 @@ class MissionClient:
             UnknownMission: the ledger holds no such mission (any more).
             LedgerUnavailable: Redis does not answer.
         """
-        return self._ledger.status(mission_id)
+        return self._ledger.status(check_mission_id(mission_id))
 
     def stats(self) -> Stats:
         """How many missions stand in each state."""
@@ -125,6 +126,7 @@ class MissionClient:
             UnknownMission: the ledger holds no such mission (any more).
             LedgerUnavailable: Redis did not answer once.
         """
+        check_mission_id(mission_id)
         give_up = time.monotonic() + timeout
         pause, slowest = _POLL_SECONDS
         status = None
@@ -135,7 +137,7 @@ class MissionClient:
                 if time.monotonic() >= give_up and status is None:
                     raise
             left = give_up - time.monotonic()
-            if status is not None and (status.state.terminal or left <= 0):
+            if status is not None and (status.finished or left <= 0):
                 return status
             time.sleep(max(0.0, min(pause, left)))
             pause = min(slowest, pause * 1.5)

@@ -141,34 +141,42 @@ class Ticket:
     """The answer to an enqueue: the mission's id, and whether it had been there before."""
 
     id: str
-    state: State
+    state: State | str
     duplicate: bool
 
     def as_dict(self) -> dict[str, Any]:
         """The ticket as the interface prints it."""
-        return {"id": self.id, "state": self.state.value, "duplicate": self.duplicate}
+        return {"id": self.id, "state": str(self.state), "duplicate": self.duplicate}
 
 
 @dataclass(frozen=True, slots=True)
 class MissionStatus:
-    """How a mission stands. Times are RFC 3339 in UTC; `secrets` is a count, None until it succeeded."""
+    """How a mission stands. Times are RFC 3339 in UTC; `secrets` is a count, None until it succeeded.
+
+    State and reason are text where a newer release stored them; what no release writes is `unreadable`.
+    """
 
     id: str
-    state: State
+    state: State | str
     attempts: int
     secrets: int | None
-    reason: Reason | None
+    reason: Reason | str | None
     submitted_at: str
     finished_at: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, in whatever state."""
+        return self.finished_at is not None
 
     def as_dict(self) -> dict[str, Any]:
         """The status as the interface prints it."""
         return {
             "id": self.id,
-            "state": self.state.value,
+            "state": str(self.state),
             "attempts": self.attempts,
             "secrets": self.secrets,
-            "reason": self.reason.value if self.reason else None,
+            "reason": str(self.reason) if self.reason else None,
             "submitted_at": self.submitted_at,
             "finished_at": self.finished_at,
         }

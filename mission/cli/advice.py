@@ -9,7 +9,7 @@ from mission.model import Reason
 
 _LATER = "it is tried again by itself"
 
-ADVICE: dict[Reason, str] = {
+ADVICE: dict[str, str] = {
     Reason.INVALID_URL: "takes a URL like https://docs.example.com/page, percent-encoded",
     Reason.SCHEME_NOT_ALLOWED: "takes https://; http:// only where the workers' DECODER_ALLOWED_SCHEMES holds http",
     Reason.HOST_NOT_ALLOWED: "add the host to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from",
@@ -43,7 +43,7 @@ ADVICE: dict[Reason, str] = {
 }
 
 
-def advise(reasons: Iterable[Reason | None]) -> None:
+def advise(reasons: Iterable[str | None]) -> None:
     """A note on stderr for each reason, once."""
     for reason in dict.fromkeys(reasons):
         if reason in ADVICE:

@@ -18,8 +18,8 @@ from mission.ids import check_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.ledger import instant
-from mission.store.names import Key, entry_key
+from mission.store.entries import Entry, instant, read_entries, word
+from mission.store.names import Key
 from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
@@ -123,27 +123,20 @@ class DeadLetters:
         return record.outcome == done
 
     def _read(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
-        with outages(), self._client.pipeline(transaction=False) as pipe:
-            for mission_id in ids:
-                pipe.hmget(entry_key(mission_id), _FIELDS)
-            found = pipe.execute()
-        for mission_id, fields in zip(ids, found, strict=True):
-            state, url, *facts = fields
+        for entry in read_entries(self._client, ids, _FIELDS):
             # One that was discarded stays dead, without its URL.
-            if state == State.DEAD.value.encode() and url is not None:
-                yield _letter(mission_id, *(as_text(fact or b"") for fact in facts))
+            if entry.word("state") == State.DEAD and "url" in entry.fields:
+                yield _letter(entry)
 
 
-def _letter(
-    mission_id: str, reason: str, attempts: str, submitter: str, submitted: str, finished: str, history: str
-) -> DeadLetter:
-    marks = (mark.partition(":") for mark in history.split())
+def _letter(entry: Entry) -> DeadLetter:
+    marks = (mark.partition(b":") for mark in entry.fields.get("history", b"").split())
     return DeadLetter(
-        id=mission_id,
-        reason=reason,
-        attempts=int(attempts),
-        submitter=submitter,
-        submitted_at=instant(submitted),
-        died_at=instant(finished),
-        history=tuple((instant(at), why) for at, _, why in marks),
+        id=entry.id,
+        reason=entry.word("reason"),
+        attempts=entry.number("attempts") or 0,
+        submitter=entry.word("submitter"),
+        submitted_at=entry.time("submitted_at"),
+        died_at=entry.time("finished_at"),
+        history=tuple((instant(at), word(why)) for at, _, why in marks),
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import redis
 
@@ -14,14 +13,13 @@ from mission.audit.log import AuditLog
 from mission.audit.recorded import recorded
 from mission.errors import ResultUnavailable, SealError, SettingsError, UnknownMission
 from mission.ids import check_mission_id
-from mission.model import Reason, Secret, State
+from mission.model import Secret, State
 from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity, RecordHeader, load_identity, open_secrets
 from mission.settings import Settings
 from mission.store.connection import connect, outages
-from mission.store.names import entry_key, result_key
-
-_TOKEN = re.compile(r"[0-9]{1,19}")
+from mission.store.entries import UNREADABLE, read_entries
+from mission.store.names import result_key
 
 
 class ResultReader:
@@ -95,22 +93,26 @@ class ResultReader:
         return secrets
 
     def _fetch(self, mission_id: str) -> tuple[int, bytes]:
+        (entry,) = read_entries(self._client, [mission_id], ("state", "token", "reason", "finished_at"))
+        state, token = entry.word("state"), entry.number("token")
+        if not state:
+            raise UnknownMission(mission_id)
+        if state == UNREADABLE:
+            raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read: it has no state")
+        if state != State.SUCCEEDED:
+            ended = f" ({entry.word('reason')})" if "finished_at" in entry.fields else ""
+            raise ResultUnavailable(
+                f"mission {mission_id} has no result{'' if ended else ' yet'}: it is {state}{ended}"
+            )
+        if token is None:
+            raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read: it has no token")
         with outages():
-            fields = cast("list[Any]", self._client.hmget(entry_key(mission_id), ("state", "token", "reason")))
-            # Whoever has a producer's login may have written anything here.
-            state, token, reason = (item.decode(errors="replace") if item is not None else "" for item in fields)
-            if not state:
-                raise UnknownMission(mission_id)
-            if state != State.SUCCEEDED:
-                raise ResultUnavailable(_without_result(mission_id, state, reason))
-            if not _TOKEN.fullmatch(token):
-                raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read: it has no token")
-            record = cast("bytes | None", self._client.get(result_key(mission_id, int(token))))
+            record = cast("bytes | None", self._client.get(result_key(mission_id, token)))
         if record is None:
             raise ResultUnavailable(
                 f"the result of mission {mission_id} is gone: expired (DECODER_RESULT_TTL) or deleted"
             )
-        return int(token), record
+        return token, record
 
     def _identity_for(self, record: bytes) -> Identity:
         key_id = RecordHeader.parse(record).key_id
@@ -120,12 +122,3 @@ class ResultReader:
             raise SealError(
                 f"the record is sealed to key {key_id.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
             ) from None
-
-
-def _without_result(mission_id: str, state: str, reason: str) -> str:
-    if state not in set(State):
-        return f"the ledger entry of mission {mission_id} cannot be read: its state is unknown"
-    if State(state).terminal:
-        why = reason if reason in set(Reason) else "for a reason that is not known here"
-        return f"mission {mission_id} has no result: it is {state} ({why})"
-    return f"mission {mission_id} has no result yet: it is {state}"

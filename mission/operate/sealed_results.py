@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
 
 import redis
 
 from mission.model import State
 from mission.store.connection import outages
-from mission.store.ledger import instant
-from mission.store.names import entry_key, parse_result_key, result_keys
+from mission.store.entries import read_entries
+from mission.store.names import parse_result_key, result_keys
 from mission.store.scripts import as_text
 
 _SCAN_COUNT = 5000
 _BATCH = 500
+_FIELDS = ("state", "token", "finished_at", "secrets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,15 @@ def find_results(client: redis.Redis, since: datetime, until: datetime) -> list[
         LedgerUnavailable: Redis does not answer.
     """
     begin, end = (round(moment.astimezone(UTC).timestamp() * 1000) for moment in (since, until))
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, SealedResult] = {}
     keys = scan_results(client)
     while batch := [parsed for key in islice(keys, _BATCH) if (parsed := parse_result_key(key))]:
-        for mission_id, finished, secrets in _read(client, batch):
-            if begin <= finished < end:
-                found[mission_id] = (finished, secrets)
-    rows = sorted((finished, mission_id, secrets) for mission_id, (finished, secrets) in found.items())
-    return [SealedResult(mission_id, secrets, instant(str(finished))) for finished, mission_id, secrets in rows]
-
-
-def _read(client: redis.Redis, batch: list[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
-    """Mission, end and count of those that were committed with this token: what a late worker left is no result."""
-    pipe: Any
-    with outages(), client.pipeline(transaction=False) as pipe:
-        for mission_id, _ in batch:
-            pipe.hmget(entry_key(mission_id), ("state", "token", "finished_at", "secrets"))
-        answers = pipe.execute()
-    for (mission_id, token), fields in zip(batch, answers, strict=True):
-        state, *numbers = (as_text(field or b"") for field in fields)
-        if state == State.SUCCEEDED and all(number.isdecimal() for number in numbers):
-            current, finished, secrets = map(int, numbers)
-            if current == token:
-                yield mission_id, finished, secrets
+        entries = read_entries(client, [mission_id for mission_id, _ in batch], _FIELDS)
+        for entry, (_, token) in zip(entries, batch, strict=True):
+            finished, secrets = entry.number("finished_at"), entry.number("secrets")
+            # What a late worker left, with an older token, is no result.
+            if entry.word("state") != State.SUCCEEDED or entry.number("token") != token:
+                continue
+            if finished is not None and secrets is not None and begin <= finished < end:
+                found[entry.id] = SealedResult(entry.id, secrets, entry.time("finished_at"))
+    return sorted(found.values(), key=lambda result: (result.finished_at, result.id))

@@ -89,7 +89,9 @@ def explain(error: Exception) -> str:
     """What went wrong with Redis, and what to look at, in one line without a password."""
     if isinstance(error, MasterNotFoundError):  # its text is the representation of a client
         return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL"
-    text = str(error).strip().splitlines()[0][:200].rstrip(".") if str(error).strip() else type(error).__name__
+    # redis-py puts the command in front of what it says of one on a pipeline, with the arguments.
+    said = str(error).rpartition(" of pipeline caused error: ")[2].strip()
+    text = said.splitlines()[0][:200].rstrip(".") if said else type(error).__name__
     if isinstance(error, redis.AuthenticationError):
         # Its own text is about a command that nobody here typed.
         text = "Redis wants a password" if text.startswith("HELLO must") else f"Redis refuses the login ({text})"

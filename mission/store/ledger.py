@@ -10,24 +10,26 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, cast
+from enum import StrEnum
+from typing import Any, TypeVar, cast
 
 import redis
 
 from mission.errors import UnknownMission
-from mission.ids import check_mission_id
 from mission.model import Claim, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
-from mission.store.names import Key, entry_key, result_key
+from mission.store.entries import number, read_entries, word
+from mission.store.names import Key, result_key
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
 LOST_AFTER_SECONDS = 15.0
 REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,7 +53,7 @@ class Admitted:
     """The verdict on an admission: `new`, `duplicate`, or the reason of its refusal with the seconds to wait."""
 
     id: str
-    state: State | None
+    state: State | str | None
     duplicate: bool
     refusal: Reason | None = None
     retry_after: float = 0.0
@@ -245,28 +247,23 @@ class Ledger:
         return {host: (until - now) / 1000 if until else -math.inf for host, until in untils.items()}
 
     def status(self, mission_id: str) -> MissionStatus:
-        """How a mission stands.
+        """How a mission stands. What a newer release stored is told as it is.
 
         Raises:
-            InvalidMission: the id is none.
             UnknownMission: the ledger holds no such mission (any more).
         """
         fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at")
-        with outages():
-            found = cast("list[Any]", self.client.hmget(entry_key(check_mission_id(mission_id)), fields))
-        if found[0] is None:
+        (entry,) = read_entries(self.client, [mission_id], fields)
+        if not entry.word("state"):
             raise UnknownMission(mission_id)
-        state, attempts, secrets, reason, submitted, finished = (
-            None if item is None else as_text(item) for item in found
-        )
         return MissionStatus(
             id=mission_id,
-            state=State(cast("str", state)),
-            attempts=int(attempts or 0),
-            secrets=int(secrets) if secrets else None,
-            reason=Reason(reason) if reason else None,
-            submitted_at=instant(cast("str", submitted)),
-            finished_at=instant(finished) if finished else None,
+            state=_known(State, entry.word("state")),
+            attempts=entry.number("attempts") or 0,
+            secrets=entry.number("secrets"),
+            reason=_known(Reason, entry.word("reason")) or None,
+            submitted_at=entry.time("submitted_at"),
+            finished_at=entry.time("finished_at") or None,
         )
 
     def stats(self) -> Stats:
@@ -279,14 +276,14 @@ class Ledger:
             pipe.time()
             queued, running, retrying, dead, finished, oldest, (seconds, micros) = pipe.execute()
         age = seconds + micros / 1e6 - oldest[0][1] / 1000 if oldest else 0.0
-        succeeded, failed = (int(count or 0) for count in finished)
+        succeeded, failed = (number(count) or 0 for count in finished)
         return Stats(queued, running, retrying, succeeded, failed, dead, max(0.0, age))
 
     def refusals(self) -> dict[str, int]:
         """How many admissions were refused since the ledger began, by reason."""
         with outages():
             found = cast("dict[bytes, bytes]", self.client.hgetall(Key.REFUSALS))
-        return {as_text(reason): int(count) for reason, count in found.items()}
+        return {word(reason): number(count) or 0 for reason, count in found.items()}
 
     def memory(self) -> Memory:
         """How much memory the server uses, and may use. The login needs INFO."""
@@ -303,13 +300,13 @@ class Ledger:
         if not names:
             return {}
         with outages():
-            found = cast("list[Any]", self.client.hmget(Key.KEYS_SEEN, list(names)))
+            found = [number(seen) for seen in cast("list[Any]", self.client.hmget(Key.KEYS_SEEN, list(names)))]
             if None in found:
                 seconds, _ = self.client.time()
                 new = {name: seconds for name, seen in zip(names, found, strict=True) if seen is None}
                 self.client.hset(Key.KEYS_SEEN, mapping=cast("Any", new))
                 found = [seconds if seen is None else seen for seen in found]
-        return dict(zip(names.values(), map(float, found), strict=True))
+        return dict(zip(names.values(), map(float, cast("list[int]", found)), strict=True))
 
     def count_refusals(self, reason: Reason, count: int = 1) -> None:
         """Count what was refused before it came to `admit`."""
@@ -323,11 +320,13 @@ class Ledger:
 
 def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:
     if verdict in ("new", "duplicate"):
-        return Admitted(mission_id, State(detail), duplicate=verdict == "duplicate")
+        return Admitted(mission_id, _known(State, word(detail.encode())), duplicate=verdict == "duplicate")
     return Admitted(mission_id, None, duplicate=False, refusal=Reason(verdict), retry_after=float(detail) / 1000)
 
 
-def instant(milliseconds: str) -> str:
-    """Milliseconds since the epoch as RFC 3339 in UTC."""
-    moment = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _known(words: type[_Word], text: str) -> _Word | str:
+    """The member of that name; the text itself where this release has none."""
+    try:
+        return words(text)
+    except ValueError:
+        return text

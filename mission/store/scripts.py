@@ -86,7 +86,7 @@ class Scripts:
 
 def as_text(value: Any) -> str:
     """What Redis answered, as text."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 @cache

@@ -122,8 +122,8 @@ def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_js
             else:
                 found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
                 click.echo(f"{status.id}  {status.state}  {found}".rstrip())
-    advise(status.reason for status in missed if status.state.terminal)
-    if unfinished := sum(not status.state.terminal for status in missed):
+    advise(status.reason for status in missed if status.finished)
+    if unfinished := sum(not status.finished for status in missed):
         note(
             f"{unfinished} of {len(tickets)} not finished after {format_duration(timeout)}, and they go on: "
             "`mission status ID` follows them; if none moves, is a worker running?"

@@ -35,6 +35,6 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"error: {error}", err=True)
     emit_records((found.as_dict() for found in shown), as_json=as_json)
     if not as_json:
-        advise(found.reason for found in shown if found.state.terminal)
+        advise(found.reason for found in shown if found.finished)
     if failed:
         raise SystemExit(1)

@@ -30,7 +30,7 @@ def finished(mission_client: MissionClient, start_worker: StartWorker, site: Sam
     def finish(path: str = "/letter.txt", **values: str) -> str:
         start_worker(allowed_hosts=f"127.0.0.1:{site.port}", **values)
         ticket = mission_client.enqueue(site.url + path)
-        assert mission_client.wait(ticket.id, timeout=60).state.terminal
+        assert mission_client.wait(ticket.id, timeout=60).finished
         return ticket.id
 
     return finish

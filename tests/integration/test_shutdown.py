@@ -136,5 +136,5 @@ def test_nothing_is_claimed_after_the_signal(
     wait_for(lambda: mission_client.stats().running == 1, what="the first mission")
     worker.process.terminate()
     assert worker.process.wait(25 + MARGIN_SECONDS) == 0
-    states = sorted(mission_client.status(id_).state.value for id_ in tickets)
+    states = sorted(mission_client.status(id_).state for id_ in tickets)
     assert states == ["queued", "queued", "queued", "succeeded"]

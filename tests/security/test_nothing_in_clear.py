@@ -160,7 +160,7 @@ class Scene:
     def wait(self, name: str, mission_id: str) -> None:
         """Follow a mission to its end."""
         status = self.client.wait(mission_id, timeout=90)
-        assert status.state.terminal, f"{name} is {status.state}"
+        assert status.finished, f"{name} is {status.state}"
         self.run.ends[name] = status
 
     def remember_reasons(self) -> None:

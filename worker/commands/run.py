@@ -39,9 +39,10 @@ class Row:
 
     sample: Sample
     id: str | None = None
-    state: State | None = None
+    state: State | str | None = None
+    finished: bool = False
     attempts: int = 0
-    reason: Reason | None = None
+    reason: Reason | str | None = None
     secrets: list[Secret] = field(default_factory=list)
 
     @property
@@ -57,7 +58,7 @@ class Row:
     @property
     def state_text(self) -> str:
         """The state for people and for JSON."""
-        return self.state.value if self.state else "refused"
+        return str(self.state or "refused")
 
     def as_dict(self, *, show: bool) -> dict[str, Any]:
         """The row as `--json` prints it."""
@@ -66,7 +67,7 @@ class Row:
             "id": self.id,
             "state": self.state_text,
             "attempts": self.attempts,
-            "reason": self.reason.value if self.reason else None,
+            "reason": str(self.reason) if self.reason else None,
             "secrets": [secret.as_dict(show=show) for secret in self.secrets],
         }
 
@@ -146,10 +147,10 @@ def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: floa
             time.sleep(_POLL_SECONDS)
             worker.check()
             news = [row for row in waiting if _update(client, row)]
-            waiting = [row for row in waiting if not (row.state and row.state.terminal)]
+            waiting = [row for row in waiting if not row.finished]
             bar.update(len(rows) - len(waiting) - bar.n)
             for row in news:
-                line = f"{row.state_text:<9}  {row.reason.value if row.reason else '':<17}  {row.sample.url}"
+                line = f"{row.state_text:<9}  {row.reason or '':<17}  {row.sample.url}"
                 bar.write(printable(line.rstrip()), file=sys.stderr)
 
 
@@ -157,8 +158,8 @@ def _update(client: MissionClient, row: Row) -> bool:
     """Whether it ended now, or is to be tried again."""
     before = (row.state, row.attempts)
     status = client.status(str(row.id))
-    row.state, row.attempts, row.reason = status.state, status.attempts, status.reason
-    return (row.state, row.attempts) != before and (row.state.terminal or row.state is State.RETRYING)
+    row.state, row.attempts, row.reason, row.finished = status.state, status.attempts, status.reason, status.finished
+    return (row.state, row.attempts) != before and (row.finished or row.state is State.RETRYING)
 
 
 def _reveal(client: redis.Redis, settings: WorkerSettings, identity: Identity, rows: list[Row]) -> None:
@@ -191,13 +192,13 @@ def _advise(rows: list[Row], seconds: float) -> None:
     """Notes on stderr on what did not end as it should."""
     missed = [row for row in rows if not row.as_intended]
     advise(row.reason for row in missed)
-    if unfinished := sum(row.state is not None and not row.state.terminal for row in missed):
+    if unfinished := sum(row.state is not None and not row.finished for row in missed):
         note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
 
 
 def _cells(row: Row) -> tuple[object, ...]:
     count = len(row.secrets) if row.state is State.SUCCEEDED else None
-    return (row.state_text, row.attempts, count, row.reason and row.reason.value, row.sample.url)
+    return (row.state_text, row.attempts, count, row.reason, row.sample.url)
 
 
 def _summary(rows: list[Row], *, own: bool) -> str:

@@ -9,7 +9,7 @@ local failures, paused_until = 0, 0
 local known = redis.call('HGET', HOSTS, host)
 if known then
   local a, b = string.match(known, '^(%d+) (%d+) %d+$')
-  failures, paused_until = tonumber(a), tonumber(b)
+  failures, paused_until = tonumber(a or 0), tonumber(b or 0)
 end
 
 if verb == 'reached' then

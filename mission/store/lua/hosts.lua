@@ -3,7 +3,7 @@
 local found = redis.call('HGETALL', HOSTS)
 local answer = {now}
 for i = 1, #found, 2 do
-  local failed_at = tonumber(string.match(found[i + 1], ' (%d+)$'))
+  local failed_at = tonumber(string.match(found[i + 1], '^%d+ %d+ (%d+)$') or 0)
   if failed_at + 3600000 < now then
     redis.call('HDEL', HOSTS, found[i])
   else

@@ -249,3 +249,30 @@ def test_a_mission_admitted_while_the_broker_refuses_messages_is_accepted_all_th
     client.set("missions", "a string where the queue should be")
     ticket = mission_client.enqueue(URL)
     assert mission_client.status(ticket.id).state is State.QUEUED
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc/passwd", "0F8FAD5B-D9CB-469F-A165-70867728950E", "a" * 36])
+def test_what_is_no_mission_id_is_refused(mission_client: MissionClient, text: str) -> None:
+    for ask in (mission_client.status, lambda text: mission_client.wait(text, timeout=60)):
+        with pytest.raises(InvalidMission, match="malformed_message"):
+            ask(text)
+
+
+def test_waiting_ends_with_the_mission_also_in_a_state_of_a_newer_release(
+    mission_client: MissionClient, client: redis.Redis
+) -> None:
+    ticket = mission_client.enqueue(URL)
+    client.hset(entry_key(ticket.id), mapping={"state": "cancelled", "finished_at": "1700000000000"})
+    assert mission_client.wait(ticket.id, timeout=60).state == "cancelled"
+
+
+def test_a_duplicate_in_a_state_of_a_newer_release_is_a_ticket(
+    mission_client: MissionClient, client: redis.Redis
+) -> None:
+    ticket = mission_client.enqueue(URL, idempotency_key="once")
+    client.hset(entry_key(ticket.id), "state", "paused")
+    assert mission_client.enqueue(URL, idempotency_key="once").as_dict() == {
+        "id": ticket.id,
+        "state": "paused",
+        "duplicate": True,
+    }

@@ -213,6 +213,17 @@ def test_status_of_one_that_is_unknown_keeps_no_other_from_being_shown() -> None
     assert second.startswith("error: malformed_message: a mission id is a UUID")
 
 
+def test_what_a_newer_release_stored_is_shown_as_it_is(client: redis.Redis) -> None:
+    (ticket,) = json_lines(run("enqueue", URL, "--idempotency-key", "once", "--json"))
+    entry = {"state": "cancelled", "reason": "by_hand", "finished_at": "1700000000000"}
+    client.hset(entry_key(str(ticket["id"])), mapping=entry)  # type: ignore[arg-type]  # redis-py's mapping is invariant
+    shown = run("status", str(ticket["id"]))
+    waited = run("enqueue", URL, "--idempotency-key", "once", "--wait")
+    assert (shown.exit_code, waited.exit_code) == (0, 1)
+    assert "cancelled" in shown.stdout
+    assert waited.stdout.endswith(f"{ticket['id']}  cancelled  by_hand\n")
+
+
 def test_status_of_nothing_known_prints_no_table() -> None:
     result = run("status", new_mission_id())
     assert (result.exit_code, result.stdout) == (1, "")

@@ -91,7 +91,7 @@ def batch_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted, **cha
     return Batch(ledger, cast("Pipeline", scripted), settings.model_copy(update=changes))
 
 
-def states(ledger: Ledger, ids: Sequence[str]) -> set[State]:
+def states(ledger: Ledger, ids: Sequence[str]) -> set[State | str]:
     """The states that missions are in."""
     return {ledger.status(mission_id).state for mission_id in ids}
 

@@ -47,7 +47,7 @@ def _rows(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def _states(ledger: Ledger, ids: list[str]) -> list[State]:
+def _states(ledger: Ledger, ids: list[str]) -> list[State | str]:
     return [ledger.status(mission_id).state for mission_id in ids]
 
 
@@ -69,6 +69,15 @@ def test_list_prints_a_json_object_a_line_with_the_history(dead: list[str]) -> N
 def test_list_selects_by_reason_and_age(dead: list[str], arguments: list[str], wanted: set[int]) -> None:
     rows = _rows(_run("list", "--json", *arguments))
     assert {dead.index(row["id"]) for row in rows} == wanted
+
+
+def test_a_letter_that_holds_nonsense_is_shown_with_the_others(dead: list[str], client: redis.Redis) -> None:
+    nonsense = dict.fromkeys(("attempts", "reason", "submitted_at", "finished_at", "history"), b"\xff")
+    client.hset(entry_key(dead[0]), mapping=nonsense)  # type: ignore[arg-type]  # redis-py's mapping is invariant
+    client.set(entry_key(dead[1]), "no hash")
+    assert [row["died_at"] for row in _rows(_run("list", "--json")) if row["id"] == dead[0]] == ["unreadable"]
+    assert dead[2] in _run("list").stdout
+    assert _run("show", dead[0]).exit_code == 0
 
 
 def test_list_prints_a_table(dead: list[str]) -> None:

@@ -51,11 +51,11 @@ class OperatorModel(LedgerModel):
     @invariant()
     def a_terminal_state_stays_and_is_counted_once(self) -> None:
         for mission in self.ids:
-            state = self.ledger.status(mission).state
+            status = self.ledger.status(mission)
             if mission in self.ended:
-                assert state is self.ended[mission][0]
-            elif state.terminal:
-                self.ended[mission] = (state, self.tokens.get(mission, 0))
+                assert status.state is self.ended[mission][0]
+            elif status.finished:
+                self.ended[mission] = (status.state, self.tokens.get(mission, 0))
         counted = self.client.hgetall("{decoder}:finished")
         assert sum(map(int, counted.values())) == len(self.ended) + self.replays
 

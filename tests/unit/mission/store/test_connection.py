@@ -98,6 +98,10 @@ def test_a_tls_client_verifies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
+        (
+            redis.ResponseError("Command # 1 (HMGET secret) of pipeline caused error: WRONGTYPE Operation."),
+            "store_unavailable: WRONGTYPE Operation",
+        ),
         (redis.ConnectionError("Connection refused."), "store_unavailable: Connection refused: check that Redis is up"),
         (redis.TimeoutError(), "store_unavailable: TimeoutError: check that Redis is up"),
         (redis.ResponseError("OOM command not allowed\nand more"), "store_unavailable: OOM command not allowed"),
