@@ -118,13 +118,9 @@ def test_status_answers_as_the_command_does(tasks: Tasks, ledger: Ledger) -> Non
     assert json.loads(json.dumps(answer)) == answer
 
 
-@pytest.mark.parametrize(
-    ("mission_id", "said"),
-    [("no id", "malformed_message"), ("0f8fad5b-d9cb-469f-a165-70867728950e", "no mission .* in the ledger")],
-)
-def test_status_of_a_mission_that_is_none_is_refused(mission_id: str, said: str, tasks: Tasks) -> None:
-    with pytest.raises(DecoderError, match=said):
-        tasks.run("decoder.status", mission_id)
+def test_status_of_a_mission_that_is_none_is_refused(tasks: Tasks) -> None:
+    with pytest.raises(DecoderError, match=r"no mission .* in the ledger"):
+        tasks.run("decoder.status", "0f8fad5b-d9cb-469f-a165-70867728950e")
 
 
 def request_of(tasks: Tasks, name: str, *args: object) -> Any:
