@@ -1,6 +1,6 @@
-"""Writes the table of settings into the documents that hold its two marks, from the settings classes.
+"""Writes the table of settings into docs/configuration.md, between its two marks, from the settings classes.
 
-`python -m ci.configuration`; a test holds them together.
+`python -m ci.configuration`; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from pathlib import Path
 from mission.settings import PREFIX, Settings
 from worker.settings import WorkerSettings
 
-ROOT = Path(__file__).resolve().parents[1]
-# docs/configuration.md always has the table; the README may.
-DOCUMENTS = (ROOT / "docs" / "configuration.md", ROOT / "README.md")
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 BEGIN, END = "<!-- settings: made by `python -m ci.configuration` -->", "<!-- end of settings -->"
 
 _ADMISSION = "producer, worker"  # a worker admits, too: what comes by the decoder.submit task
@@ -42,15 +40,14 @@ def table() -> str:
 
 
 def with_table(document: str) -> str:
-    """The document with the table made anew between its two marks; one without marks as it is."""
-    before, begin, rest = document.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}" if begin else document
+    """The document with the table made anew between its two marks."""
+    before, _, rest = document.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
 
 
 def main() -> None:
-    """Write the documents."""
-    for path in DOCUMENTS:
-        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the document."""
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

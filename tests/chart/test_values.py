@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from ci.chart_readme import documented, with_table
 from tests.chart.rendering import (
     CHART,
     ENVIRONMENTS,
@@ -82,16 +82,11 @@ def test_the_schema_lets_nothing_through_that_it_does_not_name() -> None:
 
 
 def test_every_value_is_documented() -> None:
-    values = set(value_paths(default_values(), set(schema_paths(SCHEMA))))
-    inner = {path for path in values if any(other.startswith(f"{path}.") for other in values)}
-    told = {path for path, _, _ in documented((CHART / "values.yaml").read_text())}
-    resources = {path for path in values if ".resources" in path}
-    assert values - inner - resources - told == set()
-
-
-def test_the_readme_is_made_from_the_values() -> None:
-    readme = (CHART / "README.md").read_text()
-    assert with_table(readme, (CHART / "values.yaml").read_text()) == readme
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    given = [(above, line.strip()) for above, line in pairwise(lines) if re.match(r" *[\w-]+: \S", line)]
+    silent = {line.partition(":")[0] for above, line in given if not above.strip().startswith("# -- ")}
+    assert len(given) > 50
+    assert silent == {"requests", "limits"}  # Kubernetes' own words
 
 
 def test_every_setting_of_the_worker_is_a_value_or_the_charts_own() -> None:
