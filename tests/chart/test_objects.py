@@ -29,42 +29,10 @@ from tests.chart.rendering import (
 KUBERNETES = ("1.29", "1.31", "1.33", "1.35", "1.37")
 ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
 
-BOTH = {
-    ("ConfigMap", "decoder-config"),
-    ("ConfigMap", "decoder-dashboard"),
-    ("ConfigMap", "decoder-recipients"),
-    ("Deployment", "decoder-flower"),
-    ("Deployment", "decoder-worker"),
-    ("ExternalSecret", "decoder-secrets"),
-    ("NetworkPolicy", "decoder-flower"),
-    ("NetworkPolicy", "decoder-test"),
-    ("NetworkPolicy", "decoder-worker"),
-    ("Pod", "decoder-test"),
-    ("PodDisruptionBudget", "decoder-worker"),
-    ("PodMonitor", "decoder-flower"),
-    ("PodMonitor", "decoder-worker"),
-    ("PrometheusRule", "decoder"),
-    ("Service", "decoder-flower"),
-    ("ServiceAccount", "decoder"),
-}
-STAGING = BOTH | {
-    ("ConfigMap", "decoder-valkey"),
-    ("NetworkPolicy", "decoder-valkey"),
-    ("Service", "decoder-valkey"),
-    ("StatefulSet", "decoder-valkey"),
-}
-PRODUCTION = BOTH | {("AlertmanagerConfig", "decoder"), ("ScaledObject", "decoder-worker")}
-
 
 @pytest.fixture(params=ALL)
 def objects(request: pytest.FixtureRequest) -> list[Object]:
     return render(ALL[request.param])
-
-
-def names(objects: list[Object]) -> set[tuple[str, str]]:
-    found = [(item["kind"], item["metadata"]["name"]) for item in objects]
-    assert len(found) == len(set(found))
-    return set(found)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -73,14 +41,6 @@ def test_lint_finds_nothing(name: str) -> None:
     assert report["errors"] == []
     # An icon is for catalogues of charts.
     assert [m["error"] for m in report["messages"] if m["error"] != "icon is recommended"] == []
-
-
-def test_staging_has_exactly_these_objects() -> None:
-    assert names(render(environment("staging"))) == STAGING
-
-
-def test_production_has_exactly_these_objects() -> None:
-    assert names(render(environment("prod"))) == PRODUCTION
 
 
 @pytest.mark.parametrize("version", KUBERNETES)

@@ -31,26 +31,9 @@ CLUSTER = [
         for c in block.commands
     )
 ]
-DOCUMENTS = ("RUNBOOK.md", "README.md", "SECURITY.md", "helm/decoder/README.md", ".gitlab/SETTINGS.md")
-FAILURES = (
-    "Network timeouts",
-    "Invalid or blocked URLs",
-    "Quota exceeded",
-    "0 secrets found",
-    "Latency",
-    "DecoderQueueGrowing",
-    "DecoderDeadLetters",
-    "DecoderRedisAway",
-    "Redis full",
-    "Redis failed over",
-    "Keys",
-    "A leaked secret",
-    "Bad deploy",
-    "Stuck in pending-upgrade",
-    "Roll back",
-    "Escalation",
-    "After an incident",
-)
+DOCUMENTS = subprocess.run(
+    ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.split()
 
 
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in rules("alert")])
@@ -62,16 +45,10 @@ def test_every_alert_says_how_to_confirm_and_how_to_end_it(alert: str) -> None:
     assert "Over when" in text
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_every_common_failure_has_its_section(failure: str) -> None:
-    assert failure in headings(RUNBOOK)
-
-
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_link_leads_somewhere(name: str) -> None:
     document = ROOT / name
     links = re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", document.read_text())
-    assert links or name.startswith((".gitlab", "helm"))
     for link in links:
         path, _, section = link.partition("#")
         target = (document.parent / path).resolve() if path else document

@@ -12,7 +12,7 @@ from pathlib import Path
 from mission.errors import DecoderError
 from tests.documents.cluster import Cluster
 from tests.documents.on_call import OnCall
-from tests.drill.panels import empty_panels, picture
+from tests.drill.panels import SIZE, empty_panels, picture
 from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS, usual
 from tests.drill.stage import Stage
@@ -44,7 +44,9 @@ def main() -> int:
         lasted = time.monotonic() - started
         empty = empty_panels(stage, lasted)
         if args.pictures:
-            (args.pictures / "dashboard.svg").write_text(picture(stage, lasted), encoding="utf-8")
+            page = folder / "dashboard.html"
+            page.write_text(picture(stage, lasted), encoding="utf-8")
+            opened(page.as_uri(), picture=args.pictures / "dashboard.png", size=SIZE)
             _flower(stage, args.pictures / "flower.png")
     print("\n" + table(results))
     print(f"\npanels without data: {', '.join(empty) or 'none'}")

@@ -4,15 +4,58 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
-from tests.drill import plot
+import pygal
+from pygal.formatters import human_readable
+from pygal.style import Style
+
 from tests.drill.stage import Stage
 from tests.observability.expressions import filled, panels
 
 RATE_INTERVAL = "30s"
-# Of a line, and across a heat map.
-POINTS, COLUMNS = 200, 66
+# Of a line; of a chart.
+POINTS, MOST_LINES = 200, 6
+# What the page is wide and high, in pixels, with three charts in a row.
+SIZE = (1240, 1600)
+UNITS = {"s": " s", "percentunit": " %", "ops": "/s", "bytes": "B", "Bps": "B/s", "short": ""}
+COLOURS = ("#3274d9", "#e0752d", "#56a64b", "#c4162a", "#8f3bb8", "#b8860b")
+LOOK = pygal.Config(
+    style=Style(background="white", plot_background="white", colors=COLOURS, title_font_size=13, legend_font_size=10),
+    width=400,
+    height=185,
+    explicit_size=True,
+    include_x_axis=True,
+    stroke_style={"width": 1.5},
+    show_dots=False,
+    allow_interruptions=True,
+    show_x_labels=False,
+    show_x_guides=False,
+    y_labels_major_count=3,
+    show_minor_y_labels=False,
+    legend_at_bottom=True,
+    legend_at_bottom_columns=3,
+    legend_box_size=8,
+    truncate_legend=15,
+    disable_xml_declaration=True,
+    js=(),
+)
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 8px; font: 11px sans-serif; }}
+p {{ display: inline-block; margin: 4px 14px; width: 105px; }}
+b {{ display: block; font-size: 20px; color: #3274d9; }}
+</style>{}<br>{}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series of a panel: its name, and its points as seconds since the epoch and value."""
+
+    name: str
+    points: list[tuple[float, float]]
 
 
 def empty_panels(stage: Stage, seconds: float) -> list[str]:
@@ -26,23 +69,36 @@ def empty_panels(stage: Stage, seconds: float) -> list[str]:
 
 
 def picture(stage: Stage, seconds: float) -> str:
-    """What the dashboard shows of the last so many seconds, drawn as SVG."""
-    window = (time.time() - seconds, time.time())
-    stats, graphs = [], []
+    """What the dashboard shows of the last so many seconds, as a page of HTML. Heat maps are Grafana's own: their quantiles have a panel."""
+    stats, charts = [], []
     for panel in panels():
-        title, unit = panel["title"], panel["fieldConfig"]["defaults"].get("unit", "short")
-        points = COLUMNS if panel["type"] == "heatmap" else POINTS
-        lines = [line for target in panel["targets"] for line in _lines(stage, target, seconds, points)]
-        if panel["type"] == "stat":
-            stats += [plot.stat(title, unit, lines[0].points[-1][1])] if lines else []
-        elif panel["type"] == "heatmap":
-            graphs.append(plot.heatmap(title, lines, window))
-        else:
-            graphs.append(plot.graph(title, unit, lines, window))
-    return plot.page(stats, graphs)
+        unit = panel["fieldConfig"]["defaults"].get("unit", "short")
+        lines = [line for target in panel["targets"] for line in _lines(stage, target, seconds, POINTS)]
+        if panel["type"] == "stat" and lines:
+            stats.append(f"<p>{panel['title']}<b>{_short(lines[0].points[-1][1], unit)}</b></p>")
+        elif panel["type"] == "timeseries":
+            charts.append(_chart(panel["title"], unit, lines, (time.time() - seconds, time.time())))
+    return PAGE.format("".join(stats), "".join(charts))
 
 
-def _lines(stage: Stage, target: dict[str, Any], seconds: float, points: int) -> list[plot.Line]:
+def _chart(title: str, unit: str, lines: list[Line], window: tuple[float, float]) -> str:
+    """The lines with most to show; of a closed set's series that stayed at zero, one stands for all."""
+    lines = sorted(lines, key=lambda line: -max(value for _, value in line.points))
+    lines = [line for line in lines if any(value for _, value in line.points)] or lines[:1]
+    chart = pygal.XY(LOOK, title=title, xrange=window, value_formatter=partial(_short, unit=unit))
+    for line in lines[:MOST_LINES]:
+        # Where the series had a gap (a worker that was down), so has the line.
+        gaps = [(a, None) for (a, _), (b, _) in pairwise(line.points) if b - a > (window[1] - window[0]) / 40]
+        chart.add(line.name, sorted([*line.points, *gaps], key=lambda point: point[0]))
+    return str(chart.render(is_unicode=True))
+
+
+def _short(value: float, unit: str) -> str:
+    value = float(f"{value * 100 if unit == 'percentunit' else value:.3g}")
+    return (human_readable(value) if value >= 1 else f"{value:g}") + UNITS[unit]
+
+
+def _lines(stage: Stage, target: dict[str, Any], seconds: float, points: int) -> list[Line]:
     """The series that a query answers with; those that are no number anywhere are left out."""
     found = stage.history(filled(target["expr"], RATE_INTERVAL), seconds, step=max(1.0, seconds / points))
     lines = []
@@ -50,7 +106,7 @@ def _lines(stage: Stage, target: dict[str, Any], seconds: float, points: int) ->
         numbers = [(float(moment), float(value)) for moment, value in series["values"]]
         numbers = [number for number in numbers if math.isfinite(number[1])]
         if numbers:
-            lines.append(plot.Line(_legend(target["legendFormat"], series["metric"]), numbers))
+            lines.append(Line(_legend(target["legendFormat"], series["metric"]), numbers))
     return lines
 
 

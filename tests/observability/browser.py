@@ -9,18 +9,19 @@ from pathlib import Path
 
 from tests.observability.tools import program
 
-WIDTH, HEIGHT = 1600, 760
+WINDOW = (1600, 760)
 # A page's own clock runs ahead by this much before it is looked at: its scripts have asked for what they show.
 SETTLE_MILLISECONDS = 8000
 
 
-def opened(url: str, *, login: str = "", picture: Path | None = None) -> str:
+def opened(url: str, *, login: str = "", picture: Path | None = None, size: tuple[int, int] = WINDOW) -> str:
     """The document that a page is once its scripts have run; empty where the browser was refused it.
 
     Args:
         url: the page.
         login: `user:password`, for basic authentication.
         picture: keep what it looks like here (PNG).
+        size: of the window, width and height in pixels.
     """
     scheme, _, rest = url.partition("://")
     with tempfile.TemporaryDirectory(prefix="browser-") as folder:
@@ -31,7 +32,7 @@ def opened(url: str, *, login: str = "", picture: Path | None = None) -> str:
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
-            f"--window-size={WIDTH},{HEIGHT}",
+            f"--window-size={size[0]},{size[1]}",
             f"--user-data-dir={folder}/profile",
             f"--virtual-time-budget={SETTLE_MILLISECONDS}",
             *([f"--screenshot={picture}"] if picture else []),

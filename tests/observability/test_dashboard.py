@@ -119,17 +119,3 @@ def _ledger_families() -> list[Any]:
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
     ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
     return list(ledger.collect())
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        "decoder_missions_total", "decoder_mission_duration_seconds_bucket", "decoder_mission_duration_seconds_sum",
-        "decoder_mission_age_seconds_bucket", "decoder_phase_duration_seconds_sum", "decoder_queue_missions",
-        "decoder_oldest_queued_seconds", "decoder_secrets_extracted_total", "decoder_security_events_total",
-        "decoder_fetch_attempts_total", "process_cpu_seconds_total", "process_resident_memory_bytes",
-        "decoder_network_received_bytes_total", "decoder_build_info", "process_start_time_seconds",
-    ],
-)  # fmt: skip
-def test_what_an_operator_asks_for_has_a_panel(wanted: str) -> None:
-    assert wanted in {name for _, expression in queries() for name, _ in selectors(expression)}

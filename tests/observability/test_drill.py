@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS
 from tests.drill.shorten import PATIENCE, TIMES, WINDOWS, rehearsed_routing, shortened_rules
 from tests.drill.stage import Stage
 from tests.observability.test_dashboard import catalogue
-from tests.observability.tools import ALERTMANAGER, RULES, load, rules, run
+from tests.observability.tools import ALERTMANAGER, RULES, load, rules
 
 SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
 
@@ -75,10 +74,3 @@ def test_a_rehearsed_routing_is_the_shipped_one_to_another_address(tmp_path: Pat
     assert [r["matchers"] for r in rehearsed["route"]["routes"]] == [r["matchers"] for r in shipped["route"]["routes"]]
     assert rehearsed["route"]["group_by"] == shipped["route"]["group_by"]
     assert all(set(receiver) == {"name", "webhook_configs"} for receiver in rehearsed["receivers"])
-
-
-def test_promtool_takes_the_shortened_rules(tmp_path: Path) -> None:
-    path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump(shortened_rules(load(RULES))), encoding="utf-8")
-    done = run("promtool", "check", "rules", path)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -286,10 +286,6 @@ def test_every_alert_has_a_case() -> None:
     assert {case.alert for case in CASES} == set(ALERTS)
 
 
-def test_alert_names_are_unique() -> None:
-    assert len(set(ALERTS)) == len(ALERTS)
-
-
 @pytest.mark.parametrize("rule", rules("alert"), ids=lambda rule: str(rule["alert"]))
 def test_every_alert_says_how_urgent_it_is_what_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"].keys() == {"severity", "area"}
