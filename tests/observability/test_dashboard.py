@@ -13,6 +13,7 @@ from tests.observability.expressions import dashboard, panels, queries, selector
 from tests.observability.tools import rules
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
+from worker.work import endings  # noqa: F401 (starts the series of how missions end)
 
 # Of Prometheus itself, and of Flower 2.2.
 OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}
