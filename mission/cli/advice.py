@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from mission.cli.console import note
 from mission.model import Reason
 
-_LATER = "it is tried again by itself"
-
 ADVICE: dict[str, str] = {
     Reason.INVALID_URL: "takes a URL like https://docs.example.com/page, percent-encoded",
     Reason.SCHEME_NOT_ALLOWED: "takes https://; http:// only where the workers' DECODER_ALLOWED_SCHEMES holds http",
@@ -32,8 +30,8 @@ ADVICE: dict[str, str] = {
     Reason.STORE_UNAVAILABLE: "check Redis with `decoder doctor`",
     Reason.ATTEMPTS_EXHAUSTED: "see `decoder dead-letters show ID`, mend the cause, then `decoder dead-letters replay`",
     Reason.LEASE_EXPIRED: "a worker died or hung with it; look at the workers' logs",
-    Reason.HOST_PAUSED: f"the host failed too often and is left alone for a while; {_LATER}",
-    Reason.SHUTDOWN: f"its worker was stopped; {_LATER}",
+    Reason.HOST_PAUSED: "the host failed too often and is left alone for a while; it is tried again by itself",
+    Reason.SHUTDOWN: "its worker was stopped; it is tried again by itself",
     Reason.EXPIRED: "no worker came to it in time: check the workers, then enqueue it again, with a longer --expires",
     Reason.INTERNAL_ERROR: "a fault of the decoder: look for the mission's id in the workers' logs",
     Reason.QUOTA_EXCEEDED: "wait, or have DECODER_QUOTA raised",

@@ -129,8 +129,7 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
     client = connect(settings)
     rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog.from_settings(client, settings))
-    records = rewrapper.keys()
-    watched = tqdm(records, unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
+    watched = tqdm(rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:
         emit_json(done.as_dict())
