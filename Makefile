@@ -1,10 +1,10 @@
 # `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
-# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, bench, chaos, drill), UPGRADE=--upgrade (for lock).
+# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, drill), UPGRADE=--upgrade (for lock).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up dev test lint bench chaos drill lock clean
+.PHONY: help run up dev test test-all lint bench chaos drill lock clean
 
 VENV ?= .venv
 # The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
@@ -14,7 +14,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
 	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
@@ -24,8 +24,14 @@ up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C
 
 dev: $(VENV)/.dev ## set up everything for work on the decoder
 
-test: $(VENV)/.dev ## the suite, with the coverage gate: make test ARGS="-k url"
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90 --junit-xml=junit.xml $(ARGS)
+# In random order: the first lines of a run name its seed, which ARGS="--randomly-seed=…" takes.
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90 --junit-xml=junit.xml
+
+test: $(VENV)/.dev ## the fast tests, with the coverage gate: make test ARGS="-k url"
+	$(PYTEST) -m "not full" $(ARGS)
+
+test-all: $(VENV)/.dev ## all tests, with the coverage gate
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (rules and format), mypy, who imports whom
 	$(VENV)/bin/ruff check .

@@ -6,15 +6,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import redis
+from fakeredis import FakeRedisConnection, FakeServer
 
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
+
+MEMORY = "redis://in-memory:6379/0"
 
 # Started in a shell's background, SIGINT is ignored, and so it would be in every process that a test presses Ctrl-C in.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -35,13 +38,40 @@ def redis_server() -> Iterator[EmbeddedRedis]:
         yield server
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Unit tests run on fakeredis, in memory; and in the full suite on the server as well.
+
+    fakeredis 2.40 has no INFO, CONFIG and WAIT, no HRANDFIELD in a script and no logins that may do less; and it
+    is this process' alone: kombu and child processes do not come to it. A test of these is marked `server`, with its reason.
+    """
+    if "redis_url" in metafunc.fixturenames and "/unit/" in metafunc.definition.nodeid:
+        if not metafunc.definition.get_closest_marker("server"):
+            metafunc.parametrize("redis_url", ["memory", pytest.param("server", marks=pytest.mark.full)], indirect=True)
+
+
 @pytest.fixture
-def settings(redis_server: EmbeddedRedis) -> WorkerSettings:
-    """Settings for an empty ledger on that Valkey."""
-    settings = WorkerSettings.from_env(redis_url=redis_server.url)
-    with connect(settings) as client:
-        client.flushall()
-    return settings
+def redis_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store: that Valkey, or one in memory that clients of this process reach."""
+    if getattr(request, "param", "server") == "server":
+        server: EmbeddedRedis = request.getfixturevalue("redis_server")
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+        return server.url
+    memory = {"connection_class": FakeRedisConnection, "server": FakeServer(version=(7, 4))}
+    from_url = redis.Redis.from_url.__func__
+
+    def from_url_or_memory(cls: type[redis.Redis], url: str, **options: Any) -> redis.Redis:
+        client: redis.Redis = from_url(cls, url, **(options | memory if url == MEMORY else options))
+        return client
+
+    monkeypatch.setattr(redis.Redis, "from_url", classmethod(from_url_or_memory))
+    return MEMORY
+
+
+@pytest.fixture
+def settings(redis_url: str) -> WorkerSettings:
+    """Settings for an empty ledger."""
+    return WorkerSettings.from_env(redis_url=redis_url)
 
 
 @pytest.fixture

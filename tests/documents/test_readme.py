@@ -220,7 +220,7 @@ def shown(language: str, start: str) -> str:
     return str(found)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(400)
 def test_the_first_command_in_a_fresh_clone_prints_what_it_shows(tmp_path: Path) -> None:
     """All of the set-up, from an empty folder: nothing of this checkout's environment is used."""

@@ -97,7 +97,7 @@ def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
         yield OnCall(stage, cluster, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", TYPED, ids=lambda block: block.name)
 def test_every_command_works_on_a_live_stack(block: Block, on_call: OnCall) -> None:

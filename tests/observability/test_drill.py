@@ -16,7 +16,7 @@ from tests.observability.tools import ALERTMANAGER, RULES, load, rules
 SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:

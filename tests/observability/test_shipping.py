@@ -89,7 +89,7 @@ def read(log: Path) -> list[Line]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_line_of_a_worker_arrives_with_every_field_as_it_was(settings: WorkerSettings, tmp_path: Path) -> None:
     url_key = generate_url_key()
     redis_url = settings.redis_url.get_secret_value()
@@ -124,7 +124,7 @@ def test_every_line_of_a_worker_arrives_with_every_field_as_it_was(settings: Wor
     assert {line["log.logger"].partition(".")[0] for line in written} >= {"decoder", "celery"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_hard_lines_arrive_whole_and_what_is_no_json_in_the_same_shape(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     hard: list[Line] = [
@@ -141,7 +141,7 @@ def test_hard_lines_arrive_whole_and_what_is_no_json_in_the_same_shape(tmp_path:
         assert plain["@timestamp"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_lines_written_while_the_receiver_is_away_arrive_when_it_is_back(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
 

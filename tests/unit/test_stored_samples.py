@@ -85,6 +85,7 @@ def channel(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield connection.channel()
 
 
+@pytest.mark.server("kombu's own connections")
 def test_a_message_of_a_newer_release_is_passed_over_after_a_rollback_and_is_not_called_malformed(
     channel: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,8 @@ from mission.store.names import entry_key
 from producer.cli import main
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.server("kombu's own connections")
+
 URL = "https://docs.example/page"
 ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 

@@ -22,6 +22,8 @@ from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.server("INFO, CONFIG and other logins")
+
 main = Commands(commands=[doctor])
 
 IDENTITY = Identity(X25519, b"i" * 32)

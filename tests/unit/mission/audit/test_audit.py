@@ -138,6 +138,7 @@ def test_a_user_without_a_name_goes_by_its_number(client: redis.Redis, monkeypat
     assert find_actor(client).os_user == "2000000000"
 
 
+@pytest.mark.server("another login")
 def test_a_login_that_may_not_ask_who_it_is_goes_by_the_name_it_gave(client: redis.Redis, settings: Settings) -> None:
     client.acl_setuser("mute", enabled=True, passwords=["+pw"], commands=["+ping"], keys=["*"])
     try:

@@ -77,6 +77,7 @@ def test_a_read_is_on_record_with_its_start_and_its_end(
     ]
 
 
+@pytest.mark.server("INFO")
 def test_nothing_is_read_when_the_start_cannot_be_recorded(client: redis.Redis, reader: ResultReader) -> None:
     _finish(client)
     client.set(Key.AUDIT, "not a stream")

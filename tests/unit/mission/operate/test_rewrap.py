@@ -234,7 +234,8 @@ def test_an_interruption_is_on_record_with_how_far_it_came(
     )
 
 
-@pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.server("another process")
+@pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.full)])
 def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
     client: redis.Redis, settings: Settings, audit: AuditLog, tmp_path: Path, count: int
 ) -> None:
@@ -289,6 +290,7 @@ def test_without_a_reason_nothing_happens(client: redis.Redis, rewrapper: Rewrap
     assert sealed_to(client, mission_id) == OLD.recipient.key_id
 
 
+@pytest.mark.server("WAIT")
 def test_too_few_replicas_are_an_outage(client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
     finish(client, 1)
     wanting = settings.model_copy(update={"redis_replicas": 1, "redis_timeout": 0.1})

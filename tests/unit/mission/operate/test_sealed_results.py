@@ -110,6 +110,7 @@ def test_what_is_no_results_key_is_none(client: redis.Redis, key: str) -> None:
     assert find_results(client, DAY, NEXT) == []
 
 
+@pytest.mark.server("INFO")
 def test_looking_opens_nothing_and_so_records_nothing(client: redis.Redis) -> None:
     _put(client, DAY)
     audit = AuditLog(client, 60, emit=lambda line: None)

@@ -195,6 +195,7 @@ def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client:
     assert 0 < client.ttl(result_key(mission_id, claim.token)) <= TTL
 
 
+@pytest.mark.server("CONFIG maxmemory")
 def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     commit = Commit(mission_id, claim_one(ledger, mission_id).token, State.SUCCEEDED, None, 3, b"record")
@@ -527,6 +528,7 @@ def test_a_ledger_that_cannot_be_reached_says_so() -> None:
         Ledger(connect(settings), settings).stats()
 
 
+@pytest.mark.server("WAIT")
 def test_missing_replicas_are_an_outage_not_a_ticket(client: redis.Redis, settings: WorkerSettings) -> None:
     ledger = Ledger(client, settings.model_copy(update={"redis_replicas": 1, "redis_timeout": 0.05}))
     with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):

@@ -20,6 +20,8 @@ from mission.store.names import QUEUE
 from mission.store.scripts import WRITES
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.server("kombu's own connections")
+
 
 @pytest.fixture
 def publisher(settings: WorkerSettings) -> Iterator[Publisher]:

@@ -53,6 +53,7 @@ def test_a_key_is_as_old_as_its_first_use_here(ledger: Ledger) -> None:
     assert again["url", "new"] >= first[KEYS[1]]
 
 
+@pytest.mark.server("INFO")
 def test_memory_is_the_servers_and_its_limit(ledger: Ledger) -> None:
     assert ledger.memory().limit == 0
     ledger.client.config_set("maxmemory", "200mb")
@@ -64,6 +65,7 @@ def test_memory_is_the_servers_and_its_limit(ledger: Ledger) -> None:
     assert 0 < found.used < found.limit
 
 
+@pytest.mark.server("INFO")
 def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
     found = collected(read_vitals(ledger, KEYS))
     assert found["decoder_redis_memory_used_bytes"].samples[0].value > 0
@@ -75,6 +77,7 @@ def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
     assert labels == set(KEYS)
 
 
+@pytest.mark.server("another login")
 def test_a_login_that_may_not_see_memory_or_keys_still_tells_the_counts(narrow_ledger: Ledger) -> None:
     with pytest.raises(LedgerUnavailable):
         narrow_ledger.memory()

@@ -23,6 +23,8 @@ from worker.queue import intake
 from worker.queue.intake import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, MalformedMessage, rebuild
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.server("kombu's own connections")
+
 MALFORMED = malformed()
 ODD = odd()
 

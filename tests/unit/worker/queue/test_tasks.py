@@ -23,6 +23,8 @@ from worker.queue.tasks import register
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.server("kombu's own connections")
+
 
 class Tasks:
     """An app with the tasks, and the parts that they work with."""

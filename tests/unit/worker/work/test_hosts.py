@@ -216,6 +216,7 @@ def test_a_host_that_failed_once_and_was_never_paused_is_forgotten_as_well(
     assert client.hlen(PREFIX + "hosts") == 0
 
 
+@pytest.mark.server("HRANDFIELD in a script")
 def test_names_without_end_do_not_fill_the_ledger_and_leave_room_for_the_newest(ledger: Ledger) -> None:
     for n in range(1100):
         ledger.host_failed(f"name-{n}", FAILURES_TO_PAUSE, PAUSE_SECONDS)

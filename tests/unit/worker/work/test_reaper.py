@@ -23,6 +23,8 @@ from worker.work import reaper as reaper_module
 from worker.work.hosts import Hosts
 from worker.work.reaper import Reaper
 
+pytestmark = pytest.mark.server("kombu's own connections")
+
 
 @pytest.fixture
 def reaper(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
