@@ -19,9 +19,10 @@ from worker.settings import WorkerSettings
 
 MEMORY = "redis://in-memory:6379/0"
 
-# Started in a shell's background, SIGINT is ignored, and so it would be in every process that a test presses Ctrl-C in.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# In a shell's background SIGINT is ignored, under nohup SIGHUP, and so they would be in every process that a test ends by one.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,9 +45,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     fakeredis 2.40 has no INFO, CONFIG and WAIT, no HRANDFIELD in a script and no logins that may do less; and it
     is this process' alone: kombu and child processes do not come to it. A test of these is marked `server`, with its reason.
     """
-    if "redis_url" in metafunc.fixturenames and "/unit/" in metafunc.definition.nodeid:
-        if not metafunc.definition.get_closest_marker("server"):
-            metafunc.parametrize("redis_url", ["memory", pytest.param("server", marks=pytest.mark.full)], indirect=True)
+    unit, server = "/unit/" in metafunc.definition.nodeid, metafunc.definition.get_closest_marker("server")
+    if "redis_url" in metafunc.fixturenames and unit and not server:
+        metafunc.parametrize("redis_url", ["memory", pytest.param("server", marks=pytest.mark.full)], indirect=True)
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def redis_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             client.flushall()
         return server.url
     memory = {"connection_class": FakeRedisConnection, "server": FakeServer(version=(7, 4))}
-    from_url = redis.Redis.from_url.__func__
+    from_url = vars(redis.Redis)["from_url"].__func__
 
-    def from_url_or_memory(cls: type[redis.Redis], url: str, **options: Any) -> redis.Redis:
+    def from_url_or_memory(cls: type[redis.Redis], /, url: str, **options: Any) -> redis.Redis:
         client: redis.Redis = from_url(cls, url, **(options | memory if url == MEMORY else options))
         return client
 

@@ -7,8 +7,9 @@ import pytest
 from tests.chaos.report import Scale, table
 from tests.chaos.scenarios import SCENARIOS
 
+pytestmark = pytest.mark.full
 
-@pytest.mark.full
+
 @pytest.mark.xdist_group("chaos")  # one at a time: they want the machine's two cores for themselves
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SCENARIOS)

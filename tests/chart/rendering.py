@@ -85,7 +85,7 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
 def _objects(rendered: Mapping[str, str]) -> Iterator[Object]:
     for path, text in sorted(rendered.items()):
         if not path.endswith("NOTES.txt"):
-            yield from (item for item in yaml.safe_load_all(text) if item)
+            yield from (item for item in yaml.load_all(text, yaml.CSafeLoader) if item)
 
 
 def helm() -> Any:

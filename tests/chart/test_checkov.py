@@ -14,6 +14,8 @@ import yaml
 from tests.chart.rendering import ENVIRONMENTS, environment, render
 from tests.conftest import unavailable
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_no_check_fails_that_is_not_named_with_its_reason(name: str, tmp_path: Path) -> None:

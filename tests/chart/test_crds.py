@@ -20,6 +20,8 @@ PACKAGES = {
 }
 ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
 
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("crds")]
+
 # Reads objects, with the module of each, and says what is wrong with them.
 PROGRAM = """
 import { readFileSync } from "node:fs";

@@ -17,6 +17,8 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import SampleSite
 from worker.local.stack import access, running_worker, stack_environment
 
+pytestmark = pytest.mark.full
+
 SECRETS = 3
 
 

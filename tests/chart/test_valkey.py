@@ -16,6 +16,8 @@ from tests.chart.rendering import environment, find, render
 from tests.conftest import wait_for
 from worker.local.embedded import server_program
 
+pytestmark = pytest.mark.full
+
 PASSWORDS = {name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator")}
 
 

@@ -31,6 +31,8 @@ from worker.local.stack import running_worker, stack_environment
 
 __all__ = ["installed", "wheel"]
 
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("readme")]
+
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGE = "https://docs.example.com/page"
 # What other tests run, and where; `.ci/run` calls the targets of make.
@@ -220,7 +222,6 @@ def shown(language: str, start: str) -> str:
     return str(found)
 
 
-@pytest.mark.full
 @pytest.mark.timeout(400)
 def test_the_first_command_in_a_fresh_clone_prints_what_it_shows(tmp_path: Path) -> None:
     """All of the set-up, from an empty folder: nothing of this checkout's environment is used."""

@@ -4,6 +4,7 @@ import json
 import signal
 from uuid import uuid4
 
+import pytest
 import redis
 
 from mission.operate.results import ResultReader
@@ -11,6 +12,8 @@ from tests.conftest import wait_for
 from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import StartWorker
 from worker.local.sample_site import SampleSite
+
+pytestmark = pytest.mark.full
 
 CLIENT = "celery_client.py"
 

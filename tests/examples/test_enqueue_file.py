@@ -22,6 +22,8 @@ from tests.integration.conftest import StartWorker
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import SampleSite
 
+pytestmark = pytest.mark.full
+
 LOADER = "enqueue_file.py"
 
 

@@ -21,6 +21,8 @@ from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import Keys, StartWorker
 from worker.local.sample_site import SampleSite
 
+pytestmark = pytest.mark.full
+
 EXPORT = "export_findings.py"
 DAY = datetime(2026, 5, 4, 12, tzinfo=UTC)
 ARGUMENTS = ("--day", "2026-05-04", "--reason", "a test")

@@ -24,6 +24,8 @@ from tests.examples.conftest import NOWHERE, Examples
 from tests.integration.conftest import StartWorker
 from worker.local.sample_site import SampleSite
 
+pytestmark = pytest.mark.full
+
 APP = "web/app.py"
 URL = "https://docs.example.com/page"
 SECRET = "correct-horse-battery-staple"

@@ -60,7 +60,7 @@ StartWorker = Callable[..., Child]
 
 @pytest.fixture
 def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start worker processes that may fetch from loopback; they end with the test."""
+    """Start worker processes that may fetch from loopback; they are killed at the end of the test."""
     with ExitStack() as stack:
         count = 0
 
@@ -80,7 +80,7 @@ def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterat
                 "log_format": "json",
                 "concurrency": "16",
             }
-            child = stack.enter_context(running_worker(folder, own | values))
+            child = stack.enter_context(running_worker(folder, own | values, grace=0))
             wait_for(lambda: "ready" in child.log.read_text() or child.process.poll() is not None, what="the worker")
             child.check()
             return child

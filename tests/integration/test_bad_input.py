@@ -29,6 +29,8 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import running_worker
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.full
+
 URL = "https://docs.example/page"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 # Stand in what is refused, where nobody else is to see it.

@@ -19,6 +19,8 @@ from mission.cli.completion import SHELLS
 from tests.conftest import unavailable
 from tests.processes import started
 
+pytestmark = pytest.mark.full
+
 # What is typed before Tab, and what must stand there after it.
 TYPED = {
     "a command": ("mission enq", "mission enqueue "),

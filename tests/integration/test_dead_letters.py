@@ -10,11 +10,15 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from mission.model import Reason, State
 from mission.operate.results import ResultReader
 from producer import MissionClient
 from tests.integration.conftest import StartWorker
 from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.full
 
 
 class Page(http.server.BaseHTTPRequestHandler):

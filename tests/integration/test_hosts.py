@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 from mission.model import Reason, State, Ticket
 from mission.store.ledger import Ledger
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
 from worker.local.sample_site import SampleSite
+
+pytestmark = pytest.mark.full
 
 
 class _Slow(BaseHTTPRequestHandler):

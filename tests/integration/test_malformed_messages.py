@@ -21,6 +21,8 @@ from tests.queue_entries import CANARY, entry, malformed, odd
 from worker.local.sample_site import SampleSite
 from worker.local.stack import Child
 
+pytestmark = pytest.mark.full
+
 # As large as an entry may be that one message brings; Redis itself ends at 512 MB.
 HUGE = b'{"body": "' + CANARY.encode() + b"A" * 50_000_000 + b'"}'
 

@@ -29,6 +29,8 @@ from tests.servers.certificates import Authority
 from tests.servers.tls_redis import tls_redis
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.full
+
 # Unknown to the ledger; one that succeeded; one that failed.
 ID, DONE = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 FAILED = "550e8400-e29b-41d4-a716-446655440000"

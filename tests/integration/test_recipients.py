@@ -22,6 +22,8 @@ from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
 from worker.local.sample_site import SampleSite
 
+pytestmark = pytest.mark.full
+
 SECRETS = 3  # of letter.txt
 
 

@@ -24,6 +24,8 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import running_worker
 from worker.observe.health import is_live, is_ready
 
+pytestmark = pytest.mark.full
+
 # A worker is back at most so long after Redis is.
 BACK_SECONDS = 60.0
 

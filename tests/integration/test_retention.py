@@ -20,6 +20,8 @@ from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
 from worker.local.sample_site import SampleSite
 
+pytestmark = pytest.mark.full
+
 DAY = 86400
 
 

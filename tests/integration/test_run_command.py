@@ -19,6 +19,8 @@ from tests.conftest import wait_for
 from tests.processes import processes_in, started
 from worker.local.sample_site import OFF_LIMITS, SampleSite
 
+pytestmark = pytest.mark.full
+
 PASSWORD = "correct-horse-battery-staple"
 COMMAND = [sys.executable, "-m", "worker", "run"]
 

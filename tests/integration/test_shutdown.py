@@ -23,6 +23,8 @@ from worker.observe.health import is_live, is_ready
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.full
+
 # How much longer than its grace period a worker may take on a busy machine.
 MARGIN_SECONDS = 15.0
 

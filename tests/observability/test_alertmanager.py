@@ -8,6 +8,8 @@ import pytest
 
 from tests.observability.tools import ALERTMANAGER, load, rules, run
 
+pytestmark = pytest.mark.full
+
 ROUTES = {"page": "pagerduty,slack", "ticket": "slack", "": "slack"}
 
 

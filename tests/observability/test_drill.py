@@ -13,10 +13,11 @@ from tests.drill.stage import Stage
 from tests.observability.test_dashboard import catalogue
 from tests.observability.tools import ALERTMANAGER, RULES, load, rules
 
+pytestmark = pytest.mark.full
+
 SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
 
 
-@pytest.mark.full
 @pytest.mark.timeout(300)
 def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:

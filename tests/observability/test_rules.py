@@ -14,6 +14,8 @@ from mission.model import Reason
 from tests.observability.expressions import queries
 from tests.observability.tools import RULES, RUNBOOK, program, rules, run
 
+pytestmark = pytest.mark.full
+
 HEADINGS = re.compile(r"^### (\w+)$", re.MULTILINE)
 LABELS = 'environment="test", release="decoder"'
 ONE, TWO = (f'{LABELS}, instance="{name}", job="decoder-worker"' for name in ("one", "two"))

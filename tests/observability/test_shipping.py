@@ -24,6 +24,8 @@ from worker.local.sample_site import SampleSite
 from worker.local.stack import running_worker
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.full
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "logs.md"
 Line = dict[str, Any]
 
@@ -89,7 +91,6 @@ def read(log: Path) -> list[Line]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.full
 def test_every_line_of_a_worker_arrives_with_every_field_as_it_was(settings: WorkerSettings, tmp_path: Path) -> None:
     url_key = generate_url_key()
     redis_url = settings.redis_url.get_secret_value()
@@ -124,7 +125,6 @@ def test_every_line_of_a_worker_arrives_with_every_field_as_it_was(settings: Wor
     assert {line["log.logger"].partition(".")[0] for line in written} >= {"decoder", "celery"}
 
 
-@pytest.mark.full
 def test_hard_lines_arrive_whole_and_what_is_no_json_in_the_same_shape(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     hard: list[Line] = [
@@ -141,7 +141,6 @@ def test_hard_lines_arrive_whole_and_what_is_no_json_in_the_same_shape(tmp_path:
         assert plain["@timestamp"]
 
 
-@pytest.mark.full
 def test_lines_written_while_the_receiver_is_away_arrive_when_it_is_back(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
 

@@ -38,6 +38,8 @@ from worker.local.sample_site import SampleSite
 from worker.local.stack import running_flower, running_worker
 from worker.settings import WorkerSettings
 
+pytestmark = pytest.mark.full
+
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 RESULT = result_key(MISSION, 1)
 ENTRY = entry_key(MISSION)

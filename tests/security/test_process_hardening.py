@@ -33,7 +33,10 @@ from tests.servers.misbehaving import MisbehavingServer
 from worker.local.stack import stack_environment
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"), pytest.mark.full]
+
+# Open in every process that has asked for a UUID by time, as kombu does, where the machine has this folder.
+LIBUUIDS_CLOCK = "/var/lib/libuuid/clock.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,9 @@ def test_its_files_are_open_to_its_user_alone(worker: Worker) -> None:
 
 
 def test_it_writes_no_temporary_file(worker: Worker) -> None:
-    """Beside its log and its health file; what it holds open is no regular file anywhere else."""
+    """Beside its log and its health file; what it holds open is no regular file anywhere else, but for libuuid's clock."""
     worker.work()
     held = {os.readlink(descriptor) for descriptor in Path(f"/proc/{worker.process.pid}/fd").iterdir()}
     regular = {name for name in held if name.startswith("/") and Path(name.removesuffix(" (deleted)")).is_file()}
-    assert regular <= {str(worker.folder / "log")}
+    assert regular - {LIBUUIDS_CLOCK} <= {str(worker.folder / "log")}
     assert not [name for name in held if name.endswith("(deleted)")]

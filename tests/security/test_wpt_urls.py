@@ -21,6 +21,8 @@ from mission.errors import InvalidMission
 from mission.model import Reason
 from mission.url import DEFAULT_PORTS, MissionUrl, parse_url
 
+pytestmark = pytest.mark.full
+
 _BESIDE = Path(__file__).parents[3] / "shared" / "corpora" / "wpt"
 
 Case = dict[str, Any]

@@ -52,12 +52,14 @@ def test_a_document_is_about_two_kilobytes_with_its_secrets() -> None:
     assert len(Extractor().extract(document(7))) == SECRETS
 
 
+@pytest.mark.full
 def test_all_four_systems_do_their_missions() -> None:
     samples = [one for _, one in rounds(missions=20, count=1, fsync="always", backlog=True, warm_up=20)]
     assert [one.system for one in samples] == ["decoder, enqueue_many", "decoder, enqueue", "Celery", "Dramatiq"]
     assert all(one.missions == 20 and one.enqueue_seconds > 0 and one.rate > 0 for one in samples)
 
 
+@pytest.mark.full
 def test_the_decoder_does_its_missions_watched_and_unwatched() -> None:
     samples = [one for _, one in observability.rounds(missions=20, count=1, warm_up=20)]
     assert [one.system for one in samples] == ["all on", "all off"]

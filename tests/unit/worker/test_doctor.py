@@ -190,8 +190,9 @@ def test_a_login_that_sees_nothing_gets_warnings(
 
 
 def test_a_replica_is_no_place_to_write_to_and_counts_where_it_replicates(
-    good: dict[str, Any], redis_server: EmbeddedRedis
+    good: dict[str, Any], redis_server: EmbeddedRedis, configure: Configure
 ) -> None:
+    configure(repl_diskless_sync_delay="0")  # of itself the server waits 5 s for more replicas
     with EmbeddedRedis() as second, redis.Redis.from_url(second.url) as replica:
         password = redis_server.url.partition("@")[0].rpartition(":")[2]
         replica.config_set("masterauth", password)

@@ -65,6 +65,8 @@ class OperatorModel(LedgerModel):
         assert {letter.id for letter in self.letters.find()} == dead - self.discarded
 
 
+@pytest.mark.server("thousands of steps: fakeredis takes ten times as long")
+@pytest.mark.full
 def test_no_interleaving_with_replays_breaks_one_terminal_state_and_one_result(
     ledger: Ledger, client: redis.Redis, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,10 +49,10 @@ def bring_to(ledger: Ledger, state: State) -> str:
     return mission_id
 
 
-def places(client: redis.Redis, mission_id: str) -> list[bytes]:
+def places(client: redis.Redis, mission_id: str) -> set[bytes]:
     """Where a mission's id still stands: keys of its own, and indexes that hold it."""
-    own = list(client.scan_iter(match=f"*{mission_id}*"))
-    return own + [key for key in client.scan_iter(_type="zset") if client.zscore(key, mission_id) is not None]
+    own = set(client.scan_iter(match=f"*{mission_id}*"))
+    return own | {key for key in client.scan_iter(_type="zset") if client.zscore(key, mission_id) is not None}
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -64,7 +64,7 @@ def test_nothing_of_a_mission_is_left_whatever_its_state(
     assert places(client, mission_id)
     results = forget(client, settings, audit, mission_id, why=WHY)
     assert results == (1 if state is State.SUCCEEDED else 0)
-    assert places(client, mission_id) == []
+    assert places(client, mission_id) == set()
     with pytest.raises(UnknownMission):
         ledger.status(mission_id)
 

@@ -156,6 +156,7 @@ class LedgerModel(RuleBasedStateMachine):
         assert all(self.ledger.status(mission).finished for mission in self.ids), "a mission was lost"
 
 
+@pytest.mark.server("thousands of steps: fakeredis takes ten times as long")
 def test_no_interleaving_breaks_one_terminal_state_and_one_result(
     ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
