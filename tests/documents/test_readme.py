@@ -43,6 +43,7 @@ ELSEWHERE = {
     "make lint": ".ci/run",
     "make test": ".ci/run",
     'make test ARGS="-k ledger"': ".ci/run",
+    "make test-all": ".ci/run",
     "pip install '.[worker]'": "tests/integration/test_wheel.py",
     "helm -n decoder rollback decoder --wait --timeout 4m": "tests/documents/test_runbook.py",
 }
