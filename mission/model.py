@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -146,7 +146,7 @@ class Ticket:
 
     def as_dict(self) -> dict[str, Any]:
         """The ticket as the interface prints it."""
-        return {"id": self.id, "state": str(self.state), "duplicate": self.duplicate}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +171,7 @@ class MissionStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """The status as the interface prints it."""
-        return {
-            "id": self.id,
-            "state": str(self.state),
-            "attempts": self.attempts,
-            "secrets": self.secrets,
-            "reason": str(self.reason) if self.reason else None,
-            "submitted_at": self.submitted_at,
-            "finished_at": self.finished_at,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +210,4 @@ class Stats:
 
     def as_dict(self) -> dict[str, Any]:
         """The stats as the interface prints them."""
-        return {
-            "queued": self.queued,
-            "running": self.running,
-            "retrying": self.retrying,
-            "succeeded": self.succeeded,
-            "failed": self.failed,
-            "dead": self.dead,
-            "oldest_seconds": round(self.oldest_seconds, 3),
-        }
+        return asdict(self) | {"oldest_seconds": round(self.oldest_seconds, 3)}

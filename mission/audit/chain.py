@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 GENESIS = "0" * 64
 LOG_FIELD = "decoder.audit"
@@ -62,18 +62,20 @@ class AuditEntry:
         return cls.of(_load(text))
 
     @classmethod
-    def of(cls, fields: object) -> Self:
+    def of(cls, fields: Any) -> Self:
         """An entry from its fields.
 
         Raises:
             ValueError: they are not an entry's.
         """
-        if not isinstance(fields, dict) or fields.keys() != _ENTRY_TYPES.keys() or not _typed(fields, _ENTRY_TYPES):
+        try:
+            actor = Actor(**fields["actor"])
+            entry = cls(**fields | {"actor": actor})
+        except (TypeError, LookupError):
+            raise ValueError("not an audit entry") from None
+        if not (_typed(actor, _ACTOR_TYPES) and _typed(entry, _ENTRY_TYPES)):
             raise ValueError("not an audit entry")
-        actor = fields["actor"]
-        if actor.keys() != _ACTOR_TYPES.keys() or not _typed(actor, _ACTOR_TYPES):
-            raise ValueError("not an audit entry")
-        return cls(**fields | {"actor": Actor(**actor)})
+        return entry
 
     def as_dict(self) -> dict[str, Any]:
         """The entry as the interface prints it."""
@@ -97,18 +99,8 @@ class AuditEntry:
         )
 
 
-_ACTOR_TYPES = {"redis_user": (str,), "os_user": (str,), "host": (str,)}
-_ENTRY_TYPES = {
-    "seq": (int,),
-    "at": (str,),
-    "actor": (dict,),
-    "action": (str,),
-    "mission_id": (str, type(None)),
-    "key_id": (str, type(None)),
-    "why": (str,),
-    "outcome": (str,),
-    "prev": (str,),
-}
+_ACTOR_TYPES = get_type_hints(Actor)
+_ENTRY_TYPES = get_type_hints(AuditEntry)
 
 
 def canonical(document: Mapping[str, Any]) -> str:
@@ -266,5 +258,6 @@ def _load(text: str | bytes) -> Any:
         raise ValueError("not JSON that anyone wrote") from None
 
 
-def _typed(fields: Mapping[str, object], types: Mapping[str, tuple[type, ...]]) -> bool:
-    return all(type(fields[name]) in kinds for name, kinds in types.items())
+def _typed(thing: object, types: Mapping[str, type]) -> bool:
+    values = {name: getattr(thing, name) for name in types}
+    return all(isinstance(value, types[name]) and not isinstance(value, bool) for name, value in values.items())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import redis
 
@@ -32,7 +32,6 @@ from mission.audit.chain import (
     read_log,
 )
 from mission.errors import AuditError, LedgerUnavailable
-from mission.settings import Settings
 from mission.store.connection import outages
 from mission.store.names import PREFIX, Key
 from mission.store.scripts import Scripts
@@ -69,11 +68,6 @@ class AuditLog:
         self._actor = actor
         self._emit = emit or _to_stderr
         self._scripts = Scripts(client)
-
-    @classmethod
-    def from_settings(cls, client: redis.Redis, settings: Settings, stream: Key = Key.AUDIT) -> Self:
-        """The audit as the settings have it."""
-        return cls(client, settings.audit_ttl, stream=stream)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
         """Record something, in the stream and in the log.

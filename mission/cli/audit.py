@@ -86,4 +86,4 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
 def _open(stream: Key) -> AuditLog:
     settings = Settings.from_env()
-    return AuditLog.from_settings(connect(settings), settings, stream)
+    return AuditLog(connect(settings), settings.audit_ttl, stream=stream)

@@ -128,7 +128,7 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     identities = [load_identity(path) for path in old]
     recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
     client = connect(settings)
-    rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog.from_settings(client, settings))
+    rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog(client, settings.audit_ttl))
     watched = tqdm(rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:

@@ -5,8 +5,8 @@ Each use that changes something is on the audit's record first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
@@ -18,7 +18,7 @@ from mission.ids import check_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.entries import Entry, instant, read_entries, word
+from mission.store.entries import instant, number, read_entries, word
 from mission.store.names import Key
 from mission.store.scripts import Scripts, as_text
 
@@ -43,22 +43,19 @@ class DeadLetter:
 
     def as_dict(self) -> dict[str, Any]:
         """The letter as the interface prints it."""
-        return {
-            "id": self.id,
-            "reason": self.reason,
-            "attempts": self.attempts,
-            "submitter": self.submitter,
-            "submitted_at": self.submitted_at,
-            "died_at": self.died_at,
-            "history": [{"at": at, "reason": reason} for at, reason in self.history],
-        }
+        return asdict(self) | {"history": [{"at": at, "reason": reason} for at, reason in self.history]}
 
 
 class DeadLetters:
     """Looks through the dead letters, and acts on them.
 
-    Every method raises `LedgerUnavailable` where Redis does not answer. Those that change something record it before and
-    after: an `AuditError` before means that nothing was changed. Doing it again is harmless.
+    Those methods that change something record it before and after, and doing it again is harmless.
+
+    Raises (every method):
+        InvalidMission: the id or the reason is none.
+        UnknownMission: there is no such mission, or for `get` no such dead letter.
+        AuditError: it could not be recorded; if that was the start, nothing was changed.
+        LedgerUnavailable: Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
@@ -80,12 +77,7 @@ class DeadLetters:
                     yield letter
 
     def get(self, mission_id: str) -> DeadLetter:
-        """One dead letter.
-
-        Raises:
-            InvalidMission: the id is none.
-            UnknownMission: there is no such dead letter.
-        """
+        """One dead letter."""
         for letter in self._read([check_mission_id(mission_id)]):
             return letter
         raise UnknownMission(mission_id)
@@ -95,10 +87,6 @@ class DeadLetters:
 
         Returns:
             False if it is not dead (any more).
-
-        Raises:
-            InvalidMission: the id or the reason is none.
-            UnknownMission: the ledger holds no such mission.
         """
         return self._act("replay", mission_id, why, "replayed", self._lifetime_ms)
 
@@ -107,10 +95,6 @@ class DeadLetters:
 
         Returns:
             False if it is not among them (any more).
-
-        Raises:
-            InvalidMission: the id or the reason is none.
-            UnknownMission: the ledger holds no such mission.
         """
         return self._act("discard", mission_id, why, "discarded")
 
@@ -123,20 +107,20 @@ class DeadLetters:
         return record.outcome == done
 
     def _read(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
-        for entry in read_entries(self._client, ids, _FIELDS):
+        for mission_id, entry in zip(ids, read_entries(self._client, ids, _FIELDS), strict=True):
             # One that was discarded stays dead, without its URL.
-            if entry.word("state") == State.DEAD and "url" in entry.fields:
-                yield _letter(entry)
+            if word(entry.get("state")) == State.DEAD and "url" in entry:
+                yield _letter(mission_id, entry)
 
 
-def _letter(entry: Entry) -> DeadLetter:
-    marks = (mark.partition(b":") for mark in entry.fields.get("history", b"").split())
+def _letter(mission_id: str, entry: Mapping[str, bytes]) -> DeadLetter:
+    marks = (mark.partition(b":") for mark in entry.get("history", b"").split())
     return DeadLetter(
-        id=entry.id,
-        reason=entry.word("reason"),
-        attempts=entry.number("attempts") or 0,
-        submitter=entry.word("submitter"),
-        submitted_at=entry.time("submitted_at"),
-        died_at=entry.time("finished_at"),
+        id=mission_id,
+        reason=word(entry.get("reason")),
+        attempts=number(entry.get("attempts")) or 0,
+        submitter=word(entry.get("submitter")),
+        submitted_at=instant(entry.get("submitted_at")),
+        died_at=instant(entry.get("finished_at")),
         history=tuple((instant(at), word(why)) for at, _, why in marks),
     )

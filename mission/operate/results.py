@@ -18,7 +18,7 @@ from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity, RecordHeader, load_identity, open_secrets
 from mission.settings import Settings
 from mission.store.connection import connect, outages
-from mission.store.entries import UNREADABLE, read_entries
+from mission.store.entries import UNREADABLE, number, read_entries, word
 from mission.store.names import result_key
 
 
@@ -55,7 +55,7 @@ class ResultReader:
             )
         identities = [load_identity(path) for path in paths]
         client = connect(settings)
-        return cls(client, identities, AuditLog.from_settings(client, settings))
+        return cls(client, identities, AuditLog(client, settings.audit_ttl))
 
     def results(self, since: datetime, until: datetime) -> list[SealedResult]:
         """The results of missions that ended from `since` to before `until`, the earliest first. None is opened.
@@ -94,13 +94,13 @@ class ResultReader:
 
     def _fetch(self, mission_id: str) -> tuple[int, bytes]:
         (entry,) = read_entries(self._client, [mission_id], ("state", "token", "reason", "finished_at"))
-        state, token = entry.word("state"), entry.number("token")
+        state, token = word(entry.get("state")), number(entry.get("token"))
         if not state:
             raise UnknownMission(mission_id)
         if state == UNREADABLE:
             raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read: it has no state")
         if state != State.SUCCEEDED:
-            ended = f" ({entry.word('reason')})" if "finished_at" in entry.fields else ""
+            ended = f" ({word(entry.get('reason'))})" if "finished_at" in entry else ""
             raise ResultUnavailable(
                 f"mission {mission_id} has no result{'' if ended else ' yet'}: it is {state}{ended}"
             )

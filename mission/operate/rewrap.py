@@ -87,7 +87,8 @@ class Rewrapper:
         counts: Counter[str] = Counter()
         with recorded(self._audit, "rewrap", why=why, key_id=key_id) as record:
             try:
-                for batch in _batches(keys):
+                remaining = iter(keys)
+                for batch in iter(lambda: list(islice(remaining, BATCH)), []):
                     counts.update(self._batch(batch))
             finally:
                 done = Rewrapped(**counts)
@@ -137,9 +138,3 @@ class Rewrapper:
 
         # Who destroys the old identity next must not lose to a failover what was sealed anew.
         return [answer == 1 for answer in self._scripts.send(queue, replicated=True)]
-
-
-def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(keys)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch

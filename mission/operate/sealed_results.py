@@ -15,7 +15,7 @@ import redis
 
 from mission.model import State
 from mission.store.connection import outages
-from mission.store.entries import read_entries
+from mission.store.entries import instant, number, read_entries, word
 from mission.store.names import parse_result_key, result_keys
 from mission.store.scripts import as_text
 
@@ -56,11 +56,11 @@ def find_results(client: redis.Redis, since: datetime, until: datetime) -> list[
     keys = scan_results(client)
     while batch := [parsed for key in islice(keys, _BATCH) if (parsed := parse_result_key(key))]:
         entries = read_entries(client, [mission_id for mission_id, _ in batch], _FIELDS)
-        for entry, (_, token) in zip(entries, batch, strict=True):
-            finished, secrets = entry.number("finished_at"), entry.number("secrets")
+        for (mission_id, token), entry in zip(batch, entries, strict=True):
+            finished, secrets = number(entry.get("finished_at")), number(entry.get("secrets"))
             # What a late worker left, with an older token, is no result.
-            if entry.word("state") != State.SUCCEEDED or entry.number("token") != token:
+            if word(entry.get("state")) != State.SUCCEEDED or number(entry.get("token")) != token:
                 continue
             if finished is not None and secrets is not None and begin <= finished < end:
-                found[entry.id] = SealedResult(entry.id, secrets, entry.time("finished_at"))
+                found[mission_id] = SealedResult(mission_id, secrets, instant(entry["finished_at"]))
     return sorted(found.values(), key=lambda result: (result.finished_at, result.id))

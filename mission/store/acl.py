@@ -13,19 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mission.errors import SettingsError
-from mission.store.names import (
-    BINDING_DEADLINES,
-    CELERY_BINDINGS,
-    EVENT_QUEUES,
-    EVENTS,
-    QUEUE_BINDINGS,
-    QUEUES,
-    REMOTE_CONTROL,
-    TASK_RESULTS,
-    UNACKED,
-    UNACKED_MUTEX,
-    Key,
-)
+from mission.store import names
+from mission.store.names import Key
 
 # What the parts of the code send, also from inside of their scripts.
 _ANYBODY = "ping time acl|whoami"
@@ -51,9 +40,9 @@ class Grant:
         return " ".join([*self.keys, *channels, *commands])
 
 
-def _on(mode: str, *names: str) -> list[str]:
+def _on(mode: str, *keys: str) -> list[str]:
     """The rule for keys, where a beginning of keys stands for all of them."""
-    return [f"{mode}{name}*" if name.endswith(":") else mode + name for name in names]
+    return [f"{mode}{key}*" if key.endswith(":") else mode + key for key in keys]
 
 
 # Appending to the audit, and reading it and what workers say of their keys. Who may do more with a key of it than this could
@@ -72,11 +61,11 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
                 *_on("~", Key.ENTRY, Key.QUEUED, Key.OPEN, Key.SEQ, Key.QUOTA, Key.REFUSALS, Key.FINISHED),
                 *_on("%R~", Key.LEASES, Key.DUE, Key.DEAD),
                 *_on("%W~", Key.EXPIRY),
-                *_on("~", QUEUES, QUEUE_BINDINGS),
+                *_on("~", names.QUEUES, names.QUEUE_BINDINGS),
             ],
-            TASK_RESULTS,
+            names.TASK_RESULTS,
         ),
-        Grant("get mget del", _on("~", TASK_RESULTS)),
+        Grant("get mget del", _on("~", names.TASK_RESULTS)),
     ),
     # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
     "worker": (
@@ -85,11 +74,19 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
             [
                 *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.OPEN, Key.EXPIRY),
                 *_on("~", Key.DUE, Key.DEAD, Key.FINISHED, Key.SEQ, Key.REAPER, Key.HOSTS, Key.PROBE, Key.QUOTA),
-                *_on("~", Key.REFUSALS, Key.KEYS_SEEN, QUEUES, UNACKED, QUEUE_BINDINGS, TASK_RESULTS),
+                *_on(
+                    "~",
+                    Key.REFUSALS,
+                    Key.KEYS_SEEN,
+                    names.QUEUES,
+                    names.UNACKED,
+                    names.QUEUE_BINDINGS,
+                    names.TASK_RESULTS,
+                ),
             ],
-            f"{TASK_RESULTS} {EVENTS}",
+            f"{names.TASK_RESULTS} {names.EVENTS}",
         ),
-        Grant("del", _on("~", Key.PROBE, UNACKED_MUTEX)),
+        Grant("del", _on("~", Key.PROBE, names.UNACKED_MUTEX)),
         Grant("set", _on("%W~", Key.RESULT)),
         Grant("xadd", _on("%W~", Key.QUARANTINE)),
         Grant("evalsha xadd xrevrange", _on("~", Key.AUDIT_KEYS)),
@@ -107,7 +104,7 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
             f"{_ANYBODY} {_SCRIPTS} {_STATS} {_DEAD_LETTERS} scan info",
             [
                 *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD),
-                *_on("%R~", Key.FINISHED, Key.REFUSALS, QUEUES),
+                *_on("%R~", Key.FINISHED, Key.REFUSALS, names.QUEUES),
             ],
         ),
         Grant("del", _on("%W~", Key.RESULT)),
@@ -126,16 +123,16 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
         Grant(
             f"{_ANYBODY} evalsha script|load script|exists multi exec "
             "llen del exists sadd srem smembers zadd zrangebyscore zrem publish psubscribe punsubscribe",
-            _on("~", EVENT_QUEUES, CELERY_BINDINGS, BINDING_DEADLINES),
-            f"{EVENTS} {REMOTE_CONTROL}",
+            _on("~", names.EVENT_QUEUES, names.CELERY_BINDINGS, names.BINDING_DEADLINES),
+            f"{names.EVENTS} {names.REMOTE_CONTROL}",
         ),
-        Grant("llen", _on("%R~", QUEUES)),
+        Grant("llen", _on("%R~", names.QUEUES)),
     ),
     # Probes, exporters, autoscalers.
     "metrics": (
         Grant(
             f"{_ANYBODY} {_STATS} info",
-            _on("%R~", Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.DEAD, Key.FINISHED, Key.REFUSALS, QUEUES),
+            _on("%R~", Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.DEAD, Key.FINISHED, Key.REFUSALS, names.QUEUES),
         ),
     ),
 }

@@ -20,7 +20,7 @@ from mission.model import Claim, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
-from mission.store.entries import number, read_entries, word
+from mission.store.entries import instant, number, read_entries, word
 from mission.store.names import Key, result_key
 from mission.store.scripts import Scripts, as_text
 
@@ -188,9 +188,8 @@ class Ledger:
             for commit in commits:
                 if commit.record is not None:
                     pipe.set(result_key(commit.id, commit.token), commit.record, ex=max(1, round(result_ttl)))
-                reason = commit.reason.value if commit.reason else ""
                 secrets = "" if commit.secrets is None else commit.secrets
-                args = (commit.id, commit.token, commit.state.value, reason, secrets, self._ttl)
+                args = (commit.id, commit.token, commit.state, commit.reason or "", secrets, self._ttl)
                 self._scripts.put(pipe, "commit", *args)
 
         answers = self._scripts.send(queue, transaction=True, replicated=True)
@@ -242,9 +241,8 @@ class Ledger:
         0 or less where its pause is over and it wants a probe; minus infinity where it has not been paused.
         """
         now, *found = self._scripts.run("hosts")
-        pairs = zip(map(as_text, found[::2]), map(as_text, found[1::2]), strict=True)
-        untils = {host: int(state.split()[1]) for host, state in pairs}
-        return {host: (until - now) / 1000 if until else -math.inf for host, until in untils.items()}
+        pairs = zip(map(as_text, found[::2]), map(int, found[1::2]), strict=True)
+        return {host: (until - now) / 1000 if until else -math.inf for host, until in pairs}
 
     def status(self, mission_id: str) -> MissionStatus:
         """How a mission stands. What a newer release stored is told as it is.
@@ -254,16 +252,16 @@ class Ledger:
         """
         fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at")
         (entry,) = read_entries(self.client, [mission_id], fields)
-        if not entry.word("state"):
+        if not entry.get("state"):
             raise UnknownMission(mission_id)
         return MissionStatus(
             id=mission_id,
-            state=_known(State, entry.word("state")),
-            attempts=entry.number("attempts") or 0,
-            secrets=entry.number("secrets"),
-            reason=_known(Reason, entry.word("reason")) or None,
-            submitted_at=entry.time("submitted_at"),
-            finished_at=entry.time("finished_at") or None,
+            state=_known(State, word(entry["state"])),
+            attempts=number(entry.get("attempts")) or 0,
+            secrets=number(entry.get("secrets")),
+            reason=_known(Reason, word(entry.get("reason"))) or None,
+            submitted_at=instant(entry.get("submitted_at")),
+            finished_at=instant(entry.get("finished_at")) or None,
         )
 
     def stats(self) -> Stats:

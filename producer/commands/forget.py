@@ -28,7 +28,7 @@ def forget(mission_id: str, reason: str, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     client = connect(settings)
-    results = erasure.forget(client, settings, AuditLog.from_settings(client, settings), mission_id, why=reason)
+    results = erasure.forget(client, settings, AuditLog(client, settings.audit_ttl), mission_id, why=reason)
     if as_json:
         emit_json({"id": mission_id, "forgotten": True, "results": results})
     else:

@@ -16,13 +16,9 @@ local function refuse(reason, id, wait)
 end
 
 -- The mission that an earlier admission left under one of these ids, if any.
-local function earlier(id, idempotency)
-  local ids, prints = {id}, {}
-  if idempotency ~= '' then
-    local known = cjson.decode(idempotency)
-    ids, prints = known.ids, known.prints
-  end
-  for _, other in ipairs(ids) do
+local function earlier(id, known)
+  local prints = known and known.prints or {}
+  for _, other in ipairs(known and known.ids or {id}) do
     local found = redis.call('HMGET', entry(other), 'state', 'print_key', 'print')
     if found[1] then
       if found[2] and prints[found[2]] ~= found[3] then return refuse('idempotency_conflict', other, 0) end
@@ -34,7 +30,8 @@ end
 
 for i = 6, #ARGV, 4 do
   local id, url, lifetime, idempotency = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local answer = earlier(id, idempotency)
+  local known = idempotency ~= '' and cjson.decode(idempotency)
+  local answer = earlier(id, known)
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
   if not answer and quota > 0 then
     local next_tat = math.max(tat, now) + period / quota
@@ -47,8 +44,7 @@ for i = 6, #ARGV, 4 do
   if not answer then
     redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'token', '0', 'attempts', '0',
       'submitter', submitter, 'submitted_at', now, 'expires_at', now + lifetime)
-    if idempotency ~= '' then
-      local known = cjson.decode(idempotency)
+    if known then
       redis.call('HSET', entry(id), 'print_key', known.writes, 'print', known.prints[known.writes])
     end
     redis.call('ZADD', OPEN, now, id)

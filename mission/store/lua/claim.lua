@@ -35,9 +35,7 @@ for i = 9, #ARGV do
       redis.call('HDEL', entry(id), 'missed_at')
       held[#held + 1] = id
     elseif suspect and not suspect_allowed then
-      redis.call('ZREM', QUEUED, id)
-      redis.call('HSET', entry(id), 'state', 'retrying')
-      redis.call('ZADD', DUE, now + suspect_delay, id)
+      retry_at(id, now + suspect_delay)
     else
       suspect_allowed = suspect_allowed and not suspect
       -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps

@@ -23,6 +23,12 @@ local function detach(id)
   redis.call('ZREM', DUE, id)
 end
 
+local function retry_at(id, time)
+  detach(id)
+  redis.call('HSET', entry(id), 'state', 'retrying')
+  redis.call('ZADD', DUE, time, id)
+end
+
 -- The one way into a terminal state.
 local function finish(id, state, reason, secrets, ttl)
   detach(id)

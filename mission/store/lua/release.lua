@@ -11,7 +11,6 @@ elseif tonumber(redis.call('HGET', entry(id), 'attempts')) >= tonumber(ARGV[6]) 
 else
   remember(id, reason)
 end
-detach(id)
-redis.call('HSET', entry(id), 'state', 'retrying', 'reason', reason)
-redis.call('ZADD', DUE, now + tonumber(ARGV[4]), id)
+redis.call('HSET', entry(id), 'reason', reason)
+retry_at(id, now + tonumber(ARGV[4]))
 return 'retrying'

@@ -6,12 +6,12 @@ if not found[1] then return 'unknown' end
 if found[1] ~= 'dead' or not found[2] then return 'not_dead' end
 remember(id, 'replayed')
 redis.call('PERSIST', entry(id))
-redis.call('HSET', entry(id), 'state', 'retrying', 'attempts', '0', 'expires_at', now + tonumber(ARGV[2]))
+redis.call('HSET', entry(id), 'attempts', '0', 'expires_at', now + tonumber(ARGV[2]))
 redis.call('HDEL', entry(id), 'finished_at', 'secrets', 'reason')
 redis.call('ZREM', DEAD, id)
 -- It waits since now: what lay dead for days must not look like a queue that is stuck.
 redis.call('ZADD', OPEN, now, id)
 redis.call('ZADD', EXPIRY, now + tonumber(ARGV[2]), id)
 -- By way of the due times a reaper publishes it at its next round, and many of them at its pace.
-redis.call('ZADD', DUE, now, id)
+retry_at(id, now)
 return 'replayed'

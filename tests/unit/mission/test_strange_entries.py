@@ -49,7 +49,7 @@ VALUES = st.one_of(
 
 
 @pytest.fixture
-def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str, Callable[[], object]]:
+def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str, Callable[[], Any]]:
     """All that reads an entry, by what it is for."""
     audit = AuditLog(client, 60, emit=lambda line: None)
     letters = DeadLetters(client, settings, audit)
@@ -68,7 +68,7 @@ def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str
 @examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entry=st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1))
 def test_no_stored_value_ends_a_reader(
-    client: redis.Redis, readers: dict[str, Callable[[], object]], entry: dict[str | bytes, str | bytes]
+    client: redis.Redis, readers: dict[str, Callable[[], Any]], entry: dict[str | bytes, str | bytes]
 ) -> None:
     client.flushall()
     client.hset(entry_key(MISSION), mapping=entry)  # type: ignore[arg-type]  # redis-py's mapping is invariant
@@ -82,9 +82,9 @@ def test_no_stored_value_ends_a_reader(
 
 @pytest.mark.parametrize("kind", ["string", "list", "zset"])
 def test_a_key_of_another_type_is_no_entry(
-    client: redis.Redis, readers: dict[str, Callable[[], object]], kind: str
+    client: redis.Redis, readers: dict[str, Callable[[], Any]], kind: str
 ) -> None:
-    put: dict[str, Callable[[], object]] = {
+    put: dict[str, Callable[[], Any]] = {
         "string": lambda: client.set(entry_key(MISSION), "x"),
         "list": lambda: client.lpush(entry_key(MISSION), "x"),
         "zset": lambda: client.zadd(entry_key(MISSION), {"x": 1}),
@@ -98,7 +98,9 @@ def test_a_key_of_another_type_is_no_entry(
             readers[name]()
 
 
-def test_a_state_and_a_reason_of_a_newer_release_are_told_as_they_are(client: redis.Redis, ledger: Ledger) -> None:
+def test_a_state_and_a_reason_of_a_newer_release_are_told_as_they_are(
+    client: redis.Redis, ledger: Ledger, readers: dict[str, Callable[[], Any]]
+) -> None:
     entry: dict[Any, Any] = {
         "state": "cancelled",
         "reason": "by_hand",
@@ -110,6 +112,8 @@ def test_a_state_and_a_reason_of_a_newer_release_are_told_as_they_are(client: re
     assert (status.state, status.reason, status.finished) == ("cancelled", "by_hand", True)
     assert status.as_dict()["state"] == "cancelled"
     assert ledger.admit([Admission(MISSION, b"u", 60)], "app")[0].state == "cancelled"
+    client.hset(entry_key(MISSION), mapping={"state": "dead", "url": "u"})
+    assert readers["letter"]()["reason"] == "by_hand"
 
 
 def test_what_no_release_writes_is_not_repeated(client: redis.Redis, ledger: Ledger) -> None:

@@ -110,14 +110,6 @@ def test_missions_that_are_not_dead_are_no_letters(ledger: Ledger, letters: Dead
             letters.get(answer.id)
 
 
-def test_a_reason_of_a_newer_release_is_shown_as_it_stands(
-    ledger: Ledger, letters: DeadLetters, client: redis.Redis
-) -> None:
-    mission_id = kill(ledger)
-    client.hset(entry_key(mission_id), "reason", "of_tomorrow")
-    assert letters.get(mission_id).reason == "of_tomorrow"
-
-
 def test_a_letter_that_expired_is_none(ledger: Ledger, letters: DeadLetters, client: redis.Redis) -> None:
     client.delete(entry_key(kill(ledger)))
     assert list(letters.find()) == []
@@ -297,17 +289,6 @@ def test_nothing_changes_when_it_cannot_be_recorded(
         getattr(letters, act)(mission_id, why=WHY)
     assert client.hgetall(entry_key(mission_id)) == before
     assert ledger.stats().dead == 1
-
-
-@pytest.mark.parametrize("why", ["", "  ", "x" * 501])
-def test_without_a_proper_reason_nothing_happens(
-    ledger: Ledger, letters: DeadLetters, audit: AuditLog, why: str
-) -> None:
-    mission_id = kill(ledger)
-    with pytest.raises(InvalidMission):
-        letters.replay(mission_id, why=why)
-    assert ledger.status(mission_id).state is State.DEAD
-    assert audit.entries() == []
 
 
 def test_that_it_failed_is_on_record(

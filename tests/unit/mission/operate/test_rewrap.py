@@ -18,7 +18,7 @@ from mission.audit.chain import Actor
 from mission.audit.log import AuditLog
 from mission.cli.console import Commands
 from mission.cli.keys import keys
-from mission.errors import AuditError, InvalidMission, LedgerUnavailable
+from mission.errors import AuditError, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Secret
 from mission.operate.results import ResultReader
@@ -196,27 +196,6 @@ class Interrupted(Exception):
     """Somebody pulled the plug."""
 
 
-def test_interrupted_twice_it_ends_with_everything_readable_and_nothing_lost(
-    client: redis.Redis, rewrapper: Rewrapper, audit: AuditLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mission.operate.rewrap.BATCH", 10)
-    ids = finish(client, MANY)
-
-    def until(count: int) -> Iterator[str]:
-        yield from islice(rewrapper.keys(), count)
-        raise Interrupted
-
-    for place in (75, 205):
-        with pytest.raises(Interrupted):
-            rewrapper.rewrap(until(place), why=WHY)
-        under_way = {sealed_to(client, mission_id) for mission_id in ids}
-        assert under_way == {OLD.recipient.key_id, NEW.recipient.key_id}
-    last = rewrapper.rewrap(rewrapper.keys(), why=WHY)
-    assert 0 < last.rewrapped < MANY
-    assert last.rewrapped + last.already == MANY
-    assert readable(client, audit, ids, NEW)
-
-
 def test_an_interruption_is_on_record_with_how_far_it_came(
     client: redis.Redis, rewrapper: Rewrapper, audit: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,13 +259,6 @@ def test_nothing_is_opened_when_the_start_cannot_be_recorded(client: redis.Redis
     client.set(Key.AUDIT, "not a stream")
     with pytest.raises(AuditError):
         rewrapper.rewrap(rewrapper.keys(), why=WHY)
-    assert sealed_to(client, mission_id) == OLD.recipient.key_id
-
-
-def test_without_a_reason_nothing_happens(client: redis.Redis, rewrapper: Rewrapper) -> None:
-    (mission_id,) = finish(client, 1)
-    with pytest.raises(InvalidMission):
-        rewrapper.rewrap(rewrapper.keys(), why=" ")
     assert sealed_to(client, mission_id) == OLD.recipient.key_id
 
 
