@@ -65,7 +65,7 @@ def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str
     }
 
 
-@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(entry=st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1))
 def test_no_stored_value_ends_a_reader(
     client: redis.Redis, readers: dict[str, Callable[[], Any]], entry: dict[str | bytes, str | bytes]
