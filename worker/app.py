@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import threading
 from typing import Any
 
 from celery import Celery, signals
-from celery.apps import worker as celery_worker
+from celery.apps.worker import Worker
+from celery.worker import state
 
 from mission.errors import SettingsError
 from mission.hardening import keep_memory_private
 from mission.store.messages import celery_config
 from worker.observe import logs
-from worker.queue import intake, tasks
+from worker.queue import guard, intake, tasks
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
@@ -37,16 +38,11 @@ WORKER_CONFIG: dict[str, Any] = {
 }
 
 
-def _unsaid(*_: object) -> None:
-    """Celery's signal handlers write their words to stdout as they are, between lines of JSON; `Runtime` logs the same."""
-
-
 def make_app(settings: WorkerSettings) -> Celery:
     """The app as the settings say; its parts are built when a worker starts on it."""
-    intake.install()
-    celery_worker.safe_say = _unsaid
-    app = Celery("decoder", fixups=[])
+    app = Celery("decoder", amqp=intake.GuardedAMQP, fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
+    app.steps["consumer"].add(guard.GuardCheck)
     parts: list[Runtime] = []
     tasks.register(app, lambda: parts[0])
 
@@ -70,14 +66,24 @@ def make_app(settings: WorkerSettings) -> Celery:
         if parts:
             parts[0].watchdog.loop_beat()
 
-    # Sent from signal handlers: a second SIGTERM may come while the first one holds this lock.
-    signals.worker_shutting_down.lock = threading.RLock()
-
-    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
-    def stop(**_: Any) -> None:
+    def end(*_: object) -> None:
+        """End in order. A second signal may interrupt the first one's handling: nothing here takes a lock or writes."""
         if parts:
             parts[0].stop(settings.shutdown_grace)
+        state.should_stop = os.EX_OK
 
+    class Program(Worker):  # type: ignore[misc]  # celery has no types
+        """Celery's worker, but for its signal handlers: on stdout they write between lines of JSON, a second signal waits for a lock
+        of the first one's, and SIGUSR1 prints the local variables of all threads.
+        """
+
+        def install_platform_tweaks(self, *_: object) -> None:
+            """End on the usual signals, but for those that are ignored already: `nohup` means it."""
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, end)
+
+    app.Worker = app.subclass_with_self(Program)
     return app
 
 

@@ -31,7 +31,7 @@ def connect(settings: Settings) -> redis.Redis:
         "socket_timeout": settings.redis_timeout,
         "socket_connect_timeout": settings.redis_timeout,
         "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        "retry": _once_more(),
         "max_connections": MAX_CONNECTIONS,
     }
     if url.startswith("rediss://"):
@@ -39,11 +39,19 @@ def connect(settings: Settings) -> redis.Redis:
     if not url.startswith("sentinel://"):
         return redis.Redis.from_url(url, **options)
     nodes, master, login = parse_sentinel(url)
-    # Of themselves they would ask a silent node again and again, for far longer than the time limit.
-    node_options = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "retry")} | login
-    sentinel = Sentinel(nodes, sentinel_kwargs=node_options, **options, **login)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    sentinel = Sentinel(nodes, sentinel_kwargs=sentinel_options(settings, login), **options, **login)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     client: redis.Redis = sentinel.master_for(master)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     return client
+
+
+def sentinel_options(settings: Settings, login: dict[str, str]) -> dict[str, Any]:
+    """How to ask a Sentinel: redis-py of itself asks a silent one again and again, for far longer than the time limit."""
+    seconds = settings.redis_timeout
+    return login | {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": _once_more()}
+
+
+def _once_more() -> Retry:
+    return Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
 
 
 def tls_options(settings: Settings) -> dict[str, Any]:

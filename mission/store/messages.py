@@ -18,7 +18,7 @@ from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
-from mission.store.connection import parse_sentinel, tls_options
+from mission.store.connection import parse_sentinel, sentinel_options, tls_options
 from mission.store.names import QUEUE
 
 DECODE = "decoder.decode"
@@ -47,7 +47,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         user, password = (quote(login.get(name, ""), safe="") for name in ("username", "password"))
         secret = f"{user}:{password}@" if password else ""
         url = ";".join(f"sentinel://{secret}{host}:{port}" for host, port in nodes)
-        transport["sentinel_kwargs"] = login
+        transport["sentinel_kwargs"] = sentinel_options(settings, login)
     if url.startswith("rediss://"):
         # A bare rediss:// means CERT_NONE to kombu and to Celery's result backend.
         config |= {"broker_use_ssl": tls_options(settings), "redis_backend_use_ssl": tls_options(settings)}

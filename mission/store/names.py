@@ -44,7 +44,8 @@ class Key(StrEnum):
 
 # Celery's and kombu's own names, and patterns of them.
 QUEUE = "missions"
-QUEUES = QUEUE + "*"  # one for each priority
+QUEUES = QUEUE + "*"  # one for each priority, and those of the guard's checks
+CHECK_QUEUE = QUEUE + "-guard-"  # and an id, for each check: what is refused there is meant to be
 QUEUE_BINDINGS = f"_kombu.binding*.{QUEUE}"
 UNACKED = "unacked*"
 UNACKED_MUTEX = "unacked_mutex"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -90,6 +91,28 @@ def test_any_number_of_signals_ends_it_once(
         time.sleep(0.002)
     assert worker.process.wait(2 + MARGIN_SECONDS) == 0
     assert mission_client.status(ticket.id).attempts == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_any_ending_signal_ends_it_in_order_and_every_line_of_its_log_is_json(
+    number: signal.Signals, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    worker.process.send_signal(number)
+    assert worker.process.wait(MARGIN_SECONDS) == 0
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    assert "stopping: what is in hand has 25 s" in [line["message"] for line in lines]
+
+
+def test_no_signal_makes_it_print_what_its_threads_hold(
+    mission_client: MissionClient, start_worker: StartWorker, slow_site: Site
+) -> None:
+    """Celery prints the local variables of all threads on SIGUSR1."""
+    worker = start_worker(allowed_hosts=slow_site.authority)
+    wait_until_running(mission_client, mission_client.enqueue(slow_site.url(1, STUCK)).id)
+    worker.process.send_signal(signal.SIGUSR1)
+    assert worker.process.wait(MARGIN_SECONDS) == -signal.SIGUSR1
+    assert slow_site.authority not in worker.log.read_text()
 
 
 @pytest.mark.timeout(30)  # what it guards against hangs for ever

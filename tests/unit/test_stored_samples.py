@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import redis
-from kombu.connection import Connection
-from kombu.transport import TRANSPORT_ALIASES
 
 from mission.model import State
 from mission.seal import sealing
@@ -25,8 +23,7 @@ from mission.store import ledger as ledger_module
 from mission.store import messages, scripts
 from mission.store.ledger import Commit, Ledger
 from mission.store.names import PREFIX, QUEUE, Key, entry_key
-from worker.queue import intake
-from worker.queue.intake import MalformedMessage, NewerMessage, rebuild
+from worker.queue.intake import GuardedConnection, MalformedMessage, NewerMessage, rebuild
 from worker.settings import WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -76,12 +73,9 @@ def test_a_message_that_names_no_schema_is_read_as_one_of_today() -> None:
 
 
 @pytest.fixture
-def channel(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def channel(settings: WorkerSettings) -> Iterator[Any]:
     """kombu's channel of a worker process."""
-    for name in ("redis", "rediss", "sentinel"):
-        monkeypatch.setitem(TRANSPORT_ALIASES, name, TRANSPORT_ALIASES[name])
-    intake.install()
-    with Connection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
+    with GuardedConnection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
         yield connection.channel()
 
 

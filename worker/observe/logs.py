@@ -90,7 +90,7 @@ def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     # Otherwise a failing handler prints the record's arguments to stderr.
     logging.raiseExceptions = False
-    # Python's own hooks print an exception's text.
+    # Python's own hooks print an exception's text; to assign others is the way that Python documents.
     sys.excepthook = _log_unhandled
     threading.excepthook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
     sys.unraisablehook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)

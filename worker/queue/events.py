@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery.worker.consumer import Consumer
 
 EVENTS_SECONDS = 0.5
@@ -15,16 +13,16 @@ class PatientConsumer(Consumer):  # type: ignore[misc]  # celery has no types
     Celery does at each turn of its loop, each time with a round trip to Redis: a tenth of a busy worker's CPU.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._due = False
+    _due = False
 
     def on_send_event_buffered(self) -> None:
         """An event waits: have it sent soon."""
-        if self.hub and not self._due:
+        if not self._due:
             self._due = True
-            self.hub.call_later(EVENTS_SECONDS, self._flush_events)
+            self.hub.call_later(EVENTS_SECONDS, self.send_events)
 
-    def _flush_events(self) -> None:
+    def send_events(self) -> None:
+        """Send those that wait."""
         self._due = False
-        super()._flush_events()
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()

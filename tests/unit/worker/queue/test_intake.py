@@ -11,16 +11,22 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
-from kombu.connection import Connection
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Transport
 
 from mission.store.names import Key
 from tests.queue_entries import CANARY, encoded, entry, envelope, malformed, odd
 from worker.observe import metrics
 from worker.queue import intake
-from worker.queue.intake import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, MalformedMessage, rebuild
+from worker.queue.intake import (
+    MAX_IDS_PER_MESSAGE,
+    MAX_MESSAGE_BYTES,
+    GuardedConnection,
+    MalformedMessage,
+    rebuild,
+)
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.server("kombu's own connections")
@@ -160,21 +166,25 @@ def test_any_value_in_any_place_is_let_through_or_refused(place: str, value: obj
 
 
 @pytest.fixture
-def channel(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """kombu's channel of a worker process: its aliases are put back at the end."""
-    for name in ("redis", "rediss", "sentinel"):
-        monkeypatch.setitem(TRANSPORT_ALIASES, name, TRANSPORT_ALIASES[name])
-    intake.install()
-    with Connection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
+def channel(settings: WorkerSettings) -> Iterator[Any]:
+    """kombu's channel of a worker process."""
+    with GuardedConnection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
         yield connection.channel()
 
 
-def test_the_choke_point_stands_in_front_of_every_kind_of_connection(channel: object) -> None:
-    assert {TRANSPORT_ALIASES[name].partition(":")[0] for name in ("redis", "rediss", "sentinel")} == {
-        "worker.queue.intake"
-    }
-    assert isinstance(channel, intake.GuardedChannel)
-    assert issubclass(intake.GuardedSentinelTransport.Channel, intake.GuardedSentinelChannel)
+@pytest.mark.parametrize("url", ["redis://host", "rediss://host", "sentinel://a;sentinel://b"])
+def test_the_choke_point_stands_in_front_of_every_kind_of_connection_to_whatever_node_it_switches(url: str) -> None:
+    app = Celery("test", broker=url, amqp=intake.GuardedAMQP, set_as_current=False, fixups=[])
+    connection = app.connection_for_read()
+    for _ in range(3):
+        assert issubclass(connection.transport.Channel, intake.GuardedChannel)
+        assert connection.as_uri().startswith(url.partition(":")[0] + "://")  # Flower reads it, and so do people
+        connection.maybe_switch_next()
+
+
+def test_other_connections_of_the_process_are_kombus_own() -> None:
+    app = Celery("test", broker="redis://host", set_as_current=False, fixups=[])
+    assert type(app.connection_for_read().transport) is Transport
 
 
 def brpop(channel: Any) -> Any:
