@@ -66,10 +66,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_queues": [Queue(QUEUE)],  # type: ignore[no-untyped-call]  # kombu has few types
         "task_create_missing_queues": False,
         "task_ignore_result": True,
-        "task_serializer": "json",
-        "result_serializer": "json",
         "accept_content": ["json"],
-        "enable_utc": True,
     }
 
 

