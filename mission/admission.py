@@ -53,7 +53,7 @@ class Admitter:
         expires_seconds: float | None = None,
         mission_id: str | None = None,
     ) -> list[Verdict]:
-        """Admit URLs of one submitter in one call to the ledger, and wake workers for the new missions.
+        """Admit URLs of one submitter in one call to the ledger, and publish them; a ticket or a refusal for each, in order.
 
         Args:
             urls: what was asked for, as it was written.
@@ -62,9 +62,6 @@ class Admitter:
             batch_key: the same key gives each URL the same mission, for any number of them.
             expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
             mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
-
-        Returns:
-            A ticket or a refusal for each, in order.
 
         Raises:
             InvalidMission: the options are bad.

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from mission.errors import MissionFailed
-from mission.url import MissionUrl, parse_url
+from mission.url import parse_url
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Document, Fetcher
 from worker.fetch.policy import UrlPolicy
@@ -29,16 +28,9 @@ class Fetching:
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
         parsed, deadline = parse_url(url), monotonic() + seconds
-        return within_attempt(lambda: self._try(parsed, deadline), self.tries, deadline)
-
-    def _try(self, url: MissionUrl, deadline: float) -> Document:
-        try:
-            document = self.fetcher.fetch(url, deadline=deadline)
-        except MissionFailed as failure:
-            self.attempts.append(failure.reason.value)
-            raise
-        self.attempts.append("ok")
-        return document
+        return within_attempt(
+            lambda: self.fetcher.fetch(parsed, deadline=deadline), self.tries, deadline, self.attempts.append
+        )
 
 
 @contextmanager

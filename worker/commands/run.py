@@ -123,18 +123,14 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
     worker_values = values | {"redis_url": server.login_url("worker")}
     worker = pieces.enter_context(running_worker(folder, worker_values, grace=WORKER_GRACE))
     client = MissionClient(settings)
-    _enqueue(client, rows)
-    _follow(client, worker, [row for row in rows if row.id], seconds)
-    _reveal(pieces.enter_context(connect(settings)), settings, identity, rows)
-
-
-def _enqueue(client: MissionClient, rows: list[Row]) -> None:
     verdicts = client.enqueue_many([row.sample.url for row in rows], submitter=SUBMITTER)
     for row, verdict in zip(rows, verdicts, strict=True):
         if isinstance(verdict, Ticket):
             row.id, row.state = verdict.id, verdict.state
         else:
             row.reason = verdict.reason
+    _follow(client, worker, [row for row in rows if row.id], seconds)
+    _reveal(pieces.enter_context(connect(settings)), settings, identity, rows)
 
 
 def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: float) -> None:

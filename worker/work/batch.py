@@ -16,7 +16,7 @@ from worker.observe import metrics
 from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
 from worker.work import retry
-from worker.work.endings import Ending, Endings, attempt_ended, died
+from worker.work.endings import Ending, attempt_ended, died, give_back, settle
 from worker.work.pipeline import Pipeline
 
 log = logging.getLogger("decoder.batch")
@@ -30,28 +30,6 @@ LOOK_SECONDS = 0.1
 _RETRY_SETTLE_SECONDS = 0.5
 
 
-class FetchSlots:
-    """As many as fetches may run side by side in this worker."""
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._changed = threading.Condition()
-
-    def take(self, wanted: int, timeout: float) -> int:
-        """Up to `wanted` slots, as many as are free; waits for the first one, then 0 after `timeout` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._free > 0, timeout)
-            taken = min(wanted, self._free)
-            self._free -= taken
-            return taken
-
-    def give(self, count: int) -> None:
-        """Give slots back."""
-        with self._changed:
-            self._free += count
-            self._changed.notify(count)
-
-
 class Batch:
     """Works the missions of messages. One for a worker process, shared by Celery's threads."""
 
@@ -59,8 +37,7 @@ class Batch:
         self._ledger = ledger
         self._pipeline = pipeline
         self._settings = settings
-        self._endings = Endings(ledger, settings)
-        self._slots = FetchSlots(settings.concurrency)
+        self._slots = threading.Semaphore(settings.concurrency)  # as many fetches may run side by side in this worker
         self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="fetch")
         self._lock = threading.Lock()
         # Held while a suspect is in hand: two of them never share a worker.
@@ -82,7 +59,7 @@ class Batch:
         while (waiting or running) and not (self._closing and not running):
             try:
                 if waiting and not self._closing:
-                    taken = self._slots.take(len(waiting), 0.0 if running or said_at < 0 else HOLD_SECONDS)
+                    taken = self._take_slots(len(waiting), 0.0 if running or said_at < 0 else HOLD_SECONDS)
                     if taken or time.monotonic() - said_at >= HOLD_SECONDS:
                         said_at = time.monotonic()
                         claims, waiting = self._claim(waiting, taken)
@@ -108,7 +85,7 @@ class Batch:
         self._closing = True
         with self._lock:
             claims = [claim for claim, _ in self._in_hand.values()]
-        self._endings.give_back(claims)
+        give_back(claims, self._ledger, self._settings)
         return len(claims)
 
     def close(self) -> None:
@@ -120,6 +97,13 @@ class Batch:
         with self._lock:
             taken = [since for _, since in self._in_hand.values()]
         return time.monotonic() - min(taken) if taken else 0.0
+
+    def _take_slots(self, wanted: int, timeout: float) -> int:
+        """As many slots as are free, up to `wanted`; waits for the first one, then 0 after `timeout` seconds."""
+        taken = int(self._slots.acquire(timeout=timeout))
+        while 0 < taken < wanted and self._slots.acquire(blocking=False):
+            taken += 1
+        return taken
 
     def _claim(self, ids: list[str], slots: int) -> tuple[list[tuple[Claim, float]], list[str]]:
         """What is in hand now, each since when, and the ids that wait for a next claim."""
@@ -135,11 +119,10 @@ class Batch:
                 suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
             )
         finally:
-            if claimed is None:
-                self._slots.give(slots)
+            for _ in range(slots - (len(claimed.claims) if claimed else 0)):
+                self._slots.release()
             if suspect and not (claimed and any(claim.suspect for claim in claimed.claims)):
                 self._suspect.release()
-        self._slots.give(slots - len(claimed.claims))
         since = time.monotonic()
         taken = {claim.token: (claim, since) for claim in claimed.claims}
         with self._lock:
@@ -160,7 +143,7 @@ class Batch:
             ):
                 return attempt_ended(claim, since, self._pipeline.decode(claim))
         finally:
-            self._slots.give(1)
+            self._slots.release()
             if claim.suspect:
                 self._suspect.release()
 
@@ -170,7 +153,7 @@ class Batch:
         try:
             while True:
                 try:
-                    self._endings.settle(endings)
+                    settle(endings, self._ledger, self._settings)
                     return
                 except LedgerUnavailable:
                     if time.monotonic() + _RETRY_SETTLE_SECONDS > give_up:

@@ -47,39 +47,63 @@ class Ending:
 
     claim: Claim
     since: float
-    outcome: Outcome
     told: Commit | Release
+    found: Counter[str]
 
 
 def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
-    """Log an attempt's whole story in one line, and say what the ledger is to be told."""
-    ending = Ending(claim, since, outcome, _told(claim, outcome))
-    reason, seconds = outcome.reason, time.monotonic() - since
-    state = ending.told.state.value if isinstance(ending.told, Commit) else "released"
+    """Tell an attempt's whole story in one line, and say what the ledger is to be told."""
+    told, reason, seconds = _told(claim, outcome), outcome.reason, time.monotonic() - since
+    state = told.state.value if isinstance(told, Commit) else "released"
     story = {
         "event.action": "mission-attempt",
         "event.outcome": "success" if reason is None else "failure",
         "event.duration": round(seconds * 1e9),
         "mission.outcome": state,
-        "mission.age_seconds": round((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds, 3),
+        "mission.age_seconds": round(_age(claim) + seconds, 3),
         **{f"mission.phase.{name}_seconds": round(spent, 6) for name, spent in outcome.phases.items()},
     }
     if reason is None:
         story["mission.secrets"] = outcome.found.total()
     else:
         story["mission.reason"] = reason.value
-    if isinstance(ending.told, Release):
-        story["mission.retry_in_seconds"] = round(ending.told.delay_seconds, 3)
-    if reason is Reason.HOST_PAUSED:
-        # To find the host busy or paused is no attempt: it is given back, and at its worst there are very many.
-        log.debug("mission %s", state, extra=story)
-        return ending
-    log.info("mission %s", state, extra=story)
-    for name, spent in outcome.phases.items():
+    if isinstance(told, Release):
+        story["mission.retry_in_seconds"] = round(told.delay_seconds, 3)
+    # To find the host busy or paused is no attempt: it is given back, and at its worst there are very many.
+    put_off = reason is Reason.HOST_PAUSED
+    log.log(logging.DEBUG if put_off else logging.INFO, "mission %s", state, extra=story)
+    for name, spent in () if put_off else outcome.phases.items():
         _phase(name).observe(spent)
     if reason is not None and reason.policy_refusal:
         metrics.SECURITY_EVENTS.labels(reason.value).inc()
-    return ending
+    return Ending(claim, since, told, outcome.found)
+
+
+def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) -> None:
+    """Tell the ledger how attempts ended, and count the missions that ended with them.
+
+    Raises:
+        LedgerUnavailable: nothing is counted yet, and it can be done again: what went through is known by its token.
+    """
+    states = _tell([ending.told for ending in endings], ledger, settings)
+    for ending in endings:
+        _settled(ending, states[ending.claim.token])
+
+
+def give_back(claims: Sequence[Claim], ledger: Ledger, settings: WorkerSettings) -> None:
+    """Give missions back at once, without using up an attempt: the worker ends.
+
+    Raises:
+        LedgerUnavailable: they come back when their leases run out.
+    """
+    _tell([_told(claim, Outcome({}, Reason.SHUTDOWN)) for claim in claims], ledger, settings)
+
+
+def died(mission_id: str, reason: Reason) -> None:
+    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost."""
+    _ended(State.DEAD.value, reason.value).inc()
+    story = {"event.action": "mission-dead", "mission.id": mission_id, "mission.reason": reason.value}
+    log.warning("mission dead", extra=story)
 
 
 def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
@@ -92,84 +116,44 @@ def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
     return Release(claim.id, claim.token, reason, delay, uses_attempt=reason not in retry.NO_FAULT)
 
 
-def died(mission_id: str, reason: Reason) -> None:
-    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost."""
-    _ended(State.DEAD.value, reason.value).inc()
-    story = {"event.action": "mission-dead", "mission.id": mission_id, "mission.reason": reason.value}
-    log.warning("mission dead", extra=story)
-
-
-class Endings:
-    """Tells the ledger how attempts ended, and counts the missions that ended with them."""
-
-    def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
-        self._ledger = ledger
-        self._settings = settings
-
-    def settle(self, endings: Sequence[Ending]) -> None:
-        """Tell and count.
-
-        Raises:
-            LedgerUnavailable: nothing is counted yet, and it can be done again: what went through is known by its token.
-        """
-        states = self._tell([ending.told for ending in endings])
-        for ending in endings:
-            _settled(ending, states[ending.claim.token])
-
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Give missions back at once, without using up an attempt: the worker ends.
-
-        Raises:
-            LedgerUnavailable: they come back when their leases run out.
-        """
-        self._tell([_told(claim, Outcome({}, Reason.SHUTDOWN)) for claim in claims])
-
-    def _tell(self, told: Sequence[Commit | Release]) -> dict[int, State | None]:
-        """The state that each mission is in now, by its token; None where it is in other hands."""
-        commits = [one for one in told if isinstance(one, Commit)]
-        releases = [one for one in told if isinstance(one, Release)]
-        states: dict[int, State | None] = {}
-        if commits:
-            held = self._ledger.commit(commits, self._settings.result_ttl)
-            states |= {one.token: one.state if ok else None for one, ok in zip(commits, held, strict=True)}
-        if releases:
-            after = self._ledger.release(releases, self._settings.max_attempts)
-            states |= {one.token: state for one, state in zip(releases, after, strict=True)}
-        return states
+def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:
+    """The state that each mission is in now, by its token; None where it is in other hands."""
+    commits = [one for one in told if isinstance(one, Commit)]
+    releases = [one for one in told if isinstance(one, Release)]
+    held = ledger.commit(commits, settings.result_ttl) if commits else []
+    after = ledger.release(releases, settings.max_attempts) if releases else []
+    return {commit.token: commit.state if ok else None for commit, ok in zip(commits, held, strict=True)} | {
+        release.token: state for release, state in zip(releases, after, strict=True)
+    }
 
 
 def _settled(ending: Ending, state: State | None) -> None:
-    claim, reason = ending.claim, ending.told.reason
+    claim, reason, found = ending.claim, ending.told.reason, ending.found
     if state is None:
         log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
-        return
-    if not state.terminal:
+    if state is None or not state.terminal:
         return
     seconds = time.monotonic() - ending.since
     metrics.MISSION_DURATION.observe(seconds)
-    metrics.MISSION_AGE.observe((claim.now_ms - claim.submitted_at_ms) / 1000 + seconds)
+    metrics.MISSION_AGE.observe(_age(claim) + seconds)
     if state is State.DEAD and reason is not None:
         with mission_context(claim.id, claim.attempt, claim.submitter):
             died(claim.id, reason)
         return
     _ended(state.value, reason.value if reason else "").inc()
-    if state is State.SUCCEEDED:
-        _count_secrets(ending.outcome.found)
-
-
-def _count_secrets(found: Counter[str]) -> None:
-    if not found:
+    if reason is None and not found:
         metrics.EMPTY_MISSIONS.inc()
     for detector, count in found.items():
         metrics.SECRETS_EXTRACTED.labels(detector).inc(count)
 
 
-def _start_at_zero() -> None:
-    """Every ending that there can be has a series from the start, so that a rate sees its first one."""
-    _ended(State.SUCCEEDED.value, "")
-    for reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE, *retry.NO_FAULT}:
-        died_of = reason.transient or reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED)
-        _ended((State.DEAD if died_of else State.FAILED).value, reason.value)
+def _age(claim: Claim) -> float:
+    """Seconds from a mission's enqueueing to its claim."""
+    return (claim.now_ms - claim.submitted_at_ms) / 1000
 
 
-_start_at_zero()
+# Every ending that there can be has a series from the start, so that a rate sees its first one.
+_ended(State.SUCCEEDED.value, "")
+for _reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE, *retry.NO_FAULT}:
+    _dead = _reason.transient or _reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED)
+    _ended((State.DEAD if _dead else State.FAILED).value, _reason.value)

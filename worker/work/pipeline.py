@@ -85,18 +85,13 @@ class Pipeline:
     def _fetch(self, url: MissionUrl, claim: Claim, started: float) -> Document:
         expires = started + (claim.expires_at_ms - claim.now_ms) / 1000
         deadline = min(expires, time.monotonic() + self._settings.deadline)
-        document = within_attempt(lambda: self._try(url, deadline), self._settings.fetch_attempts, deadline)
+        document = within_attempt(
+            lambda: self._fetcher.fetch(url, deadline=deadline),
+            self._settings.fetch_attempts,
+            deadline,
+            lambda result: _tried(result).inc(),
+        )
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
-        return document
-
-    def _try(self, url: MissionUrl, deadline: float) -> Document:
-        try:
-            document = self._fetcher.fetch(url, deadline=deadline)
-        except MissionFailed as failure:
-            if failure.reason is not Reason.HOST_PAUSED:  # which is no try: the host had no place for it
-                _tried(failure.reason.value).inc()
-            raise
-        _tried("ok").inc()
         return document
 
     def _extract(self, document: Document) -> list[Secret]:

@@ -16,9 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
 from mission.errors import MissionFailed
 from mission.model import Reason
@@ -39,6 +37,7 @@ SUSPECT_DELAY_SECONDS = 2.0
 # No time is left; or the host has no place now, and a fetch slot is too dear to wait in.
 _NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, Reason.HOST_PAUSED)
 
+_JITTER = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)
 _Result = TypeVar("_Result")
 
 
@@ -51,49 +50,42 @@ def between_attempts(reason: Reason, attempt: int, retry_after: float | None) ->
     return max(asked, random.uniform(0, limit))  # noqa: S311 (jitter, not a secret)
 
 
-def within_attempt(try_: Callable[[], _Result], tries: int, deadline: float) -> _Result:
+def within_attempt(
+    try_: Callable[[], _Result], tries: int, deadline: float, tried: Callable[[str], None] = lambda _result: None
+) -> _Result:
     """What one of so many tries brings; they and the waits between end before `deadline` on the monotonic clock.
 
+    `tried` hears how each ended: `ok`, or the reason. To find that the host has no place now is no try.
+
     Raises:
-        MissionFailed: the last try's, with the `retry_after` that did not fit. Where the host had no place for a further try,
-            the one before it says why the attempt failed.
+        MissionFailed: the last try's, with the `retry_after` that did not fit.
     """
-    failures: list[BaseException | None] = []
+    failures: list[MissionFailed] = []
+
+    def told() -> _Result:
+        try:
+            result = try_()
+        except MissionFailed as failure:
+            if failure.reason is not Reason.HOST_PAUSED:
+                failures.append(failure)
+                tried(failure.reason.value)
+            raise
+        tried("ok")
+        return result
+
     again = Retrying(
-        stop=stop_after_attempt(tries) | _TooLate(deadline),
-        wait=_Wait(),
         retry=retry_if_exception(_worth_another),
-        before_sleep=lambda state: failures.append(_failure(state)),
+        wait=lambda state: max(failures[-1].retry_after or 0.0, _JITTER(state)),
+        stop=lambda state: state.attempt_number >= tries or monotonic() + state.upcoming_sleep >= deadline,
         reraise=True,
     )
     try:
-        return again(try_)
-    except MissionFailed as failure:
-        if failure.reason is Reason.HOST_PAUSED and failures:
-            raise failures[-1] or failure from None
+        return again(told)
+    except MissionFailed:
+        if failures:
+            raise failures[-1] from None  # which says more than that there was no place for a further try
         raise
-
-
-class _TooLate(stop_base):
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return monotonic() + retry_state.upcoming_sleep >= self._deadline
-
-
-class _Wait(wait_base):
-    jitter = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        failure = _failure(retry_state)
-        asked = failure.retry_after if isinstance(failure, MissionFailed) else None
-        return max(asked or 0.0, self.jitter(retry_state))
 
 
 def _worth_another(error: BaseException) -> bool:
     return isinstance(error, MissionFailed) and error.reason.transient and error.reason not in _NOT_WITHIN_THE_ATTEMPT
-
-
-def _failure(retry_state: RetryCallState) -> BaseException | None:
-    return retry_state.outcome.exception() if retry_state.outcome else None

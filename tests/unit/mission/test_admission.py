@@ -14,8 +14,6 @@ from mission.errors import (
     IdempotencyConflict,
     InvalidMission,
     LedgerUnavailable,
-    QueueFull,
-    QuotaExceeded,
 )
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
@@ -139,36 +137,6 @@ def test_an_id_of_the_callers_own_is_its_idempotency_key(admitter: Admitter) -> 
     assert isinstance(admitter.admit([URL + "&more"], mission_id=own)[0], IdempotencyConflict)
 
 
-def test_a_key_that_was_used_under_an_older_url_key_is_known(
-    admitter: Admitter, ledger: Ledger, settings: WorkerSettings, keyring: UrlKeyring
-) -> None:
-    (first,) = cast("list[Ticket]", admitter.admit([URL], idempotency_key="order-7"))
-    rotated = UrlKeyring([b"n" * 32, *keyring._keys.values()])
-    (again,) = cast(
-        "list[Ticket]", Admitter(ledger, rotated, Unpublished(), settings).admit([URL], idempotency_key="order-7")
-    )
-    assert (again.id, again.duplicate) == (first.id, True)
-
-
-def limited(admitter: Admitter, ledger: Ledger, keyring: UrlKeyring, settings: Settings, **limits: object) -> Admitter:
-    tight = settings.model_copy(update=limits)
-    return Admitter(Ledger(ledger.client, tight), keyring, Unpublished(), tight)
-
-
-def test_the_limits_answers_become_errors_of_their_own(
-    admitter: Admitter, ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings
-) -> None:
-    full = limited(admitter, ledger, keyring, settings, queue_limit=1)
-    verdicts: Sequence[object] = full.admit([URL, URL])
-    assert isinstance(verdicts[0], Ticket)
-    assert isinstance(verdicts[1], QueueFull)
-    slow = limited(admitter, ledger, keyring, settings, quota="1/hour")
-    verdicts = slow.admit([URL, URL])
-    assert isinstance(verdicts[0], Ticket)
-    assert isinstance(verdicts[1], QuotaExceeded)
-    assert 3500 < verdicts[1].retry_after <= 3600
-
-
 def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_that_wants_a_message(
     admitter: Admitter, publisher: Unpublished, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,14 +161,3 @@ def test_what_is_new_and_admitted_gets_a_message_and_nothing_else(admitter: Admi
     assert again == Ticket(known.id, State.QUEUED, duplicate=True)
     assert isinstance(fresh, Ticket)
     assert publisher.ids == [fresh.id]
-
-
-def test_a_mission_whose_message_cannot_be_published_is_admitted_all_the_same(
-    admitter: Admitter, publisher: Unpublished, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(_ids: Sequence[str]) -> None:
-        raise LedgerUnavailable("store_unavailable: away")
-
-    monkeypatch.setattr(publisher, "publish", away)
-    (ticket,) = cast("list[Ticket]", admitter.admit([URL]))
-    assert ledger.status(ticket.id).state is State.QUEUED

@@ -19,7 +19,6 @@ from tests.unit.worker.parts import Keys, Scripted, batch_of, deaths, ended, sta
 from worker.observe import metrics
 from worker.settings import WorkerSettings
 from worker.work import batch as batch_module
-from worker.work.batch import FetchSlots
 from worker.work.endings import Outcome
 
 AWAY = LedgerUnavailable("store_unavailable: away")
@@ -41,27 +40,6 @@ def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> 
         return method(*args, **options)
 
     return call
-
-
-# Slots
-
-
-def test_as_many_slots_are_taken_as_are_free() -> None:
-    slots = FetchSlots(3)
-    assert slots.take(2, 0) == 2
-    assert slots.take(2, 0) == 1
-    assert slots.take(2, 0) == 0
-    slots.give(2)
-    assert slots.take(5, 0) == 2
-
-
-def test_whoever_waits_for_a_slot_gets_the_first_that_comes_free() -> None:
-    slots = FetchSlots(1)
-    slots.take(1, 0)
-    with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(slots.take, 1, 30)
-        slots.give(1)
-        assert waiting.result(30) == 1
 
 
 # Messages
@@ -230,7 +208,9 @@ def test_a_message_with_nothing_to_claim_gives_its_slots_back(
     batch = batch_of(ledger, settings, Scripted(), concurrency=2)
     for _ in range(3):
         batch.work(ids)
-    assert batch._slots.take(2, 0) == 2
+    others = keys.admit(*["https://docs.example/"] * 2)
+    batch.work(others)
+    assert states(ledger, [*ids, *others]) == {State.SUCCEEDED}
 
 
 def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:

@@ -14,7 +14,7 @@ from mission.store.ledger import Commit, Ledger, Release
 from tests.unit.worker.parts import Keys, deaths, ended, succeeded, timed_out
 from worker.observe import metrics
 from worker.settings import WorkerSettings
-from worker.work.endings import Ending, Endings, Outcome, attempt_ended
+from worker.work.endings import Ending, Outcome, attempt_ended, settle
 
 CLAIM = Claim(
     "0f8fad5b-d9cb-469f-a165-70867728950e", 7, 2, "app", b"", submitted_at_ms=0, expires_at_ms=9000, now_ms=5000
@@ -100,8 +100,8 @@ def test_what_policy_refused_is_a_security_event() -> None:
 # What is counted of a mission
 
 
-def settle(ledger: Ledger, settings: WorkerSettings, outcome: Outcome, claim: Claim, **changes: object) -> None:
-    Endings(ledger, settings.model_copy(update=changes)).settle([end(outcome, claim)])
+def end_mission(ledger: Ledger, settings: WorkerSettings, outcome: Outcome, claim: Claim, **changes: object) -> None:
+    settle([end(outcome, claim)], ledger, settings.model_copy(update=changes))
 
 
 def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
@@ -114,8 +114,8 @@ def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
         counted(metrics.SECRETS_EXTRACTED, "marker"),
         counted(metrics.EMPTY_MISSIONS),
     )
-    settle(ledger, settings, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), keys.claim())
-    settle(ledger, settings, succeeded(CLAIM), keys.claim())
+    end_mission(ledger, settings, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), keys.claim())
+    end_mission(ledger, settings, succeeded(CLAIM), keys.claim())
     assert (
         ended(State.SUCCEEDED),
         observed("mission_duration_seconds"),
@@ -129,7 +129,7 @@ def test_a_mission_that_will_be_tried_again_has_not_ended(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim, before = keys.claim(), observed("mission_duration_seconds")
-    settle(ledger, settings, timed_out(CLAIM), claim)
+    end_mission(ledger, settings, timed_out(CLAIM), claim)
     assert ledger.status(claim.id).state is State.RETRYING
     assert (observed("mission_duration_seconds"), deaths(caplog)) == (before, [])
 
@@ -138,7 +138,7 @@ def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_
     ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim, before = keys.claim(), (ended(State.DEAD, "read_timeout"), observed("mission_duration_seconds"))
-    settle(ledger, settings, timed_out(CLAIM), claim, max_attempts=1)
+    end_mission(ledger, settings, timed_out(CLAIM), claim, max_attempts=1)
     assert ledger.status(claim.id).state is State.DEAD
     assert (ended(State.DEAD, "read_timeout"), observed("mission_duration_seconds")) == (before[0] + 1, before[1] + 1)
     assert deaths(caplog) == [(claim.id, "read_timeout")]
@@ -150,7 +150,7 @@ def test_a_mission_in_other_hands_is_told_and_not_counted(
     claim = keys.claim()
     ledger.release([Release(claim.id, claim.token, Reason.SHUTDOWN, 0.0)], 5)
     before = (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS))
-    settle(ledger, settings, succeeded(CLAIM), claim)
+    end_mission(ledger, settings, succeeded(CLAIM), claim)
     assert (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS)) == before
     assert f"mission {claim.id} was in other hands when it ended here; its verdict is dropped" in caplog.messages
     assert ledger.status(claim.id).state is State.RETRYING
