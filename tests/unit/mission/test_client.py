@@ -18,6 +18,7 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
+from mission.store.names import entry_key
 from producer import MissionClient
 from worker.settings import WorkerSettings
 

@@ -120,6 +120,13 @@ def test_status_answers_as_the_command_does(tasks: Tasks, ledger: Ledger) -> Non
     assert json.loads(json.dumps(answer)) == answer
 
 
+def test_status_answers_also_for_a_state_and_a_reason_of_a_newer_release(tasks: Tasks, client: redis.Redis) -> None:
+    (mission_id,) = tasks.keys.admit()
+    client.hset(entry_key(mission_id), mapping={"state": "cancelled", "reason": "asked_to"})
+    answer = json.loads(json.dumps(tasks.run("decoder.status", mission_id)))
+    assert (answer["state"], answer["reason"]) == ("cancelled", "asked_to")
+
+
 def test_status_of_a_mission_that_is_none_is_refused(tasks: Tasks) -> None:
     with pytest.raises(DecoderError, match=r"no mission .* in the ledger"):
         tasks.run("decoder.status", "0f8fad5b-d9cb-469f-a165-70867728950e")

@@ -60,10 +60,15 @@ def hosts(ledger: Ledger) -> Hosts:
     return Hosts(ledger, 1)
 
 
-@pytest.fixture
-def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Iterator[Pipeline]:
+@pytest.fixture(autouse=True)
+def _within_a_mission() -> Iterator[None]:
     with mission_context("…", 1, "app"):
-        yield pipeline_of(own, keys, hosts)
+        yield
+
+
+@pytest.fixture
+def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
+    return pipeline_of(own, keys, hosts)
 
 
 def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
