@@ -104,7 +104,8 @@ class AuditLog:
         What is no entry is left out; `verify` tells of it.
         """
         with _to_be("read"):
-            found = (entry for stored in self._newest_first() if (entry := _entry(stored)))
+            stream = self._all(self._client.xrevrange, "+", "-")
+            found = (entry for stored in stream if (entry := _entry(stored)))
             wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
             return list(islice(wanted, last))[::-1]
 
@@ -118,7 +119,7 @@ class AuditLog:
         logged = list(read_log(log, self._log_field))
         with _to_be("read"):
             facts = self._facts()
-            hashes, findings = check_chain(self._oldest_first(facts.last_id), facts)
+            hashes, findings = check_chain(self._all(self._client.xrange, "-", facts.last_id), facts)
             seconds, micros = self._client.time()
         now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
         oldest = now - timedelta(seconds=self._ttl_seconds) + _CLOCK_SKEW
@@ -136,17 +137,11 @@ class AuditLog:
             info["entries-added"], info["last-generated-id"].decode(), info["max-deleted-entry-id"].decode()
         )
 
-    def _oldest_first(self, last_id: str) -> Iterator[Stored]:
-        start = "-"
-        while page := cast("list[Any]", self._client.xrange(self._stream, start, last_id, count=_PAGE)):
+    def _all(self, read: Callable[..., Any], start: str, end: str) -> Iterator[Stored]:
+        """The stream a page at a time, by XRANGE or XREVRANGE."""
+        while page := read(self._stream, start, end, count=_PAGE):
             yield from map(_stored, page)
             start = f"({page[-1][0].decode()}"
-
-    def _newest_first(self) -> Iterator[Stored]:
-        end = "+"
-        while page := cast("list[Any]", self._client.xrevrange(self._stream, end, "-", count=_PAGE)):
-            yield from map(_stored, page)
-            end = f"({page[-1][0].decode()}"
 
 
 def find_actor(client: redis.Redis) -> Actor:
