@@ -121,10 +121,6 @@ class Finding:
     seq: int | None
     detail: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """The finding as the interface prints it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TextIO
 
 import click
@@ -75,7 +76,7 @@ def verify(log: TextIO | None, as_json: bool) -> None:
     findings = [(chain, finding) for chain in CHAINS for finding in _open(CHAINS[chain]).verify(lines)]
     for chain, finding in findings:
         if as_json:
-            emit_json({"chain": chain} | finding.as_dict())
+            emit_json({"chain": chain} | asdict(finding))
         else:
             click.echo(f"{finding.kind}: {finding.detail}{' (chain of keys)' if chain == 'keys' else ''}")
     if findings:

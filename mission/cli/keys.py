@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,9 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     watched = tqdm(rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:
-        emit_json(done.as_dict())
+        emit_json(asdict(done))
     else:
-        click.echo(", ".join(f"{count} {name}" for name, count in done.as_dict().items()))
+        click.echo(", ".join(f"{count} {name}" for name, count in asdict(done).items()))
     if done.unreadable:
         raise SystemExit(1)
 

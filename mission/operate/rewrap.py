@@ -39,10 +39,6 @@ class Rewrapped:
     others: int = 0
     gone: int = 0
 
-    def as_dict(self) -> dict[str, int]:
-        """The counts as the interface prints them."""
-        return asdict(self)
-
 
 class Rewrapper:
     """Re-seals records.
@@ -92,7 +88,7 @@ class Rewrapper:
                     counts.update(self._batch(batch))
             finally:
                 done = Rewrapped(**counts)
-                record.outcome = ", ".join(f"{name} {count}" for name, count in done.as_dict().items())
+                record.outcome = ", ".join(f"{name} {count}" for name, count in asdict(done).items())
         return done
 
     def _batch(self, keys: list[str]) -> Iterator[str]:
