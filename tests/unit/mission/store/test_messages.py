@@ -6,7 +6,6 @@ import base64
 import json
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ids import check_mission_id, new_mission_id
 from mission.settings import Settings
-from mission.store.messages import DECODE, RESULT_SECONDS, SCHEMA_HEADER, Publisher, celery_config, make_publisher
+from mission.store.messages import DECODE, SCHEMA_HEADER, Publisher, celery_config, make_publisher
 from mission.store.names import QUEUE
 from mission.store.scripts import WRITES
 from worker.settings import WorkerSettings
@@ -95,13 +94,6 @@ def config(**values: Any) -> dict[str, Any]:
     return celery_config(Settings.from_env(**values))
 
 
-def test_results_go_after_an_hour_and_only_json_is_taken() -> None:
-    found = config(redis_url="redis://127.0.0.1/0")
-    assert found["result_expires"] == RESULT_SECONDS == 3600
-    assert found["accept_content"] == ["json"]
-    assert found["task_ignore_result"] is True
-
-
 def test_every_wait_for_the_broker_has_an_end() -> None:
     found = config(redis_url="redis://127.0.0.1/0", redis_timeout="7s")
     assert found["broker_connection_timeout"] == found["redis_socket_timeout"] == 7
@@ -116,21 +108,6 @@ def test_tls_is_always_verified(user: str) -> None:
     assert found["ssl_check_hostname"] is True
 
 
-def test_tls_uses_the_files_that_are_set(tmp_path: Path) -> None:
-    paths = {name: tmp_path / name for name in ("redis_ca_file", "redis_cert_file", "redis_key_file")}
-    settings = Settings.from_env(redis_url="rediss://127.0.0.1/0").model_copy(update=paths)
-    found = celery_config(settings)["broker_use_ssl"]
-    assert (found["ssl_certfile"], found["ssl_keyfile"]) == (
-        str(paths["redis_cert_file"]),
-        str(paths["redis_key_file"]),
-    )
-    assert str(paths["redis_ca_file"]) in found.values()
-
-
-def test_without_tls_nothing_is_said_of_it() -> None:
-    assert "broker_use_ssl" not in config(redis_url="redis://127.0.0.1/0")
-
-
 def test_sentinels_are_named_one_by_one_with_the_login() -> None:
     found = config(redis_url="sentinel://user:p%40ss@a.example:1,b.example/main")
     assert found["broker_url"] == "sentinel://user:p%40ss@a.example:1;sentinel://user:p%40ss@b.example:26379"
@@ -138,9 +115,3 @@ def test_sentinels_are_named_one_by_one_with_the_login() -> None:
     assert found["broker_transport_options"]["master_name"] == "main"
     asked = found["broker_transport_options"]["sentinel_kwargs"]
     assert (asked["username"], asked["password"], asked["socket_timeout"]) == ("user", "p@ss", 5)
-
-
-def test_sentinels_without_a_login_are_named_without_one() -> None:
-    found = config(redis_url="sentinel://a.example:1/main")
-    assert found["broker_url"] == "sentinel://a.example:1"
-    assert "password" not in found["broker_transport_options"]["sentinel_kwargs"]
