@@ -65,20 +65,6 @@ def test_missions_whose_time_has_come_share_a_message(reaper: Reaper, keys: Keys
     assert sorted(chain.from_iterable(published(client))) == sorted(ids)
 
 
-def test_a_mission_without_attempts_left_is_counted_as_dead_with_its_reason(
-    reaper: Reaper, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    claim = keys.claim()
-    client.hset(entry_key(claim.id), "attempts", "2")
-    client.zadd(PREFIX + "leases", {claim.id: 1})
-    before = ended(State.DEAD, "attempts_exhausted")
-    again(reaper, client)
-    assert keys.ledger.status(claim.id).state is State.DEAD
-    assert ended(State.DEAD, "attempts_exhausted") == before + 1
-    assert published(client) == []
-    assert deaths(caplog) == [(claim.id, "attempts_exhausted")]
-
-
 def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
     reaper: Reaper,
     keys: Keys,
@@ -98,6 +84,7 @@ def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
         again(reaper, client)
     assert ended(State.DEAD, "attempts_exhausted") == before + 1
     assert deaths(caplog) == [(doomed.id, "attempts_exhausted")]
+    assert keys.ledger.status(doomed.id).state is State.DEAD
     assert "2 leases expired, 0 messages lost" in caplog.messages
 
 
