@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -48,6 +49,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     unit, server = "/unit/" in metafunc.definition.nodeid, metafunc.definition.get_closest_marker("server")
     if "redis_url" in metafunc.fixturenames and unit and not server:
         metafunc.parametrize("redis_url", ["memory", pytest.param("server", marks=pytest.mark.full)], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of the full suite first, and before them those whose tests may take long: no core is idle at the end."""
+
+    def seconds(item: pytest.Item) -> int:
+        timeout = item.get_closest_marker("timeout")
+        return timeout.args[0] if timeout else int(item.get_closest_marker("full") is not None)
+
+    longest: dict[Path, int] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0), seconds(item))
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @pytest.fixture

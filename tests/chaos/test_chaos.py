@@ -10,7 +10,6 @@ from tests.chaos.scenarios import SCENARIOS
 pytestmark = pytest.mark.full
 
 
-@pytest.mark.xdist_group("chaos")  # one at a time: they want the machine's two cores for themselves
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_accepted_is_lost(name: str) -> None:

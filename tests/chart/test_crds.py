@@ -20,7 +20,7 @@ PACKAGES = {
 }
 ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("crds")]
+pytestmark = pytest.mark.full
 
 # Reads objects, with the module of each, and says what is wrong with them.
 PROGRAM = """

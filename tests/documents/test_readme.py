@@ -31,7 +31,7 @@ from worker.local.stack import running_worker, stack_environment
 
 __all__ = ["installed", "wheel"]
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("readme")]
+pytestmark = pytest.mark.full
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGE = "https://docs.example.com/page"

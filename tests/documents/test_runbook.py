@@ -98,7 +98,6 @@ def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("runbook")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", TYPED, ids=lambda block: block.name)
 def test_every_command_works_on_a_live_stack(block: Block, on_call: OnCall) -> None:
@@ -132,7 +131,6 @@ contexts: [{name: here, context: {cluster: here}}]
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("kubectl")
 @pytest.mark.parametrize("block", CLUSTER, ids=lambda block: block.name)
 def test_the_real_kubectl_and_helm_take_its_words(block: Block, programs: Path, tmp_path: Path) -> None:
     calls, recorders = tmp_path / "calls", tmp_path / "bin"

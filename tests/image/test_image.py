@@ -37,7 +37,7 @@ BASE = "localhost/stand-in"
 MAX_ADDED_BYTES = 150 * 1024 * 1024
 GRACE_SECONDS = 5
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900), pytest.mark.xdist_group("image")]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ MISSIONS = 2000
 BATCH = MISSIONS // 4
 WORKERS = 2
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(300), pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 # Leases and lost messages are noticed within seconds: what a rollout strands need not keep the test waiting.
 QUICK = "from tests.chaos.nursery import HOOKS; HOOKS['quick']()"

@@ -31,7 +31,7 @@ from tests.servers.tls_redis import tls_redis
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_worker
 
-pytestmark = [pytest.mark.xdist_group("tls_redis"), pytest.mark.full]
+pytestmark = pytest.mark.full
 
 
 class Pki:

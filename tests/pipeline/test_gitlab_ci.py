@@ -94,7 +94,6 @@ def gitlab_ci_local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("gitlab-ci-local")
 @pytest.mark.parametrize(("variables", "expected"), [row[1:] for row in PLANS[:4]], ids=[row[0] for row in PLANS[:4]])
 def test_another_reading_of_the_rules_comes_to_the_same(
     variables: Variables, expected: dict[str, Planned], gitlab_ci_local: Path, tmp_path: Path

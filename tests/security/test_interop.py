@@ -19,7 +19,7 @@ from mission.seal.sealing import Identity, RecordHeader
 from mission.seal.suites import HYBRID
 from tests.conftest import unavailable
 
-pytestmark = [pytest.mark.xdist_group("npm"), pytest.mark.full]
+pytestmark = pytest.mark.full
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 TOKEN = 7

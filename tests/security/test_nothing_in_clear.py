@@ -41,7 +41,7 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import Child, running_flower, running_worker
 
 # The fixture's run must not be done twice: all tests of it go to one process.
-pytestmark = [pytest.mark.xdist_group("nothing-in-clear"), pytest.mark.timeout(300), pytest.mark.full]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.full]
 
 # Where a search is made, and a text that stands there for sure: a place that was not recorded would hold nothing.
 PLACES = {
