@@ -70,7 +70,9 @@ class Runtime:
         resolver = Resolver(threads=settings.concurrency)
         fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
-        pipeline = Pipeline(settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher)
+        pipeline = Pipeline(
+            settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, hosts=hosts
+        )
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
             AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),

@@ -47,7 +47,11 @@ _Address = IPv4Address | IPv6Address
 
 
 class HostUnreached(MissionFailed):
-    """The host itself was not reached: no name, no connection, no TLS."""
+    """A host was not reached: no name, no connection, no TLS. `url` says which, since a redirect may have led there."""
+
+    def __init__(self, reason: Reason, url: MissionUrl) -> None:
+        super().__init__(reason)
+        self.url = url
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,7 +123,7 @@ class Fetcher:
             response = self._get(url, limits)
         except MissionFailed as failure:
             if isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED:
-                raise HostUnreached(failure.reason) from None
+                raise HostUnreached(failure.reason, url) from None
             raise
         try:
             if response.status_code in _REDIRECTS:

@@ -42,7 +42,8 @@ def fetch(hosts: Hosts, failure: MissionFailed | None = None) -> None:
 def fail(hosts: Hosts, times: int) -> None:
     for _ in range(times):
         with pytest.raises(MissionFailed, match="connect_timeout"):
-            fetch(hosts, HostUnreached(Reason.CONNECT_TIMEOUT))
+            fetch(hosts, HostUnreached(Reason.CONNECT_TIMEOUT, URL))
+        hosts.unreached(URL)
 
 
 @contextmanager
@@ -184,7 +185,8 @@ def test_after_the_pause_one_probe_goes_through_and_a_failure_pauses_again(hosts
         stack.enter_context(hosts.slot(URL))
         with refused():
             fetch(hosts)
-        raise HostUnreached(Reason.CONNECT_TIMEOUT)
+        raise HostUnreached(Reason.CONNECT_TIMEOUT, URL)
+    hosts.unreached(URL)
     hosts.refresh()
     with refused():
         fetch(hosts)

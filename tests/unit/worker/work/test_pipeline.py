@@ -74,7 +74,7 @@ def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
 def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
     policy = UrlPolicy.from_settings(own)
     fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
-    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher)
+    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, hosts=hosts)
 
 
 def counted(metric: Any, *labels: str) -> float:
@@ -164,6 +164,14 @@ def test_a_dead_host_behind_a_redirect_is_paused_and_the_one_before_it_is_not(
         assert outcome.reason is Reason.CONNECTION_FAILED
     assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.HOST_PAUSED
     assert pipeline.decode(keys.claim(other_site.url("/ok"))).reason is None
+
+
+def test_the_tries_of_one_attempt_count_once_against_a_host_that_is_not_reached(
+    own: WorkerSettings, keys: Keys, hosts: Hosts
+) -> None:
+    pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 3}), keys, hosts)
+    for _ in range(FAILURES_TO_PAUSE - 1):
+        assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.CONNECTION_FAILED
 
 
 def test_no_fetch_outlives_its_mission(pipeline: Pipeline, keys: Keys, site: SampleSite) -> None:
