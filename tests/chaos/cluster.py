@@ -67,6 +67,8 @@ class Cluster:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._link)
+            with redis.Redis.from_url(self._master.url) as client:
+                client.config_set("repl-diskless-sync-delay", "0")  # of itself it waits 5 s for more replicas
             for _ in range(2):
                 replica = stack.enter_context(EmbeddedRedis())
                 with redis.Redis.from_url(replica.url) as client:

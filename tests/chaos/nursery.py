@@ -28,9 +28,9 @@ def _quick() -> None:
     import worker.settings
     import worker.work.batch
 
-    worker.work.batch.HOLD_SECONDS = 1.0
+    worker.work.batch.HOLD_SECONDS = 0.5
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
-    mission.store.ledger.LOST_AFTER_SECONDS = 5.0
+    mission.store.ledger.LOST_AFTER_SECONDS = 1.5
 
 
 def _deadly() -> None:

@@ -58,7 +58,7 @@ def one_key(scale: Scale) -> Report:
 def backlog(scale: Scale) -> Report:
     """10. A backlog that workers take long for, each document longer than a message may be missing: all are published once."""
     report = Report("10 a long backlog, slow workers")
-    count, slow, delay = scale.pick(3000, 200_000), scale.pick(8.0, 120.0), scale.pick(4.0, 20.0)
+    count, slow, delay = scale.pick(3000, 200_000), scale.pick(4.0, 120.0), scale.pick(2.0, 20.0)
     # Nothing but the reaper's judgement of what is lost may publish again: no deadline or lease is near, however busy the machine.
     values = {"deadline": f"{delay + 60}s", "read_timeout": f"{delay + 60}s", "lease_seconds": f"{delay + 120}s"}
     with Arena(report, hooks=scale.pick(("quick",), ()), delay=delay, worker=values) as arena:

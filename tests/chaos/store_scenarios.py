@@ -21,7 +21,7 @@ BACK_SECONDS = 60.0
 def kill_redis(scale: Scale) -> Report:
     """2. The server gets SIGKILL five times under load, and comes back after a while."""
     report = Report("2 kill -9 of Redis")
-    work, away = scale.pick(1.0, 5.0), scale.pick(0.5, 3.0)
+    work, away = scale.pick(0.5, 5.0), scale.pick(0.5, 3.0)
     kills = 5
     back = []
     with Arena(report, hooks=scale.pick(("quick",), ()), delay=0.3) as arena:
@@ -56,7 +56,7 @@ def next_end(arena: Arena) -> float:
 def full_redis(scale: Scale) -> Report:
     """3a. The ledger's limit is reached; then Redis is out of memory (noeviction) for a while."""
     report = Report("3a Redis full, then freed")
-    full = scale.pick(3.0, 30.0)
+    full = scale.pick(1.0, 30.0)
     with Arena(report, delay=0.3, producer={"queue_limit": "100"}) as arena:
         with arena.load(None, per_second=400) as load:
             arena.wait(lambda: load.refusals["QueueFull"], 30, "QueueFull")
@@ -158,8 +158,8 @@ def partition(scale: Scale) -> Report:
 
 
 def _partition(scale: Scale, report: Report, network: Callable[[int], Packets | Proxy]) -> None:
-    silences = scale.pick((6.0,), (30.0, 180.0))
-    timeout = scale.pick(2.0, 5.0)
+    silences = scale.pick((3.0,), (30.0, 180.0))
+    timeout = scale.pick(1.0, 5.0)
     values = {"redis_timeout": f"{timeout}s"}
     back = []
     with ExitStack() as stack:

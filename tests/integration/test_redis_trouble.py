@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from mission.model import State
 from mission.settings import Settings
 from producer import MissionClient
 from tests.chaos.site import Site
+from tests.chaos.workers import Nursery, Worker
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
 from worker.local.embedded import EmbeddedRedis
-from worker.local.stack import running_worker
+from worker.local.stack import running_worker, stack_environment
 from worker.observe.health import is_live, is_ready
 
 pytestmark = pytest.mark.full
@@ -51,43 +53,75 @@ def fast_site() -> Iterator[Site]:
         yield site
 
 
-Trouble = Callable[[EmbeddedRedis, redis.Redis], None]
+StartQuickWorker = Callable[..., Worker]
 
 
-def _restart(server: EmbeddedRedis, _operator: redis.Redis) -> None:
+@pytest.fixture
+def start_quick_worker(
+    redis_server: EmbeddedRedis, keys: Keys, fast_site: Site, tmp_path: Path
+) -> Iterator[StartQuickWorker]:
+    """Start a worker that notices lost messages within seconds."""
+    with ExitStack() as stack:
+
+        def start(**values: str) -> Worker:
+            env = stack_environment(worker_values(redis_server, keys, fast_site) | values)
+            worker = stack.enter_context(Nursery(tmp_path / "workers", env, ["quick"])).start()
+            wait_for(lambda: worker.ready() or worker.ended(), what="the worker")
+            return worker
+
+        yield start
+
+
+def worker_values(redis_server: EmbeddedRedis, keys: Keys, site: Site) -> dict[str, str]:
+    return {
+        "redis_url": redis_server.url,
+        "url_key": keys.url_key,
+        "recipient": keys.identity.recipient.text,
+        "allowed_hosts": site.authority,
+        "allowed_schemes": "http",
+        "allowed_networks": "127.0.0.0/8",
+        "metrics_port": "0",
+    }
+
+
+# Does something to the server, until the last one, which waits, has seen the worker notice.
+Trouble = Callable[[EmbeddedRedis, redis.Redis, Callable[[], None]], None]
+
+
+def _restart(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[], None]) -> None:
     server.kill()
-    time.sleep(2)
+    noticed()
     server.start()
 
 
-def _freeze(server: EmbeddedRedis, _operator: redis.Redis) -> None:
+def _freeze(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[], None]) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
-    time.sleep(4)  # longer than the time limit of the worker's calls
+    noticed()
     os.kill(server.pid, signal.SIGCONT)
 
 
-def _slow(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+def _slow(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
     operator.client_pause(1000)
 
 
-def _cut(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+def _cut(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
     operator.client_kill_filter(_type="normal", skipme=True)
 
 
-def _forget_scripts(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+def _forget_scripts(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
     operator.script_flush()
 
 
-def _fill(_server: EmbeddedRedis, operator: redis.Redis) -> None:
+def _fill(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
     operator.config_set("maxmemory", "1mb")
-    time.sleep(3)
+    noticed()
     operator.config_set("maxmemory", "0")
 
 
-def _demote(server: EmbeddedRedis, operator: redis.Redis) -> None:
+def _demote(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
     operator.replicaof("127.0.0.1", "9")  # nobody is there: read-only, with the data it has
-    time.sleep(3)
+    noticed()
     operator.replicaof("NO", "ONE")
 
 
@@ -108,16 +142,20 @@ def test_a_worker_comes_back_by_itself(
     redis_server: EmbeddedRedis,
     operator: redis.Redis,
     mission_client: MissionClient,
-    start_worker: StartWorker,
+    start_quick_worker: StartQuickWorker,
     fast_site: Site,
 ) -> None:
-    worker = start_worker(allowed_hosts=fast_site.authority, redis_timeout="2s")
+    worker = start_quick_worker(redis_timeout="1s")
     before = mission_client.enqueue(fast_site.url(1))
-    trouble(redis_server, operator)
+
+    def noticed() -> None:
+        wait_for(lambda: "the ledger does not answer" in worker.log.read_text(), what="the worker to notice")
+
+    trouble(redis_server, operator, noticed)
     after = mission_client.enqueue(fast_site.url(2))
     for ticket in (before, after):
         assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED
-    worker.check()
+    assert not worker.ended()
 
 
 def test_a_worker_that_starts_before_redis_waits_for_it(
@@ -125,16 +163,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it(
 ) -> None:
     ticket = mission_client.enqueue(fast_site.url(1))
     redis_server.stop()
-    values = {
-        "redis_url": redis_server.url,
-        "url_key": keys.url_key,
-        "recipient": keys.identity.recipient.text,
-        "allowed_hosts": fast_site.authority,
-        "allowed_schemes": "http",
-        "allowed_networks": "127.0.0.0/8",
-        "metrics_port": "0",
-    }
-    with running_worker(tmp_path, values) as worker:
+    with running_worker(tmp_path, worker_values(redis_server, keys, fast_site), grace=0) as worker:
         worker.wait_until("Cannot connect to")
         redis_server.start()
         assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED
@@ -200,11 +229,11 @@ def test_a_producer_goes_on_by_itself(redis_server: EmbeddedRedis, hasty_client:
 
 
 def test_what_is_admitted_while_its_message_cannot_be_sent_is_accepted_all_the_same(
-    operator: redis.Redis, mission_client: MissionClient, start_worker: StartWorker, fast_site: Site
+    operator: redis.Redis, mission_client: MissionClient, start_quick_worker: StartQuickWorker, fast_site: Site
 ) -> None:
     """The list that messages wait in is something else, so that publishing fails and admitting does not."""
     operator.set("missions", "in the way")
     ticket = mission_client.enqueue(fast_site.url(1))
     operator.delete("missions")
-    start_worker(allowed_hosts=fast_site.authority)
+    start_quick_worker()
     assert mission_client.wait(ticket.id, timeout=BACK_SECONDS).state is State.SUCCEEDED
