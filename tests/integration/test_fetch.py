@@ -105,14 +105,6 @@ def test_takes_an_empty_answer_of_success(rig: Fetching, server: MisbehavingServ
     assert rig.fetch(server.url(target)).body == b""
 
 
-def test_reads_old_http_to_the_end_of_the_connection(rig: Fetching, server: MisbehavingServer) -> None:
-    assert rig.fetch(server.url("/old-http")).body == DOCUMENT
-
-
-def test_takes_as_many_headers_as_the_cap(rig: Fetching, server: MisbehavingServer) -> None:
-    assert rig.fetch(server.url("/many-headers?n=99")).body == DOCUMENT
-
-
 def test_is_honest_and_carries_nothing_along(fresh: MisbehavingServer) -> None:
     with fetching(fresh.port) as rig:
         rig.fetch(fresh.url("/hops?left=1"))
@@ -300,7 +292,6 @@ def test_a_port_nobody_listens_on_is_a_failed_connection() -> None:
         ("/endless-headers", Reason.MALFORMED_RESPONSE),
         ("/endless-header", Reason.MALFORMED_RESPONSE),
         ("/endless-continue", Reason.MALFORMED_RESPONSE),
-        ("/many-headers?n=100", Reason.MALFORMED_RESPONSE),
         ("/endless-body", Reason.BODY_TOO_LARGE),
         ("/endless-chunks", Reason.BODY_TOO_LARGE),
         ("/endless-tiny-chunks", Reason.MALFORMED_RESPONSE),
@@ -330,13 +321,7 @@ def test_a_bomb_ends_at_the_cap(rig: Fetching, server: MisbehavingServer, coding
         "/empty",
         "/reset",
         "/reset-body",
-        "/cut-status",
-        "/cut-headers",
         "/cut-body",
-        "/cut-chunk",
-        "/cut-chunk-size",
-        "/cut-last-chunk",
-        "/cut-trailers",
     ],
 )
 def test_a_cut_connection_is_a_failed_one(rig: Fetching, server: MisbehavingServer, target: str) -> None:
@@ -347,35 +332,9 @@ def test_a_cut_connection_is_a_failed_one(rig: Fetching, server: MisbehavingServ
     "target",
     [
         "/garbage",
-        "/garbage-without-end",
-        "/http09",
-        "/icy",
-        "/http2",
-        "/status-of-four-digits",
-        "/status-too-high",
-        "/status-with-sign",
-        "/switching",
         "/folded",
-        "/no-colon",
-        "/space-before-colon",
-        "/nul-in-header",
-        "/bare-cr",
-        "/length-negative",
-        "/length-with-sign",
-        "/length-no-number",
-        "/length-empty",
         "/lengths-differ",
-        "/length-list-differs",
-        "/length-and-chunked",
-        "/chunked-twice",
-        "/chunked-in-old-http",
-        "/other-transfer-coding",
         "/chunk-size-no-number",
-        "/chunk-size-with-sign",
-        "/chunk-size-prefixed",
-        "/chunk-size-underscored",
-        "/chunk-size-empty",
-        "/chunk-too-long",
         "/unknown-coding",
         "/false-gzip",
         "/doc?size=9&coding=gzip,gzip,gzip",

@@ -14,6 +14,8 @@ from worker.fetch.response import MAX_FIELDS, MAX_HEAD_BYTES, StrictResponse
 from worker.fetch.wire import Limits, StaleConnection, Wire
 
 Respond = Callable[[bytes], StrictResponse]
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
 
 
 @pytest.fixture
@@ -99,24 +101,55 @@ def test_the_head_may_fill_its_cap(respond: Respond) -> None:
     assert read(respond(start + filling + end + b"hi")) == b"hi"
 
 
+def test_there_may_be_as_many_fields_as_their_cap(respond: Respond) -> None:
+    assert read(respond(OK + b"X: x\r\n" * MAX_FIELDS + b"\r\nhi")) == b"hi"
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * 3000 + b"HTTP/1.1 200 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+        OK + b"X-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3000 + OK + b"\r\n",
+        OK + b"X: x\r\n" * (MAX_FIELDS + 1) + b"\r\n",
+        b"\x16\x03\x01\x02",
+        b"<html>hello</html>",
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
         b"HTTP/1.1  200 OK\r\n\r\n",
         b"http/1.1 200 OK\r\n\r\n",
+        b"ICY 200 OK\r\n\r\nmusic",
+        b"HTTP/2 200\r\nContent-Length: 2\r\n\r\nhi",
         b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/1.1 600 OK\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 +20 OK\r\n\r\n",
         b"HTTP/1.1 \xb2\xb2\xb2 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n: no name\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 30 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, \r\n\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 17 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r2\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"x" * 4000 + b"\r\nx\r\n" * 20,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+        OK + b": no name\r\n\r\n",
+        OK + b"no colon here\r\n\r\n",
+        OK + b"Content-Length : 2\r\n\r\nhi",
+        OK + b"X-Folded: a\r\n b\r\n\r\n",
+        OK + b"X-Nul: a\0b\r\n\r\n",
+        OK + b"X-Cr: a\rContent-Length: 1\r\n\r\nhi",
+        OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
+        OK + b"Content-Length: -2\r\n\r\nhi",
+        OK + b"Content-Length: +2\r\n\r\nhi",
+        OK + b"Content-Length: two\r\n\r\nhi",
+        OK + b"Content-Length:\r\n\r\nhi",
+        OK + b"Content-Length: 2, 1\r\n\r\nhi",
+        CHUNKED + b"Content-Length: 2\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        CHUNKED.replace(b"1.1", b"1.0") + b"\r\n2\r\nhi\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked, \r\n\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n" + b"0" * 17 + b"\r\n\r\n",
+        CHUNKED + b"\r\n+2\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n0x2\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n0_2\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n\r\nhi\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n2\r\nhi!!\r\n0\r\n\r\n",
+        CHUNKED + b"\r\n2\r\nhi\r2\r\n",
+        CHUNKED + b"\r\n0\r\nno trailer\r\n\r\n",
+        CHUNKED + b"\r\n" + b"1;" + b"x" * 4000 + b"\r\nx\r\n" * 20,
     ],
 )
 def test_refuses_what_can_be_read_in_two_ways(respond: Respond, data: bytes) -> None:
