@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.chart.rendering import Object, environment, everything, find, render
-from worker.fetch.addresses import IPV4_BLOCKED, IPV6_BLOCKED, METADATA, Network
+from tests.unit.worker.fetch.test_addresses import FORBIDDEN_IPV4, FORBIDDEN_IPV6
+from worker.fetch.addresses import METADATA
 
 
 def policy(objects: list[Object], component: str) -> Any:
@@ -28,12 +29,8 @@ def is_open(block: Any, address: str) -> bool:
     return target in ip_network(block["cidr"]) and not closed
 
 
-NETWORKS: list[Network] = [*IPV4_BLOCKED, *IPV6_BLOCKED]
-BLOCKED = sorted(
-    {str(network.network_address) for network in NETWORKS}
-    | {str(network.broadcast_address) for network in NETWORKS}
-    | {str(address) for address in METADATA}
-)
+NETWORKS = [ip_network(network) for network in FORBIDDEN_IPV4 + FORBIDDEN_IPV6]
+BLOCKED = sorted({str(place) for network in NETWORKS for place in (network[0], network[-1])} | set(map(str, METADATA)))
 
 
 @pytest.mark.parametrize("name", ["staging", "prod"])

@@ -78,6 +78,7 @@ def _spellings_of_four(number: int) -> list[str]:
         f"0{number:o}",
         f"{a:#x}.{b:#x}.{c:#x}.{d:#x}",
         f"0{a:o}.0{b:o}.0{c:o}.0{d:o}",
+        f"0X{a:X}.000{b:o}.{number & 0xFFFF}",
         f"{a}.{number & 0xFFFFFF}",
         f"{a}.{b}.{number & 0xFFFF}",
         f"{a:03}.{b:03}.{c:03}.{d:03}",
