@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final
 
 import brotli
 
@@ -30,32 +30,32 @@ _ZSTD_WINDOW: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_ma
 _ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
 
 
-class _Member(Protocol):
-    """One compressed stream. `rest` is what came after its end."""
+class _Member:
+    """One compressed stream, undone by a library's object that knows its end and what came after."""
 
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def rest(self) -> bytes: ...
-
-    def feed(self, data: bytes) -> bytes:
-        """About `STEP` bytes at most. To be called with nothing until it gives nothing, then with more."""
-
-
-class _Zlib:
-    def __init__(self, window_bits: int) -> None:
-        self._stream = zlib.decompressobj(window_bits)
+    _stream: Any
 
     @property
     def ended(self) -> bool:
-        return self._stream.eof
+        return bool(self._stream.eof)
 
     @property
     def rest(self) -> bytes:
-        return self._stream.unused_data
+        after: bytes = self._stream.unused_data
+        return after
 
     def feed(self, data: bytes) -> bytes:
-        return self._stream.decompress(self._stream.unconsumed_tail + data, STEP)
+        """About `STEP` bytes at most. To be called with nothing until it gives nothing, then with more."""
+        piece: bytes = self._stream.decompress(data, STEP)
+        return piece
+
+
+class _Zlib(_Member):
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits)
+
+    def feed(self, data: bytes) -> bytes:
+        return super().feed(self._stream.unconsumed_tail + data)
 
 
 class _Gzip(_Zlib):
@@ -82,7 +82,7 @@ class _Deflate(_Zlib):
         return super().feed(data)
 
 
-class _Brotli:
+class _Brotli(_Member):
     rest = b""  # what follows the end is an error to the library
 
     def __init__(self) -> None:
@@ -97,22 +97,14 @@ class _Brotli:
         return piece
 
 
-class _Zstd:
+class _Zstd(_Member):
     def __init__(self) -> None:
         self._stream = zstd.ZstdDecompressor(options=_ZSTD_WINDOW)
 
-    @property
-    def ended(self) -> bool:
-        return self._stream.eof
-
-    @property
-    def rest(self) -> bytes:
-        return self._stream.unused_data
-
     def feed(self, data: bytes) -> bytes:
-        piece = self._stream.decompress(data, STEP)
-        while not (piece or self._stream.eof or self._stream.needs_input):
-            piece = self._stream.decompress(b"", STEP)
+        piece = super().feed(data)
+        while not (piece or self.ended or self._stream.needs_input):
+            piece = super().feed(b"")
         return piece
 
 

@@ -7,12 +7,16 @@ through the whole policy and at a place of its host's; nothing of a refused or r
 from __future__ import annotations
 
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
+from time import time
 
 from requests import RequestException, Response
 from urllib3.exceptions import HTTPError
@@ -23,13 +27,13 @@ from mission.url import MissionUrl, parse_url
 from worker.fetch.decoding import content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.retry_after import parse_retry_after
 from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
 from worker.fetch.wire import CHUNK, Limits, StaleConnection
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
 MAX_REMEMBERED_HOSTS = 1024
+MAX_RETRY_AFTER = 3600.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _STATUS_REASONS = {
@@ -212,3 +216,21 @@ def _location(response: Response, base: MissionUrl) -> MissionUrl:
     except UnicodeDecodeError:
         text = locations[0]
     return parse_url(text, base)
+
+
+_SECONDS = re.compile(r"[0-9]{1,10}")
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """For how many seconds, up to `MAX_RETRY_AFTER`, a `Retry-After` field asks (RFC 9110, section 10.2.3); None where it says nothing."""
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value):
+        return min(float(value), MAX_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(value)
+        # A date without a zone is in UTC: HTTP knows no other.
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -61,7 +61,7 @@ class UrlPolicy:
         if not any((url.scheme, url.port) in places for places in open_places):
             raise MissionFailed(Reason.PORT_NOT_ALLOWED)
         if (address := url.address) is not None:
-            self.check_address(address)
+            self._check_address(address)
 
     def allowed_by(self, url: MissionUrl) -> str | None:
         """The entry of the allowlist that a URL's host falls under, without its port; None where there is none.
@@ -73,12 +73,7 @@ class UrlPolicy:
         parents = (parent for parent in _above(url.host) if parent in self._parents)
         return next((f"*.{parent}" for parent in parents), None)
 
-    def check_address(self, address: IPv4Address | IPv6Address) -> None:
-        """Check one address.
-
-        Raises:
-            MissionFailed: with `blocked_address`.
-        """
+    def _check_address(self, address: IPv4Address | IPv6Address) -> None:
         if blocked(address, self._networks):
             raise MissionFailed(Reason.BLOCKED_ADDRESS)
 
@@ -96,7 +91,7 @@ class UrlPolicy:
         literal = url.address
         found = (literal,) if literal is not None else resolver.resolve(url.host, url.port, timeout)
         for address in found:
-            self.check_address(address)
+            self._check_address(address)
         return found
 
     def _places(self, host: str) -> Iterator[set[tuple[str, int]]]:

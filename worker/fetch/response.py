@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from mission.errors import MissionFailed
 from mission.model import Reason
@@ -43,21 +43,20 @@ def cut_off() -> MissionFailed:
     return MissionFailed(Reason.CONNECTION_FAILED)
 
 
-class _Body(Protocol):
-    """A response's body as `http.client` reads it."""
+class _Body:
+    """A body as `http.client` reads it; this one ends with its connection.
 
-    def read1(self, size: int) -> bytes: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
+    A connection is kept only when a body that says its end was read to it, and nothing came after.
+    """
 
-
-class _WireBody:
-    """What the bodies share: the connection is kept only when the body was read to its end, and nothing came after."""
-
-    def __init__(self, wire: Wire, *, keep: bool) -> None:
+    def __init__(self, wire: Wire, *, keep: bool = False) -> None:
         self._wire = wire
         self._keep = keep
         self._ended = False
+
+    def read1(self, size: int) -> bytes:
+        """Between 1 and `size` bytes; none at the end."""
+        return self._wire.read1(size)
 
     def flush(self) -> None:
         """Nothing is buffered for writing."""
@@ -73,7 +72,7 @@ class _WireBody:
             self._wire.close()
 
 
-class _FixedBody(_WireBody):
+class _FixedBody(_Body):
     """A body of a length told before."""
 
     def __init__(self, wire: Wire, length: int, *, keep: bool) -> None:
@@ -94,17 +93,7 @@ class _FixedBody(_WireBody):
         return data
 
 
-class _OpenBody(_WireBody):
-    """A body that ends with its connection."""
-
-    def __init__(self, wire: Wire) -> None:
-        super().__init__(wire, keep=False)
-
-    def read1(self, size: int) -> bytes:
-        return self._wire.read1(size)
-
-
-class _ChunkedBody(_WireBody):
+class _ChunkedBody(_Body):
     """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are read over; they and tiny chunks have a cap."""
 
     def __init__(self, wire: Wire, *, keep: bool) -> None:
@@ -234,4 +223,4 @@ class StrictResponse(http.client.HTTPResponse):
             return _ChunkedBody(wire, keep=keep)
         if lengths:
             return _FixedBody(wire, int(lengths.pop()), keep=keep)
-        return _OpenBody(wire)
+        return _Body(wire)

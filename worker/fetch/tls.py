@@ -11,11 +11,10 @@ import ssl
 from collections.abc import Callable
 from socket import socket
 from time import monotonic
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 PIECE = 64 * 1024
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -70,11 +69,11 @@ class TlsSocket:
         """Close the connection."""
         self._sock.close()
 
-    def _call(self, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def _call(self, step: Callable[..., _T], *args: object) -> _T:
         until = monotonic() + self._timeout
         while True:
             try:
-                result = step(*args, **kwargs)
+                result = step(*args)
             except ssl.SSLWantReadError:
                 self._flush(until)
                 if data := self._in_time(until).recv(PIECE):

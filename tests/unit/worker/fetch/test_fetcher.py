@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
+from email.utils import formatdate
 from uuid import uuid4
 
 import pytest
@@ -12,7 +14,7 @@ from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
 from tests.servers.fetching import NAME, fetching
 from tests.servers.misbehaving import MisbehavingServer
-from worker.fetch.fetcher import Document
+from worker.fetch.fetcher import MAX_RETRY_AFTER, Document, parse_retry_after
 
 
 def test_a_documents_repr_shows_nothing() -> None:
@@ -49,3 +51,45 @@ def test_tries_three_addresses_at_most() -> None:
             rig.fetch(server.url("/ok", NAME))
         assert caught.value.reason is Reason.CONNECTION_FAILED
         assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("7", 7),
+        ("3600", 3600),
+        ("99999", MAX_RETRY_AFTER),
+        ("9" * 10, MAX_RETRY_AFTER),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float) -> None:
+    assert parse_retry_after(value) == seconds
+
+
+@pytest.mark.parametrize("left_out", ["", " GMT"])
+def test_a_date_to_come_back_is_so_far_from_now(left_out: str) -> None:
+    seconds = parse_retry_after(formatdate(time.time() + 100, usegmt=True).removesuffix(left_out))
+    assert seconds is not None
+    assert 90 <= seconds <= 100
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "-1",
+        "1.5",
+        "soon",
+        "1e3",
+        "٣",
+        "9" * 11,
+        "Fri, 99 Dec 1999 23:59:59 GMT",
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+    ],
+)
+def test_retry_after_is_nothing_else(value: str | None) -> None:
+    assert parse_retry_after(value) is None
