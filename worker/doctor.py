@@ -52,17 +52,13 @@ class Finding:
     level: Level
     detail: str
 
-    def as_dict(self) -> dict[str, str]:
-        """The finding as the interface prints it."""
-        return {"check": self.check, "level": self.level.value, "detail": self.detail}
-
 
 Verdict = tuple[Level, str]
 
 
 def examine(settings: WorkerSettings) -> Iterator[Finding]:
     """Every check, the settings' first. Redis' are left out where it does not answer."""
-    yield from (Finding(name, *check(settings)) for name, check in _LOCAL.items())
+    yield from (Finding(_name(check), *check(settings)) for check in _LOCAL)
     with connect(settings) as client:
         reached = _reachable(client)
         yield Finding("redis", *reached)
@@ -75,9 +71,8 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
             yield Finding("redis", Level.FAIL, str(error))
             return
         unseen = Level.WARN, "cannot be seen: this login may not use INFO (+info)"
-        for name, check in _SERVER.items():
-            yield Finding(name, *(check(info, settings) if info else unseen))
-        yield from (Finding(name, *_answered(check, client)) for name, check in _LOGIN.items())
+        yield from (Finding(_name(check), *(check(info, settings) if info else unseen)) for check in _SERVER)
+        yield from (Finding(_name(check), *_answered(check, client)) for check in _LOGIN)
 
 
 # What the settings say.
@@ -160,20 +155,6 @@ def _tls(settings: WorkerSettings) -> Verdict:
     return Level.WARN, "the connection to Redis is in clear, its password as well: use rediss://"
 
 
-_LOCAL: dict[str, Callable[[WorkerSettings], Verdict]] = {
-    "variables": _variables,
-    "url-key": _url_key,
-    "recipient": _recipient,
-    "identity": _identity,
-    "allowlist": _allowlist,
-    "networks": _networks,
-    "schemes": _schemes,
-    "lease": _lease,
-    "retention": _retention,
-    "tls": _tls,
-}
-
-
 # What the server says of itself.
 def _reachable(client: redis.Redis) -> Verdict:
     took = []
@@ -246,16 +227,6 @@ def _replicas(info: Info, settings: WorkerSettings) -> Verdict:
     return Level.OK, shown if settings.redis_replicas else f"{shown}: a failover may lose the newest missions"
 
 
-_SERVER: dict[str, Callable[[Info, WorkerSettings], Verdict]] = {
-    "version": _version,
-    "role": _role,
-    "eviction": _eviction,
-    "memory": _memory,
-    "aof": _aof,
-    "replicas": _replicas,
-}
-
-
 # What this login may see and do.
 def _answered(check: Callable[[redis.Redis], Verdict], client: redis.Redis) -> Verdict:
     try:
@@ -303,9 +274,12 @@ def _clock(client: redis.Redis) -> Verdict:
     return Level.OK, f"Redis' clock is {offset:+.3f} s from this machine's"
 
 
-_LOGIN: dict[str, Callable[[redis.Redis], Verdict]] = {
-    "fsync": _fsync,
-    "login": _login,
-    "results": _results,
-    "clock": _clock,
-}
+# In the order in which they are told.
+_LOCAL = (_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes, _lease, _retention, _tls)
+_SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
+_LOGIN = (_fsync, _login, _results, _clock)
+
+
+def _name(check: Callable[..., Verdict]) -> str:
+    """A check is called as its function is."""
+    return check.__name__[1:].replace("_", "-")

@@ -98,7 +98,7 @@ class Runtime:
         Raises:
             SettingsError: the metrics port is taken.
         """
-        metrics.export_ledger(lambda: read_vitals(self.ledger, self.keys()))
+        metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
         _, port = metrics.serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
         self.reaper.start()

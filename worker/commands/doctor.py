@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from mission.cli.console import emit_json, json_option, printable
@@ -29,7 +31,7 @@ def doctor(as_json: bool) -> None:
     for finding in examine(WorkerSettings.from_env()):
         failed = failed or finding.level is Level.FAIL
         if as_json:
-            emit_json(finding.as_dict())
+            emit_json(asdict(finding))
         else:
             mark = "FAIL" if finding.level is Level.FAIL else finding.level.value
             click.echo(f"{mark:<4}  {finding.check:<13}  {printable(finding.detail)}")

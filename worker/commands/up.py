@@ -28,21 +28,12 @@ _PEOPLE = {
     "reader": {"DECODER_IDENTITY_FILE": "identity.key"},
     "operator": {},
 }
-
-
-@click.command(
-    cls=Command,
-    settings=WorkerSettings,
-    reads=(
-        "allowed_hosts",
-        "allowed_schemes",
-        "allowed_networks",
-        "concurrency",
-        "deadline",
-        "max_attempts",
-        "markers",
-    ),
+_MATTER = (
+    *("allowed_hosts", "allowed_schemes", "allowed_networks", "concurrency", "deadline", "max_attempts", "markers"),
 )
+
+
+@click.command(cls=Command, settings=WorkerSettings, reads=_MATTER)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -6,20 +6,18 @@ import ipaddress
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import worker.runtime  # noqa: F401 (what a worker needs and is not installed is told here, not in a child's log)
-from mission.errors import DecoderError, InvalidMission, SettingsError
+from mission.errors import DecoderError, InvalidMission
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url
 from worker.local.children import end_child, last_lines, start_child
@@ -38,18 +36,8 @@ FLOWER_OPTIONS = (
 
 # What a stack of one's own decides by itself: the environment has no say in these.
 _OWN_SETTINGS = (
-    "redis_url",
-    "redis_ca_file",
-    "redis_cert_file",
-    "redis_key_file",
-    "redis_replicas",
-    "url_key",
-    "recipient",
-    "recipients",
-    "identity_file",
-    "metrics_host",
-    "metrics_port",
-    "health_file",
+    *("redis_url", "redis_ca_file", "redis_cert_file", "redis_key_file", "redis_replicas"),
+    *("url_key", "recipient", "recipients", "identity_file", "metrics_host", "metrics_port", "health_file"),
 )
 
 
@@ -168,11 +156,8 @@ def ending_on_signals() -> Iterator[None]:
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A private folder that is gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="decoder-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(prefix="decoder-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -182,14 +167,8 @@ def running_worker(
     """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
 
     Its log is the folder's `NAME.log`.
-
-    Raises:
-        SettingsError: only the producer's side is installed.
     """
-    if find_spec("requests") is None:
-        raise SettingsError("no worker here: install `mission-decoder[worker]`")
-    command = [sys.executable, "-m", "worker", "worker"]
-    with _running(name, command, folder, stack_environment(values), grace) as child:
+    with _running(name, ["worker", "worker"], folder, stack_environment(values), grace) as child:
         yield child
 
 
@@ -208,16 +187,15 @@ def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
     login = f"decoder:{secrets.token_urlsafe(16)}"
     # By environment: an argument could be read by every user of this machine.
     env = stack_environment(values) | {"FLOWER_BASIC_AUTH": login}
-    where = ("--address=127.0.0.1", "--port=0")
-    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *where, *FLOWER_OPTIONS]
-    with _running("flower", command, folder, env, STOP_SECONDS) as child:
+    arguments = ["celery", "-A", "worker.app", "flower", "--address=127.0.0.1", "--port=0", *FLOWER_OPTIONS]
+    with _running("flower", arguments, folder, env, STOP_SECONDS) as child:
         yield Flower(child, child.wait_until(r"http://127\.0\.0\.1:\d+")[0], login)
 
 
 @contextmanager
-def _running(name: str, command: list[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
+def _running(name: str, arguments: list[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
     log = folder / f"{name}.log"
-    process = start_child(command, folder=folder, log=log, env=env)
+    process = start_child([sys.executable, "-m", *arguments], folder=folder, log=log, env=env)
     try:
         yield Child(name, process, log)
     finally:

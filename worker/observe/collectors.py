@@ -66,7 +66,8 @@ class LedgerCollector(Collector):
     """What the ledger knows, read when a scrape asks, at most once a second.
 
     Every worker tells the same: take the `max` over workers, never the sum. Where the ledger does not answer within
-    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on.
+    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on. `read` is what asks it, and
+    may raise `DecoderError`.
     """
 
     def __init__(self, patience: float = PATIENCE_SECONDS) -> None:

@@ -7,7 +7,7 @@ The series of those sets stand at zero from the start, so that a rate sees the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
@@ -27,35 +27,13 @@ from mission.errors import SettingsError
 from mission.model import Reason
 from mission.version import COMMIT, VERSION
 from worker.extract.markers import DETECTOR
-from worker.observe.collectors import LedgerCollector, NetworkCollector, Vitals
-
-PREFIX = "decoder"
+from worker.observe.collectors import LedgerCollector, NetworkCollector
 
 # In seconds. Both sides of 10 s are resolved: an alert on p95 > 10 s needs buckets beyond it.
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 120)
 PHASE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, *DURATION_BUCKETS)
 # A mission may wait in the queue for as long as it may live.
-AGE_BUCKETS = (
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    7.5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    900,
-    3600,
-    3 * 3600,
-    12 * 3600,
-    24 * 3600,
-)
+AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 120, 300, 900, 3600, 10_800, 43_200, 86_400)
 
 PHASES = ("validate", "fetch", "extract", "seal")
 # What a try to fetch may end with, beside "ok".
@@ -83,73 +61,47 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
+_OURS: dict[str, Any] = {"namespace": "decoder", "registry": REGISTRY}
+
 # Missions that reached an end in this worker's hands: succeeded, failed or dead, and why ("" for a success).
-MISSIONS = Counter("missions", "Missions that ended", ["outcome", "reason"], namespace=PREFIX, registry=REGISTRY)
+MISSIONS = Counter("missions", "Missions that ended", ["outcome", "reason"], **_OURS)
 # From the claim to the commit of the attempt that ended a mission.
 MISSION_DURATION = Histogram(
-    "mission_duration_seconds",
-    "Time from a mission's last claim to its end",
-    namespace=PREFIX,
-    registry=REGISTRY,
-    buckets=DURATION_BUCKETS,
+    "mission_duration_seconds", "Time from a mission's last claim to its end", buckets=DURATION_BUCKETS, **_OURS
 )
 # What a submitter sees: waiting, retries and work together.
 MISSION_AGE = Histogram(
-    "mission_age_seconds",
-    "Time from a mission's enqueueing to its end",
-    namespace=PREFIX,
-    registry=REGISTRY,
-    buckets=AGE_BUCKETS,
+    "mission_age_seconds", "Time from a mission's enqueueing to its end", buckets=AGE_BUCKETS, **_OURS
 )
 # Where the time of an attempt goes.
 PHASE_DURATION = Histogram(
-    "phase_duration_seconds",
-    "Time spent in each phase of an attempt",
-    ["phase"],
-    namespace=PREFIX,
-    registry=REGISTRY,
-    buckets=PHASE_BUCKETS,
+    "phase_duration_seconds", "Time spent in each phase of an attempt", ["phase"], buckets=PHASE_BUCKETS, **_OURS
 )
 # Each try within an attempt: "ok", or the reason that it failed for.
-FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], namespace=PREFIX, registry=REGISTRY)
+FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], **_OURS)
 # On the wire, of documents that arrived whole.
-FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", namespace=PREFIX, registry=REGISTRY)
+FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", **_OURS)
 # By what found them; never by category, which is data.
-SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], namespace=PREFIX, registry=REGISTRY)
+SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], **_OURS)
 # A success, and visible as such: when every mission is empty, something upstream has changed.
-EMPTY_MISSIONS = Counter(
-    "empty_missions", "Missions that succeeded without a secret", namespace=PREFIX, registry=REGISTRY
-)
+EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
 # What policy refused and what came malformed: a spike is somebody trying.
-SECURITY_EVENTS = Counter(
-    "security_events", "Refusals that may mean an attack", ["event"], namespace=PREFIX, registry=REGISTRY
-)
+SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack", ["event"], **_OURS)
 # Key files that went bad or missing under a running worker: their last good keys are in use.
-BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", namespace=PREFIX, registry=REGISTRY)
+BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", **_OURS)
 # Attempts under way in this worker now.
-MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", namespace=PREFIX, registry=REGISTRY)
+MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", **_OURS)
 # Claims beyond a mission's first: lost workers, lost messages, retries.
-REDELIVERIES = Counter(
-    "redeliveries", "Claims of missions that had been tried before", namespace=PREFIX, registry=REGISTRY
-)
+REDELIVERIES = Counter("redeliveries", "Claims of missions that had been tried before", **_OURS)
 # Which release runs: decoder_build_info{version,commit} 1.
-BUILD = Info("build", "Version and commit of this worker", namespace=PREFIX, registry=REGISTRY)
+BUILD = Info("build", "Version and commit of this worker", **_OURS)
 BUILD.info({"version": VERSION, "commit": COMMIT})
 
 
-# What the ledger and its server say: see `worker.observe.collectors`.
-_LEDGER = LedgerCollector()
-REGISTRY.register(_LEDGER)
+# What the ledger and its server say, from when `LEDGER.read` is set: see `worker.observe.collectors`.
+LEDGER = LedgerCollector()
+REGISTRY.register(LEDGER)
 REGISTRY.register(NetworkCollector())
-
-
-def export_ledger(read: Callable[[], Vitals]) -> None:
-    """Export the ledger's numbers from now on.
-
-    Args:
-        read: gives what is exported; may raise `DecoderError`.
-    """
-    _LEDGER.read = read
 
 
 def serve(port: int, host: str) -> tuple[WSGIServer, int]:

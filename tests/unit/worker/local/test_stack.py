@@ -17,7 +17,6 @@ from worker.local.stack import (
     Child,
     access,
     ending_on_signals,
-    running_worker,
     stack_environment,
     stack_settings,
     temporary_folder,
@@ -171,14 +170,6 @@ def test_waiting_for_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "none.log") == []
-
-
-def test_without_the_workers_parts_the_error_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.local.stack.find_spec", lambda _name: None)
-    with pytest.raises(SettingsError, match=r"install `mission-decoder\[worker\]`"), running_worker(tmp_path, {}):
-        pass
 
 
 # Ends

@@ -59,9 +59,9 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def _fresh_ledger_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics._LEDGER, "_until", 0.0)
-    monkeypatch.setattr(metrics._LEDGER, "_metrics", [])
-    monkeypatch.setattr(metrics._LEDGER, "read", None)
+    monkeypatch.setattr(metrics.LEDGER, "_until", 0.0)
+    monkeypatch.setattr(metrics.LEDGER, "_metrics", [])
+    monkeypatch.setattr(metrics.LEDGER, "read", None)
 
 
 def scrape(port: int) -> dict[str, Metric]:
@@ -74,7 +74,7 @@ def samples(family: Metric) -> dict[tuple[str, ...], float]:
 
 
 def test_a_scrape_yields_the_whole_catalogue_and_the_process(port: int) -> None:
-    metrics.export_ledger(lambda: VITALS)
+    metrics.LEDGER.read = lambda: VITALS
     found = scrape(port)
     assert {name: found[name].type for name in CATALOGUE if name in found} == CATALOGUE
     assert {name for name in found if name.startswith("decoder_")} == set(CATALOGUE)
@@ -82,7 +82,7 @@ def test_a_scrape_yields_the_whole_catalogue_and_the_process(port: int) -> None:
 
 
 def test_every_metric_says_what_it_is(port: int) -> None:
-    metrics.export_ledger(lambda: VITALS)
+    metrics.LEDGER.read = lambda: VITALS
     assert all(family.documentation for family in scrape(port).values())
 
 
@@ -142,7 +142,7 @@ def test_version_and_commit_are_told(port: int) -> None:
 
 
 def test_ledger_numbers_are_those_of_the_ledger(port: int) -> None:
-    metrics.export_ledger(lambda: Vitals(STATS, {"queue_full": 9}))
+    metrics.LEDGER.read = lambda: Vitals(STATS, {"queue_full": 9})
     found = scrape(port)
     assert samples(found["decoder_queue_missions"]) == {(state.value,): getattr(STATS, state.value) for state in State}
     assert samples(found["decoder_oldest_queued_seconds"]) == {(): 12.5}
@@ -154,7 +154,7 @@ def test_ledger_numbers_are_those_of_the_ledger(port: int) -> None:
 
 
 def test_a_reason_that_a_stranger_made_up_is_no_label(port: int) -> None:
-    metrics.export_ledger(lambda: Vitals(STATS, {"https://secret.example/": 1}))
+    metrics.LEDGER.read = lambda: Vitals(STATS, {"https://secret.example/": 1})
     reasons = {reason for (reason,) in samples(scrape(port)["decoder_admission_refusals"])}
     assert reasons <= {reason.value for reason in Reason}
 
@@ -163,7 +163,7 @@ def test_without_the_ledger_its_samples_are_absent_and_redis_is_down(port: int) 
     def away() -> Vitals:
         raise LedgerUnavailable("gone")
 
-    metrics.export_ledger(away)
+    metrics.LEDGER.read = away
     found = scrape(port)
     assert samples(found["decoder_redis_up"]) == {(): 0}
     assert "decoder_queue_missions" not in found
