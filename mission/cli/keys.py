@@ -86,7 +86,7 @@ def generate(
         else:
             click.echo(pair.recipient.text)
     if url_key:
-        _write(url_key, KeyLine.expect(Kind.URL_KEY, generate_url_key()), as_json=as_json)
+        _write(url_key, KeyLine.parse(generate_url_key()), as_json=as_json)
 
 
 @keys.command()

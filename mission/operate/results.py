@@ -33,7 +33,7 @@ class ResultReader:
 
     def __init__(self, client: redis.Redis, identities: Sequence[Identity], audit: AuditLog) -> None:
         self._client = client
-        self._identities = {identity.recipient.key_id: identity for identity in identities}
+        self._identities = {identity.key_id: identity for identity in identities}
         self._audit = audit
 
     @classmethod
@@ -89,7 +89,7 @@ class ResultReader:
             token, sealed = self._fetch(mission_id)
             identity = self._identity_for(sealed)
             secrets = open_secrets(identity, sealed, mission_id=mission_id, token=token)
-            record.key_id, record.outcome = identity.recipient.key_id.hex(), "opened"
+            record.key_id, record.outcome = identity.key_id.hex(), "opened"
         return secrets
 
     def _fetch(self, mission_id: str) -> tuple[int, bytes]:

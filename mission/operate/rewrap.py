@@ -63,7 +63,7 @@ class Rewrapper:
     ) -> None:
         self._client = client
         self._scripts = Scripts(client, settings)
-        self._identities = {identity.recipient.key_id: identity for identity in identities}
+        self._identities = {identity.key_id: identity for identity in identities}
         self._recipient = recipient
         self._audit = audit
 

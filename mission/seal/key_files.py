@@ -23,33 +23,24 @@ MAX_FILE_BYTES = 64 * 1024
 
 
 class Kind(StrEnum):
-    """What a key line is: its first word."""
+    """What a key line is: its first word. Beside it the noun for it, and the permission bits that its file must not have.
 
-    RECIPIENT = "decoder-recipient"
-    IDENTITY = "decoder-identity"
-    URL_KEY = "decoder-url-key"
+    An identity is its owner's alone. A URL key may be read by a group: Kubernetes mounts a Secret as 0440 for the pod's
+    fsGroup. A recipient is public.
+    """
 
-    @property
-    def noun(self) -> str:
-        """The kind in a sentence."""
-        return _NOUNS[self]
+    noun: str
+    forbidden_mode: int
 
-    @property
-    def forbidden_mode(self) -> int:
-        """The permission bits that a file of this kind must not have.
+    def __new__(cls, word: str, noun: str = "", forbidden_mode: int = 0) -> Self:
+        """A kind, whose value is the word alone."""
+        kind = str.__new__(cls, word)
+        kind._value_, kind.noun, kind.forbidden_mode = word, noun, forbidden_mode
+        return kind
 
-        An identity is its owner's alone. A URL key may be read by a group: Kubernetes mounts a Secret as 0440
-        for the pod's fsGroup. A recipient is public.
-        """
-        return _FORBIDDEN_MODES[self]
-
-
-_NOUNS = {
-    Kind.RECIPIENT: "a recipient (public key)",
-    Kind.IDENTITY: "an identity (private key)",
-    Kind.URL_KEY: "a URL key",
-}
-_FORBIDDEN_MODES = {Kind.RECIPIENT: 0, Kind.IDENTITY: 0o077, Kind.URL_KEY: 0o007}
+    RECIPIENT = "decoder-recipient", "a recipient (public key)", 0
+    IDENTITY = "decoder-identity", "an identity (private key)", 0o077
+    URL_KEY = "decoder-url-key", "a URL key", 0o007
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +68,6 @@ class KeyLine:
         if text.count(":") != 2 or kind not in set(Kind):
             raise KeyFormatError(f"not a key: expected one line that starts with {', '.join(Kind)}")
         return cls(Kind(kind), label, _decode(encoded, Kind(kind)))
-
-    @classmethod
-    def expect(cls, kind: Kind, text: str) -> Self:
-        """Take a line apart that must be of this kind.
-
-        Raises:
-            KeyFormatError: it is none, or one of another kind.
-        """
-        line = cls.parse(text)
-        if line.kind is not kind:
-            raise KeyFormatError(f"expected {kind.noun}, a line that starts with {kind.value}:, got {line.kind.noun}")
-        return line
 
 
 def _decode(encoded: str, kind: Kind) -> bytes:
@@ -140,9 +119,12 @@ def load_key(kind: Kind, value: str) -> KeyLine:
     """
     value = value.strip()
     if value.partition(":")[0] in set(Kind):
-        return KeyLine.expect(kind, value)
+        line = KeyLine.parse(value)
+        if line.kind is not kind:
+            raise KeyFormatError(f"expected {kind.noun}, a line that starts with {kind.value}:, got {line.kind.noun}")
+        return line
     path = Path(value).expanduser()
-    if not value or not _is_there(path):
+    if not value or not os.path.exists(path):  # Path.exists raises where it is too long for a name
         raise KeyFormatError(
             f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"
         )
@@ -159,13 +141,6 @@ def expect_file(kind: Kind, path: Path) -> KeyLine:
     if line.kind is not kind:
         raise KeyFormatError(f"{path}: expected {kind.noun}, got {line.kind.noun}")
     return line
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long for a name, or a NUL in it: no file
-        return False
 
 
 def already_there(path: Path) -> DecoderError:

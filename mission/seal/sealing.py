@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import ClassVar, NoReturn, Self
 
 from cryptography.exceptions import InvalidTag
 
@@ -58,33 +58,20 @@ class RecordHeader:
         return cls((kem, kdf, aead), key_id, token)
 
 
-class Recipient:
-    """A public key that results are sealed to."""
+class _Key:
+    """What both halves of a pair have. The repr shows the key's id alone."""
 
-    __slots__ = ("_key", "_raw", "key_id", "suite")
+    __slots__ = ("_material", "key_id", "suite")
 
-    def __init__(self, suite: SealSuite, raw: bytes) -> None:
-        if len(raw) != suite.public_bytes:
-            raise KeyFormatError(
-                f"{Kind.RECIPIENT.noun} of {suite.name} has {suite.public_bytes} bytes, this one {len(raw)}"
-            )
+    KIND: ClassVar[Kind]
+    key_id: bytes
+
+    def __init__(self, suite: SealSuite, material: bytes) -> None:
+        size = suite.public_bytes if self.KIND is Kind.RECIPIENT else SEED_BYTES
+        if len(material) != size:
+            raise KeyFormatError(f"{self.KIND.noun} of {suite.name} has {size} bytes, this one {len(material)}")
         self.suite = suite
-        self.key_id = hashlib.sha256(raw).digest()[:KEY_ID_BYTES]
-        self._raw = raw
-        try:
-            self._key = suite.load_public(raw)
-            suite.hpke.encrypt(b"", self._key)  # a point of low order shows only when it is used
-        except ValueError:
-            raise KeyFormatError(f"{Kind.RECIPIENT.noun} of {suite.name} is damaged: not a valid key") from None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The recipient of a key line.
-
-        Raises:
-            KeyFormatError: it is not the line of a recipient.
-        """
-        return cls.from_line(KeyLine.expect(Kind.RECIPIENT, text))
+        self._material = material
 
     @classmethod
     def from_line(cls, line: KeyLine) -> Self:
@@ -93,17 +80,39 @@ class Recipient:
         Raises:
             KeyFormatError: its suite is unknown, or its material does not fit.
         """
-        return cls(_suite(line), line.material)
+        if line.label not in SUITES:
+            raise KeyFormatError(f"{cls.KIND.noun} of an unknown suite: expected {' or '.join(SUITES)}")
+        return cls(SUITES[line.label], line.material)
 
     @property
     def line(self) -> KeyLine:
-        """The key line."""
-        return KeyLine(Kind.RECIPIENT, self.suite.name, self._raw)
+        """The key line; an identity's is private."""
+        return KeyLine(self.KIND, self.suite.name, self._material)
 
     @property
     def text(self) -> str:
         """The key line's text."""
         return self.line.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.suite.name}, key_id={self.key_id.hex()})"
+
+
+class Recipient(_Key):
+    """A public key that results are sealed to."""
+
+    __slots__ = ("_key",)
+
+    KIND = Kind.RECIPIENT
+
+    def __init__(self, suite: SealSuite, raw: bytes) -> None:
+        super().__init__(suite, raw)
+        self.key_id = hashlib.sha256(raw).digest()[:KEY_ID_BYTES]
+        try:
+            self._key = suite.load_public(raw)
+            suite.hpke.encrypt(b"", self._key)  # a point of low order shows only when it is used
+        except ValueError:
+            raise KeyFormatError(f"{self.KIND.noun} of {suite.name} is damaged: not a valid key") from None
 
     def seal(self, plaintext: bytes, *, mission_id: str, token: int) -> bytes:
         """A record that only this recipient's identity opens, as this mission's and of this claim.
@@ -116,55 +125,24 @@ class Recipient:
         header = RecordHeader(self.suite.ids, self.key_id, token).pack()
         return header + self.suite.hpke.encrypt(plaintext, self._key, header + mission_id.encode())
 
-    def __repr__(self) -> str:
-        return f"Recipient({self.suite.name}, key_id={self.key_id.hex()})"
 
+class Identity(_Key):
+    """A private key that opens what was sealed to its recipient, whose id it has. Never shown, never pickled."""
 
-class Identity:
-    """A private key that opens what was sealed to its recipient. Never shown, never pickled."""
+    __slots__ = ("_key", "recipient")
 
-    __slots__ = ("_key", "_seed", "recipient", "suite")
+    KIND = Kind.IDENTITY
 
     def __init__(self, suite: SealSuite, seed: bytes) -> None:
-        if len(seed) != SEED_BYTES:
-            raise KeyFormatError(f"{Kind.IDENTITY.noun} of {suite.name} has {SEED_BYTES} bytes, this one {len(seed)}")
-        self.suite = suite
-        self._seed = seed
+        super().__init__(suite, seed)
         self._key, public = suite.load_private(seed)
         self.recipient = Recipient(suite, public)
+        self.key_id = self.recipient.key_id
 
     @classmethod
     def generate(cls, suite: SealSuite = HYBRID) -> Self:
         """A new identity."""
         return cls(suite, randomness.token_bytes(SEED_BYTES))
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """The identity of a key line.
-
-        Raises:
-            KeyFormatError: it is not the line of an identity.
-        """
-        return cls.from_line(KeyLine.expect(Kind.IDENTITY, text))
-
-    @classmethod
-    def from_line(cls, line: KeyLine) -> Self:
-        """The key of a line whose kind is known.
-
-        Raises:
-            KeyFormatError: its suite is unknown, or its material does not fit.
-        """
-        return cls(_suite(line), line.material)
-
-    @property
-    def line(self) -> KeyLine:
-        """The key line. Private."""
-        return KeyLine(Kind.IDENTITY, self.suite.name, self._seed)
-
-    @property
-    def text(self) -> str:
-        """The key line's text. Private."""
-        return self.line.text
 
     def open(self, record: bytes, *, mission_id: str, token: int) -> bytes:
         """The plaintext of a record.
@@ -173,9 +151,9 @@ class Identity:
             SealError: it is changed, cut, another mission's, of another claim, or sealed to another key.
         """
         header = RecordHeader.parse(record)
-        if header.key_id != self.recipient.key_id or header.suite_ids != self.suite.ids:
+        if header.key_id != self.key_id or header.suite_ids != self.suite.ids:
             raise SealError(
-                f"the record is sealed to key {header.key_id.hex()}, this identity is of key {self.recipient.key_id.hex()}"
+                f"the record is sealed to key {header.key_id.hex()}, this identity is of key {self.key_id.hex()}"
             )
         if header.token != token:
             raise SealError("the record is of another claim than the one that was committed")
@@ -185,18 +163,8 @@ class Identity:
         except (InvalidTag, ValueError):
             raise SealError("the record does not open: it was changed, or sealed for another mission") from None
 
-    def __repr__(self) -> str:
-        return f"Identity({self.suite.name}, key_id={self.recipient.key_id.hex()})"
-
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("an identity is not to be pickled or copied")
-
-
-def _suite(line: KeyLine) -> SealSuite:
-    suite = SUITES.get(line.label)
-    if suite is None:
-        raise KeyFormatError(f"{line.kind.noun} of an unknown suite: expected {' or '.join(SUITES)}")
-    return suite
 
 
 def load_recipient(value: str) -> Recipient:

@@ -101,7 +101,7 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     # Each opens with exactly one of the two, and once the new one is in use the old one is not used again.
     assert generations == sorted(generations, reverse=True)
     assert set(generations) == {(True, False), (False, True)}
-    old_id, new_id = (identity.recipient.key_id.hex() for identity in (old, new))
+    old_id, new_id = (identity.key_id.hex() for identity in (old, new))
     keys = AuditLog(client, 86400, stream=Key.AUDIT_KEYS)
 
     def recorded() -> list[str | None]:

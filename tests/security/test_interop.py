@@ -160,7 +160,7 @@ def test_the_other_opens_what_we_sealed(other: Ask, identity: Identity) -> None:
 
 
 def test_we_open_what_the_other_sealed(other: Ask, identity: Identity) -> None:
-    header = RecordHeader(HYBRID.ids, identity.recipient.key_id, TOKEN).pack()
+    header = RecordHeader(HYBRID.ids, identity.key_id, TOKEN).pack()
     public = identity.recipient.line.material
     answer = other("seal", public=public, info=header + MISSION.encode(), plaintext=PLAINTEXT)
     record = header + bytes.fromhex(answer["enc"]) + bytes.fromhex(answer["sealed"])

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from mission.cli.help import Command
-from mission.seal.key_files import KeyLine, read_key_file, write_key_file
-from mission.seal.sealing import Identity
+from mission.seal.key_files import KeyLine, write_key_file
+from mission.seal.sealing import Identity, load_identity
 from mission.seal.url_keys import generate_url_key
 from worker.local.embedded import EmbeddedRedis, private_folder
 from worker.local.sample_site import SampleSite
@@ -103,7 +103,7 @@ def _keys(folder: Path) -> dict[str, str]:
         write_key_file(identity_file, Identity.generate().line)
     if not url_key_file.exists():
         write_key_file(url_key_file, KeyLine.parse(generate_url_key()))
-    recipient = Identity.parse(read_key_file(identity_file).text).recipient.text
+    recipient = load_identity(identity_file).recipient.text
     return {"url_key": str(url_key_file), "recipient": recipient}
 
 

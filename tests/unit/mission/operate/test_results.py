@@ -32,7 +32,7 @@ NOWHERE = Settings.from_env(redis_url="redis://127.0.0.1:1/0")
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 IDENTITY = Identity(X25519, b"i" * 32)
-KEY_ID = IDENTITY.recipient.key_id.hex()
+KEY_ID = IDENTITY.key_id.hex()
 SECRETS = [Secret("marker", "API_KEY", "canary-4711", 1, 2)]
 
 
@@ -147,7 +147,7 @@ def test_while_keys_change_each_record_goes_to_its_identity(client: redis.Redis,
     assert reader.reveal(MISSION, reason="rotation") == reader.reveal(OTHER, reason="rotation") == SECRETS
     assert [entry.key_id for entry in audit.entries() if entry.outcome == "opened"] == [
         KEY_ID,
-        new.recipient.key_id.hex(),
+        new.key_id.hex(),
     ]
 
 

@@ -85,7 +85,7 @@ def sealed_to(client: redis.Redis, mission_id: str) -> bytes:
 def test_the_new_identity_opens_everything_after(client: redis.Redis, rewrapper: Rewrapper, audit: AuditLog) -> None:
     ids = finish(client, 2 * BATCH + 7)
     assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=len(ids))
-    assert {sealed_to(client, mission_id) for mission_id in ids} == {NEW.recipient.key_id}
+    assert {sealed_to(client, mission_id) for mission_id in ids} == {NEW.key_id}
     assert readable(client, audit, ids[:20], NEW)
 
 
@@ -228,7 +228,7 @@ def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
     environment = os.environ | {"DECODER_REDIS_URL": settings.redis_url.get_secret_value()}
 
     def exchanged() -> int:
-        return sum(sealed_to(client, mission_id) == new.recipient.key_id for mission_id in ids[::20]) * 20
+        return sum(sealed_to(client, mission_id) == new.key_id for mission_id in ids[::20]) * 20
 
     for part in (0.2, 0.5):
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -247,7 +247,7 @@ def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
 def test_start_and_end_are_on_record_with_both_keys(client: redis.Redis, rewrapper: Rewrapper, audit: AuditLog) -> None:
     finish(client, 2)
     rewrapper.rewrap(rewrapper.keys(), why=f" {WHY} ")
-    keys_ = f"{OLD.recipient.key_id.hex()}>{NEW.recipient.key_id.hex()}"
+    keys_ = f"{OLD.key_id.hex()}>{NEW.key_id.hex()}"
     assert [(e.action, e.mission_id, e.key_id, e.why, e.outcome) for e in audit.entries()] == [
         ("rewrap", None, keys_, WHY, "started"),
         ("rewrap", None, keys_, WHY, "rewrapped 2, already 0, unreadable 0, others 0, gone 0"),
@@ -259,7 +259,7 @@ def test_nothing_is_opened_when_the_start_cannot_be_recorded(client: redis.Redis
     client.set(Key.AUDIT, "not a stream")
     with pytest.raises(AuditError):
         rewrapper.rewrap(rewrapper.keys(), why=WHY)
-    assert sealed_to(client, mission_id) == OLD.recipient.key_id
+    assert sealed_to(client, mission_id) == OLD.key_id
 
 
 @pytest.mark.server("WAIT")
@@ -314,7 +314,7 @@ def test_a_bad_option_is_exit_code_2_and_nothing_is_opened(
 ) -> None:
     (mission_id,) = finish(client, 1)
     assert _run(*files, *bad).exit_code == 2
-    assert sealed_to(client, mission_id) == OLD.recipient.key_id
+    assert sealed_to(client, mission_id) == OLD.key_id
 
 
 def test_an_identity_is_no_recipient(files: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_what_is_no_key_line_is_refused_without_being_repeated(text: str) -> Non
 
 def test_a_key_of_another_kind_is_named_and_not_shown() -> None:
     with pytest.raises(KeyFormatError, match=r"expected a recipient .* got an identity") as caught:
-        KeyLine.expect(Kind.RECIPIENT, LINE.text)
+        load_key(Kind.RECIPIENT, LINE.text)
     assert LINE.text.rpartition(":")[2] not in str(caught.value)
 
 
