@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from mission.errors import (
@@ -105,7 +105,7 @@ class Admitter:
         # Each URL key stands for an id of its own, and a fingerprint belongs to its id; an id of the caller's is one for all.
         of_ids = [self._keyring.fingerprints(id_, href) for id_ in ids]
         prints = of_ids[0] if len(ids) == 1 else {key: of_ids[n][key] for n, key in enumerate(of_ids[0])}
-        return Admission(ids[0], self._keyring.encrypt(href, ids[0]), lifetime, ids, prints, next(iter(prints)))
+        return Admission(ids[0], self._keyring.encrypt(href, ids[0]), lifetime, ids, prints)
 
     def _count(self, refused: Sequence[Reason]) -> None:
         # A URL is as bad while Redis is away: that it is not counted then must not hide the refusal.
@@ -117,12 +117,9 @@ class Admitter:
         if answer.refusal is None and answer.state is not None:
             # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
             return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.ids))
-        refusals: dict[Reason | None, Callable[[], DecoderError]] = {
-            Reason.QUEUE_FULL: lambda: QueueFull(self._settings.queue_limit),
-            Reason.QUOTA_EXCEEDED: lambda: QuotaExceeded(answer.retry_after),
-            Reason.IDEMPOTENCY_CONFLICT: IdempotencyConflict,
-        }
-        return refusals[answer.refusal]()
+        if answer.refusal is Reason.QUEUE_FULL:
+            return QueueFull(self._settings.queue_limit)
+        return QuotaExceeded(answer.retry_after) if answer.refusal is Reason.QUOTA_EXCEEDED else IdempotencyConflict()
 
     def _publish(self, admitted: Sequence[Verdict]) -> None:
         new = [one.id for one in admitted if isinstance(one, Ticket) and not one.duplicate]

@@ -127,13 +127,7 @@ class Secret:
 
     def as_dict(self, *, show: bool = True) -> dict[str, Any]:
         """The secret as the interface prints it; with `show` false the value is masked."""
-        return {
-            "detector": self.detector,
-            "category": self.category,
-            "value": self.value if show else MASK,
-            "line": self.line,
-            "column": self.column,
-        }
+        return asdict(self) | ({} if show else {"value": MASK})
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,20 +154,15 @@ class Settings(BaseSettings):
         name = str(problem["loc"][0])
         field = cls.model_fields[name]
         variable = PREFIX + name.upper()
-        raw = (
-            str(overrides[name])
-            if name in overrides
-            else os.environ.get(variable, os.environ.get(variable.lower(), ""))
-        )
-        got = MASK if is_secret(field) else repr(raw[:80])
+        raw = overrides.get(name, os.environ.get(variable, os.environ.get(variable.lower(), "")))
+        got = MASK if is_secret(field) else repr(str(raw)[:80])
         return f"{variable}: got {got}; takes {field.description}"
 
     @classmethod
     def misspelt(cls) -> list[str]:
         """A sentence on each variable in the environment that is no setting, but nearly one."""
-        strange = [name for name in sorted(os.environ) if name.upper().startswith(PREFIX)]
         sentences = []
-        for name in strange:
+        for name in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
             field = name[len(PREFIX) :].lower()
             close = get_close_matches(field, cls.model_fields, 1, cutoff=0.8)
             if close and field not in cls.model_fields:
@@ -177,17 +172,15 @@ class Settings(BaseSettings):
     def describe(self) -> list[dict[str, str]]:
         """Each setting as it stands: variable, value (secrets masked), what it takes."""
         dumped = self.model_dump(mode="json")
-        rows = []
-        for name, field in type(self).model_fields.items():
-            rows.append(
-                {
-                    "variable": PREFIX + name.upper(),
-                    "value": self._shown(name, field, dumped[name]),
-                    "set": "yes" if name in self.model_fields_set else "default",
-                    "takes": field.description or "",
-                }
-            )
-        return rows
+        return [
+            {
+                "variable": PREFIX + name.upper(),
+                "value": self._shown(name, field, dumped[name]),
+                "set": "yes" if name in self.model_fields_set else "default",
+                "takes": field.description or "",
+            }
+            for name, field in type(self).model_fields.items()
+        ]
 
     @classmethod
     def defaults(cls) -> list[dict[str, str]]:

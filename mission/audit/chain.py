@@ -135,12 +135,9 @@ class Stored:
 class StreamFacts:
     """What the server itself remembers of the stream, also of entries that are gone (XINFO STREAM)."""
 
-    added: int
-    last_id: str
-    max_deleted_id: str
-
-
-NO_STREAM = StreamFacts(added=0, last_id="0-0", max_deleted_id="0-0")
+    added: int = 0
+    last_id: str = "0-0"
+    max_deleted_id: str = "0-0"
 
 
 @dataclass(frozen=True, slots=True)

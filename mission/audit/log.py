@@ -21,7 +21,6 @@ import redis
 
 from mission.audit.chain import (
     GENESIS,
-    NO_STREAM,
     Actor,
     AuditEntry,
     Finding,
@@ -131,7 +130,7 @@ class AuditLog:
 
     def _facts(self) -> StreamFacts:
         if not self._client.exists(self._stream):
-            return NO_STREAM
+            return StreamFacts()
         info = self._client.xinfo_stream(self._stream)
         return StreamFacts(
             info["entries-added"], info["last-generated-id"].decode(), info["max-deleted-entry-id"].decode()
@@ -140,7 +139,8 @@ class AuditLog:
     def _all(self, read: Callable[..., Any], start: str, end: str) -> Iterator[Stored]:
         """The stream a page at a time, by XRANGE or XREVRANGE."""
         while page := read(self._stream, start, end, count=_PAGE):
-            yield from map(_stored, page)
+            for place, fields in page:
+                yield Stored(place.decode(), fields.get(b"e", b""), fields.get(b"h", b""))
             start = f"({page[-1][0].decode()}"
 
 
@@ -171,11 +171,6 @@ def _position(head: Mapping[bytes, bytes]) -> tuple[int, str]:
         raise AuditError(
             "the audit could not be written: its newest entry is not one of the decoder's; see `decoder audit verify`"
         ) from None
-
-
-def _stored(item: tuple[bytes, Mapping[bytes, bytes] | None]) -> Stored:
-    place, fields = item[0].decode(), item[1] or {}
-    return Stored(place, fields.get(b"e", b""), fields.get(b"h", b""))
 
 
 def _entry(stored: Stored) -> AuditEntry | None:

@@ -100,8 +100,7 @@ def replay(**selection: Any) -> None:
     Example:
       decoder dead-letters replay --reason connection_failed --why "the mirror is back"
     """
-    letters = _open()
-    _act(letters, letters.replay, "replayed", **selection)
+    _act(DeadLetters.replay, "replayed", **selection)
 
 
 @dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
@@ -115,8 +114,7 @@ def discard(**selection: Any) -> None:
     Example:
       decoder dead-letters discard --older-than 7d --why "nobody asked"
     """
-    letters = _open()
-    _act(letters, letters.discard, "discarded", **selection)
+    _act(DeadLetters.discard, "discarded", **selection)
 
 
 def _open() -> DeadLetters:
@@ -132,7 +130,6 @@ def _find(letters: DeadLetters, reason: str | None, older_than: float | None) ->
 
 
 def _act(
-    letters: DeadLetters,
     act: Callable[..., bool],
     done: str,
     *,
@@ -144,6 +141,7 @@ def _act(
     as_json: bool,
 ) -> None:
     """Act on each that is selected, and say so; exit code 1 if the ledger no longer holds one of them."""
+    letters = _open()
     filtered = reason is not None or older_than is not None
     if bool(ids) + filtered + every != 1:
         raise click.UsageError("name missions, or select them by --reason and --older-than, or take --all")
@@ -153,7 +151,7 @@ def _act(
     for mission_id in tqdm(chosen, unit=" missions", disable=not watched, file=sys.stderr):
         changed = False
         try:
-            changed = act(mission_id, why=why)
+            changed = act(letters, mission_id, why=why)
         except UnknownMission as error:
             unknown += 1
             click.echo(f"error: {error}", err=True)

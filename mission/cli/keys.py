@@ -153,8 +153,6 @@ def _about(line: KeyLine) -> dict[str, Any]:
     """What may be told of any key: never its material."""
     if line.kind is Kind.URL_KEY:
         name = key_id(check_url_key(line))
-    elif line.kind is Kind.IDENTITY:
-        name = Identity.from_line(line).recipient.key_id
     else:
-        name = Recipient.from_line(line).key_id
+        name = (Identity if line.kind is Kind.IDENTITY else Recipient).from_line(line).key_id
     return {"kind": line.kind.value.removeprefix("decoder-"), "suite": line.label, "key_id": name.hex()}

@@ -88,7 +88,7 @@ class DeadLetters:
         Returns:
             False if it is not dead (any more).
         """
-        return self._act("replay", mission_id, why, "replayed", self._lifetime_ms)
+        return self._act("replay", mission_id, why, self._lifetime_ms)
 
     def discard(self, mission_id: str, *, why: str) -> bool:
         """Take a mission off the dead letters for good.
@@ -96,15 +96,15 @@ class DeadLetters:
         Returns:
             False if it is not among them (any more).
         """
-        return self._act("discard", mission_id, why, "discarded")
+        return self._act("discard", mission_id, why)
 
-    def _act(self, script: str, mission_id: str, why: str, done: str, *args: Any) -> bool:
+    def _act(self, script: str, mission_id: str, why: str, *args: Any) -> bool:
         check_mission_id(mission_id)
         with recorded(self._audit, script, why=why, mission_id=mission_id) as record:
             record.outcome = as_text(self._scripts.run(script, mission_id, *args, replicated=True))
         if record.outcome == "unknown":
             raise UnknownMission(mission_id)
-        return record.outcome == done
+        return record.outcome != "not_dead"
 
     def _read(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
         for mission_id, entry in zip(ids, read_entries(self._client, ids, _FIELDS), strict=True):

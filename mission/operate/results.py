@@ -97,13 +97,13 @@ class ResultReader:
         state, token = word(entry.get("state")), number(entry.get("token"))
         if not state:
             raise UnknownMission(mission_id)
-        if state == UNREADABLE or (state == State.SUCCEEDED and token is None):
-            raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read")
-        if state != State.SUCCEEDED or token is None:
+        if state not in (State.SUCCEEDED, UNREADABLE):
             ended = f" ({word(entry.get('reason'))})" if "finished_at" in entry else ""
             raise ResultUnavailable(
                 f"mission {mission_id} has no result{'' if ended else ' yet'}: it is {state}{ended}"
             )
+        if state == UNREADABLE or token is None:
+            raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read")
         with outages():
             record = cast("bytes | None", self._client.get(result_key(mission_id, token)))
         if record is None:

@@ -74,15 +74,8 @@ LOGINS: dict[str, tuple[Grant, ...]] = {
             [
                 *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.OPEN, Key.EXPIRY),
                 *_on("~", Key.DUE, Key.DEAD, Key.FINISHED, Key.SEQ, Key.REAPER, Key.HOSTS, Key.PROBE, Key.QUOTA),
-                *_on(
-                    "~",
-                    Key.REFUSALS,
-                    Key.KEYS_SEEN,
-                    names.QUEUES,
-                    names.UNACKED,
-                    names.QUEUE_BINDINGS,
-                    names.TASK_RESULTS,
-                ),
+                *_on("~", Key.REFUSALS, Key.KEYS_SEEN),
+                *_on("~", names.QUEUES, names.UNACKED, names.QUEUE_BINDINGS, names.TASK_RESULTS),
             ],
             f"{names.TASK_RESULTS} {names.EVENTS}",
         ),

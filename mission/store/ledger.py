@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -37,15 +37,14 @@ class Admission:
     """A mission to admit: its id, its URL encrypted, its lifetime, and what tells it from another of the same key.
 
     `ids` and `prints` are empty without an idempotency key; else the ids that the key stands for under every URL key,
-    and the URL's fingerprint under each, by key id. `writes` is the key id that writes.
+    and the URL's fingerprint under each, by key id, the writing one's first.
     """
 
     id: str
     url_record: bytes
     lifetime_seconds: float
     ids: Sequence[str] = ()
-    prints: Mapping[str, str] | None = None
-    writes: str = ""
+    prints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,8 @@ class Ledger:
         for admission in admissions:
             known = ""
             if admission.prints:
-                known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": admission.writes})
+                writes = next(iter(admission.prints))
+                known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": writes})
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
         answers = self._scripts.run("admit", *args, replicated=True)
         return [_admitted(*map(as_text, answer)) for answer in answers]

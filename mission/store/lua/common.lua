@@ -45,9 +45,3 @@ local function finish(id, state, reason, secrets, ttl)
   redis.call('HINCRBY', FINISHED, state, 1)
   redis.call('EXPIRE', entry(id), ttl)
 end
-
--- Whether the caller holds the mission's lease: the fencing check.
-local function holds(id, token)
-  local held = redis.call('HMGET', entry(id), 'state', 'token')
-  return held[1] == 'running' and held[2] == token
-end

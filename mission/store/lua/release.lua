@@ -2,10 +2,11 @@
 -- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
 -- Returns 'retrying', 'dead' or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
-if not holds(id, token) then return 'stale' end
+local found = redis.call('HMGET', entry(id), 'state', 'token', 'attempts')
+if found[1] ~= 'running' or found[2] ~= token then return 'stale' end
 if ARGV[5] == '0' then
   redis.call('HINCRBY', entry(id), 'attempts', -1)
-elseif tonumber(redis.call('HGET', entry(id), 'attempts')) >= tonumber(ARGV[6]) then
+elseif tonumber(found[3]) >= tonumber(ARGV[6]) then
   finish(id, 'dead', reason, '', ARGV[7])
   return 'dead'
 else

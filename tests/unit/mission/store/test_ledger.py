@@ -45,17 +45,17 @@ def test_admitting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
 
 def test_a_fingerprint_that_differs_is_a_conflict(ledger: Ledger) -> None:
     own = new_mission_id()
-    ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"}, "k1")], "a")
-    same = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"}, "k1")], "a")[0]
-    other = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "bb"}, "k1")], "a")[0]
+    ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"})], "a")
+    same = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"})], "a")[0]
+    other = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "bb"})], "a")[0]
     assert same.duplicate
     assert other.refusal is Reason.IDEMPOTENCY_CONFLICT
 
 
 def test_an_idempotency_key_is_recognised_after_a_rotation_of_the_url_key(ledger: Ledger) -> None:
     old, new = new_mission_id(), new_mission_id()
-    ledger.admit([Admission(old, b"u", 100, [old], {"k1": "aa"}, "k1")], "a")
-    again = ledger.admit([Admission(new, b"u", 100, [new, old], {"k2": "zz", "k1": "aa"}, "k2")], "a")[0]
+    ledger.admit([Admission(old, b"u", 100, [old], {"k1": "aa"})], "a")
+    again = ledger.admit([Admission(new, b"u", 100, [new, old], {"k2": "zz", "k1": "aa"})], "a")[0]
     assert (again.id, again.duplicate) == (old, True)
 
 
