@@ -3,23 +3,16 @@ from __future__ import annotations
 import pytest
 import redis
 
-from mission.audit.chain import Actor
 from mission.audit.log import AuditLog
-from mission.errors import AuditError, InvalidMission, UnknownMission
+from mission.errors import UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.operate.erasure import forget
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import PREFIX, Key, entry_key, result_key
+from mission.store.names import PREFIX, entry_key, result_key
 
 WHY = "request 815"
-
-
-@pytest.fixture
-def audit(client: redis.Redis) -> AuditLog:
-    """An empty audit."""
-    return AuditLog(client, 86400, Actor("operator", "olga", "desk-2"), lambda line: None)
 
 
 def admit(ledger: Ledger) -> str:
@@ -56,7 +49,7 @@ def places(client: redis.Redis, mission_id: str) -> set[bytes]:
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_nothing_of_a_mission_is_left_whatever_its_state(
+def test_nothing_of_a_mission_is_left_whatever_its_state_but_that_it_went(
     ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog, state: State
 ) -> None:
     mission_id = bring_to(ledger, state)
@@ -66,7 +59,13 @@ def test_nothing_of_a_mission_is_left_whatever_its_state(
     assert results == (1 if state is State.SUCCEEDED else 0)
     assert places(client, mission_id) == set()
     with pytest.raises(UnknownMission):
-        ledger.status(mission_id)
+        forget(client, settings, audit, mission_id, why=WHY)
+    assert [(entry.action, entry.mission_id, entry.why, entry.outcome) for entry in audit.entries()] == [
+        ("forget", mission_id, WHY, "started"),
+        ("forget", mission_id, WHY, f"forgotten, with {results} results"),
+        ("forget", mission_id, WHY, "started"),
+        ("forget", mission_id, WHY, "unknown"),
+    ]
 
 
 def test_other_missions_stay(ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
@@ -106,42 +105,3 @@ def test_a_result_whose_entry_is_gone_already_is_deleted(
     mission_id = bring_to(ledger, State.SUCCEEDED)
     client.delete(entry_key(mission_id))
     assert forget(client, settings, audit, mission_id, why=WHY) == 1
-
-
-def test_forgetting_is_on_record(ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
-    mission_id = bring_to(ledger, State.SUCCEEDED)
-    forget(client, settings, audit, mission_id, why=WHY)
-    assert [(entry.action, entry.mission_id, entry.why, entry.outcome) for entry in audit.entries()] == [
-        ("forget", mission_id, WHY, "started"),
-        ("forget", mission_id, WHY, "forgotten, with 1 results"),
-    ]
-
-
-def test_what_was_forgotten_is_unknown_the_next_time(
-    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
-) -> None:
-    mission_id = admit(ledger)
-    forget(client, settings, audit, mission_id, why=WHY)
-    with pytest.raises(UnknownMission):
-        forget(client, settings, audit, mission_id, why=WHY)
-    assert audit.entries()[-1].outcome == "unknown"
-
-
-def test_nothing_goes_when_it_cannot_be_recorded(
-    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
-) -> None:
-    mission_id = bring_to(ledger, State.SUCCEEDED)
-    before = places(client, mission_id)
-    client.set(Key.AUDIT, "not a stream")
-    with pytest.raises(AuditError):
-        forget(client, settings, audit, mission_id, why=WHY)
-    assert places(client, mission_id) == before
-
-
-@pytest.mark.parametrize("mission_id", ["*", "", "0f8fad5b*"])
-def test_what_is_no_id_is_refused_before_anything(
-    client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str
-) -> None:
-    with pytest.raises(InvalidMission):
-        forget(client, settings, audit, mission_id, why=WHY)
-    assert audit.entries() == []

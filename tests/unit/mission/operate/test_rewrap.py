@@ -14,7 +14,6 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from mission.audit.chain import Actor
 from mission.audit.log import AuditLog
 from mission.cli.console import Commands
 from mission.cli.keys import keys
@@ -38,12 +37,6 @@ WHY = "key rotation"
 MANY = 300
 
 main = Commands(commands=[keys])
-
-
-@pytest.fixture
-def audit(client: redis.Redis) -> AuditLog:
-    """An empty audit."""
-    return AuditLog(client, 86400, Actor("rewrapper", "rita", "desk-3"), lambda line: None)
 
 
 @pytest.fixture
@@ -96,27 +89,18 @@ def test_a_record_keeps_its_time_to_live(client: redis.Redis, rewrapper: Rewrapp
     assert 0 < client.pttl(result_key(mission_id, 3)) <= before
 
 
-def test_what_is_under_the_new_key_is_passed_over(client: redis.Redis, rewrapper: Rewrapper) -> None:
-    finish(client, 3)
-    (there,) = finish(client, 1, NEW)
-    before = record_of(client, there)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=3, already=1)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(already=4)
-    assert record_of(client, there) == before
-
-
-def test_several_old_identities_may_be_given(client: redis.Redis, settings: Settings, audit: AuditLog) -> None:
+def test_records_of_each_old_key_are_sealed_anew_and_all_others_are_left_as_they_are(
+    client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
     ids = finish(client, 2) + finish(client, 2, OLDER)
+    others = {
+        mission_id: record_of(client, mission_id) for mission_id in finish(client, 1, NEW) + finish(client, 1, OTHERS)
+    }
     rewrapper = Rewrapper(client, settings, [OLD, OLDER], NEW.recipient, audit)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=4)
+    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=4, already=1, others=1)
+    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(already=5, others=1)
     assert readable(client, audit, ids, NEW)
-
-
-def test_results_of_other_keys_are_left_as_they_are(client: redis.Redis, rewrapper: Rewrapper) -> None:
-    (theirs,) = finish(client, 1, OTHERS)
-    before = record_of(client, theirs)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(others=1)
-    assert record_of(client, theirs) == before
+    assert {mission_id: record_of(client, mission_id) for mission_id in others} == others
 
 
 def _changed(record: bytes) -> bytes:
@@ -163,33 +147,21 @@ class Meddling(redis.Redis):
         return found
 
 
-@pytest.fixture
-def meddling(settings: Settings) -> Iterator[Meddling]:
-    """Such a client."""
-    with Meddling.from_url(settings.redis_url.get_secret_value()) as client:
-        yield client
-
-
-def test_a_record_that_is_written_anew_meanwhile_is_not_overwritten(
-    client: redis.Redis, meddling: Meddling, settings: Settings, audit: AuditLog
+def test_a_record_that_is_written_anew_or_forgotten_meanwhile_is_not_overwritten(
+    client: redis.Redis, settings: Settings, audit: AuditLog
 ) -> None:
-    (mission_id,) = finish(client, 1)
     fresh = [Secret("marker", "KEY", "found in the second commit", 2, 2)]
-    again = seal_secrets(OLD.recipient, fresh, mission_id=mission_id, token=3)
-    meddling.meddle = lambda: client.set(result_key(mission_id, 3), again, ex=3600)
-    rewrapper = Rewrapper(meddling, settings, [OLD], NEW.recipient, audit)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=1)
-    assert ResultReader(client, [NEW], audit).reveal(mission_id, reason="a test") == fresh
-
-
-def test_a_record_that_is_forgotten_meanwhile_does_not_come_back(
-    client: redis.Redis, meddling: Meddling, settings: Settings, audit: AuditLog
-) -> None:
-    (mission_id,) = finish(client, 1)
-    meddling.meddle = lambda: client.delete(result_key(mission_id, 3))
-    rewrapper = Rewrapper(meddling, settings, [OLD], NEW.recipient, audit)
-    assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(gone=1)
-    assert not client.exists(result_key(mission_id, 3))
+    with Meddling.from_url(settings.redis_url.get_secret_value()) as meddling:
+        rewrapper = Rewrapper(meddling, settings, [OLD], NEW.recipient, audit)
+        (mission_id,) = finish(client, 1)
+        again = seal_secrets(OLD.recipient, fresh, mission_id=mission_id, token=3)
+        meddling.meddle = lambda: client.set(result_key(mission_id, 3), again, ex=3600)
+        assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(rewrapped=1)
+        assert ResultReader(client, [NEW], audit).reveal(mission_id, reason="a test") == fresh
+        (mission_id,) = finish(client, 1)
+        meddling.meddle = lambda: client.delete(result_key(mission_id, 3))
+        assert rewrapper.rewrap(rewrapper.keys(), why=WHY) == Rewrapped(already=1, gone=1)
+        assert not client.exists(result_key(mission_id, 3))
 
 
 class Interrupted(Exception):

@@ -1,0 +1,15 @@
+"""The audit that people's operations write to."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from mission.audit.chain import Actor
+from mission.audit.log import AuditLog
+
+
+@pytest.fixture
+def audit(client: redis.Redis) -> AuditLog:
+    """An empty audit."""
+    return AuditLog(client, 86400, Actor("operator", "olga", "desk-2"), lambda line: None)
