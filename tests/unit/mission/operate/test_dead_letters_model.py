@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 import redis
-from hypothesis import HealthCheck
-from hypothesis import settings as effort
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
-from mission.audit.chain import Actor
 from mission.audit.log import AuditLog
 from mission.model import State
 from mission.operate.dead_letters import DeadLetters
-from mission.store import ledger as ledger_module
 from mission.store.ledger import Ledger
-from tests.unit.mission.store.test_ledger_model import LedgerModel
+from tests.unit.mission.store.test_ledger_model import LedgerModel, run_model
 from worker.settings import WorkerSettings
 
 
@@ -25,7 +21,6 @@ class OperatorModel(LedgerModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.replays = 0
         self.discarded: set[str] = set()
 
     @rule(mission=LedgerModel.missions)
@@ -49,17 +44,6 @@ class OperatorModel(LedgerModel):
         assert self.ledger.status(mission) == before
 
     @invariant()
-    def a_terminal_state_stays_and_is_counted_once(self) -> None:
-        for mission in self.ids:
-            status = self.ledger.status(mission)
-            if mission in self.ended:
-                assert status.state is self.ended[mission][0]
-            elif status.finished:
-                self.ended[mission] = (status.state, self.tokens.get(mission, 0))
-        counted = self.client.hgetall("{decoder}:finished")
-        assert sum(map(int, counted.values())) == len(self.ended) + self.replays
-
-    @invariant()
     def the_dead_that_were_not_discarded_are_the_letters(self) -> None:
         dead = {mission for mission in self.ids if self.ledger.status(mission).state is State.DEAD}
         assert {letter.id for letter in self.letters.find()} == dead - self.discarded
@@ -68,15 +52,7 @@ class OperatorModel(LedgerModel):
 @pytest.mark.server("thousands of steps: fakeredis takes ten times as long")
 @pytest.mark.full
 def test_no_interleaving_with_replays_breaks_one_terminal_state_and_one_result(
-    ledger: Ledger, client: redis.Redis, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, client: redis.Redis, settings: WorkerSettings, audit: AuditLog
 ) -> None:
-    monkeypatch.setattr(ledger_module, "LOST_AFTER_SECONDS", -1.0)
-    audit = AuditLog(client, 3600, Actor("operator", "olga", "desk-2"), lambda line: None)
     letters = DeadLetters(client, settings, audit)
-    machine = type("Model", (OperatorModel,), {"ledger": ledger, "client": client, "letters": letters})
-    run_state_machine_as_test(
-        machine,
-        settings=effort(
-            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run_model(OperatorModel, 40, ledger=ledger, client=client, letters=letters)
