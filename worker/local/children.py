@@ -70,7 +70,4 @@ def end_child(child: subprocess.Popen[bytes], *, grace: float) -> None:
 
 def last_lines(log: Path, count: int = 10) -> list[str]:
     """The end of a child's log, for the person who asks why it ended."""
-    try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
-    except FileNotFoundError:
-        return []
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]

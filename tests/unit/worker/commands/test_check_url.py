@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.processes import started
 from worker.cli import main
 from worker.commands import check_url
 
+COMMAND = [sys.executable, "-m", "worker", "check-url"]
+PIPES: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 HOSTS = "docs.example.com,*.example.org,localhost,nowhere.invalid,[::1],127.0.0.1"
 
 
@@ -30,15 +31,6 @@ def run(*arguments: str, stdin: bytes = b"") -> Result:
 
 def records(*arguments: str, stdin: bytes = b"") -> list[dict[str, Any]]:
     return [json.loads(line) for line in run("--json", *arguments, stdin=stdin).stdout.splitlines()]
-
-
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "worker", "check-url", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def test_all_allowed_is_exit_code_0() -> None:
@@ -56,17 +48,11 @@ def test_one_refused_is_exit_code_1() -> None:
     assert result.exit_code == 1
 
 
-def test_json_gives_url_verdict_and_reason() -> None:
-    assert records("--no-resolve", "https://docs.example.com/ä", "ftp://docs.example.com/") == [
-        {"url": "https://docs.example.com/ä", "allowed": True, "reason": None},
-        {"url": "ftp://docs.example.com/", "allowed": False, "reason": "scheme_not_allowed"},
-    ]
-
-
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
         ("https://docs.example.com", None),
+        ("https://docs.example.com/ä", None),
         ("http://docs.example.com/", "scheme_not_allowed"),
         ("https://docs.example.com:8443/", "port_not_allowed"),
         ("https://example.org/", "host_not_allowed"),
@@ -78,7 +64,7 @@ def test_json_gives_url_verdict_and_reason() -> None:
         ("https://127.1/", "invalid_url"),
     ],
 )
-def test_says_why_without_resolving(url: str, reason: str | None) -> None:
+def test_json_gives_url_verdict_and_reason(url: str, reason: str | None) -> None:
     assert records("--no-resolve", url) == [{"url": url, "allowed": reason is None, "reason": reason}]
 
 
@@ -107,7 +93,8 @@ def test_what_could_steer_a_terminal_is_escaped() -> None:
 
 
 def test_checks_the_addresses_of_a_name() -> None:
-    assert records("https://localhost/")[0]["reason"] == "blocked_address"
+    found = records("https://localhost/", "https://nowhere.invalid/")
+    assert [record["reason"] for record in found] == ["blocked_address", "dns_failure"]
 
 
 def test_a_name_in_an_opened_network_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +103,6 @@ def test_a_name_in_an_opened_network_is_allowed(monkeypatch: pytest.MonkeyPatch)
         {"url": "https://localhost/", "allowed": True, "reason": None},
         {"url": "https://[::1]/", "allowed": True, "reason": None},
     ]
-
-
-def test_a_name_without_addresses_is_refused() -> None:
-    assert records("https://nowhere.invalid/")[0]["reason"] == "dns_failure"
 
 
 def test_keeps_the_order_while_it_resolves_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,20 +138,11 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_ten_thousand_urls_without_names_looked_up_take_less_than_a_second() -> None:
-    urls = "".join(f"https://host-{n}.example.org/path/{n}?query={n}\n" for n in range(10_000)).encode()
-    started = time.process_time()
-    answers = records("--no-resolve", "-", stdin=urls)
-    assert time.process_time() - started < 1
-    assert len(answers) == 10_000
-    assert all(answer["allowed"] for answer in answers)
-
-
 def test_answers_line_by_line_before_the_input_ends() -> None:
-    with start("--no-resolve", "--json") as process:
+    with started([*COMMAND, "--no-resolve", "--json"], **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(b"https://docs.example.com/\n")
+        process.stdin.write("https://docs.example.com/\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["allowed"]
         process.stdin.close()
@@ -177,13 +151,12 @@ def test_answers_line_by_line_before_the_input_ends() -> None:
 
 @pytest.mark.parametrize("arguments", [("--no-resolve",), ()])
 def test_an_interrupt_is_no_traceback(arguments: tuple[str, ...]) -> None:
-    with start(*arguments) as process:
+    with started([*COMMAND, *arguments], **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdin.write(b"https://other.example/\n")
+        process.stdin.write("https://other.example/\n")
         process.stdin.flush()
         process.stdout.readline()
-        os.kill(process.pid, signal.SIGINT)
-        assert process.stderr.read() == b"interrupted\n"
-        assert process.wait() == 130
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[1] == "interrupted\n"
+        assert process.returncode == 130

@@ -168,10 +168,6 @@ def test_waiting_for_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
         end_child(child.process, grace=10)
 
 
-def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
-    assert last_lines(tmp_path / "none.log") == []
-
-
 # Ends
 
 

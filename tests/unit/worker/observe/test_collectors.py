@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from mission.errors import LedgerUnavailable
 from mission.model import Stats
 from mission.store.connection import connect
-from mission.store.ledger import Ledger, Memory
+from mission.store.ledger import Ledger
 from tests.conftest import wait_for
 from worker.observe import collectors
 from worker.observe.collectors import LedgerCollector, NetworkCollector, Vitals, read_vitals
@@ -54,22 +54,15 @@ def test_a_key_is_as_old_as_its_first_use_here(ledger: Ledger) -> None:
 
 
 @pytest.mark.server("INFO")
-def test_memory_is_the_servers_and_its_limit(ledger: Ledger) -> None:
+def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
     assert ledger.memory().limit == 0
     ledger.client.config_set("maxmemory", "200mb")
     try:
-        found = ledger.memory()
+        found = collected(read_vitals(ledger, KEYS))
     finally:
         ledger.client.config_set("maxmemory", "0")
-    assert found.limit == 200 * 1024 * 1024
-    assert 0 < found.used < found.limit
-
-
-@pytest.mark.server("INFO")
-def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
-    found = collected(read_vitals(ledger, KEYS))
-    assert found["decoder_redis_memory_used_bytes"].samples[0].value > 0
-    assert found["decoder_redis_memory_max_bytes"].samples[0].value == 0
+    assert found["decoder_redis_memory_max_bytes"].samples[0].value == 200 * 1024 * 1024
+    assert 0 < found["decoder_redis_memory_used_bytes"].samples[0].value < 200 * 1024 * 1024
     labels = {
         (sample.labels["kind"], sample.labels["key"])
         for sample in found["decoder_key_first_used_timestamp_seconds"].samples
@@ -136,9 +129,3 @@ def test_network_traffic_is_that_of_all_interfaces_but_loopback(
 def test_a_system_without_such_a_table_has_no_traffic_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectors, "_NETWORK", tmp_path / "none")
     assert list(NetworkCollector().collect()) == []
-
-
-def test_memory_that_is_unknown_is_no_zero() -> None:
-    found = collected(Vitals(STATS, {}, memory=Memory(used=5, limit=0)))
-    assert found["decoder_redis_memory_used_bytes"].samples[0].value == 5
-    assert "decoder_redis_memory_used_bytes" not in collected(Vitals(STATS, {}))

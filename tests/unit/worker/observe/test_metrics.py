@@ -1,7 +1,6 @@
 """The catalogue, scraped for real over HTTP, and the numbers that come from the ledger."""
 
 import socket
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
@@ -79,18 +78,7 @@ def test_a_scrape_yields_the_whole_catalogue_and_the_process(port: int) -> None:
     assert {name: found[name].type for name in CATALOGUE if name in found} == CATALOGUE
     assert {name for name in found if name.startswith("decoder_")} == set(CATALOGUE)
     assert {"process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds", "python_info"} <= set(found)
-
-
-def test_every_metric_says_what_it_is(port: int) -> None:
-    metrics.LEDGER.read = lambda: VITALS
-    assert all(family.documentation for family in scrape(port).values())
-
-
-def test_what_is_counted_is_seen_in_the_next_scrape(port: int) -> None:
-    before = samples(scrape(port)["decoder_missions"])
-    metrics.MISSIONS.labels("failed", "dns_failure").inc()
-    after = samples(scrape(port)["decoder_missions"])
-    assert after[("failed", "dns_failure")] == before.get(("failed", "dns_failure"), 0) + 1
+    assert all(family.documentation for family in found.values())
 
 
 @pytest.mark.parametrize("histogram", [metrics.MISSION_DURATION, metrics.MISSION_AGE])
@@ -100,10 +88,7 @@ def test_buckets_resolve_both_sides_of_ten_seconds(histogram: Histogram) -> None
     assert sum(5 <= bound < 10 for bound in bounds) >= 2
     assert sum(10 < bound <= 60 for bound in bounds) >= 3
     assert all(low < high for low, high in pairwise(bounds))
-
-
-def test_the_age_of_a_mission_is_resolved_for_its_whole_life() -> None:
-    assert 24 * 3600 in metrics.MISSION_AGE._upper_bounds
+    assert 24 * 3600 in bounds or histogram is not metrics.MISSION_AGE  # for its whole life
 
 
 def test_series_of_closed_sets_stand_from_the_start(port: int) -> None:
@@ -128,10 +113,7 @@ def test_reasons_in_labels_are_of_the_closed_set(port: int) -> None:
     reasons = {reason for _, reason in samples(found["decoder_missions"])}
     results = {result for (result,) in samples(found["decoder_fetch_attempts"])}
     assert reasons | results <= {reason.value for reason in Reason} | {"", "ok"}
-
-
-def test_refused_at_admission_is_no_outcome_of_a_mission(port: int) -> None:
-    reasons = {reason for _, reason in samples(scrape(port)["decoder_missions"])}
+    # Refused at admission is no outcome of a mission.
     assert not reasons & {"quota_exceeded", "queue_full", "idempotency_conflict", "malformed_message"}
 
 
@@ -202,10 +184,3 @@ def test_a_port_in_use_is_refused_in_one_line_that_names_the_setting() -> None:
 def test_a_host_that_is_none_is_refused_in_one_line() -> None:
     with pytest.raises(SettingsError, match=r"^DECODER_METRICS_PORT: .*DECODER_METRICS_HOST"):
         metrics.serve(0, "192.0.2.1")
-
-
-def test_the_registry_serves_metrics_only(port: int) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/metrics", method="POST"), timeout=30)
-    refused.value.close()
-    assert refused.value.code == 405
