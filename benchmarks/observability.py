@@ -16,12 +16,10 @@ from statistics import median
 import click
 
 from benchmarks.measure import WARM_UP, Sample, measure
-from benchmarks.report import Report
+from benchmarks.report import report
 from benchmarks.systems import Decoder, Place, running
 from benchmarks.throughput import bench_place
-from mission.cli.console import emit_json
-from mission.errors import DecoderError
-from worker.local.stack import Child, ending_on_signals, running_flower, stack_environment
+from worker.local.stack import Child, running_flower, stack_environment
 
 WATCHED, UNWATCHED = "all on", "all off"
 SCRAPE_SECONDS = 1.0
@@ -104,22 +102,11 @@ def main(missions: int, count: int, *, as_json: bool) -> None:
     Example:
       python -m benchmarks.observability --missions 2000 --rounds 3
     """
-    report = Report()
-    try:
-        with ending_on_signals():
-            for number, sample in rounds(missions, count):
-                report.add(sample)
-                click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
-    except DecoderError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    if as_json:
-        for line in report.lines():
-            emit_json(line)
-    else:
+    found = report(rounds(missions, count))
+    if not as_json:
         click.echo(f"missions: {missions}, rounds: {count}, workers alone, {os.cpu_count()} CPUs")
-        click.echo(report.table())
-    ((_, _, ratios),) = report.ratios()
+    found.show(as_json=as_json)
+    ((_, _, ratios),) = found.ratios()
     sys.exit(int(median(ratios) < GOAL))
 
 

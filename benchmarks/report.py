@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
+import click
+
 from benchmarks.measure import Sample
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from worker.local.stack import ending_on_signals
 
 _HEAD = ("", "missions/s", "min to max", "enqueue s", "worker CPU ms")
-_RATIO_HEAD = ("ratio of missions/s", "median", "min to max", "", "")
+_RATIO_HEAD = ("ratio of missions/s", "median", "min to max")
 
 
 class Report:
@@ -30,6 +36,29 @@ class Report:
                 pairs = zip(self._samples[one], self._samples[other], strict=True)
                 yield one, other, [a.rate / b.rate for a, b in pairs]
 
+    def show(self, *, as_json: bool) -> None:
+        """Print a row for each system, then one for each pair: a table for people, JSON lines for machines."""
+        if as_json:
+            for line in self.lines():
+                emit_json(line)
+            return
+        rows = []
+        for name, samples in self._samples.items():
+            rates = [sample.rate for sample in samples]
+            cpu = [sample.cpu_ms for sample in samples if sample.cpu_ms is not None]
+            enqueueing = f"{median(sample.enqueue_seconds for sample in samples):.2f}"
+            cpu_text = f"{median(cpu):.2f}" if cpu else "?"
+            rows.append(
+                (name, f"{median(rates):,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", enqueueing, cpu_text)
+            )
+        emit_table(_HEAD, rows)
+        click.echo()
+        ratios = [
+            (f"{one} : {other}", f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}")
+            for one, other, values in self.ratios()
+        ]
+        emit_table(_RATIO_HEAD, ratios)
+
     def lines(self) -> Iterator[dict[str, Any]]:
         """For machines: a line for each system, then one for each pair."""
         for name, samples in self._samples.items():
@@ -43,33 +72,16 @@ class Report:
         for one, other, values in self.ratios():
             yield {"system": one, "beside": other, "ratios": [round(value, 3) for value in values]}
 
-    def table(self) -> str:
-        """For people."""
-        rows = [_HEAD]
-        for name, samples in self._samples.items():
-            rates = [sample.rate for sample in samples]
-            cpu = [sample.cpu_ms for sample in samples if sample.cpu_ms is not None]
-            rows.append(
-                (
-                    name,
-                    f"{median(rates):,.0f}",
-                    f"{min(rates):,.0f} to {max(rates):,.0f}",
-                    f"{median(sample.enqueue_seconds for sample in samples):.2f}",
-                    f"{median(cpu):.2f}" if cpu else "?",
-                )
-            )
-        rows += [("",) * 5, _RATIO_HEAD]
-        for one, other, values in self.ratios():
-            rows.append(
-                (f"{one} : {other}", f"{median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}", "", "")
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(_line(row, widths) for row in rows)
 
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    first, *rest = (
-        text.ljust(width) if not column else text.rjust(width)
-        for column, (text, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *rest]).rstrip()
+def report(rounds: Iterable[tuple[int, Sample]]) -> Report:
+    """The report of these rounds, each sample told on stderr as it comes. Ends with 1 where a system did not do its work."""
+    found = Report()
+    try:
+        with ending_on_signals():
+            for number, sample in rounds:
+                found.add(sample)
+                click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    return found

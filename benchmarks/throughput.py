@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +11,10 @@ import click
 import redis
 
 from benchmarks.measure import WARM_UP, Sample, measure
-from benchmarks.report import Report
+from benchmarks.report import report
 from benchmarks.systems import Place, contenders, running
-from mission.cli.console import emit_json
-from mission.errors import DecoderError
 from worker.local.embedded import EmbeddedRedis
-from worker.local.stack import ending_on_signals, temporary_folder
+from worker.local.stack import temporary_folder
 
 
 @contextmanager
@@ -64,26 +61,12 @@ def main(missions: int, count: int, fsync: str, *, backlog: bool, as_json: bool)
     Example:
       python -m benchmarks.throughput --missions 1000 --rounds 2
     """
-    report = Report()
-    try:
-        with ending_on_signals():
-            for number, sample in rounds(missions, count, fsync, backlog=backlog):
-                report.add(sample)
-                click.echo(f"round {number + 1}: {sample.system}: {sample.rate:.0f}/s", err=True)
-    except DecoderError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    if as_json:
-        for line in report.lines():
-            emit_json(line)
-        return
-    mode = "workers alone" if backlog else "producer beside workers"
-    click.echo(f"missions: {missions}, rounds: {count}, appendfsync {fsync}, {mode}, {_machine()}")
-    click.echo(report.table())
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+    found = report(rounds(missions, count, fsync, backlog=backlog))
+    if not as_json:
+        mode = "workers alone" if backlog else "producer beside workers"
+        machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+        click.echo(f"missions: {missions}, rounds: {count}, appendfsync {fsync}, {mode}, {machine}")
+    found.show(as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Small programs of the pipeline: the chart's README, the watch after a deploy. Standard library alone."""
+"""Small programs of the pipeline: the table of settings, the watch after a deploy."""

@@ -28,17 +28,19 @@ def test_a_ratio_is_of_systems_in_the_same_round(report: Report) -> None:
     assert list(report.ratios()) == [("ours", "theirs", [2.0, 4.0])]
 
 
-def test_the_table_has_a_row_for_each_system_and_each_pair(report: Report) -> None:
-    rows = [line.split("  ") for line in report.table().splitlines() if line]
+def test_the_table_has_a_row_for_each_system_and_each_pair(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    report.show(as_json=False)
+    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines() if line]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert cells[1:3] == [["ours", "75", "50 to 100", "0.25", "5.00"], ["theirs", "31", "12 to 50", "0.25", "5.00"]]
     assert cells[4] == ["ours : theirs", "3.00", "2.00 to 4.00"]
 
 
-def test_where_cpu_time_is_not_known_the_table_says_so() -> None:
+def test_where_cpu_time_is_not_known_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report()
     report.add(sample("ours", 1, cpu=None))
-    assert report.table().splitlines()[1].endswith("?")
+    report.show(as_json=False)
+    assert capsys.readouterr().out.splitlines()[1].endswith("?")
 
 
 def test_the_lines_for_machines_hold_every_round(report: Report) -> None:
