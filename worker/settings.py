@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
@@ -16,16 +16,7 @@ LEASE_MARGIN_SECONDS = 15.0
 _HOST = re.compile(r"(\*\.)?([^\s/@\\:*\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 
-def _networks(value: object) -> object:
-    items = split_list(value)
-    return (
-        tuple(ip_network(item) if isinstance(item, str) else item for item in items)
-        if isinstance(items, tuple)
-        else items
-    )
-
-
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(split_list)]
 
 
 class WorkerSettings(Settings):

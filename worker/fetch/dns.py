@@ -10,6 +10,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from threading import Condition, Event, Thread
 from time import monotonic
@@ -34,17 +35,15 @@ def system_lookup(host: str, port: int) -> Sequence[str]:
     return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
+@dataclass(slots=True, eq=False)
 class _Lookup:
     """One question on its way, shared by all who ask it."""
 
-    __slots__ = ("addresses", "answered", "host", "port", "waiting")
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
-        self.waiting = 0
-        self.answered = Event()
-        self.addresses: Addresses = ()
+    host: str
+    port: int
+    waiting: int = 0
+    answered: Event = field(default_factory=Event)
+    addresses: Addresses = ()
 
 
 class Resolver:

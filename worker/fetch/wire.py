@@ -116,8 +116,9 @@ class Wire:
         searched = 0
         while (end := self._buffer.find(b"\n", searched, limit)) < 0 and len(self._buffer) < limit:
             searched = len(self._buffer)
-            if not self._fill():
+            if not (data := self._receive(CHUNK)):
                 break
+            self._buffer += data
         return self._take(min(end + 1 or limit, limit))
 
     def read1(self, size: int) -> bytes:
@@ -130,11 +131,6 @@ class Wire:
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
-
-    def _fill(self) -> bool:
-        data = self._receive(CHUNK)
-        self._buffer += data
-        return bool(data)
 
     def _receive(self, size: int) -> bytes:
         self._sock.settimeout(min(self.limits.read, self.limits.remaining()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import time
@@ -12,41 +11,30 @@ from typing import Any, Self
 
 from mission.model import Reason, State
 
-_LETTER = """\
+BUSY = "/busy.txt"
+MOVED = {"/moved.txt": "/letter.txt"}
+_DOCUMENTS = {
+    "/letter.txt": """\
 Dear reader,
 the crates are moved tonight. {* WAREHOUSE: Pier 39, gate C *} Bring the papers.
 At the door, say {* PASSWORD: correct-horse-battery-staple *}; they will ask for {* the second word: anvil *}.
-"""
-
-_MAP = """\
+""",
+    "/map.txt": """\
 # Where to dig
 {* COORDINATES:
    52.3702 N,
    4.8952 E
 *}
 Two steps east: {* no category here *}
-"""
-
-_BROKEN = """\
+""",
+    "/broken.txt": """\
 {* BROKEN: this one is never closed
 {* GOOD: still found *}
 {**} {* *} are empty, and this one never ends: {* LOST
-"""
-
-_PLAIN = "Nothing to see here. Braces { and stars * alone are no marker.\n"
-
-_REPORT = "{* API_KEY: sample-0000-1111-2222 *} {* API_KEY: sample-3333-4444-5555 *}\n"
-
-_DOCUMENTS = {
-    "/letter.txt": _LETTER,
-    "/map.txt": _MAP,
-    "/broken.txt": _BROKEN,
-    "/plain.txt": _PLAIN,
-    "/busy.txt": _REPORT,
+""",
+    "/plain.txt": "Nothing to see here. Braces { and stars * alone are no marker.\n",
+    BUSY: "{* API_KEY: sample-0000-1111-2222 *} {* API_KEY: sample-3333-4444-5555 *}\n",
 }
-
-BUSY = "/busy.txt"
-MOVED = {"/moved.txt": "/letter.txt"}
 _INDEX = "Documents to try the decoder on:\n" + "".join(f"{path}\n" for path in (*_DOCUMENTS, *MOVED, "/missing.txt"))
 # A name that no one can own (RFC 6761), so nobody has it on an allowlist.
 OFF_LIMITS = "http://elsewhere.invalid/letter.txt"
@@ -109,11 +97,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._visits = itertools.count()
-
-    def first_visit(self) -> bool:
-        """Whether nobody asked this before."""
-        return next(self._visits) == 0
+        self.first_visit = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay quiet about a visitor who went away; the rest is a defect, and is told."""
@@ -133,10 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path in MOVED:
-            self._answer(302, "", {"Location": MOVED[path]})
-        elif path == BUSY and self.server.first_visit():
+            self._answer(302, "", ("Location", MOVED[path]))
+        elif path == BUSY and self.server.first_visit.acquire(blocking=False):
             time.sleep(0.5)
-            self._answer(503, "Come back in a second.\n", {"Retry-After": "1"})
+            self._answer(503, "Come back in a second.\n", ("Retry-After", "1"))
         elif path in _DOCUMENTS:
             self._answer(200, _DOCUMENTS[path])
         elif path == "/":
@@ -144,14 +128,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "No such document.\n")
 
-    def _answer(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def _answer(self, status: int, text: str, *fields: tuple[str, str]) -> None:
         body = text.encode()
         self.send_response(status)
-        for name, value in {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Content-Length": str(len(body)),
-            **(headers or {}),
-        }.items():
+        for name, value in (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *fields):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

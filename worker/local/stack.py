@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,20 +104,14 @@ def access(urls: Sequence[str]) -> dict[str, str]:
     hosts = list(settings.allowed_hosts)
     schemes = list(settings.allowed_schemes)
     networks = [str(network) for network in settings.allowed_networks]
-    for url in _parsed(urls):
-        hosts.append(f"{url.host}:{url.port}")
-        schemes.append(url.scheme)
-        networks += _loopback(url)
+    for text in urls:
+        with suppress(InvalidMission):  # it is refused with its reason when it is enqueued
+            url = parse_url(text)
+            hosts.append(f"{url.host}:{url.port}")
+            schemes.append(url.scheme)
+            networks += _loopback(url)
     values = {"allowed_hosts": hosts, "allowed_schemes": schemes, "allowed_networks": networks}
     return {name: ",".join(dict.fromkeys(items)) for name, items in values.items()}
-
-
-def _parsed(urls: Sequence[str]) -> Iterator[MissionUrl]:
-    for text in urls:
-        try:
-            yield parse_url(text)
-        except InvalidMission:
-            continue  # refused with its reason when it is enqueued
 
 
 def _loopback(url: MissionUrl) -> list[str]:

@@ -39,18 +39,9 @@ PHASES = ("validate", "fetch", "extract", "seal")
 # What a try to fetch may end with, beside "ok".
 _FETCH_REASONS = (
     *(reason for reason in Reason if reason.policy_refusal),
-    Reason.DNS_FAILURE,
-    Reason.CONNECT_TIMEOUT,
-    Reason.READ_TIMEOUT,
-    Reason.DEADLINE_EXCEEDED,
-    Reason.CONNECTION_FAILED,
-    Reason.TLS_FAILURE,
-    Reason.HTTP_CLIENT_ERROR,
-    Reason.HTTP_SERVER_ERROR,
-    Reason.RATE_LIMITED,
-    Reason.TOO_MANY_REDIRECTS,
-    Reason.BODY_TOO_LARGE,
-    Reason.MALFORMED_RESPONSE,
+    *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
+    *(Reason.CONNECTION_FAILED, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR, Reason.HTTP_SERVER_ERROR),
+    *(Reason.RATE_LIMITED, Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE),
 )
 
 # Otherwise each counter and histogram has one series more, which nothing here reads.
