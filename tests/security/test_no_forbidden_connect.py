@@ -17,18 +17,8 @@ from tests.servers.certificates import Authority
 from tests.servers.fetching import NAME, fetching
 from tests.servers.misbehaving import DOCUMENT, MisbehavingServer
 from tests.servers.sockets import connections
+from tests.unit.worker.fetch.test_addresses import FORBIDDEN_IPV4, FORBIDDEN_IPV6  # not the worker's own list
 from worker.fetch.policy import UrlPolicy
-
-# The tests' own list: it must not be the worker's.
-FORBIDDEN_4 = [
-    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
-    *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
-    *("224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32", "168.63.129.16/32", "169.254.169.254/32"),
-]
-FORBIDDEN_6 = [
-    *("::/128", "::1/128", "::/8", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7"),
-    *("fe80::/10", "fec0::/10", "ff00::/8", "fd00:ec2::254/128"),
-]
 
 
 def _numbers(network: IPv4Network | IPv6Network) -> st.SearchStrategy[int]:
@@ -36,8 +26,8 @@ def _numbers(network: IPv4Network | IPv6Network) -> st.SearchStrategy[int]:
     return st.one_of(st.just(first), st.just(last), st.integers(first, last))
 
 
-FOUR = st.one_of([_numbers(IPv4Network(text)) for text in FORBIDDEN_4])
-SIX = st.one_of([_numbers(IPv6Network(text)) for text in FORBIDDEN_6])
+FOUR = st.one_of([_numbers(IPv4Network(text)) for text in FORBIDDEN_IPV4])
+SIX = st.one_of([_numbers(IPv6Network(text)) for text in FORBIDDEN_IPV6])
 _LOW = st.integers(0, 2**32 - 1)
 _GLOBAL_PREFIX = 0x2A00_1450_4000_0000  # a public network's: only what it embeds is forbidden
 

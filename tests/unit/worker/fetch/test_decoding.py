@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,12 +57,8 @@ def test_joins_members(coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_gives_as_much_as_the_limit(coding: str) -> None:
+def test_gives_as_much_as_the_limit_and_refuses_more(coding: str) -> None:
     assert len(undo(bomb(coding, 1), coding, limit=MIB)) == MIB
-
-
-@pytest.mark.parametrize("coding", CODINGS)
-def test_refuses_more_than_the_limit(coding: str) -> None:
     assert refusal(bomb(coding, 1), coding, limit=MIB - 1) is Reason.BODY_TOO_LARGE
 
 
@@ -97,13 +92,6 @@ def test_limits_the_layers_in_between_too() -> None:
 
 def test_refuses_a_bomb_of_empty_members() -> None:
     assert refusal(compress(b"", "gzip") * (MAX_MEMBERS + 1), "gzip") is Reason.MALFORMED_RESPONSE
-
-
-def test_a_bomb_of_empty_members_costs_little_time() -> None:
-    data = compress(b"", "gzip") * (9 * MIB // 20)
-    started = time.process_time()
-    refusal(data, "gzip")
-    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("coding", CODINGS)

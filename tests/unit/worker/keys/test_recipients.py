@@ -10,7 +10,7 @@ import pytest
 
 from mission.errors import SettingsError
 from mission.seal.key_files import KeyLine, Kind
-from mission.seal.sealing import Identity, Recipient
+from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from worker.keys import recipients
 from worker.keys.recipients import Recipients
@@ -177,10 +177,3 @@ def test_a_change_of_key_is_logged_with_both_key_ids(folder: Path, caplog: pytes
     (record,) = caplog.records
     assert record.getMessage() == f"recipient of team-a: key {NEW.key_id.hex()}, before {TEAM_A.key_id.hex()}"
     assert vars(record)["event.action"] == "recipient-changed"
-
-
-def test_a_key_that_did_not_change_is_not_parsed_again(folder: Path) -> None:
-    keys = make(recipients=folder)
-    before = keys.of("team-a")
-    assert isinstance(before, Recipient)
-    assert keys.of("team-a") is before

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from mission.errors import SettingsError
 from tests.conftest import wait_for
+from tests.processes import processes_in
 from worker.local import embedded
 from worker.local.embedded import EmbeddedRedis, private_folder, server_program
 
@@ -90,14 +91,6 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
             assert client.get("kept") == b"yes"
 
 
-def test_a_later_server_finds_the_data_of_an_earlier_one(tmp_path: Path) -> None:
-    folder = tmp_path / "valkey"
-    with EmbeddedRedis(folder) as server, redis.Redis.from_url(server.url) as client:
-        client.set("kept", "yes")
-    with EmbeddedRedis(folder) as server, redis.Redis.from_url(server.url) as client:
-        assert client.get("kept") == b"yes"
-
-
 def test_at_the_end_there_is_no_process_and_no_temporary_folder() -> None:
     with EmbeddedRedis() as server:
         pid = server.pid
@@ -124,23 +117,18 @@ def test_a_port_that_somebody_took_meanwhile_is_no_failure(
         assert second.port != server.port
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho 'no room on the ship' >&2\nexit 1\n")
-    broken.chmod(0o700)
-    monkeypatch.setattr(embedded, "server_program", lambda: broken)
-    with pytest.raises(SettingsError, match="no room on the ship"):
-        EmbeddedRedis(tmp_path / "valkey").start()
-
-
-def test_a_server_that_repeats_the_password_does_not_get_it_into_the_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [("echo 'no room on the ship' >&2", "no room on the ship"), ("grep requirepass", r"requirepass \*{8}$")],
+)
+def test_a_server_that_does_not_start_says_why_but_not_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
     broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\ngrep requirepass\nexit 1\n")
+    broken.write_text(f"#!/bin/sh\n{script}\nexit 1\n")
     broken.chmod(0o700)
     monkeypatch.setattr(embedded, "server_program", lambda: broken)
-    with pytest.raises(SettingsError, match=r"requirepass \*{8}$"):
+    with pytest.raises(SettingsError, match=told):
         EmbeddedRedis(tmp_path / "valkey").start()
 
 
@@ -181,16 +169,9 @@ def test_no_server_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "valkey")], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        os.kill(pid, 0)
+        assert processes_in(tmp_path) == [pid]
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not _alive(pid), what="the server to end")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    wait_for(lambda: processes_in(tmp_path) == [], what="the server to end")
 
 
 def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:

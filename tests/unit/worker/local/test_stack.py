@@ -122,17 +122,13 @@ def test_a_child_gets_its_input_environment_and_folder(tmp_path: Path) -> None:
     assert last_lines(child.log) == [f"word None ahoy {tmp_path}"]
 
 
-def test_a_child_may_leave_no_core_dump_and_no_file_for_others(tmp_path: Path) -> None:
-    program = "import os, resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0], oct(os.umask(0)))"
+def test_a_child_leaves_no_core_dump_and_no_file_for_others_and_ctrl_c_in_a_terminal_does_not_reach_it(
+    tmp_path: Path,
+) -> None:
+    program = "import os, resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0], oct(os.umask(0)), os.getsid(0) == os.getpid())"
     child = start(tmp_path, program)
     child.process.wait(60)
-    assert last_lines(child.log) == ["0 0o77"]
-
-
-def test_ctrl_c_in_a_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
-    child = start(tmp_path, "import os; print(os.getsid(0) == os.getpid())")
-    child.process.wait(60)
-    assert last_lines(child.log) == ["True"]
+    assert last_lines(child.log) == ["0 0o77 True"]
 
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
