@@ -56,7 +56,8 @@ def deadly_mission(scale: Scale) -> Report:
     with Arena(report, hooks=hooks, delay=0.3, worker={"max_attempts": str(attempts)}) as arena:
         with arena.load(count, chunk=64, url=lambda n: arena.site.url(n, DIES if n in killers else "/document/")):
             pass
-        arena.start_workers(2)
+        for _ in range(2):
+            arena.start_worker()  # and it may be dead before it says that it is ready
         until = time.monotonic() + scale.pick(60, 300)
         deaths = 0
         while arena.open_missions() and time.monotonic() < until:

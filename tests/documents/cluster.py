@@ -97,6 +97,10 @@ class Cluster:
         """Everything as it was at first: what is set, and how many workers there are."""
         self._become(self._first_values)
 
+    def scale_back(self) -> None:
+        """As many workers as there were at first."""
+        self._scale(1)
+
     def _answer(self, program: str, words: Sequence[str]) -> tuple[int, str]:
         try:
             match words:

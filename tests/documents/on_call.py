@@ -50,6 +50,10 @@ class OnCall:
             if typed.code
         ]
 
+    def scale_back(self) -> None:
+        """As many workers as there were at first: a block may be half of a pair, like stopping all work."""
+        self._cluster.scale_back()
+
     def type(self, block: Block) -> list[Typed]:
         """Run a block here."""
         return type_in(

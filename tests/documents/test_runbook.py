@@ -106,6 +106,7 @@ def test_every_command_works_on_a_live_stack(block: Block, on_call: OnCall) -> N
         assert typed.code not in MISUSE, str(typed)
         if not block.tag:
             assert typed.code == 0, str(typed)
+    on_call.scale_back()
 
 
 @pytest.fixture(scope="module")
