@@ -23,12 +23,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _quick() -> None:
-    """Leases and lost messages are noticed within seconds, so that a short scenario is short."""
+    """Leases, lost messages and suspects are looked at again within seconds, so that a short scenario is short."""
     import mission.store.ledger
     import worker.settings
     import worker.work.batch
+    import worker.work.retry
 
     worker.work.batch.HOLD_SECONDS = 0.5
+    worker.work.retry.SUSPECT_DELAY_SECONDS = 0.5
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
     mission.store.ledger.LOST_AFTER_SECONDS = 1.5
 
