@@ -60,16 +60,13 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
     """Every check, the settings' first. Redis' are left out where it does not answer."""
     yield from (Finding(_name(check), *check(settings)) for check in _LOCAL)
     with connect(settings) as client:
-        reached = _reachable(client)
-        yield Finding("redis", *reached)
-        if reached[0] is Level.FAIL:
-            return
         try:
             with outages():
-                info = _info(client)
+                reached, info = _reached(client), _info(client)
         except LedgerUnavailable as error:
             yield Finding("redis", Level.FAIL, str(error))
             return
+        yield Finding("redis", *reached)
         unseen = Level.WARN, "cannot be seen: this login may not use INFO (+info)"
         yield from (Finding(_name(check), *(check(info, settings) if info else unseen)) for check in _SERVER)
         yield from (Finding(_name(check), *_answered(check, client)) for check in _LOGIN)
@@ -156,16 +153,12 @@ def _tls(settings: WorkerSettings) -> Verdict:
 
 
 # What the server says of itself.
-def _reachable(client: redis.Redis) -> Verdict:
+def _reached(client: redis.Redis) -> Verdict:
     took = []
-    try:
-        with outages():
-            for _ in range(_PINGS):
-                began = time.monotonic()
-                client.ping()
-                took.append(time.monotonic() - began)
-    except LedgerUnavailable as error:
-        return Level.FAIL, str(error)
+    for _ in range(_PINGS):
+        began = time.monotonic()
+        client.ping()
+        took.append(time.monotonic() - began)
     shown = f"answers in {min(took) * 1000:.1f} ms"
     return (Level.WARN, f"{shown}: too far away") if min(took) > MAX_ROUND_TRIP_SECONDS else (Level.OK, shown)
 

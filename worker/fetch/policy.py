@@ -16,8 +16,6 @@ from worker.settings import WorkerSettings
 
 _ENTRY = re.compile(r"(?P<wildcard>\*\.)?(?P<host>[^/?#@:*]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 
-_Places = dict[str, set[tuple[str, int]]]  # a host, to each scheme and port that is open there
-
 
 class UrlPolicy:
     """What may be fetched. Immutable, and used by many threads at a time.
@@ -37,8 +35,8 @@ class UrlPolicy:
     ) -> None:
         self._schemes = frozenset(schemes)
         self._networks = tuple(networks)
-        self._hosts: _Places = {}
-        self._parents: _Places = {}
+        # An entry without its port, to each scheme and port that it opens.
+        self._open: dict[str, set[tuple[str, int]]] = {}
         for entry in hosts:
             self._admit(entry)
 
@@ -55,10 +53,10 @@ class UrlPolicy:
         """
         if url.scheme not in self._schemes:
             raise MissionFailed(Reason.SCHEME_NOT_ALLOWED)
-        open_places = list(self._places(url.host))
-        if not open_places:
+        entries = list(self._entries(url.host))
+        if not entries:
             raise MissionFailed(Reason.HOST_NOT_ALLOWED)
-        if not any((url.scheme, url.port) in places for places in open_places):
+        if not any((url.scheme, url.port) in self._open[entry] for entry in entries):
             raise MissionFailed(Reason.PORT_NOT_ALLOWED)
         if (address := url.address) is not None:
             self._check_address(address)
@@ -68,10 +66,7 @@ class UrlPolicy:
 
         It may be logged: it holds nothing that a stranger chose.
         """
-        if url.host in self._hosts:
-            return url.host
-        parents = (parent for parent in _above(url.host) if parent in self._parents)
-        return next((f"*.{parent}" for parent in parents), None)
+        return next(self._entries(url.host), None)
 
     def _check_address(self, address: IPv4Address | IPv6Address) -> None:
         if blocked(address, self._networks):
@@ -94,12 +89,13 @@ class UrlPolicy:
             self._check_address(address)
         return found
 
-    def _places(self, host: str) -> Iterator[set[tuple[str, int]]]:
-        """What the allowlist opens at a host: its own entry's, and each wildcard's above it."""
-        if host in self._hosts:
-            yield self._hosts[host]
-        if self._parents:
-            yield from (self._parents[parent] for parent in _above(host) if parent in self._parents)
+    def _entries(self, host: str) -> Iterator[str]:
+        """The entries that a host falls under: its own, then each wildcard above it, the nearest first."""
+        if host in self._open:
+            yield host
+        while host := host.partition(".")[2]:
+            if (wildcard := f"*.{host}") in self._open:
+                yield wildcard
 
     def _admit(self, entry: str) -> None:
         match = _ENTRY.fullmatch(entry)
@@ -112,11 +108,4 @@ class UrlPolicy:
                 f"DECODER_ALLOWED_HOSTS: got {entry[:80]!r}; takes host, *.host, host:port or *.host:port"
             )
         ports = dict.fromkeys(DEFAULT_PORTS, url.port) if match["port"] else DEFAULT_PORTS
-        hosts = self._parents if match["wildcard"] else self._hosts
-        hosts.setdefault(url.host, set()).update(ports.items())
-
-
-def _above(host: str) -> Iterator[str]:
-    """The domains above a host, the nearest first."""
-    while host := host.partition(".")[2]:
-        yield host
+        self._open.setdefault((match["wildcard"] or "") + url.host, set()).update(ports.items())

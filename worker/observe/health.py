@@ -37,7 +37,9 @@ class Heartbeat:
                 return
             self._next = time.monotonic() + BEAT_SECONDS
             try:
-                _replace(self._path, json.dumps({"live_at": time.time(), "ready": ready}))
+                new = self._path.with_name(f"{self._path.name}.new")
+                new.write_text(json.dumps({"live_at": time.time(), "ready": ready}), encoding="utf-8")
+                new.replace(self._path)
             except OSError:
                 return  # the file ages, and the probe says so
 
@@ -51,12 +53,6 @@ def is_live(path: Path, now: float, max_age: float) -> bool:
 def is_ready(path: Path, now: float, max_age: float) -> bool:
     """Whether the worker lives and takes work."""
     return is_live(path, now, max_age) and _read(path).get("ready") is True
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
 
 
 def _read(path: Path) -> dict[str, object]:
