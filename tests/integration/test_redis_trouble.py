@@ -60,11 +60,13 @@ StartQuickWorker = Callable[..., Worker]
 def start_quick_worker(
     redis_server: EmbeddedRedis, keys: Keys, fast_site: Site, tmp_path: Path
 ) -> Iterator[StartQuickWorker]:
-    """Start a worker that notices lost messages within seconds."""
+    """Start a worker that notices lost messages and leases within seconds."""
     with ExitStack() as stack:
 
         def start(**values: str) -> Worker:
-            env = stack_environment(worker_values(redis_server, keys, fast_site) | values)
+            # A lease whose answer is lost in the trouble runs out within seconds as well.
+            own = worker_values(redis_server, keys, fast_site) | {"deadline": "3s", "lease_seconds": "4s"}
+            env = stack_environment(own | values)
             worker = stack.enter_context(Nursery(tmp_path / "workers", env, ["quick"])).start()
             wait_for(lambda: worker.ready() or worker.ended(), what="the worker")
             return worker
