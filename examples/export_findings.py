@@ -34,7 +34,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from mission import ResultReader, SealedResult
-from mission.cli.console import WhyType
+from mission.cli.console import why_option
 from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsError, UnknownMission
 
 FORMATS = (".jsonl", ".csv")
@@ -116,7 +116,7 @@ def end(_signal: int, _frame: object) -> NoReturn:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))  # as it is written
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--reason", required=True, type=WhyType(), metavar="TEXT", help="Why; it stands in the audit.")
+@why_option()
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Which day, UTC.  [default: yesterday]")
 def main(file: Path, reason: str, day: datetime | None) -> None:
     """See the module."""

@@ -85,7 +85,7 @@ def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
     except ValueError:
         raise _invalid("is no URL by the WHATWG standard") from None
     url = _rebuild(parsed)
-    if url.address and authority and not _spelled_out(authority, url):
+    if authority and isinstance(url.address, IPv4Address) and authority.partition(":")[0] != url.host:
         raise _invalid("its IPv4 address takes the form of four decimal numbers")
     return url
 
@@ -122,10 +122,6 @@ def _rebuild(parsed: URL) -> MissionUrl:
     if len(url.href) > MAX_LENGTH:
         raise _invalid(f"takes up to {MAX_LENGTH} characters once encoded")
     return url
-
-
-def _spelled_out(authority: str, url: MissionUrl) -> bool:
-    return url.host.startswith("[") or authority.partition(":")[0] == url.host
 
 
 def _invalid(detail: str) -> InvalidMission:

@@ -211,8 +211,7 @@ def read_log(lines: Iterable[str], field: str = LOG_FIELD) -> Iterator[Logged]:
             record = _load(line[line.index("{") :])[field]
             claimed = record.pop("hash")
             entry = AuditEntry.of(record)
-            at = datetime.fromisoformat(entry.at)
-            at.astimezone()
+            at = datetime.fromisoformat(entry.at).astimezone()
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             continue  # torn, or not one of ours: no evidence of anything
         yield Logged(number, entry.seq, at, str(claimed), entry.hash == claimed)

@@ -175,26 +175,20 @@ class DurationType(click.ParamType[float]):
         return seconds
 
 
-class WhyType(click.ParamType[str]):
-    """Why somebody does something, for the audit."""
+def _why(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    from mission.audit.recorded import check_reason  # it brings Redis, which no help needs
 
-    name = "text"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text, trimmed; a usage error where it is empty or too long."""
-        from mission.audit.recorded import check_reason  # it brings Redis, which no help needs
-
-        try:
-            return check_reason(str(value))
-        except InvalidMission as error:
-            self.fail(error.detail, param, ctx)
+    try:
+        return check_reason(value)
+    except InvalidMission as error:
+        raise click.BadParameter(error.detail) from None
 
 
 def why_option(
     name: str = "--reason", says: str = "Why; it stands in the audit.", **extra: Any
 ) -> Callable[[Any], Any]:
-    """The option that asks for it."""
-    return click.option(name, type=WhyType(), metavar="TEXT", help=says, **({"required": True} | extra))
+    """The option that asks why somebody does something, for the audit: trimmed; a usage error if empty or too long."""
+    return click.option(name, callback=_why, metavar="TEXT", help=says, **({"required": True} | extra))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")

@@ -87,7 +87,11 @@ class ResultReader:
         held = ",".join(key_id.hex() for key_id in self._identities)
         with recorded(self._audit, "reveal", why=reason, mission_id=mission_id, key_id=held) as record:
             token, sealed = self._fetch(mission_id)
-            identity = self._identity_for(sealed)
+            identity = self._identities.get(sealed_to := RecordHeader.parse(sealed).key_id)
+            if identity is None:
+                raise SealError(
+                    f"the record is sealed to key {sealed_to.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
+                )
             secrets = open_secrets(identity, sealed, mission_id=mission_id, token=token)
             record.key_id, record.outcome = identity.key_id.hex(), "opened"
         return secrets
@@ -111,12 +115,3 @@ class ResultReader:
                 f"the result of mission {mission_id} is gone: expired (DECODER_RESULT_TTL) or deleted"
             )
         return token, record
-
-    def _identity_for(self, record: bytes) -> Identity:
-        key_id = RecordHeader.parse(record).key_id
-        try:
-            return self._identities[key_id]
-        except KeyError:
-            raise SealError(
-                f"the record is sealed to key {key_id.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
-            ) from None

@@ -56,19 +56,13 @@ def _once_more() -> Retry:
 
 def tls_options(settings: Settings) -> dict[str, Any]:
     """TLS as redis-py names it: always verified, whatever the libraries' default is."""
-    options: dict[str, Any] = {
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": True,
-        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_cert_file,
+        "ssl_keyfile": settings.redis_key_file,
     }
-    for name, path in (
-        ("ssl_ca_certs", settings.redis_ca_file),
-        ("ssl_certfile", settings.redis_cert_file),
-        ("ssl_keyfile", settings.redis_key_file),
-    ):
-        if path:
-            options[name] = str(path)
-    return options
+    verified = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    return verified | {name: str(path) for name, path in files.items() if path}
 
 
 def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]]:
@@ -76,10 +70,7 @@ def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    nodes = []
-    for item in hosts.split(","):
-        host, _, port = item.partition(":")
-        nodes.append((host, int(port or 26379)))
+    nodes = [(host, int(port or 26379)) for host, _, port in (item.partition(":") for item in hosts.split(","))]
     credentials = {"username": unquote(user), "password": unquote(password)}
     return nodes, parts.path.strip("/"), {name: value for name, value in credentials.items() if value}
 

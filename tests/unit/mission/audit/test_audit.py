@@ -349,6 +349,12 @@ def test_a_wholly_rewritten_stream_is_found_with_the_log_alone(
     assert _kinds(audit, lines) == {("rewritten", 1), ("rewritten", 2), ("rewritten", 3)}
 
 
+@pytest.mark.parametrize("at", ["2999-01-01", "9999-12-31T23:59:59-23:59", "soon"])
+def test_a_log_line_with_a_time_that_nobody_of_us_wrote_does_not_end_verifying(audit: AuditLog, at: str) -> None:
+    line = AuditEntry(7, at, ACTOR, "reveal", None, None, "", "", GENESIS).log_line()
+    assert _kinds(audit, [line]) <= {("removed", 7)}
+
+
 def test_a_changed_log_line_is_found(audit: AuditLog, lines: list[str]) -> None:
     _append(audit, 2)
     assert _kinds(audit, [lines[0].replace("case 0", "case 9"), lines[1]]) == {("log_changed", 1)}

@@ -12,7 +12,16 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from mission.cli.console import Commands, DurationType, Lazy, WhyType, emit_json, emit_table, printable, version_option
+from mission.cli.console import (
+    Commands,
+    DurationType,
+    Lazy,
+    emit_json,
+    emit_table,
+    printable,
+    version_option,
+    why_option,
+)
 from mission.errors import DecoderError, KeyFormatError, LedgerUnavailable, QueueFull, SettingsError
 from mission.version import VERSION
 
@@ -33,7 +42,7 @@ def fails(name: str) -> None:
 
 @main.command()
 @click.option("--after", type=DurationType())
-@click.option("--why", type=WhyType())
+@why_option("--why", default="tests")
 def does(after: float | None, why: str | None) -> None:
     click.echo(f"{after} {why}")
 
@@ -167,7 +176,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("5m", 300.0), ("1", 1.0), ("250ms", 0.25)])
 def test_a_duration_is_read(text: str, seconds: float) -> None:
-    assert run("does", "--after", text).stdout == f"{seconds} None\n"
+    assert run("does", "--after", text).stdout == f"{seconds} tests\n"
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "nan", "inf", "soon", "1 week"])

@@ -120,7 +120,9 @@ def test_a_key_is_taken_inline_and_from_a_file(tmp_path: Path) -> None:
     assert load_key(Kind.IDENTITY, f" {LINE.text} ") == load_key(Kind.IDENTITY, str(path)) == LINE
 
 
-@pytest.mark.parametrize("value", ["", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "x" * 5000, "a\0b", "/none/key"])
+@pytest.mark.parametrize(
+    "value", ["", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "x" * 5000, "a\0b", "/none/key", "~no-such-user/key"]
+)
 def test_a_value_that_is_neither_key_nor_file_is_not_repeated(value: str) -> None:
     with pytest.raises(KeyFormatError, match="expected a URL key") as caught:
         load_key(Kind.URL_KEY, value)
