@@ -130,6 +130,14 @@ class Stored:
     text: bytes
     hash: bytes
 
+    @property
+    def entry(self) -> AuditEntry | None:
+        """The entry; None where it is none."""
+        try:
+            return AuditEntry.parse(self.text)
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
@@ -162,9 +170,8 @@ def check_chain(stored: Iterable[Stored], facts: StreamFacts) -> tuple[dict[int,
     findings: list[Finding] = []
     highest = strangers = 0
     for item in stored:
-        try:
-            entry = AuditEntry.parse(item.text)
-        except ValueError:
+        entry = item.entry
+        if entry is None:
             strangers += 1
             findings.append(Finding("inserted", None, f"at {item.place} stands what is no audit entry"))
             continue

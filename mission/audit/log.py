@@ -104,7 +104,7 @@ class AuditLog:
         """
         with _to_be("read"):
             stream = self._all(self._client.xrevrange, "+", "-")
-            found = (entry for stored in stream if (entry := _entry(stored)))
+            found = (entry for stored in stream if (entry := stored.entry))
             wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
             return list(islice(wanted, last))[::-1]
 
@@ -171,13 +171,6 @@ def _position(head: Mapping[bytes, bytes]) -> tuple[int, str]:
         raise AuditError(
             "the audit could not be written: its newest entry is not one of the decoder's; see `decoder audit verify`"
         ) from None
-
-
-def _entry(stored: Stored) -> AuditEntry | None:
-    try:
-        return AuditEntry.parse(stored.text)
-    except ValueError:
-        return None
 
 
 def _now() -> str:

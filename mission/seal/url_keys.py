@@ -63,12 +63,10 @@ def check_url_key(line: KeyLine) -> bytes:
 class UrlKeyring:
     """One or more URL keys: the first one writes, all of them read."""
 
-    __slots__ = ("_keys", "_writing_key", "_writing_prefix")
+    __slots__ = ("_keys",)
 
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = {key_id(key): key for key in keys}
-        writing_id, self._writing_key = next(iter(self._keys.items()))
-        self._writing_prefix = _VERSION + writing_id
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -102,14 +100,14 @@ class UrlKeyring:
     @property
     def writing_id(self) -> str:
         """The id of the key that writes, in hexadecimal."""
-        return self._writing_prefix[1:].hex()
+        return next(iter(self._keys)).hex()
 
     def encrypt(self, url: str, mission_id: str) -> bytes:
         """The record of a mission's URL, under the first key."""
-        bound = mission_id.encode()
-        nonce = os.urandom(NONCE_BYTES)
-        cipher = AESGCM(hmac.digest(self._writing_key, b"url" + bound, "sha256"))
-        return self._writing_prefix + nonce + cipher.encrypt(nonce, url.encode(), bound)
+        name, key = next(iter(self._keys.items()))
+        bound, nonce = mission_id.encode(), os.urandom(NONCE_BYTES)
+        cipher = AESGCM(hmac.digest(key, b"url" + bound, "sha256"))
+        return _VERSION + name + nonce + cipher.encrypt(nonce, url.encode(), bound)
 
     def decrypt(self, record: bytes, mission_id: str) -> str:
         """The URL of a mission's record.

@@ -123,19 +123,14 @@ def test_replaying_again_is_no_failure_and_says_so(dead: list[str]) -> None:
     assert (result.exit_code, _rows(result)) == (0, [{"id": dead[0], "replayed": False}])
 
 
-def test_missions_are_replayed_by_reason(dead: list[str], ledger: Ledger) -> None:
-    assert _run("replay", "--reason", "read_timeout", *WHY).stdout == "2 of 2 replayed\n"
-    assert _states(ledger, dead) == [State.RETRYING, State.RETRYING, State.DEAD]
-
-
-def test_missions_are_replayed_by_age(dead: list[str], ledger: Ledger) -> None:
-    _run("replay", "--older-than", "1h", *WHY)
-    assert _states(ledger, dead) == [State.RETRYING, State.DEAD, State.DEAD]
-
-
-def test_all_are_replayed(dead: list[str], ledger: Ledger) -> None:
-    _run("replay", "--all", *WHY)
-    assert _states(ledger, dead) == [State.RETRYING] * 3
+@pytest.mark.parametrize(
+    ("selection", "count"), [(["--older-than", "1h"], 1), (["--reason", "read_timeout"], 2), (["--all"], 3)]
+)
+def test_missions_are_replayed_by_age_by_reason_or_all(
+    dead: list[str], ledger: Ledger, selection: list[str], count: int
+) -> None:
+    assert _run("replay", *selection, *WHY).stdout == f"{count} of {count} replayed\n"
+    assert _states(ledger, dead) == [State.RETRYING] * count + [State.DEAD] * (3 - count)
 
 
 def test_missions_are_discarded(dead: list[str], client: redis.Redis) -> None:

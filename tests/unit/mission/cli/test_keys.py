@@ -80,11 +80,6 @@ def test_when_one_file_is_there_none_is_made() -> None:
     assert os.listdir() == ["url.key"]
 
 
-def test_private_files_are_for_their_owner_alone() -> None:
-    _generate("--identity", "reader.key", "--url-key", "url.key")
-    assert {Path(name).stat().st_mode & 0o777 for name in ("reader.key", "url.key")} == {0o600}
-
-
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -105,12 +105,9 @@ def test_a_recipient_may_be_read_by_all(tmp_path: Path) -> None:
     assert read_key_file(_file(tmp_path / "key", line.text, 0o644)) == line
 
 
-def test_a_file_that_is_not_there_is_named_with_the_cause(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_a_folder_is_named_with_the_cause(tmp_path: Path) -> None:
     with pytest.raises(KeyFormatError, match=f"{tmp_path}/none: No such file"):
         read_key_file(tmp_path / "none")
-
-
-def test_a_folder_is_no_key_file(tmp_path: Path) -> None:
     with pytest.raises(KeyFormatError, match="Is a directory"):
         read_key_file(tmp_path)
 
@@ -137,30 +134,23 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.IDENTITY, Kind.URL_KEY])
 def test_private_keys_are_written_for_their_owner_alone(tmp_path: Path, kind: Kind) -> None:
+    line = KeyLine(kind, "v1", bytes(32))
     previous = os.umask(0)
     try:
-        write_key_file(tmp_path / "key", KeyLine(kind, "v1", bytes(32)))
+        write_key_file(tmp_path / "key", line)
     finally:
         os.umask(previous)
+    assert read_key_file(tmp_path / "key") == line
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_written_key_file_is_read_back(tmp_path: Path) -> None:
-    write_key_file(tmp_path / "key", LINE)
-    assert read_key_file(tmp_path / "key") == LINE
-
-
-def test_a_key_file_is_never_overwritten(tmp_path: Path) -> None:
-    path = _file(tmp_path / "key", "precious")
-    with pytest.raises(DecoderError, match=f"{path} is there already"):
-        write_key_file(path, LINE)
+def test_a_key_file_is_never_overwritten_nor_a_link_followed(tmp_path: Path) -> None:
+    path, link = _file(tmp_path / "key", "precious"), tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    for place in (path, link):
+        with pytest.raises(DecoderError, match=f"{place} is there already"):
+            write_key_file(place, LINE)
     assert path.read_text() == "precious"
-
-
-def test_a_link_to_elsewhere_is_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DecoderError, match="is there already"):
-        write_key_file(tmp_path / "key", LINE)
     assert not (tmp_path / "elsewhere").exists()
 
 
