@@ -45,5 +45,4 @@ def test_the_image_of_the_checks_holds_what_the_tests_run() -> None:
     wanted = re.findall(r"^for item in (.+?); do$", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
     packages = re.findall(r":([a-z-]+)", wanted[0])
     installed = re.findall(r"no-install-recommends \\\n +(.+) \\", (ROOT / "ci/Dockerfile").read_text())
-    assert len(packages) > 5
     assert set(" ".join(installed).split()) == {*packages, "git", "make"} - {"buildah"}

@@ -22,9 +22,6 @@ TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL))
 NODES = sorted({span for span in SPANS if span.startswith("tests/")})
 
-CHAPTERS = """What is protected, Threat model, Input validation, Secrets and keys, Encryption in transit, Encryption at rest,
-Access control, Audit, Retention, Dependencies, Incident response, Reporting a hole, Compliance checklist, Known gaps"""
-
 
 @cache
 def _tests_of(path: Path) -> frozenset[str]:
@@ -37,10 +34,6 @@ def _rows(heading: str) -> list[list[str]]:
     after = TEXT.split(f"{heading}\n", 1)[1]
     lines = after[after.index("\n|") + 1 :].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-def test_it_names_tests_at_all() -> None:
-    assert len(NODES) > 80
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -58,11 +51,6 @@ def test_every_link_leads_somewhere() -> None:
     }
     assert links
     assert not [link for link in links if not (link in anchors if link.startswith("#") else (ROOT / link).exists())]
-
-
-def test_it_has_every_chapter() -> None:
-    wanted = {chapter.strip() for chapter in CHAPTERS.replace("\n", " ").split(",")}
-    assert wanted <= set(re.findall(r"^## (.+)$", TEXT, re.MULTILINE))
 
 
 def test_every_setting_that_is_named_is_one() -> None:
