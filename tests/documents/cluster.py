@@ -14,6 +14,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -242,8 +243,8 @@ class Cluster:
 
     def _scale(self, count: int) -> None:
         workers = self._stage.workers
-        for number in range(count - len(workers.states())):
-            workers.start(f"more{number}")
+        for _ in range(count - len(workers.states())):
+            workers.start(f"more{time.monotonic_ns()}")
         for worker in list(workers.states())[count:]:
             workers.leave(worker)
 
