@@ -20,8 +20,13 @@ from worker.settings import WorkerSettings
 
 MEMORY = "redis://in-memory:6379/0"
 
-# In a shell's background SIGINT is ignored, under nohup SIGHUP, and so they would be in every process that a test ends by one.
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# In a shell's background SIGINT and SIGQUIT are ignored, under nohup SIGHUP, and so they would be in every process that a test
+# ends by one.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 

@@ -82,6 +82,7 @@ def make_app(settings: WorkerSettings) -> Celery:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, end)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     app.Worker = app.subclass_with_self(Program)
     return app

@@ -70,9 +70,7 @@ class Runtime:
         resolver = Resolver(threads=settings.concurrency)
         fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
-        pipeline = Pipeline(
-            settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, hosts=hosts
-        )
+        pipeline = Pipeline(settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher)
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
             AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),

@@ -57,8 +57,8 @@ class Commands(Group):
                     raise  # a broken install, not a missing extra
                 if ctx.resilient_parsing:  # Tab: there is nothing to complete
                     return None, None, rest
-                what = f"{package} is not installed: `{ctx.command_path} {name}` takes"
-                raise SettingsError(f"{what} pip install 'mission-decoder[{lazy.extra}]'") from None
+                what = f"{package} is not installed: `{ctx.command_path} {name}` needs it"
+                raise SettingsError(f"{what} (pip install 'mission-decoder[{lazy.extra}]')") from None
         return name, command, rest
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:

@@ -123,9 +123,8 @@ def load_key(kind: Kind, value: str) -> KeyLine:
         if line.kind is not kind:
             raise KeyFormatError(f"expected {kind.noun}, a line that starts with {kind.value}:, got {line.kind.noun}")
         return line
-    file = os.path.expanduser(
-        value
-    )  # Path's own ways raise for a user that is not there, and for what is too long for a name
+    # Path's own ways raise for a user that is not there, and for what is too long for a name.
+    file = os.path.expanduser(value)
     if not os.path.exists(file):
         raise KeyFormatError(
             f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"

@@ -92,7 +92,8 @@ def as_text(value: Any) -> str:
 @cache
 def _scripts() -> dict[str, tuple[str, str]]:
     """Digest and text of each script. In front of each stand the names of the keys and what all of them share."""
-    texts = {file.name.removesuffix(".lua"): file.read_text() for file in (files("mission.store") / "lua").iterdir()}
+    folder = files("mission.store") / "lua"
+    texts = {file.name[:-4]: file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}
     front = "".join(f"local {key.name} = '{key}'\n" for key in Key) + texts.pop("common")
     sources = {name: front + text for name, text in texts.items()}
     return {

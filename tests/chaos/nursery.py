@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 DIES = "/dies/"
 _PR_SET_PDEATHSIG = 1
@@ -42,10 +43,10 @@ def _deadly() -> None:
 
     fetch = Fetcher.fetch
 
-    def fetch_or_die(self: Fetcher, url: MissionUrl, *, deadline: float) -> Document:
+    def fetch_or_die(self: Fetcher, url: MissionUrl, **options: Any) -> Document:
         if url.target.startswith(DIES):
             os.kill(os.getpid(), signal.SIGKILL)
-        return fetch(self, url, deadline=deadline)
+        return fetch(self, url, **options)
 
     Fetcher.fetch = fetch_or_die  # type: ignore[method-assign]  # that is what the hook is for
 

@@ -91,6 +91,14 @@ def test_every_pod_meets_the_restricted_level(objects: list[Object]) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_workers_are_not_all_taken_away_at_once(objects: list[Object]) -> None:
+    assert find(objects, "PodDisruptionBudget", "decoder-worker")
+
+
+def test_nothing_of_it_may_use_the_clusters_interface(objects: list[Object]) -> None:
+    assert [item for item in objects if item["apiVersion"].startswith("rbac.")] == []
+
+
 def test_no_pod_has_a_token_of_the_cluster(objects: list[Object]) -> None:
     assert find(objects, "ServiceAccount", "decoder")["automountServiceAccountToken"] is False
     for _, spec in pods(objects):

@@ -155,7 +155,7 @@ def test_a_command_of_the_decoder_works_without_the_workers_side_or_says_what_to
         return
     assert (result.returncode, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
-    assert line.endswith(f" `decoder {command.name}` takes pip install 'mission-decoder[{command.extra}]'")
+    assert line.endswith(f" `decoder {command.name}` needs it (pip install 'mission-decoder[{command.extra}]')")
 
 
 def test_who_needs_no_worker_needs_no_workers_side(installed: Environment, env: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL))
 NODES = sorted({span for span in SPANS if span.startswith("tests/")})
+assert NODES, "no test is named: the parametrised test below would hold nothing"
 
 
 @cache

@@ -28,8 +28,10 @@ class Fetching:
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
         parsed, deadline = parse_url(url), monotonic() + seconds
-        return within_attempt(
-            lambda: self.fetcher.fetch(parsed, deadline=deadline), self.tries, deadline, self.attempts.append
+        return self.fetcher.fetch(
+            parsed,
+            deadline=deadline,
+            again=lambda try_: within_attempt(try_, self.tries, deadline, self.attempts.append),
         )
 
 

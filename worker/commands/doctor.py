@@ -21,7 +21,8 @@ from worker.settings import WorkerSettings
 def doctor(as_json: bool) -> None:
     """Check Redis, keys and policy as a worker finds them here.
 
-    A line each: `ok`, `warn` for what a production should have otherwise, `FAIL` for what it must not go without: then the exit code is 1.
+    It prints a line for each check: `ok`; `warn` for what production should change; `FAIL` for what production must not go
+    without. With a FAIL the exit code is 1.
 
     \b
     Example:

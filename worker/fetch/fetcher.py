@@ -1,7 +1,8 @@
 """The fetcher: a document from a URL that a stranger named, within its time, its size and the policy.
 
-Everything ends: one deadline over DNS, connecting, TLS, all reads and redirects. Redirects are followed by hand, each hop
-through the whole policy and at a place of its host's; nothing of a refused or redirecting answer's body is read.
+Everything ends: one deadline over DNS, connecting, TLS, all reads, redirects, further tries and the waits between. Redirects
+are followed by hand, each hop through the whole policy and with a place at its host; nothing of a refused or redirecting
+answer's body is read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -94,8 +95,19 @@ class Fetcher:
         self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
         self._answered = _Answered()
 
-    def fetch(self, url: MissionUrl, *, deadline: float) -> Document:
-        """The document at `url`, tried once: redirects and all end before `deadline` on the monotonic clock.
+    def fetch(
+        self,
+        url: MissionUrl,
+        *,
+        deadline: float,
+        again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
+    ) -> Document:
+        """The document at `url`.
+
+        Args:
+            url: what to fetch.
+            deadline: before which everything ends, on the monotonic clock.
+            again: calls what it is given as often as that is worth it. The place at the URL's own host is held meanwhile.
 
         Raises:
             MissionFailed: with the exact reason, and `retry_after` where the other side asked for it; `HostUnreached` where
@@ -103,23 +115,23 @@ class Fetcher:
             InvalidMission: a redirect led to a URL that is refused for what it is.
         """
         limits = Limits(deadline, self._settings.connect_timeout, self._settings.read_timeout)
-        host = None
-        with ExitStack() as place:
-            for _ in range(self._settings.max_redirects + 1):
-                self._policy.check(url)
-                if url.authority != host:  # a redirect within a host keeps the place
-                    place.close()
-                    place.enter_context(self._place(url))
-                    host = url.authority
-                found = self._hop(url, limits)
-                if isinstance(found, Document):
-                    return found
-                url = found
-            raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
+        with self._place(url):
+            return again(lambda: self._follow(url, limits))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
+
+    def _follow(self, url: MissionUrl, limits: Limits) -> Document:
+        own = url.authority
+        for _ in range(self._settings.max_redirects + 1):
+            self._policy.check(url)
+            with nullcontext() if url.authority == own else self._place(url):
+                found = self._hop(url, limits)
+            if isinstance(found, Document):
+                return found
+            url = found
+        raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
     def _hop(self, url: MissionUrl, limits: Limits) -> Document | MissionUrl:
         """What is there, or where it leads. `url` passed the policy's check."""

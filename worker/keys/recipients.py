@@ -97,10 +97,19 @@ class Recipients:
             return self._keys | keys, problems
         for path in sorted(self._folder.glob("[!.]*.pub")):
             try:
-                keys[path.stem] = _from_file(path)
+                keys[path.stem] = self._from_file(path)
             except KeyFormatError as error:
                 keys[path.stem], problems[path.stem] = self._keys.get(path.stem), f"DECODER_RECIPIENTS: {error}"
         return keys, problems
+
+    def _from_file(self, path: Path) -> Recipient:
+        line = expect_file(Kind.RECIPIENT, path)
+        if (before := self._keys.get(path.stem)) and before.line == line:
+            return before  # to check a key anew costs an encryption
+        try:
+            return Recipient.from_line(line)
+        except KeyFormatError as error:
+            raise KeyFormatError(f"{path}: {error}") from None
 
     def _take(self, keys: dict[str, Recipient | None], problems: dict[str, str]) -> None:
         """Use these from now on, and tell what is new about them."""
@@ -114,14 +123,6 @@ class Recipients:
                 log.error("%s; its last good key stays, if it had one", problem)
         metrics.BAD_RECIPIENTS.set(len(problems))
         self._keys, self._problems, self._read_at = keys, problems, time.monotonic()
-
-
-def _from_file(path: Path) -> Recipient:
-    line = expect_file(Kind.RECIPIENT, path)
-    try:
-        return Recipient.from_line(line)
-    except KeyFormatError as error:
-        raise KeyFormatError(f"{path}: {error}") from None
 
 
 def _setting(name: str) -> str:

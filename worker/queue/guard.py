@@ -32,7 +32,7 @@ class GuardCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
         """Check; what it raises when the broker does not answer is to Celery a lost connection, and it tries anew."""
         if delivered(consumer.connection, consumer.app.conf.broker_connection_timeout) != [STATUS]:
             sys.stderr.write(
-                f"error: kombu {kombu.__version__} passes by the decoder's guard; takes the release it was tested with\n"
+                f"error: kombu {kombu.__version__} bypasses the decoder's guard; install the release that it was tested with\n"
             )
             raise SystemExit(2)
 

@@ -78,39 +78,30 @@ class Hosts:
 
     @contextmanager
     def slot(self, url: MissionUrl) -> Iterator[None]:
-        """Hold one of the host's places while the block fetches from it. An answer of any kind forgets the host's failures.
+        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
+
+        A block that ends with the host unreached counts against it, whatever was tried within. Any answer forgets what was
+        counted; a refusal by policy says nothing.
 
         Raises:
             MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
         """
-        name = _name(url)
+        name = hashlib.sha256(url.authority.encode()).hexdigest()[:32]
         self._check_pause(name)
         self._enter(name)
         started = time.monotonic()
         try:
             yield
         except MissionFailed as failure:
-            if not (isinstance(failure, HostUnreached) or failure.reason.policy_refusal):
+            if isinstance(failure, HostUnreached) and failure.url.authority == url.authority:
+                self._failed(name)
+            elif not failure.reason.policy_refusal:
                 self._reached(name)
             raise
         else:
             self._reached(name)
         finally:
             self._leave(name, time.monotonic() - started)
-
-    def unreached(self, url: MissionUrl) -> None:
-        """An attempt ended without reaching this host: so many of them in a row pause it."""
-        name = _name(url)
-        with suppress(LedgerUnavailable):
-            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
-            if paused:
-                log.warning(
-                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
-                )
-            # Known here at once, not with the next refresh: the next answer must find failures to forget.
-            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
-            with self._lock:
-                self._paused = {**self._paused, name: until}
 
     def _check_pause(self, name: str) -> None:
         until = self._paused.get(name)
@@ -168,14 +159,21 @@ class Hosts:
             host.moved = time.monotonic()
             host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
 
+    def _failed(self, name: str) -> None:
+        with suppress(LedgerUnavailable):
+            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            if paused:
+                log.warning(
+                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                )
+            # Known here at once, not with the next refresh: the next answer must find failures to forget.
+            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
+            with self._lock:
+                self._paused = {**self._paused, name: until}
+
     def _reached(self, name: str) -> None:
         if name in self._paused:
             with suppress(LedgerUnavailable):
                 self._ledger.host_reached(name)
             with self._lock:
                 self._paused = {host: until for host, until in self._paused.items() if host != name}
-
-
-def _name(url: MissionUrl) -> str:
-    """What the ledger calls a host: nobody reads there where missions go."""
-    return hashlib.sha256(url.authority.encode()).hexdigest()[:32]

@@ -16,14 +16,13 @@ from mission.seal.url_keys import UrlKeyring
 from mission.url import MissionUrl, parse_url
 from worker.extract import Extractor
 from worker.extract.charset import decode_body
-from worker.fetch.fetcher import Document, Fetcher, HostUnreached
+from worker.fetch.fetcher import Document, Fetcher
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.observe import metrics
 from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
-from worker.work.hosts import Hosts
 from worker.work.retry import within_attempt
 
 log = logging.getLogger("decoder.mission")
@@ -43,14 +42,12 @@ class Pipeline:
         recipients: Recipients,
         policy: UrlPolicy,
         fetcher: Fetcher,
-        hosts: Hosts,
     ) -> None:
         self._settings = settings
         self._keyring = keyring
         self._recipients = recipients
         self._policy = policy
         self._fetcher = fetcher
-        self._hosts = hosts
         self._extractor = Extractor(settings.marker_pair)
 
     def decode(self, claim: Claim) -> Outcome:
@@ -88,16 +85,10 @@ class Pipeline:
     def _fetch(self, url: MissionUrl, claim: Claim, started: float) -> Document:
         expires = started + (claim.expires_at_ms - claim.now_ms) / 1000
         deadline = min(expires, time.monotonic() + self._settings.deadline)
-        try:
-            document = within_attempt(
-                lambda: self._fetcher.fetch(url, deadline=deadline),
-                self._settings.fetch_attempts,
-                deadline,
-                lambda result: _tried(result).inc(),
-            )
-        except HostUnreached as failure:
-            self._hosts.unreached(failure.url)
-            raise
+        tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()
+        document = self._fetcher.fetch(
+            url, deadline=deadline, again=lambda try_: within_attempt(try_, tries, deadline, tried)
+        )
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
         return document
 

@@ -34,7 +34,7 @@ NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.SHUTD
 SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 
-# No time is left; or the host has no place now, and a fetch slot is too dear to wait in.
+# No time is left; or a redirect's host has no place now, and a fetch slot is too dear to wait in.
 _NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, Reason.HOST_PAUSED)
 
 _JITTER = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)
@@ -55,7 +55,7 @@ def within_attempt(
 ) -> _Result:
     """What one of so many tries brings; they and the waits between end before `deadline` on the monotonic clock.
 
-    `tried` hears how each ended: `ok`, or the reason. To find that the host has no place now is no try.
+    `tried` hears how each ended: `ok`, or the reason. To find that a redirect's host has no place now is no try.
 
     Raises:
         MissionFailed: the last try's, with the `retry_after` that did not fit.
@@ -66,8 +66,8 @@ def within_attempt(
         try:
             result = try_()
         except MissionFailed as failure:
+            failures.append(failure)
             if failure.reason is not Reason.HOST_PAUSED:
-                failures.append(failure)
                 tried(failure.reason.value)
             raise
         tried("ok")
@@ -79,12 +79,7 @@ def within_attempt(
         stop=lambda state: state.attempt_number >= tries or monotonic() + state.upcoming_sleep >= deadline,
         reraise=True,
     )
-    try:
-        return again(told)
-    except MissionFailed:
-        if failures:
-            raise failures[-1] from None  # which says more than that there was no place for a further try
-        raise
+    return again(told)
 
 
 def _worth_another(error: BaseException) -> bool:

@@ -2,8 +2,8 @@
 -- Those that would be claimable but exceed `count` are held: no longer missed, so that the reaper does not take them for lost.
 -- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where
 -- the caller has room for it; the others come back after a delay.
--- ARGV: oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, leases lost that make one (0: no
--- mission is one), delay of the others in ms, id...
+-- ARGV: oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, how many lost leases
+-- make one (0: there are none), delay of the others in ms, id...
 -- Returns {now, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
 local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -1,9 +1,11 @@
 -- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
 -- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
--- Returns 'retrying', 'dead' or 'stale'.
+-- Returns 'retrying' or 'dead' (also when this very release had been done before: its answer was lost), or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.call('HMGET', entry(id), 'state', 'token', 'attempts')
-if found[1] ~= 'running' or found[2] ~= token then return 'stale' end
+local found = redis.call('HMGET', entry(id), 'state', 'token', 'attempts', 'reason')
+if found[2] ~= token then return 'stale' end
+if (found[1] == 'retrying' or found[1] == 'dead') and found[4] == reason then return found[1] end
+if found[1] ~= 'running' then return 'stale' end
 if ARGV[5] == '0' then
   redis.call('HINCRBY', entry(id), 'attempts', -1)
 elseif tonumber(found[3]) >= tonumber(ARGV[6]) then

@@ -122,7 +122,7 @@ def test_a_command_whose_extra_is_missing_says_in_a_line_what_brings_it(
     result = CliRunner().invoke(program, ["extra-one", *arguments])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "error: no_such_extra is not installed: `program extra-one` takes pip install 'mission-decoder[sauce]'\n"
+        "error: no_such_extra is not installed: `program extra-one` needs it (pip install 'mission-decoder[sauce]')\n"
     )
 
 

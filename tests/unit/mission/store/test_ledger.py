@@ -213,6 +213,15 @@ def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> N
     assert ledger.commit(commits, TTL) == [True, False, True]
 
 
+@pytest.mark.parametrize(("max_attempts", "state"), [(5, State.RETRYING), (1, State.DEAD)])
+def test_a_release_sent_twice_is_done_once(ledger: Ledger, max_attempts: int, state: State) -> None:
+    """Its answer may be lost: a death must be told to whoever asks again, or nobody counts it."""
+    claim = claim_one(ledger, admit(ledger)[0])
+    release = Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60.0)
+    assert [ledger.release([release], max_attempts) for _ in range(2)] == [[state], [state]]
+    assert (ledger.stats().retrying, ledger.stats().dead) == (state is State.RETRYING, state is State.DEAD)
+
+
 def test_a_release_brings_the_mission_back_when_it_is_due(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)

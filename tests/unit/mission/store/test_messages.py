@@ -108,6 +108,15 @@ def test_tls_is_always_verified(user: str) -> None:
     assert found["ssl_check_hostname"] is True
 
 
+def test_sentinels_without_a_login_are_named_without_one() -> None:
+    found = config(redis_url="sentinel://a.example:1/main")
+    assert found["broker_url"] == "sentinel://a.example:1"
+
+
+def test_json_is_all_that_is_taken() -> None:
+    assert config(redis_url="redis://a.example/0")["accept_content"] == ["json"]
+
+
 def test_sentinels_are_named_one_by_one_with_the_login() -> None:
     found = config(redis_url="sentinel://user:p%40ss@a.example:1,b.example/main")
     assert found["broker_url"] == "sentinel://user:p%40ss@a.example:1;sentinel://user:p%40ss@b.example:26379"

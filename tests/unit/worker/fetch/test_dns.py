@@ -28,11 +28,12 @@ class Lookup:
         self.answers = answers or ("192.0.2.1",)
         self.release = threading.Event()
         self.asked: list[str] = []
+        self.ports: list[int] = []
         self.stuck = 0
 
     def __call__(self, host: str, port: int) -> Sequence[str]:
-        assert port == 443
         self.asked.append(host)
+        self.ports.append(port)
         if host.startswith("stuck"):
             self.stuck += 1
             self.release.wait()
@@ -59,6 +60,11 @@ def test_gives_all_addresses_in_order_and_once() -> None:
         IPv4Address("1.1.1.1"),
         IPv4Address("1.0.0.1"),
     )
+
+
+def test_hands_the_port_to_the_lookup(lookup: Lookup) -> None:
+    Resolver(lookup).resolve("good.example", 8443, LONG)
+    assert lookup.ports == [8443]
 
 
 def test_keeps_a_zone_so_that_the_policy_sees_it() -> None:

@@ -201,6 +201,20 @@ def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: Wor
     assert len(scripted.seen) == 1
 
 
+def test_a_mission_is_counted_as_in_progress_while_it_is_worked(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    gauge = metrics.MISSIONS_IN_PROGRESS._value
+    seen: list[float] = []
+
+    def outcome(claim: Claim) -> Outcome:
+        seen.append(gauge.get())
+        return succeeded(claim)
+
+    batch_of(ledger, settings, Scripted(outcome)).work(keys.admit())
+    assert (seen, gauge.get()) == ([1.0], 0.0)
+
+
 def test_a_message_with_nothing_to_claim_gives_its_slots_back(
     ledger: Ledger, settings: WorkerSettings, keys: Keys
 ) -> None:

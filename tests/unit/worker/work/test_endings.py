@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +22,18 @@ CLAIM = Claim(
     "0f8fad5b-d9cb-469f-a165-70867728950e", 7, 2, "app", b"", submitted_at_ms=0, expires_at_ms=9000, now_ms=5000
 )
 PHASES = {"validate": 0.001, "fetch": 0.25}
+
+# Written out, not derived: a reason that moves from one to another changes what becomes of missions.
+WOULD_NOT_CHANGE = (
+    *(Reason.INVALID_URL, Reason.SCHEME_NOT_ALLOWED, Reason.HOST_NOT_ALLOWED, Reason.PORT_NOT_ALLOWED),
+    *(Reason.CREDENTIALS_IN_URL, Reason.BLOCKED_ADDRESS, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR),
+    *(Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE, Reason.TOO_MANY_SECRETS),
+)
+MAY_CHANGE = (
+    *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
+    *(Reason.CONNECTION_FAILED, Reason.HTTP_SERVER_ERROR, Reason.RATE_LIMITED, Reason.INTERNAL_ERROR),
+)
+NO_FAULT_OF_THE_MISSION = (Reason.HOST_PAUSED, Reason.SHUTDOWN, Reason.STORE_UNAVAILABLE)
 
 
 def end(outcome: Outcome, claim: Claim = CLAIM) -> Ending:
@@ -42,19 +56,35 @@ def test_a_success_is_committed_with_its_record() -> None:
     assert told == Commit(CLAIM.id, 7, State.SUCCEEDED, None, 3, b"sealed")
 
 
-@pytest.mark.parametrize("reason", [Reason.HTTP_CLIENT_ERROR, Reason.HOST_NOT_ALLOWED, Reason.TOO_MANY_SECRETS])
+@pytest.mark.parametrize("reason", WOULD_NOT_CHANGE)
 def test_what_would_not_change_is_committed_as_failed(reason: Reason) -> None:
     assert end(Outcome(PHASES, reason)).told == Commit(CLAIM.id, 7, State.FAILED, reason)
 
 
-def test_what_may_change_is_released_for_later() -> None:
-    told = end(Outcome(PHASES, Reason.RATE_LIMITED, retry_after=60.0)).told
-    assert told == Release(CLAIM.id, 7, Reason.RATE_LIMITED, 60.0)
+@pytest.mark.parametrize("reason", MAY_CHANGE)
+def test_what_may_change_is_released_for_later(reason: Reason) -> None:
+    told = end(Outcome(PHASES, reason, retry_after=60.0)).told
+    assert told == Release(CLAIM.id, 7, reason, 60.0)
 
 
-def test_a_mission_that_was_put_off_keeps_its_attempt() -> None:
-    told = end(Outcome(PHASES, Reason.HOST_PAUSED, retry_after=3.0)).told
-    assert told == Release(CLAIM.id, 7, Reason.HOST_PAUSED, 3.0, uses_attempt=False)
+@pytest.mark.parametrize("reason", NO_FAULT_OF_THE_MISSION)
+def test_a_mission_that_did_nothing_wrong_keeps_its_attempt(reason: Reason) -> None:
+    told = end(Outcome(PHASES, reason, retry_after=3.0)).told
+    assert told == Release(CLAIM.id, 7, reason, 3.0, uses_attempt=False)
+
+
+def test_each_reason_is_one_that_an_attempt_ends_for_or_one_of_the_ledgers() -> None:
+    of_the_ledger = {Reason.ATTEMPTS_EXHAUSTED, Reason.LEASE_EXPIRED, Reason.EXPIRED, Reason.MALFORMED_MESSAGE}
+    at_admission = {Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT}
+    of_an_attempt = {*WOULD_NOT_CHANGE, *MAY_CHANGE, *NO_FAULT_OF_THE_MISSION}
+    assert of_an_attempt == set(Reason) - of_the_ledger - at_admission
+
+
+@pytest.mark.parametrize(("attempt", "limit"), [(1, 2.0), (3, 8.0), (50, 300.0)])
+def test_the_wait_grows_with_the_attempt(attempt: int, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+    told = end(Outcome(PHASES, Reason.READ_TIMEOUT), replace(CLAIM, attempt=attempt)).told
+    assert told == Release(CLAIM.id, 7, Reason.READ_TIMEOUT, limit)
 
 
 # What is counted and logged of an attempt

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from mission.model import Reason
 from mission.seal.sealing import open_secrets
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
-from mission.url import parse_url
+from mission.url import MissionUrl, parse_url
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
 from worker.fetch.dns import Resolver
@@ -74,7 +75,7 @@ def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
 def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
     policy = UrlPolicy.from_settings(own)
     fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
-    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, hosts=hosts)
+    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher)
 
 
 def counted(metric: Any, *labels: str) -> float:
@@ -164,6 +165,22 @@ def test_a_dead_host_behind_a_redirect_is_paused_and_the_one_before_it_is_not(
         assert outcome.reason is Reason.CONNECTION_FAILED
     assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.HOST_PAUSED
     assert pipeline.decode(keys.claim(other_site.url("/ok"))).reason is None
+
+
+def test_the_tries_of_one_attempt_share_one_place_at_the_host(
+    own: WorkerSettings, keys: Keys, hosts: Hosts, other_site: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a busy host would leave each attempt a single try."""
+    slot, taken = hosts.slot, list[MissionUrl]()
+
+    def counting(url: MissionUrl) -> AbstractContextManager[None]:
+        taken.append(url)
+        return slot(url)
+
+    monkeypatch.setattr(hosts, "slot", counting)
+    pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 2}), keys, hosts)
+    assert pipeline.decode(keys.claim(other_site.url("/flaky?times=1&code=503"))).reason is None
+    assert len(taken) == 1
 
 
 def test_the_tries_of_one_attempt_count_once_against_a_host_that_is_not_reached(

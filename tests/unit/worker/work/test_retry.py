@@ -75,16 +75,6 @@ def test_a_wait_between_tries_is_any_part_of_a_limit_that_doubles(
     assert ranges[:3] == [(0, TRY_BASE_SECONDS), (0, TRY_BASE_SECONDS * 2), (0, TRY_BASE_SECONDS * 4)]
 
 
-def test_a_further_try_that_finds_no_place_at_the_host_leaves_the_failure_before_it() -> None:
-    failures = iter([Reason.CONNECTION_FAILED, Reason.HOST_PAUSED])
-
-    def fail() -> None:
-        raise MissionFailed(next(failures), retry_after=0)
-
-    with pytest.raises(MissionFailed, match="connection_failed"):
-        within_attempt(fail, 5, time.monotonic() + 10)
-
-
 def test_the_wait_between_attempts_grows_with_each_up_to_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
     waits = [between_attempts(Reason.READ_TIMEOUT, attempt, None) for attempt in (1, 2, 3, 99)]
