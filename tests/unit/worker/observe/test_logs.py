@@ -353,11 +353,11 @@ os.close(read)
 os.dup2(write, 1)
 for _ in range(3):
     logging.getLogger("decoder").info("nobody listens")
-sys.stderr.write("alive")
+print("alive", file=sys.stderr, flush=True)
 os._exit(0)
 """
     done = child(code)
-    assert done.stderr == "alive"
+    assert done.stderr == "alive\n"
     assert done.returncode == 0
 
 
