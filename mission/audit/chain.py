@@ -132,7 +132,7 @@ class Stored:
 
     @property
     def entry(self) -> AuditEntry | None:
-        """The entry; None where it is none."""
+        """The entry; None where the text is not one."""
         try:
             return AuditEntry.parse(self.text)
         except ValueError:

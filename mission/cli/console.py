@@ -185,7 +185,7 @@ def _why(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 
 def why_option(
-    name: str = "--reason", says: str = "Why; it stands in the audit.", **extra: Any
+    name: str = "--reason", says: str = "Reason, recorded in the audit log.", **extra: Any
 ) -> Callable[[Any], Any]:
     """The option that asks why somebody does something, for the audit: trimmed; a usage error if empty or too long."""
     return click.option(name, callback=_why, metavar="TEXT", help=says, **({"required": True} | extra))

@@ -49,7 +49,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
 def _selection(command: Callable[..., None]) -> Callable[..., None]:
     ids = click.argument("ids", nargs=-1, metavar="[ID]...")
     every = click.option("--all", "every", is_flag=True, help="All there are.")
-    why = why_option("--why", "Why you do this; it stands in the audit. (--reason selects here.)")
+    why = why_option("--why", "Reason, recorded in the audit log. (--reason selects here.)")
     return ids(_filters(every(why(json_option(command)))))
 
 

@@ -52,7 +52,7 @@ class DeadLetters:
     Those methods that change something record it before and after, and doing it again is harmless.
 
     Raises (every method):
-        InvalidMission: the id or the reason is none.
+        InvalidMission: the id or the reason is not valid.
         UnknownMission: there is no such mission, or for `get` no such dead letter.
         AuditError: it could not be recorded; if that was the start, nothing was changed.
         LedgerUnavailable: Redis does not answer.

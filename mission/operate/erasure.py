@@ -26,7 +26,7 @@ def forget(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id:
         How many sealed records went.
 
     Raises:
-        InvalidMission: the id or the reason is none.
+        InvalidMission: the id or the reason is not valid.
         AuditError: it could not be recorded; nothing was deleted if it was the start.
         UnknownMission: nothing is kept of such a mission (any more).
         LedgerUnavailable: Redis does not answer; doing it again is harmless.

@@ -1,4 +1,4 @@
-"""Reading results: on record first, then opened, then on record how it ended."""
+"""Reading results: each read is recorded in the audit log, then the record is opened, then its end is recorded."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class ResultReader:
 
         Args:
             mission_id: canonical UUID text.
-            reason: why they are read, 1 to 500 characters; it stands in the audit.
+            reason: why they are read, 1 to 500 characters; recorded in the audit log.
 
         Raises:
-            InvalidMission: the id or the reason is none.
+            InvalidMission: the id or the reason is not valid.
             AuditError: the read could not be recorded, so it was refused.
             UnknownMission: the ledger holds no such mission.
             ResultUnavailable: it has not finished, did not succeed, or its result has expired.

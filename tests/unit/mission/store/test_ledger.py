@@ -480,6 +480,15 @@ def test_missing_replicas_are_an_outage_not_a_ticket(client: redis.Redis, settin
         admit(ledger)
 
 
+@pytest.mark.server("WAIT")
+def test_missing_replicas_are_an_outage_not_a_commit(client: redis.Redis, settings: WorkerSettings) -> None:
+    ledger = Ledger(client, settings)
+    claim = claim_one(ledger, admit(ledger)[0])
+    careful = Ledger(client, settings.model_copy(update={"redis_replicas": 1, "redis_timeout": 0.05}))
+    with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):
+        succeed(careful, claim)
+
+
 def test_a_token_never_comes_back_even_for_an_id_admitted_anew(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     first = claim_one(ledger, mission_id)
