@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, signals
 from celery.apps.worker import Worker
 from celery.worker import state
 
+from mission.cli.console import fail
 from mission.errors import SettingsError
 from mission.hardening import keep_memory_private
 from mission.store.messages import celery_config
@@ -88,9 +88,8 @@ def make_app(settings: WorkerSettings) -> Celery:
     return app
 
 
-def _refuse(error: SettingsError) -> None:
-    sys.stderr.write(f"error: {error}\n")
-    raise SystemExit(2)
+def _refuse(error: SettingsError) -> NoReturn:
+    fail(str(error), code=2)
 
 
 try:

@@ -6,6 +6,7 @@ from typing import TextIO
 
 import click
 
+from mission.cli.console import say
 from mission.cli.help import Command
 from mission.errors import SettingsError
 from mission.store.acl import LOGINS, acl_lines
@@ -37,5 +38,4 @@ def acl(passwords: TextIO) -> None:
         given[name] = password
     if not given:
         raise SettingsError(f"{passwords.name}: got no login; takes a line LOGIN:PASSWORD for each that is to be on")
-    for line in acl_lines(given):
-        click.echo(line)
+    say(*acl_lines(given))

@@ -9,7 +9,7 @@ import click
 
 from mission.audit.chain import LOG_FIELD
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, emit_records, emit_table, json_option
+from mission.cli.console import emit_json, emit_records, emit_table, json_option, say
 from mission.cli.help import Group
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -78,11 +78,11 @@ def verify(log: TextIO | None, as_json: bool) -> None:
         if as_json:
             emit_json({"chain": chain} | asdict(finding))
         else:
-            click.echo(f"{finding.kind}: {finding.detail}{' (chain of keys)' if chain == 'keys' else ''}")
+            say(f"{finding.kind}: {finding.detail}{' (chain of keys)' if chain == 'keys' else ''}")
     if findings:
         raise SystemExit(1)
     if not as_json:
-        click.echo("the audit is whole" if log else "the audit is whole in itself (no log was given to compare with)")
+        say("the audit is whole" if log else "the audit is whole in itself (no log was given to compare with)")
 
 
 def _open(stream: Key) -> AuditLog:

@@ -83,7 +83,7 @@ class Commands(Group):
             what = f"{error.filename}: " if error.filename else ""
             fail(f"{what}{error.strerror or error}; takes a place that can be written to, with space left", code=1)
         except KeyboardInterrupt as stop:
-            click.echo(f"interrupted: {stop}" if stop.args else "interrupted", err=True)
+            say(f"interrupted: {stop}" if stop.args else "interrupted", err=True)
             raise SystemExit(130) from None
 
 
@@ -100,9 +100,20 @@ def _usage_in_one_line() -> Iterator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise  # nothing was asked for: Click shows the help
     except click.ClickException as error:
-        text = " ".join(printable(error.format_message()).split())
+        text = " ".join(error.format_message().split())
         context = error.ctx if isinstance(error, click.UsageError) else None
         fail(f"{text} (`{context.command_path} --help` says more)" if context else text, code=error.exit_code)
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines. All that the commands print for people goes through here, so that none of it steers a terminal."""
+    for line in lines:
+        click.echo(printable(line), err=err)
+
+
+def printable(text: str) -> str:
+    """The text with what could steer a terminal escaped, line ends as well: it may come from a stranger's document."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def fail(message: str, *, code: int) -> NoReturn:
@@ -111,13 +122,18 @@ def fail(message: str, *, code: int) -> NoReturn:
     Raises:
         SystemExit: always, with `code`.
     """
-    click.echo(f"error: {message}", err=True)
+    complain(message)
     raise SystemExit(code) from None
+
+
+def complain(message: object) -> None:
+    """Tell on stderr what failed, where the rest goes on."""
+    say(f"error: {message}", err=True)
 
 
 def note(message: str) -> None:
     """Tell a person, on stderr, what to know or to do next; it changes no exit code."""
-    click.echo(f"note: {message}", err=True)
+    say(f"note: {message}", err=True)
 
 
 def note_terminal(what: str) -> None:
@@ -128,7 +144,7 @@ def note_terminal(what: str) -> None:
 
 def emit_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
-    click.echo(json.dumps(record, ensure_ascii=False, separators=(", ", ": ")))
+    click.echo(json.dumps(record))  # what is not ASCII is escaped, as JSON does it: who reads it gets the very text
 
 
 def emit_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -136,7 +152,7 @@ def emit_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     cells = [[("" if cell is None else printable(str(cell))) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def emit_records(
@@ -151,12 +167,7 @@ def emit_records(
         header = [name.removesuffix("_at").upper() for name in names]
         emit_table(header, [[row[name] for name in names] for row in rows])
     elif none:
-        click.echo(none, err=True)
-
-
-def printable(text: str) -> str:
-    """The text with what could steer a terminal escaped: it may come from a stranger's document."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+        say(none, err=True)
 
 
 class DurationType(click.ParamType[float]):

@@ -10,7 +10,16 @@ import click
 from tqdm import tqdm
 
 from mission.audit.log import AuditLog
-from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, why_option
+from mission.cli.console import (
+    DurationType,
+    complain,
+    emit_json,
+    emit_records,
+    emit_table,
+    json_option,
+    say,
+    why_option,
+)
 from mission.cli.help import Group
 from mission.errors import UnknownMission
 from mission.ids import check_mission_id
@@ -84,7 +93,7 @@ def show(mission_id: str, as_json: bool) -> None:
         return
     history = facts.pop("history")
     emit_table(("WHAT", "VALUE"), list(facts.items()))
-    click.echo()
+    say("")
     emit_records(history, as_json=False)
 
 
@@ -154,11 +163,11 @@ def _act(
             changed = act(letters, mission_id, why=why)
         except UnknownMission as error:
             unknown += 1
-            click.echo(f"error: {error}", err=True)
+            complain(error)
         count += changed
         if as_json:
             emit_json({"id": mission_id, done: changed})
     if not as_json:
-        click.echo(f"{count} of {len(chosen)} {done}")
+        say(f"{count} of {len(chosen)} {done}")
     if unknown:
         raise SystemExit(1)

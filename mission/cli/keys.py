@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, emit_records, json_option, why_option
+from mission.cli.console import emit_json, emit_records, json_option, say, why_option
 from mission.cli.help import Group
 from mission.operate.rewrap import Rewrapper
 from mission.seal.key_files import KeyLine, Kind, already_there, load_key, read_key_file, write_key_file
@@ -84,7 +84,7 @@ def generate(
         elif as_json:
             emit_json(_about(pair.recipient.line) | {"file": None, "text": pair.recipient.text})
         else:
-            click.echo(pair.recipient.text)
+            say(pair.recipient.text)
     if url_key:
         _write(url_key, KeyLine.parse(generate_url_key()), as_json=as_json)
 
@@ -135,7 +135,7 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     if as_json:
         emit_json(asdict(done))
     else:
-        click.echo(", ".join(f"{count} {name}" for name, count in asdict(done).items()))
+        say(", ".join(f"{count} {name}" for name, count in asdict(done).items()))
     if done.unreadable:
         raise SystemExit(1)
 
@@ -146,7 +146,7 @@ def _write(path: Path, line: KeyLine, *, as_json: bool) -> None:
     if as_json:
         emit_json(about)
     else:
-        click.echo(f"{path}: {line.kind.noun}, {line.label}, key id {about['key_id']}", err=True)
+        say(f"{path}: {line.kind.noun}, {line.label}, key id {about['key_id']}", err=True)
 
 
 def _about(line: KeyLine) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mission.admission import DEFAULT_SUBMITTER
 from mission.cli.advice import advise
-from mission.cli.console import DurationType, emit_json, json_option, note, note_terminal
+from mission.cli.console import DurationType, complain, emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
 from mission.client import MissionClient
 from mission.errors import DecoderError
@@ -97,13 +97,13 @@ def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progres
         with bar.external_write_mode():  # a line of its own, not the rest of the bar's
             if not isinstance(verdict, Ticket):
                 refused += 1
-                click.echo(f"error: URL {number}: {verdict}", err=True)
+                complain(f"URL {number}: {verdict}")
                 continue
             tickets.append(verdict)
             if as_json:
                 emit_json(verdict.as_dict())
             else:
-                click.echo(f"{verdict.id}  {verdict.state}{'  (was there before)' if verdict.duplicate else ''}")
+                say(f"{verdict.id}  {verdict.state}{'  (was there before)' if verdict.duplicate else ''}")
     return tickets, refused
 
 
@@ -121,7 +121,7 @@ def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_js
                 emit_json(status.as_dict())
             else:
                 found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-                click.echo(f"{status.id}  {status.state}  {found}".rstrip())
+                say(f"{status.id}  {status.state}  {found}".rstrip())
     advise(status.reason for status in missed if status.finished)
     if unfinished := sum(not status.finished for status in missed):
         note(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, json_option, why_option
+from mission.cli.console import emit_json, json_option, say, why_option
 from mission.cli.help import Command
 from mission.operate import erasure
 from mission.settings import Settings
@@ -32,4 +32,4 @@ def forget(mission_id: str, reason: str, as_json: bool) -> None:
     if as_json:
         emit_json({"id": mission_id, "forgotten": True, "results": results})
     else:
-        click.echo(f"{mission_id}  forgotten, with {results} results")
+        say(f"{mission_id}  forgotten, with {results} results")

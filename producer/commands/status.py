@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mission.cli.advice import advise
-from mission.cli.console import emit_records, json_option
+from mission.cli.console import complain, emit_records, json_option
 from mission.cli.help import Command
 from mission.client import MissionClient
 from mission.errors import DecoderError
@@ -30,7 +30,7 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
         try:
             shown.append(client.status(mission_id))
         except DecoderError as error:
-            click.echo(f"error: {error}", err=True)
+            complain(error)
     emit_records((found.as_dict() for found in shown), as_json=as_json)
     if not as_json:
         advise(found.reason for found in shown if found.finished)

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import click
 
 from mission.cli.advice import advise
-from mission.cli.console import emit_json, json_option, note, note_terminal, printable
+from mission.cli.console import emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
 from mission.errors import MissionFailed
 from mission.model import Reason
@@ -61,7 +61,7 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
         if as_json:
             emit_json({"url": shown, "allowed": reason is None, "reason": reason})
         else:
-            click.echo(f"refused  {printable(shown)}  {reason}" if reason else f"allowed  {printable(shown)}")
+            say(f"refused  {shown}  {reason}" if reason else f"allowed  {shown}")
     if not as_json:
         advise(refused)
     context.exit(1 if refused else 0)

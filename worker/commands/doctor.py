@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from mission.cli.console import emit_json, json_option, printable
+from mission.cli.console import emit_json, json_option, say
 from mission.cli.help import Command
 from worker.doctor import Level, examine
 from worker.settings import WorkerSettings
@@ -35,6 +35,6 @@ def doctor(as_json: bool) -> None:
             emit_json(asdict(finding))
         else:
             mark = "FAIL" if finding.level is Level.FAIL else finding.level.value
-            click.echo(f"{mark:<4}  {finding.check:<13}  {printable(finding.detail)}")
+            say(f"{mark:<4}  {finding.check:<13}  {finding.detail}")
     if failed:
         raise SystemExit(1)

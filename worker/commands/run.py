@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mission.audit.log import AuditLog
 from mission.cli.advice import advise
-from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, note, printable
+from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, note, say
 from mission.cli.help import Command
 from mission.client import MissionClient
 from mission.model import Reason, Secret, State, Ticket
@@ -145,9 +145,9 @@ def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: floa
             news = [row for row in waiting if _update(client, row)]
             waiting = [row for row in waiting if not row.finished]
             bar.update(len(rows) - len(waiting) - bar.n)
-            for row in news:
-                line = f"{row.state_text:<9}  {row.reason or '':<17}  {row.sample.url}"
-                bar.write(printable(line.rstrip()), file=sys.stderr)
+            with bar.external_write_mode(file=sys.stderr):
+                for row in news:
+                    say(f"{row.state_text:<9}  {row.reason or '':<17}  {row.sample.url}".rstrip(), err=True)
 
 
 def _update(client: MissionClient, row: Row) -> bool:
@@ -179,9 +179,9 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
         for secret in row.secrets
     ]
     if found:
-        click.echo()
+        say("")
     emit_records(found, as_json=False, fields=("detector", "category", "value", "at", "document"))
-    click.echo(f"\n{_summary(rows, own=own)}")
+    say("", *_summary(rows, own=own))
 
 
 def _advise(rows: list[Row], seconds: float) -> None:
@@ -197,12 +197,12 @@ def _cells(row: Row) -> tuple[object, ...]:
     return (row.state_text, row.attempts, count, row.reason, row.sample.url)
 
 
-def _summary(rows: list[Row], *, own: bool) -> str:
+def _summary(rows: list[Row], *, own: bool) -> tuple[str, ...]:
     good = sum(row.as_intended for row in rows)
     if own:
-        return f"{good} of {len(rows)} succeeded. Values are masked unless `--show` is given."
+        return (f"{good} of {len(rows)} succeeded. Values are masked unless `--show` is given.",)
     return (
-        f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.\n"
-        "Next: a page of your own with `decoder run URL` (make run URLS=…), or\n"
-        "`decoder up` (make up): Valkey, two workers and Flower keep running, to be tried from another shell."
+        f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.",
+        "Next: a page of your own with `decoder run URL` (make run URLS=…), or",
+        "`decoder up` (make up): Valkey, two workers and Flower keep running, to be tried from another shell.",
     )

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from mission.cli.console import emit_json, emit_records, json_option, note_terminal
+from mission.cli.console import complain, emit_json, emit_records, json_option, note_terminal, say
 from mission.cli.help import Command
 from mission.errors import MissionFailed
 from worker.extract import Extractor, decode_body
@@ -54,7 +54,7 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
             secrets = extractor.extract(decode_body(_read(name), None))
         except (_Unreadable, MissionFailed) as problem:
             failed += 1
-            click.echo(f"error: {source}: {problem}", err=True)
+            complain(f"{source}: {problem}")
             continue
         shown = [secret.as_dict(show=show) for secret in secrets]
         if as_json:
@@ -62,7 +62,7 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
         rows += (row | {"place": f"{source}:{row['line']}:{row['column']}"} for row in shown)
     if not as_json:
         emit_records(rows, as_json=False, fields=("place", "detector", "category", "value"))
-        click.echo(f"{len(rows)} secrets found")
+        say(f"{len(rows)} secrets found")
     sys.exit(1 if failed else 0)
 
 

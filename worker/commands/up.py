@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from mission.cli.console import say
 from mission.cli.help import Command
 from mission.seal.key_files import KeyLine, write_key_file
 from mission.seal.sealing import Identity, load_identity
@@ -61,7 +62,7 @@ def up(data: Path | None) -> None:
                     child.check()
                 time.sleep(_LOOK_SECONDS)
         except KeyboardInterrupt:
-            click.echo("\nstopping")
+            say("", "stopping")
 
 
 def _start(pieces: ExitStack, folder: Path) -> list[Child]:
@@ -74,25 +75,23 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
     workers = [pieces.enter_context(running_worker(folder, login, name=f"worker-{n}")) for n in range(1, _WORKERS + 1)]
     children = list(workers)
     logins = {name: _login_file(folder, name, server.login_url(name)) for name in _PEOPLE}
-    click.echo(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
+    say(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
     for number, worker in enumerate(workers, 1):
         port = worker.wait_until(r"metrics on port (\d+)")[1]
-        click.echo(f"Worker {number}      http://127.0.0.1:{port}/metrics  log in {worker.log}")
+        say(f"Worker {number}      http://127.0.0.1:{port}/metrics  log in {worker.log}")
     if find_spec("flower"):
         flower = pieces.enter_context(running_flower(folder, values | {"redis_url": server.login_url("flower")}))
         children.append(flower.child)
         user, _, password = flower.login.partition(":")
-        click.echo(f"Flower        {flower.url}  user {user}  password {password}")
+        say(f"Flower        {flower.url}  user {user}  password {password}")
     else:
-        click.echo("Flower        not installed: the extra `flower` brings it")
-    click.echo(f"Sample site   {site.url}/  lists its documents")
-    click.echo(f"\nIn another shell, as a producer:\n  . {logins['producer']}")
-    click.echo(f"  mission enqueue --wait {site.url}/letter.txt")
-    click.echo("  mission stats")
-    click.echo(f"and as the reader:\n  . {logins['reader']}")
-    click.echo("  mission reveal ID --reason 'trying it out'")
-    click.echo(f"and for dead letters, erasure and the audit, as the operator:\n  . {logins['operator']}")
-    click.echo("\nready; Ctrl-C stops everything")
+        say("Flower        not installed: the extra `flower` brings it")
+    say(f"Sample site   {site.url}/  lists its documents")
+    say("", "In another shell, as a producer:", f"  . {logins['producer']}")
+    say(f"  mission enqueue --wait {site.url}/letter.txt", "  mission stats")
+    say("and as the reader:", f"  . {logins['reader']}", "  mission reveal ID --reason 'trying it out'")
+    say("and for dead letters, erasure and the audit, as the operator:", f"  . {logins['operator']}")
+    say("", "ready; Ctrl-C stops everything")
     return children
 
 

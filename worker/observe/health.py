@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     ask = is_live if question == "--live" else is_ready
     if ask(Path(file), time.time(), max_age):
         return 0
-    sys.stderr.write(f"not {question[2:]}: {file} is missing, too old, or says so\n")
+    sys.stderr.write(f"not {question[2:]}: {file!r} is missing, too old, or says so\n")
     return 1
 
 
