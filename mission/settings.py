@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mission.errors import SettingsError
+from mission.files import distrust
 from mission.model import MASK
 from mission.units import format_duration, format_size, parse_duration
 
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     """What both sides read. Field descriptions say what a variable takes; `decoder settings` prints them."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    TRUSTED: ClassVar = frozenset({"redis_ca_file", "redis_cert_file", "redis_key_file"})
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -117,6 +120,14 @@ class Settings(BaseSettings):
         if value and not ((match := _QUOTA.fullmatch(value)) and int(match[1])):
             raise ValueError("not a quota")
         return value or None
+
+    @model_validator(mode="after")
+    def _check_trust(self) -> Self:
+        """Who may change one of these files chooses whom to trust."""
+        for name in sorted(self.TRUSTED):
+            if (path := getattr(self, name)) and (problem := distrust(path)):
+                raise ValueError(f"{PREFIX}{name.upper()}: {problem}")
+        return self
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:

@@ -22,6 +22,8 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeVali
 class WorkerSettings(Settings):
     """All settings of a worker."""
 
+    TRUSTED = Settings.TRUSTED | {"ca_file"}
+
     allowed_hosts: CommaList = Field((), description="hosts to fetch from: host, *.host or host:port, comma-separated")
     allowed_schemes: CommaList = Field(("https",), description="https, http or both, comma-separated")
     allowed_networks: Networks = Field(

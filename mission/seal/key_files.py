@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from mission.errors import DecoderError, KeyFormatError
+from mission.files import distrust
 
 # A hybrid public key's line is about 1.7 kB; nothing that is a key file comes near this.
 MAX_FILE_BYTES = 64 * 1024
@@ -26,7 +27,7 @@ class Kind(StrEnum):
     """What a key line is: its first word. Beside it the noun for it, and the permission bits that its file must not have.
 
     An identity is its owner's alone. A URL key may be read by a group: Kubernetes mounts a Secret as 0440 for the pod's
-    fsGroup. A recipient is public.
+    fsGroup. A recipient is public, but not for everybody to change (`mission.files`).
     """
 
     noun: str
@@ -85,11 +86,12 @@ def read_key_file(path: Path) -> KeyLine:
     """The one key that a file holds, of whatever kind.
 
     Raises:
-        KeyFormatError: there is no such file, it holds no key or several, or it is open to others.
+        KeyFormatError: there is no such file, it holds no key or several, or it is open to others, a public key to their changes.
     """
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            problem = distrust(path, file.fileno())
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise KeyFormatError(f"cannot read the key file {path}: {error.strerror}") from None
@@ -107,6 +109,8 @@ def read_key_file(path: Path) -> KeyLine:
         raise KeyFormatError(
             f"{path} holds {key.kind.noun} and is open to others (mode {mode:04o}): run `chmod 600 {path}`"
         )
+    if problem:
+        raise KeyFormatError(problem)
     return key
 
 

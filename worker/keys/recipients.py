@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from mission.errors import KeyFormatError, SettingsError
+from mission.files import distrust
 from mission.seal.key_files import Kind, expect_file
 from mission.seal.sealing import Recipient, load_recipient
 from worker.observe import metrics
@@ -90,10 +91,11 @@ class Recipients:
                 keys[_DEFAULT], problems[_DEFAULT] = self._keys.get(_DEFAULT), str(error)
         if self._folder is None:
             return keys, problems
-        if not self._folder.is_dir():
-            problems[str(self._folder)] = (
-                f"DECODER_RECIPIENTS: got {str(self._folder)!r}; takes a folder of public keys, NAME.pub"
-            )
+        missing = (
+            None if self._folder.is_dir() else f"got {str(self._folder)!r}; takes a folder of public keys, NAME.pub"
+        )
+        if problem := missing or distrust(self._folder):
+            problems[str(self._folder)] = f"DECODER_RECIPIENTS: {problem}"
             return self._keys | keys, problems
         for path in sorted(self._folder.glob("[!.]*.pub")):
             try:

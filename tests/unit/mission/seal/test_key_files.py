@@ -105,6 +105,19 @@ def test_a_recipient_may_be_read_by_all(tmp_path: Path) -> None:
     assert read_key_file(_file(tmp_path / "key", line.text, 0o644)) == line
 
 
+@pytest.mark.parametrize("mode", [0o646, 0o666, 0o602, 0o777])
+def test_a_recipient_that_everybody_may_change_is_refused(tmp_path: Path, mode: int) -> None:
+    """Who changes it reads all results from then on."""
+    line = KeyLine(Kind.RECIPIENT, "x25519", bytes(32))
+    path = _file(tmp_path / "key", line.text, mode)
+    with pytest.raises(KeyFormatError, match=f"{path} may be changed by everybody .*: run `chmod o-w {path}`"):
+        read_key_file(path)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with pytest.raises(KeyFormatError, match="chmod o-w"):
+        read_key_file(link)
+
+
 def test_a_file_that_is_not_there_or_a_folder_is_named_with_the_cause(tmp_path: Path) -> None:
     with pytest.raises(KeyFormatError, match=f"{tmp_path}/none: No such file"):
         read_key_file(tmp_path / "none")

@@ -177,3 +177,27 @@ def test_a_change_of_key_is_logged_with_both_key_ids(folder: Path, caplog: pytes
     (record,) = caplog.records
     assert record.getMessage() == f"recipient of team-a: key {NEW.key_id.hex()}, before {TEAM_A.key_id.hex()}"
     assert vars(record)["event.action"] == "recipient-changed"
+
+
+@pytest.mark.parametrize("place", ["", "team-a.pub"], ids=["folder", "file"])
+def test_what_everybody_may_change_is_refused_at_the_start(folder: Path, place: str) -> None:
+    """In the folder, too: who may put a file there gets a submitter's results."""
+    path = folder / place
+    path.chmod(0o777)
+    with pytest.raises(SettingsError, match=rf"^DECODER_RECIPIENTS: {path} .*: run `chmod o-w {path}`$"):
+        make(recipients=folder)
+
+
+@pytest.mark.parametrize("place", ["", "team-a.pub"], ids=["folder", "file"])
+def test_what_turns_open_to_everybody_keeps_its_last_good_keys_and_is_logged_once(
+    folder: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = make(recipient=DEFAULT.text, recipients=folder)
+    (folder / place).chmod(0o777)
+    write(folder / "team-a.pub", NEW.text)
+    assert [of(keys, "team-a") for _ in range(3)] == [TEAM_A.key_id] * 3
+    assert of(keys, "team-b") == TEAM_B.key_id
+    assert caplog.text.count("chmod o-w") == 1
+    assert metrics.REGISTRY.get_sample_value("decoder_bad_recipients") == 1
+    (folder / place).chmod(0o755)
+    assert of(keys, "team-a") == NEW.key_id
