@@ -53,6 +53,11 @@ class MissionUrl:
         return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port in one word (RFC 6454, section 4)."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @property
     def href(self) -> str:
         """The URL in one piece, without a fragment."""
         return f"{self.scheme}://{self.authority}{self.target}"

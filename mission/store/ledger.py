@@ -222,18 +222,24 @@ class Ledger:
             messages_lost=lost,
         )
 
-    def host_failed(self, host: str, threshold: int, pause_seconds: float) -> bool:
-        """Count a fetch that did not reach its host; `threshold` of them in a row pause it for all workers: then True."""
-        pause = round(pause_seconds * 1000)
-        return bool(self._scripts.run("host", "failed", host, threshold, pause))
+    def host_failed(self, host: str, submitter: str, threshold: int, pause_seconds: float) -> bool:
+        """Count a submitter's fetch that did not reach its host; whether that pauses it for all workers.
+
+        It takes `threshold` of them in a row; and of one submitter's alone, that nobody reached the host of late.
+        """
+        return bool(self._scripts.run("host", "failed", host, round(pause_seconds * 1000), threshold, submitter))
 
     def host_reached(self, host: str) -> None:
         """The host answers: forget its failures."""
-        self._scripts.run("host", "reached", host, 0, 0)
+        self._scripts.run("host", "reached", host, 0)
 
     def host_probe(self, host: str, pause_seconds: float) -> bool:
         """Whether the caller is the one who may try a paused host now."""
-        return bool(self._scripts.run("host", "probe", host, 0, round(pause_seconds * 1000)))
+        return bool(self._scripts.run("host", "probe", host, round(pause_seconds * 1000)))
+
+    def host_unprobed(self, host: str) -> None:
+        """Whoever tried the paused host learnt nothing of it: another one may."""
+        self._scripts.run("host", "unprobed", host, 0)
 
     def hosts(self) -> dict[str, float]:
         """The hosts in trouble, and for how many seconds each is paused yet.

@@ -337,8 +337,8 @@ def test_a_worker_pauses_a_host_probes_it_and_opens_it_again(server: Server) -> 
     with server.login("worker") as client:
         ledger = Ledger(client, Settings.from_env(redis_url=server.url("worker")))
         for n in range(1030):  # more than the ledger keeps
-            ledger.host_failed(f"other {n}", 5, 30)
-        assert [ledger.host_failed("dead", 2, 0.001) for _ in range(2)] == [False, True]
+            ledger.host_failed(f"other {n}", "app", 5, 30)
+        assert [ledger.host_failed("dead", "app", 2, 0.001) for _ in range(2)] == [False, True]
         assert "dead" in ledger.hosts()
         wait_for(lambda: ledger.host_probe("dead", 30), what="the pause to end")
         ledger.host_reached("dead")

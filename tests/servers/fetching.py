@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from mission.url import parse_url
+from mission.url import MissionUrl, parse_url
 from worker.fetch.dns import Resolver
-from worker.fetch.fetcher import Document, Fetcher
+from worker.fetch.fetcher import Document, Fetcher, Reach, Visit
 from worker.fetch.policy import UrlPolicy
 from worker.settings import WorkerSettings
 from worker.work.retry import within_attempt
@@ -18,13 +18,17 @@ NAME = "docs.example"
 
 
 class Fetching:
-    """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended."""
+    """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended.
+
+    `said` is what each place that was held had to say of its host, by origin.
+    """
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:
         settings = WorkerSettings(**options)
         self.attempts: list[str] = []
         self.tries = settings.fetch_attempts
-        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup))
+        self.said: list[tuple[str, Reach]] = []
+        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self._place)
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
         parsed, deadline = parse_url(url), monotonic() + seconds
@@ -33,6 +37,14 @@ class Fetching:
             deadline=deadline,
             again=lambda try_: within_attempt(try_, self.tries, deadline, self.attempts.append),
         )
+
+    @contextmanager
+    def _place(self, url: MissionUrl, _submitter: str) -> Iterator[Visit]:
+        visit = Visit()
+        try:
+            yield visit
+        finally:
+            self.said.append((url.origin, visit.reach))
 
 
 @contextmanager

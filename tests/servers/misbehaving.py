@@ -299,16 +299,25 @@ def bomb(coding: str, mib: int) -> bytes:
 class MisbehavingServer:
     """Listens on a port of its own on a loopback address, a thread for each connection.
 
-    `hits` counts requests for each target, `heads` holds what was asked, `connections` counts those accepted.
+    `hits` counts requests for each target, `heads` holds what was asked, `connections` counts those accepted. A TLS handshake
+    takes `handshake_seconds`.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        handshake_seconds: float = 0.0,
+    ) -> None:
         self.stopping = threading.Event()
         self.hits: Counter[str] = Counter()
         self.heads: list[bytes] = []
         self.connections = 0
         self.raw = b""
         self._tls = tls
+        self._handshake_seconds = handshake_seconds
         self._host = host
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -353,6 +362,7 @@ class MisbehavingServer:
         with sock, suppress(OSError):
             if self._tls is not None:
                 sock.settimeout(5)
+                self.stopping.wait(self._handshake_seconds)
                 sock = self._tls.wrap_socket(sock, server_side=True)
             with sock:
                 while self._exchange(sock):

@@ -17,6 +17,7 @@ from mission.model import Reason
 from mission.url import parse_url
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
+from worker.fetch.wire import Wait
 from worker.settings import WorkerSettings
 
 SIDE_BY_SIDE = 16
@@ -93,7 +94,7 @@ def _verdicts(
                 answer.set_exception(refusal)
             else:
                 if resolver:
-                    answer = pool.submit(policy.addresses, url, resolver, timeout)
+                    answer = pool.submit(policy.addresses, url, resolver, Wait(timeout, cut_short=False))
                 else:
                     answer.set_result(None)
             ahead.append((text, answer))

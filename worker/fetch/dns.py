@@ -6,6 +6,7 @@ So it runs in a bounded number of daemon threads, and whoever waits for it waits
 
 from __future__ import annotations
 
+import math
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from time import monotonic
 
 from mission.errors import MissionFailed
 from mission.model import Reason
+from worker.fetch.wire import Unreached, Wait
 
 Addresses = tuple[IPv4Address | IPv6Address, ...]
 
@@ -42,6 +44,7 @@ class _Lookup:
     host: str
     port: int
     waiting: int = 0
+    taken_up: float = math.inf  # since when a thread asks it, on the monotonic clock
     answered: Event = field(default_factory=Event)
     addresses: Addresses = ()
 
@@ -67,29 +70,34 @@ class Resolver:
         self._asked: dict[str, _Lookup] = {}
         self._fresh: OrderedDict[str, tuple[float, Addresses]] = OrderedDict()
 
-    def resolve(self, host: str, port: int, timeout: float) -> Addresses:
+    def resolve(self, host: str, port: int, wait: Wait) -> Addresses:
         """All addresses of a host, at least one, in the system's order and without repetition; none was checked.
 
         Args:
             host: a name without a trailing dot.
             port: handed to the look-up.
-            timeout: seconds to wait.
+            wait: for how long.
 
         Raises:
-            MissionFailed: with `dns_failure`: no address, no good answer, or none within the time.
+            Unreached: `dns_failure`: no address, no good answer, or none within the time.
+            MissionFailed: `deadline_exceeded` where the time was cut short; `dns_failure` where the question waited for a
+                thread for most of it: names whose servers are dead had them all, which is not this name's doing.
         """
         with self._changed:
             if addresses := self._remembered(host):
                 return addresses
             lookup = self._join(host, port)
         try:
-            lookup.answered.wait(max(0.0, timeout))
+            answered = lookup.answered.wait(wait.seconds)
         finally:
             with self._changed:
                 self._leave(lookup)
-        if not lookup.addresses:
-            raise MissionFailed(Reason.DNS_FAILURE)
-        return lookup.addresses
+        if lookup.addresses:
+            return lookup.addresses
+        if answered:
+            raise Unreached(Reason.DNS_FAILURE)
+        asked = monotonic() - lookup.taken_up > wait.seconds / 2
+        raise wait.over(Reason.DNS_FAILURE, Unreached if asked else MissionFailed)
 
     def _join(self, host: str, port: int) -> _Lookup:
         lookup = self._asked.get(host)
@@ -127,6 +135,7 @@ class Resolver:
 
     def _work(self) -> None:
         while lookup := self._next():
+            lookup.taken_up = monotonic()
             addresses = self._look_up(lookup)
             with self._changed:
                 del self._asked[lookup.host]

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
 from time import time
@@ -29,7 +30,7 @@ from worker.fetch.decoding import content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
-from worker.fetch.wire import CHUNK, Limits, StaleConnection
+from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
@@ -43,20 +44,27 @@ _STATUS_REASONS = {
     425: Reason.HTTP_SERVER_ERROR,
     429: Reason.RATE_LIMITED,
 }
-# Beside `ConnectFailed`: the host's name or its TLS stood in the way.
-_UNREACHED = (Reason.DNS_FAILURE, Reason.TLS_FAILURE)
+# What ends a fetch so has no answer of the host in it, and need not be its doing.
+_NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.BLOCKED_ADDRESS})
 _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
 
 _Place = tuple[str, int]
 _Address = IPv4Address | IPv6Address
 
 
-class HostUnreached(MissionFailed):
-    """A host was not reached: no name, no connection, no TLS. `url` says which, since a redirect may have led there."""
+class Reach(Enum):
+    """What a fetch has to say of a host."""
 
-    def __init__(self, reason: Reason, url: MissionUrl) -> None:
-        super().__init__(reason)
-        self.url = url
+    REACHED = "reached"
+    UNREACHED = "unreached"
+    UNKNOWN = "unknown"  # policy, or the mission's own limits, ended it before the host could show either
+
+
+@dataclass(slots=True)
+class Visit:
+    """A place held at a host. The fetch keeps `reach` up to date; its last word counts."""
+
+    reach: Reach = Reach.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -75,7 +83,7 @@ class Fetcher:
         settings: time-outs, caps and counts, and the CA file.
         policy: what may be connected to.
         resolver: names to addresses.
-        place: held while a host is fetched from; may refuse with `host_paused`.
+        place: held while a host is fetched from for a submitter; may refuse with `host_paused`.
 
     Raises:
         SettingsError: the CA file holds no certificates.
@@ -86,7 +94,7 @@ class Fetcher:
         settings: WorkerSettings,
         policy: UrlPolicy,
         resolver: Resolver,
-        place: Callable[[MissionUrl], AbstractContextManager[None]] = lambda _url: nullcontext(),
+        place: Callable[[MissionUrl, str], AbstractContextManager[Visit]] = lambda _url, _by: nullcontext(Visit()),
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -100,6 +108,7 @@ class Fetcher:
         url: MissionUrl,
         *,
         deadline: float,
+        submitter: str = "",
         again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
     ) -> Document:
         """The document at `url`.
@@ -107,40 +116,46 @@ class Fetcher:
         Args:
             url: what to fetch.
             deadline: before which everything ends, on the monotonic clock.
+            submitter: whose mission it is.
             again: calls what it is given as often as that is worth it. The place at the URL's own host is held meanwhile.
 
         Raises:
-            MissionFailed: with the exact reason, and `retry_after` where the other side asked for it; `HostUnreached` where
-                a host was not reached.
+            MissionFailed: with the exact reason, and `retry_after` where the other side asked for it.
             InvalidMission: a redirect led to a URL that is refused for what it is.
         """
-        limits = Limits(deadline, self._settings.connect_timeout, self._settings.read_timeout)
-        with self._place(url):
-            return again(lambda: self._follow(url, limits))
+        # Of a deadline a host has half to connect in, or none would ever have had its whole time.
+        connect = min(self._settings.connect_timeout, self._settings.deadline / 2)
+        limits = Limits(deadline, connect, self._settings.read_timeout)
+        with self._place(url, submitter) as visit:
+            return again(lambda: self._follow(url, limits, submitter, visit))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def _follow(self, url: MissionUrl, limits: Limits) -> Document:
-        own = url.authority
+    def _follow(self, url: MissionUrl, limits: Limits, submitter: str, own: Visit) -> Document:
+        origin = url.origin
         for _ in range(self._settings.max_redirects + 1):
             self._policy.check(url)
-            with nullcontext() if url.authority == own else self._place(url):
-                found = self._hop(url, limits)
+            with nullcontext(own) if url.origin == origin else self._place(url, submitter) as visit:
+                found = self._hop(url, limits, visit)
             if isinstance(found, Document):
                 return found
             url = found
         raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
-    def _hop(self, url: MissionUrl, limits: Limits) -> Document | MissionUrl:
+    def _hop(self, url: MissionUrl, limits: Limits, visit: Visit) -> Document | MissionUrl:
         """What is there, or where it leads. `url` passed the policy's check."""
         try:
             response = self._get(url, limits)
-        except MissionFailed as failure:
-            if isinstance(failure, ConnectFailed) or failure.reason in _UNREACHED:
-                raise HostUnreached(failure.reason, url) from None
+        except Unreached:
+            visit.reach = Reach.UNREACHED
             raise
+        except MissionFailed as failure:
+            if failure.reason not in _NOTHING_SAID:
+                visit.reach = Reach.REACHED
+            raise
+        visit.reach = Reach.REACHED
         try:
             if response.status_code in _REDIRECTS:
                 return _location(response, url)
@@ -150,11 +165,7 @@ class Fetcher:
 
     def _get(self, url: MissionUrl, limits: Limits) -> Response:
         """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
-        wait = min(limits.connect, limits.remaining())
-        try:
-            addresses = self._policy.addresses(url, self._resolver, wait)
-        except MissionFailed as failure:
-            raise limits.failure(failure.reason) if failure.reason is Reason.DNS_FAILURE else failure from None
+        addresses = self._policy.addresses(url, self._resolver, limits.wait(limits.connect))
         *others, last = self._answered.first((url.host, url.port), addresses)[:MAX_ADDRESSES]
         for address in others:
             try:
@@ -172,7 +183,7 @@ class Fetcher:
                 continue
             except (RequestException, HTTPError):
                 # Wire and response raise the exact reason; this is what the libraries find themselves, with URLs in it.
-                raise limits.failure(Reason.CONNECTION_FAILED) from None
+                raise MissionFailed(Reason.CONNECTION_FAILED) from None
             self._answered.remember((url.host, url.port), address)
             return response
 

@@ -12,6 +12,7 @@ from mission.model import Reason
 from mission.url import DEFAULT_PORTS, MissionUrl, parse_url
 from worker.fetch.addresses import blocked
 from worker.fetch.dns import Resolver
+from worker.fetch.wire import Wait
 from worker.settings import WorkerSettings
 
 _ENTRY = re.compile(r"(?P<wildcard>\*\.)?(?P<host>[^/?#@:*]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
@@ -72,19 +73,19 @@ class UrlPolicy:
         if blocked(address, self._networks):
             raise MissionFailed(Reason.BLOCKED_ADDRESS)
 
-    def addresses(self, url: MissionUrl, resolver: Resolver, timeout: float) -> tuple[IPv4Address | IPv6Address, ...]:
+    def addresses(self, url: MissionUrl, resolver: Resolver, wait: Wait) -> tuple[IPv4Address | IPv6Address, ...]:
         """The addresses of a URL's host, in the resolver's order; every one of them was checked.
 
         Args:
             url: one that `check` let through.
             resolver: asked when the host is a name.
-            timeout: seconds that it may take.
+            wait: how long it may take.
 
         Raises:
-            MissionFailed: with `blocked_address` if a single one is, or `dns_failure`.
+            MissionFailed: with `blocked_address` if a single one is, or as the resolver does.
         """
         literal = url.address
-        found = (literal,) if literal is not None else resolver.resolve(url.host, url.port, timeout)
+        found = (literal,) if literal is not None else resolver.resolve(url.host, url.port, wait)
         for address in found:
             self._check_address(address)
         return found

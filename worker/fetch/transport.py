@@ -23,13 +23,13 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from mission.errors import MissionFailed, SettingsError
+from mission.errors import SettingsError
 from mission.model import Reason
 from mission.url import MissionUrl
 from mission.version import VERSION
 from worker.fetch.response import StrictResponse
 from worker.fetch.tls import TlsSocket
-from worker.fetch.wire import Limits, Wire
+from worker.fetch.wire import Limits, Unreached, Wait, Wire
 
 USER_AGENT = f"mission-decoder/{VERSION}"
 MAX_POOLS = 64
@@ -39,7 +39,7 @@ for _name in ("connection", "connectionpool", "poolmanager", "response", "util.r
     logging.getLogger(f"urllib3.{_name}").addFilter(lambda _record: False)
 
 
-class ConnectFailed(MissionFailed):
+class ConnectFailed(Unreached):
     """Nobody took the connection at this address: another one of the host's may do."""
 
 
@@ -98,11 +98,13 @@ def _connect(connection: HTTPConnection, limits: Limits, server_name: str | None
 
     Raises:
         ConnectFailed: nobody took the connection.
-        MissionFailed: the deadline passed, or TLS failed.
+        Unreached: TLS failed.
+        MissionFailed: the deadline left less than the time to connect, and that was not enough.
         ValueError: the host is not an address; nothing was looked up or connected to.
     """
     address = ip_address(connection.host)
-    until = monotonic() + limits.connect
+    wait = limits.wait(limits.connect)
+    until = monotonic() + wait.seconds
     try:
         sock = socket(AF_INET if address.version == 4 else AF_INET6, SOCK_STREAM)
     except OSError:
@@ -110,32 +112,32 @@ def _connect(connection: HTTPConnection, limits: Limits, server_name: str | None
         raise ConnectFailed(Reason.CONNECTION_FAILED) from None
     try:
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        sock.settimeout(min(limits.connect, limits.remaining()))
+        sock.settimeout(wait.seconds)
         try:
             sock.connect((str(address), connection.port))
         except TimeoutError:
-            raise ConnectFailed(limits.failure(Reason.CONNECT_TIMEOUT).reason) from None
+            raise wait.over(Reason.CONNECT_TIMEOUT, ConnectFailed) from None
         except OSError:
             raise ConnectFailed(Reason.CONNECTION_FAILED) from None
-        return Wire(sock if tls is None else _shake_hands(sock, limits, until, server_name, tls), limits)
+        return Wire(sock if tls is None else _shake_hands(sock, wait, until, server_name, tls), limits)
     except BaseException:
         sock.close()
         raise
 
 
-def _shake_hands(sock: socket, limits: Limits, until: float, server_name: str | None, tls: ssl.SSLContext) -> TlsSocket:
+def _shake_hands(sock: socket, wait: Wait, until: float, server_name: str | None, tls: ssl.SSLContext) -> TlsSocket:
     try:
         secured = TlsSocket(sock, tls, server_name)
-        secured.settimeout(min(until - monotonic(), limits.remaining()))
+        secured.settimeout(until - monotonic())
         secured.do_handshake()
         return secured
     except TimeoutError:
-        raise ConnectFailed(limits.failure(Reason.CONNECT_TIMEOUT).reason) from None
+        raise wait.over(Reason.CONNECT_TIMEOUT, ConnectFailed) from None
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
         raise ConnectFailed(Reason.CONNECTION_FAILED) from None
     except (OSError, ValueError):
         # ssl.SSLError and CertificateError are among them; ValueError: a name that no certificate can be for.
-        raise MissionFailed(Reason.TLS_FAILURE) from None
+        raise Unreached(Reason.TLS_FAILURE) from None
 
 
 class _Pinned(HTTPConnection):

@@ -24,6 +24,28 @@ class StaleConnection(Exception):
     """The server closed a kept-alive connection before it answered anything: the same request may go out again."""
 
 
+class Unreached(MissionFailed):
+    """The host was not reached, and that lies with it: no name, no connection, no TLS in the time that a host has for it.
+
+    What the mission's own limits cut short is none: it says nothing about the host.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long one thing may take, in seconds, and whether that is less than it should have: the deadline comes before."""
+
+    seconds: float
+    cut_short: bool
+
+    def over(self, reason: Reason, kind: type[MissionFailed] = MissionFailed) -> MissionFailed:
+        """The error for a wait that ended in vain: `reason`, or the deadline where that has cut it short.
+
+        It was settled before the wait, not by the clock after it: who picks the deadline could make that say either.
+        """
+        return MissionFailed(Reason.DEADLINE_EXCEEDED) if self.cut_short else kind(reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds a fetch in time: `deadline` on the monotonic clock, the others in seconds."""
@@ -43,9 +65,14 @@ class Limits:
             raise MissionFailed(Reason.DEADLINE_EXCEEDED)
         return seconds
 
-    def failure(self, reason: Reason) -> MissionFailed:
-        """The error for a wait that ended: `reason`, or the deadline where that is what cut it short."""
-        return MissionFailed(Reason.DEADLINE_EXCEEDED if monotonic() >= self.deadline else reason)
+    def wait(self, most: float) -> Wait:
+        """How long a thing may take that should have up to `most` seconds.
+
+        Raises:
+            MissionFailed: no time remains (`DEADLINE_EXCEEDED`).
+        """
+        left = self.remaining()
+        return Wait(min(most, left), cut_short=left < most)
 
 
 class Wire:
@@ -75,11 +102,12 @@ class Wire:
             StaleConnection: the kept-alive connection is gone.
         """
         self._silent = True
-        self._sock.settimeout(min(self.limits.read, self.limits.remaining()))
+        wait = self.limits.wait(self.limits.read)
+        self._sock.settimeout(wait.seconds)
         try:
             self._sock.sendall(data)
         except TimeoutError:
-            raise self.limits.failure(Reason.READ_TIMEOUT) from None
+            raise wait.over(Reason.READ_TIMEOUT) from None
         except OSError:
             raise self._broken() from None
 
@@ -133,11 +161,12 @@ class Wire:
         return taken
 
     def _receive(self, size: int) -> bytes:
-        self._sock.settimeout(min(self.limits.read, self.limits.remaining()))
+        wait = self.limits.wait(self.limits.read)
+        self._sock.settimeout(wait.seconds)
         try:
             data = self._sock.recv(size)
         except TimeoutError:
-            raise self.limits.failure(Reason.READ_TIMEOUT) from None
+            raise wait.over(Reason.READ_TIMEOUT) from None
         except ssl.SSLEOFError:
             # An end without TLS's goodbye may be anyone's on the way: what was to come is missing.
             raise self._broken() from None

@@ -1,7 +1,8 @@
 """Politeness to the other side: so many fetches at a time to one host, and a pause for a host that is not reached.
 
 The breaker (Nygard, "Release It!", 2007) is shared by all workers through the ledger: what one learns, all know within a
-second. It gives missions back without using up an attempt, so that one dead host starves nobody.
+second. It gives missions back without using up an attempt, so that one dead host starves nobody. It counts each scheme, host and
+port by itself, and what a fetch had to say of the host: what a mission's own limits cut short says nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mission.errors import LedgerUnavailable, MissionFailed
 from mission.model import Reason
 from mission.store.ledger import Ledger
 from mission.url import MissionUrl
-from worker.fetch.fetcher import HostUnreached
+from worker.fetch.fetcher import Reach, Visit
 
 log = logging.getLogger("decoder.hosts")
 
@@ -77,42 +78,44 @@ class Hosts:
             self._paused = paused
 
     @contextmanager
-    def slot(self, url: MissionUrl) -> Iterator[None]:
+    def slot(self, url: MissionUrl, submitter: str) -> Iterator[Visit]:
         """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
 
-        A block that ends with the host unreached counts against it, whatever was tried within. Any answer forgets what was
-        counted; a refusal by policy says nothing.
+        What the visit says of the host when the block ends counts once, whatever was tried within.
+
+        Args:
+            url: where to.
+            submitter: for whom.
 
         Raises:
             MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
         """
-        name = hashlib.sha256(url.authority.encode()).hexdigest()[:32]
-        self._check_pause(name)
+        name = hashlib.sha256(url.origin.encode()).hexdigest()[:32]
+        probe = self._check_pause(name)
         self._enter(name)
-        started = time.monotonic()
+        started, visit = time.monotonic(), Visit()
         try:
-            yield
-        except MissionFailed as failure:
-            if isinstance(failure, HostUnreached) and failure.url.authority == url.authority:
-                self._failed(name)
-            elif not failure.reason.policy_refusal:
-                self._reached(name)
-            raise
-        else:
-            self._reached(name)
+            yield visit
         finally:
             self._leave(name, time.monotonic() - started)
+            if visit.reach is Reach.UNREACHED:
+                self._failed(name, submitter)
+            elif visit.reach is Reach.REACHED:
+                self._reached(name)
+            elif probe:
+                self._unprobed(name)
 
-    def _check_pause(self, name: str) -> None:
+    def _check_pause(self, name: str) -> bool:
+        """Whether this fetch is the probe of a host that was paused."""
         until = self._paused.get(name)
         if until is None or until == -math.inf:
-            return
+            return False
         left = until - time.monotonic()
         if left > 0:
             raise MissionFailed(Reason.HOST_PAUSED, retry_after=left + random.uniform(0, SPREAD_SECONDS))  # noqa: S311 (jitter)
         with suppress(LedgerUnavailable):
             if self._ledger.host_probe(name, PAUSE_SECONDS):
-                return
+                return True
         raise MissionFailed(Reason.HOST_PAUSED, retry_after=random.uniform(1, PAUSE_SECONDS))  # noqa: S311 (jitter)
 
     def _enter(self, name: str) -> None:
@@ -159,17 +162,23 @@ class Hosts:
             host.moved = time.monotonic()
             host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
 
-    def _failed(self, name: str) -> None:
+    def _failed(self, name: str, submitter: str) -> None:
+        now = time.monotonic()
         with suppress(LedgerUnavailable):
-            paused = self._ledger.host_failed(name, FAILURES_TO_PAUSE, PAUSE_SECONDS)
+            paused = self._ledger.host_failed(name, submitter, FAILURES_TO_PAUSE, PAUSE_SECONDS)
             if paused:
                 log.warning(
                     "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
                 )
             # Known here at once, not with the next refresh: the next answer must find failures to forget.
-            until = time.monotonic() + PAUSE_SECONDS if paused else -math.inf
+            until = now + PAUSE_SECONDS if paused else -math.inf
             with self._lock:
                 self._paused = {**self._paused, name: until}
+
+    def _unprobed(self, name: str) -> None:
+        """The probe's own limits ended it: another one may go at once."""
+        with suppress(LedgerUnavailable):
+            self._ledger.host_unprobed(name)
 
     def _reached(self, name: str) -> None:
         if name in self._paused:

@@ -87,7 +87,10 @@ class Pipeline:
         deadline = min(expires, time.monotonic() + self._settings.deadline)
         tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()
         document = self._fetcher.fetch(
-            url, deadline=deadline, again=lambda try_: within_attempt(try_, tries, deadline, tried)
+            url,
+            deadline=deadline,
+            submitter=claim.submitter,
+            again=lambda try_: within_attempt(try_, tries, deadline, tried),
         )
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
         return document

@@ -45,3 +45,27 @@ local function finish(id, state, reason, secrets, ttl)
   redis.call('HINCRBY', FINISHED, state, 1)
   redis.call('EXPIRE', entry(id), ttl)
 end
+
+-- A host's breaker: failures in a row, whose they were ('*': of several submitters), and times in ms, 0 where it never was.
+-- For so long after somebody reached the host, the failures of one submitter alone do not pause it for the others.
+local TRUSTED_FOR = 30000
+local BREAKER = {'failures', 'paused_until', 'failed_at', 'reached_at', 'probed_at'}
+
+-- The breaker that a text holds; nil where it holds none.
+local function breaker_in(text)
+  local a, b, c, d, e, submitter = string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+  if not a then return nil end
+  local breaker = {submitter = submitter}
+  for i, value in ipairs({a, b, c, d, e}) do breaker[BREAKER[i]] = tonumber(value) end
+  -- What is still to come did not happen: the clock ran back. It must not make a pause longer.
+  if breaker.failed_at > now then breaker.failed_at, breaker.paused_until = now, math.min(breaker.paused_until, now) end
+  if breaker.reached_at > now then breaker.reached_at = 0 end
+  if breaker.probed_at > now then breaker.probed_at = 0 end
+  return breaker
+end
+
+local function keep_breaker(host, breaker)
+  local text = {}
+  for i, name in ipairs(BREAKER) do text[i] = string.format('%.0f', breaker[name]) end
+  redis.call('HSET', HOSTS, host, table.concat(text, ' ') .. ' ' .. breaker.submitter)
+end

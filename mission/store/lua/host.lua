@@ -1,36 +1,55 @@
--- The breaker of one host, shared by all workers. It lives in one hash: field host -> 'failures until failed_at'.
--- ARGV: verb, host, failures that open it, pause in ms.
+-- The breaker of one host, shared by all workers.
+-- ARGV: verb, host, pause in ms; for `failed` also how many failures open it, and the submitter.
 -- `failed`, `reached`: report a fetch; the time until which the host is paused in ms, 0 if it is not.
--- `probe`: once the pause is over, one worker at a time may try; 1 if it is this one.
-local verb, host, threshold, pause = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- `probe`: once the pause is over, one worker at a time may try; 1 if it is this one. `unprobed`: it learnt nothing.
+local verb, host, pause, threshold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Strangers may name hosts without end (under a wildcard, say), and every worker reads them all each second.
 local most_hosts = 1024
-local failures, paused_until = 0, 0
-local known = redis.call('HGET', HOSTS, host)
-if known then
-  local a, b = string.match(known, '^(%d+) (%d+) %d+$')
-  failures, paused_until = tonumber(a or 0), tonumber(b or 0)
+
+-- Out of a few, first one of the same submitter: who names hosts without end forgets his own. Then one that is not paused, then
+-- the one that failed the longest ago.
+local function make_room(submitter)
+  local victim, least
+  for _, name in ipairs(redis.call('HRANDFIELD', HOSTS, 16)) do
+    local breaker = breaker_in(redis.call('HGET', HOSTS, name))
+    local worth = 0
+    if breaker then
+      worth = breaker.failed_at + (breaker.submitter ~= submitter and 2e15 or 0) + (breaker.paused_until > now and 1e15 or 0)
+    end
+    if not least or worth < least then victim, least = name, worth end
+  end
+  redis.call('HDEL', HOSTS, victim)
 end
 
+local known = breaker_in(redis.call('HGET', HOSTS, host))
+if verb == 'failed' then
+  local submitter = ARGV[5]
+  if not known and redis.call('HLEN', HOSTS) >= most_hosts then make_room(submitter) end
+  known = known or {failures = 0, paused_until = 0, reached_at = 0}
+  if known.failures == 0 then known.submitter = submitter end
+  if known.submitter ~= submitter then known.submitter = '*' end
+  known.failures, known.failed_at, known.probed_at = known.failures + 1, now, 0
+  local alone = known.submitter ~= '*' and known.reached_at + TRUSTED_FOR > now
+  if known.failures >= threshold and not alone then known.paused_until = now + pause end
+  keep_breaker(host, known)
+  return alone and 0 or known.paused_until
+end
+
+if not known then return verb == 'probe' and 1 or 0 end
+
 if verb == 'reached' then
-  redis.call('HDEL', HOSTS, host)
-  redis.call('DEL', PROBE .. host)
+  known.failures, known.paused_until, known.reached_at, known.probed_at, known.submitter = 0, 0, now, 0, '-'
+  keep_breaker(host, known)
   return 0
 end
 
-if verb == 'failed' then
-  if not known and redis.call('HLEN', HOSTS) >= most_hosts then
-    -- Any one gives way: where missions still go it is soon known again.
-    redis.call('HDEL', HOSTS, redis.call('HRANDFIELD', HOSTS))
-  end
-  failures = failures + 1
-  if failures >= threshold then
-    paused_until = now + pause
-    redis.call('DEL', PROBE .. host)
-  end
-  redis.call('HSET', HOSTS, host, string.format('%d %d %d', failures, paused_until, now))
-  return paused_until
+if verb == 'unprobed' then
+  known.probed_at = 0
+  keep_breaker(host, known)
+  return 0
 end
 
-if now < paused_until then return 0 end
-return redis.call('SET', PROBE .. host, '1', 'NX', 'PX', pause) and 1 or 0
+if now < known.paused_until or now < known.probed_at + pause then return 0 end
+known.probed_at = now
+keep_breaker(host, known)
+return 1

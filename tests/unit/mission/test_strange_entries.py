@@ -141,10 +141,12 @@ def test_counts_and_times_that_are_none_do_not_hide_the_others(client: redis.Red
     assert ledger.keys_seen([("url", new_mission_id())])
 
 
-@pytest.mark.parametrize("breaker", ["x", "x y 99999999999999", "1 99999999999999", "", "-1 2 99999999999999"])
+@pytest.mark.parametrize(
+    "breaker", ["x", "x y 99999999999999", "1 99999999999999 9", "", "-1 2 99999999999999 0 0 -", "1 2 3 4 5 "]
+)
 def test_a_breaker_that_is_none_is_forgotten(client: redis.Redis, ledger: Ledger, breaker: str) -> None:
     client.hset(Key.HOSTS, mapping={"strange.example": breaker})
-    ledger.host_failed("docs.example", 1, 60)
+    ledger.host_failed("docs.example", "app", 1, 60)
     assert set(ledger.hosts()) == {"docs.example"}
     client.hset(Key.HOSTS, mapping={"strange.example": breaker})
-    assert not ledger.host_failed("strange.example", 2, 60)
+    assert not ledger.host_failed("strange.example", "app", 2, 60)

@@ -17,8 +17,9 @@ from mission.model import Reason
 from tests.conftest import wait_for
 from worker.fetch import dns
 from worker.fetch.dns import Resolver, system_lookup
+from worker.fetch.wire import Unreached, Wait
 
-LONG = 30.0
+LONG = Wait(30.0, cut_short=False)
 
 
 class Lookup:
@@ -47,10 +48,14 @@ def lookup() -> Iterator[Lookup]:
     lookup.release.set()
 
 
-def failure(resolver: Resolver, host: str, timeout: float = LONG) -> Reason:
+def failed(resolver: Resolver, host: str, wait: Wait = LONG) -> MissionFailed:
     with pytest.raises(MissionFailed) as caught:
-        resolver.resolve(host, 443, timeout)
-    return caught.value.reason
+        resolver.resolve(host, 443, wait)
+    return caught.value
+
+
+def failure(resolver: Resolver, host: str, timeout: float = LONG.seconds) -> Reason:
+    return failed(resolver, host, Wait(timeout, cut_short=False)).reason
 
 
 def test_gives_all_addresses_in_order_and_once() -> None:
@@ -109,6 +114,27 @@ def test_with_every_thread_stuck_it_still_ends_in_time_and_recovers(lookup: Look
     assert resolver.resolve("good.example", 443, LONG) == (IPv4Address("192.0.2.1"),)
 
 
+def test_an_answer_without_an_address_is_the_names_own_fault_however_little_time_there_was() -> None:
+    assert isinstance(failed(Resolver(lambda host, port: ()), "a.example", Wait(5.0, cut_short=True)), Unreached)
+
+
+def test_a_name_that_had_its_whole_time_is_not_reached(lookup: Lookup) -> None:
+    assert isinstance(failed(Resolver(lookup), "stuck.example", Wait(0.2, cut_short=False)), Unreached)
+
+
+def test_a_lookup_that_is_cut_short_says_nothing_about_the_name(lookup: Lookup) -> None:
+    failed_at = failed(Resolver(lookup), "stuck.example", Wait(0.2, cut_short=True))
+    assert (failed_at.reason, isinstance(failed_at, Unreached)) == (Reason.DEADLINE_EXCEEDED, False)
+
+
+def test_a_name_that_was_not_asked_for_since_others_hold_every_thread_is_not_at_fault(lookup: Lookup) -> None:
+    resolver = Resolver(lookup, threads=1)
+    failure(resolver, "stuck.example", 0.05)
+    wait_for(lambda: lookup.stuck == 1, what="the thread to be stuck")
+    starved = failed(resolver, "good.example", Wait(0.2, cut_short=False))
+    assert (starved.reason, isinstance(starved, Unreached)) == (Reason.DNS_FAILURE, False)
+
+
 def test_a_question_that_nobody_waits_for_any_more_is_never_asked(lookup: Lookup) -> None:
     resolver = Resolver(lookup, threads=1)
     failure(resolver, "stuck.example", 0.05)
@@ -150,7 +176,7 @@ def test_looks_up_no_more_hosts_side_by_side_than_it_may(lookup: Lookup) -> None
 
 def test_a_fresh_answer_serves_again(lookup: Lookup) -> None:
     resolver = Resolver(lookup)
-    assert resolver.resolve("a.example", 443, LONG) == resolver.resolve("a.example", 443, 0)
+    assert resolver.resolve("a.example", 443, LONG) == resolver.resolve("a.example", 443, Wait(0, cut_short=True))
     assert lookup.asked == ["a.example"]
 
 
@@ -207,8 +233,9 @@ def test_a_stuck_lookup_does_not_hold_the_interpreter_back() -> None:
 import threading
 from mission.errors import MissionFailed
 from worker.fetch.dns import Resolver
+from worker.fetch.wire import Wait
 try:
-    Resolver(lambda host, port: threading.Event().wait()).resolve("a.example", 443, 0.1)
+    Resolver(lambda host, port: threading.Event().wait()).resolve("a.example", 443, Wait(0.1, False))
 except MissionFailed as failure:
     print(failure.reason)
 """

@@ -12,9 +12,10 @@ from mission.model import Reason
 from mission.url import parse_url
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
+from worker.fetch.wire import Wait
 from worker.settings import WorkerSettings
 
-SECONDS = 30.0
+LONG = Wait(30.0, cut_short=False)
 
 
 def policy(*hosts: str, schemes: Iterable[str] = ("http", "https"), networks: Iterable[str] = ()) -> UrlPolicy:
@@ -35,7 +36,7 @@ def resolver(*addresses: str) -> Resolver:
 
 def refusal(policy: UrlPolicy, url: str, resolver: Resolver) -> Reason:
     with pytest.raises(MissionFailed) as caught:
-        policy.addresses(parse_url(url), resolver, SECONDS)
+        policy.addresses(parse_url(url), resolver, LONG)
     return caught.value.reason
 
 
@@ -197,7 +198,7 @@ def test_the_settings_make_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gives_all_addresses_of_a_name() -> None:
-    found = policy().addresses(parse_url("https://a.example/"), resolver("1.1.1.1", "2606:4700::1"), SECONDS)
+    found = policy().addresses(parse_url("https://a.example/"), resolver("1.1.1.1", "2606:4700::1"), LONG)
     assert found == (IPv4Address("1.1.1.1"), IPv6Address("2606:4700::1"))
 
 
@@ -219,7 +220,7 @@ def test_one_blocked_address_among_several_refuses_the_name(answers: tuple[str, 
 def test_a_remembered_answer_is_checked_on_each_use() -> None:
     url, remembering = "https://a.example/", resolver("10.0.0.1")
     open_policy = policy(networks=["10.0.0.0/8"])
-    assert open_policy.addresses(parse_url(url), remembering, SECONDS) == (IPv4Address("10.0.0.1"),)
+    assert open_policy.addresses(parse_url(url), remembering, LONG) == (IPv4Address("10.0.0.1"),)
     assert refusal(policy(), url, remembering) is Reason.BLOCKED_ADDRESS
 
 
@@ -230,8 +231,8 @@ def test_a_name_without_addresses_is_a_dns_failure() -> None:
 def test_an_address_is_not_looked_up() -> None:
     asked: list[str] = []
     asking = Resolver(lambda host, port: asked.append(host) or ("1.1.1.1",))  # type: ignore[func-returns-value]  # append returns None
-    assert policy().addresses(parse_url("https://8.8.8.8/"), asking, SECONDS) == (IPv4Address("8.8.8.8"),)
-    assert policy().addresses(parse_url("https://[2606:4700::1]/"), asking, SECONDS) == (IPv6Address("2606:4700::1"),)
+    assert policy().addresses(parse_url("https://8.8.8.8/"), asking, LONG) == (IPv4Address("8.8.8.8"),)
+    assert policy().addresses(parse_url("https://[2606:4700::1]/"), asking, LONG) == (IPv6Address("2606:4700::1"),)
     assert asked == []
 
 

@@ -11,9 +11,9 @@ from mission.errors import MissionFailed
 from mission.model import Reason
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.names import PREFIX
-from mission.url import parse_url
-from worker.fetch.fetcher import HostUnreached
+from mission.store.names import PREFIX, Key
+from mission.url import MissionUrl, parse_url
+from worker.fetch.fetcher import Reach
 from worker.settings import WorkerSettings
 from worker.work.hosts import (
     FAILURES_TO_PAUSE,
@@ -33,16 +33,14 @@ def hosts(ledger: Ledger) -> Hosts:
     return Hosts(ledger, 2)
 
 
-def fetch(hosts: Hosts, failure: MissionFailed | None = None) -> None:
-    with hosts.slot(URL):
-        if failure is not None:
-            raise failure
+def fetch(hosts: Hosts, reach: Reach = Reach.REACHED, *, submitter: str = "app", url: MissionUrl = URL) -> None:
+    with hosts.slot(url, submitter) as visit:
+        visit.reach = reach
 
 
-def fail(hosts: Hosts, times: int) -> None:
+def fail(hosts: Hosts, times: int, submitter: str = "app") -> None:
     for _ in range(times):
-        with pytest.raises(MissionFailed, match="connect_timeout"):
-            fetch(hosts, HostUnreached(Reason.CONNECT_TIMEOUT, URL))
+        fetch(hosts, Reach.UNREACHED, submitter=submitter)
 
 
 @contextmanager
@@ -54,7 +52,7 @@ def refused() -> Iterator[pytest.ExceptionInfo[MissionFailed]]:
 def pause_is_over(client: redis.Redis, seconds_ago: int = 1) -> None:
     until = (client.time()[0] - seconds_ago) * 1000
     for host in client.hkeys(PREFIX + "hosts"):
-        client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until}")
+        client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until} 0 0 *")
 
 
 def teach_that_it_is_slow(hosts: Hosts) -> None:
@@ -68,20 +66,20 @@ def test_no_more_than_the_limit_fetch_from_one_host_at_a_time(hosts: Hosts) -> N
     teach_that_it_is_slow(hosts)
     with ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(hosts.slot(URL))
+            stack.enter_context(hosts.slot(URL, "app"))
         with refused() as info:
             fetch(hosts)
         assert info.value.retry_after is not None
         assert info.value.retry_after >= MIN_WAIT_SECONDS
-        with hosts.slot(OTHER):
+        with hosts.slot(OTHER, "app"):
             pass
     fetch(hosts)
 
 
 def test_a_place_is_given_back_after_a_failure(hosts: Hosts) -> None:
     for _ in range(5):
-        with pytest.raises(MissionFailed, match="http_client_error"):
-            fetch(hosts, MissionFailed(Reason.HTTP_CLIENT_ERROR))
+        with pytest.raises(MissionFailed, match="http_client_error"), hosts.slot(URL, "app"):
+            raise MissionFailed(Reason.HTTP_CLIENT_ERROR)
     fetch(hosts)
 
 
@@ -91,7 +89,7 @@ def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
     with ExitStack() as stack:
         places = [stack.enter_context(ExitStack()) for _ in range(2)]
         for place in places:
-            place.enter_context(hosts.slot(URL))
+            place.enter_context(hosts.slot(URL, "app"))
         threading.Timer(0.02, places[0].close).start()
         fetch(hosts)
 
@@ -101,7 +99,7 @@ def test_missions_that_find_a_host_busy_come_back_one_after_the_other(hosts: Hos
     fetch(hosts)
     for host in hosts._hosts.values():
         host.usual_seconds = 2.0
-    with hosts.slot(URL), hosts.slot(URL):
+    with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
         for _ in range(20):
             with refused() as info:
                 fetch(hosts)
@@ -113,7 +111,7 @@ def test_missions_that_find_a_host_busy_come_back_one_after_the_other(hosts: Hos
 
 def test_a_thousand_waiting_missions_wait_no_longer_than_the_bound(hosts: Hosts) -> None:
     teach_that_it_is_slow(hosts)
-    with hosts.slot(URL), hosts.slot(URL):
+    with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
         for _ in range(1000):
             with refused() as info:
                 fetch(hosts)
@@ -158,33 +156,76 @@ def test_an_answer_in_between_forgets_the_failures(hosts: Hosts, ledger: Ledger,
     assert ledger.hosts() == {}
 
 
-@pytest.mark.parametrize("reason", [Reason.HTTP_SERVER_ERROR, Reason.READ_TIMEOUT, Reason.BODY_TOO_LARGE])
-def test_an_answer_of_any_kind_does_not_count_against_a_host(hosts: Hosts, reason: Reason) -> None:
+def test_what_says_nothing_about_a_host_neither_counts_against_it_nor_forgets_what_was_counted(
+    hosts: Hosts, ledger: Ledger
+) -> None:
     for _ in range(2 * FAILURES_TO_PAUSE):
-        with pytest.raises(MissionFailed, match=reason):
-            fetch(hosts, MissionFailed(reason))
+        fetch(hosts, Reach.UNKNOWN)
+    assert ledger.hosts() == {}
+    fail(hosts, FAILURES_TO_PAUSE - 1)
+    hosts.refresh()
+    fetch(hosts, Reach.UNKNOWN)
+    fail(hosts, 1)
+    with refused():
+        fetch(hosts)
+
+
+def test_a_host_that_somebody_reached_of_late_is_not_paused_by_one_submitter_alone(hosts: Hosts) -> None:
+    fail(hosts, 1, "stranger")
+    fetch(hosts)
+    fail(hosts, 3 * FAILURES_TO_PAUSE, "stranger")
+    hosts.refresh()
+    fetch(hosts, Reach.UNKNOWN)
+    fail(hosts, 1, "app")
+    with refused():
+        fetch(hosts)
+
+
+def test_a_host_that_nobody_reaches_any_more_is_paused_also_where_one_submitter_alone_needs_it(
+    hosts: Hosts, client: redis.Redis
+) -> None:
+    fail(hosts, 1)
+    fetch(hosts)
+    for host in client.hkeys(Key.HOSTS):
+        client.hset(Key.HOSTS, host, f"0 0 {(client.time()[0] - 31) * 1000} {(client.time()[0] - 31) * 1000} 0 -")
+    fail(hosts, FAILURES_TO_PAUSE)
+    with refused():
+        fetch(hosts)
+
+
+@pytest.mark.parametrize("other", ["http://docs.example.com/a", "https://docs.example.com:8443/a"])
+def test_each_scheme_and_port_of_a_host_is_counted_by_itself(hosts: Hosts, other: str) -> None:
+    for _ in range(FAILURES_TO_PAUSE):
+        fetch(hosts, Reach.UNREACHED, url=parse_url(other))
     hosts.refresh()
     fetch(hosts)
 
 
-def test_a_refusal_by_policy_says_nothing_about_a_host(hosts: Hosts, ledger: Ledger) -> None:
-    fail(hosts, FAILURES_TO_PAUSE - 1)
+def test_a_clock_that_runs_back_makes_no_pause_longer(hosts: Hosts, ledger: Ledger, client: redis.Redis) -> None:
+    fail(hosts, FAILURES_TO_PAUSE)
+    pause_is_over(client, seconds_ago=-3600)
     hosts.refresh()
-    with pytest.raises(MissionFailed, match="blocked_address"):
-        fetch(hosts, MissionFailed(Reason.BLOCKED_ADDRESS))
-    assert len(ledger.hosts()) == 1
+    fetch(hosts)
+    assert ledger.hosts() == {}
+
+
+def test_a_probe_that_learns_nothing_lets_another_one_go_at_once(hosts: Hosts, client: redis.Redis) -> None:
+    fail(hosts, FAILURES_TO_PAUSE)
+    pause_is_over(client)
+    hosts.refresh()
+    fetch(hosts, Reach.UNKNOWN)
+    fetch(hosts)
+    fetch(hosts)
 
 
 def test_after_the_pause_one_probe_goes_through_and_a_failure_pauses_again(hosts: Hosts, client: redis.Redis) -> None:
     fail(hosts, FAILURES_TO_PAUSE)
     pause_is_over(client)
     hosts.refresh()
-    with ExitStack() as stack:
-        stack.enter_context(pytest.raises(MissionFailed, match="connect_timeout"))
-        stack.enter_context(hosts.slot(URL))
+    with hosts.slot(URL, "app") as visit:
         with refused():
             fetch(hosts)
-        raise HostUnreached(Reason.CONNECT_TIMEOUT, URL)
+        visit.reach = Reach.UNREACHED
     hosts.refresh()
     with refused():
         fetch(hosts)
@@ -211,7 +252,7 @@ def test_a_host_that_failed_once_and_was_never_paused_is_forgotten_as_well(
 ) -> None:
     fail(hosts, 1)
     for host in client.hkeys(PREFIX + "hosts"):
-        client.hset(PREFIX + "hosts", host, f"1 0 {(client.time()[0] - 2 * 3600) * 1000}")
+        client.hset(PREFIX + "hosts", host, f"1 0 {(client.time()[0] - 2 * 3600) * 1000} 0 0 -")
     ledger.hosts()
     assert client.hlen(PREFIX + "hosts") == 0
 
@@ -219,9 +260,19 @@ def test_a_host_that_failed_once_and_was_never_paused_is_forgotten_as_well(
 @pytest.mark.server("HRANDFIELD in a script")
 def test_names_without_end_do_not_fill_the_ledger_and_leave_room_for_the_newest(ledger: Ledger) -> None:
     for n in range(1100):
-        ledger.host_failed(f"name-{n}", FAILURES_TO_PAUSE, PAUSE_SECONDS)
+        ledger.host_failed(f"name-{n}", "app", FAILURES_TO_PAUSE, PAUSE_SECONDS)
     assert len(ledger.hosts()) == 1024
     assert "name-1099" in ledger.hosts()
+
+
+@pytest.mark.server("HRANDFIELD in a script")
+def test_who_names_hosts_without_end_forgets_his_own_and_not_the_dead_hosts_of_others(ledger: Ledger) -> None:
+    dead = [f"dead-{n}" for n in range(50)]
+    for host in dead * FAILURES_TO_PAUSE:
+        ledger.host_failed(host, "app", FAILURES_TO_PAUSE, PAUSE_SECONDS)
+    for n in range(5000):
+        ledger.host_failed(f"name-{n}", "stranger", 1, PAUSE_SECONDS)
+    assert set(dead) <= ledger.hosts().keys()
 
 
 def test_an_outage_of_the_ledger_does_not_change_why_a_fetch_failed() -> None:

@@ -19,7 +19,7 @@ from mission.url import MissionUrl, parse_url
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
 from worker.fetch.dns import Resolver
-from worker.fetch.fetcher import Fetcher
+from worker.fetch.fetcher import Fetcher, Visit
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.local.sample_site import SampleSite
@@ -138,7 +138,7 @@ def test_a_mission_whose_host_is_busy_comes_back_later_and_was_no_try(
 ) -> None:
     url = f"{site.url}/letter.txt"
     claim = keys.claim(url)
-    with hosts.slot(parse_url(url)):
+    with hosts.slot(parse_url(url), "app"):
         outcome = pipeline.decode(claim)
     assert outcome.reason is Reason.HOST_PAUSED
     assert outcome.retry_after is not None
@@ -151,7 +151,7 @@ def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
 ) -> None:
     url = other_site.url(f"/redirect?to={site.url}/letter.txt")
     claim = keys.claim(url)
-    with hosts.slot(parse_url(f"{site.url}/")):
+    with hosts.slot(parse_url(f"{site.url}/"), "app"):
         assert pipeline.decode(claim).reason is Reason.HOST_PAUSED
     assert tried("host_paused") == 0
     assert pipeline.decode(claim).reason is None
@@ -173,9 +173,9 @@ def test_the_tries_of_one_attempt_share_one_place_at_the_host(
     """Or a busy host would leave each attempt a single try."""
     slot, taken = hosts.slot, list[MissionUrl]()
 
-    def counting(url: MissionUrl) -> AbstractContextManager[None]:
+    def counting(url: MissionUrl, submitter: str) -> AbstractContextManager[Visit]:
         taken.append(url)
-        return slot(url)
+        return slot(url, submitter)
 
     monkeypatch.setattr(hosts, "slot", counting)
     pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 2}), keys, hosts)
