@@ -97,4 +97,4 @@ def test_each_point_of_the_checklist_names_what_shows_it(point: list[str]) -> No
 
 
 def test_it_names_no_place_of_one_machine() -> None:
-    assert not re.search(rr"(?<!\w)/(work|home|root|tmp)/", TEXT)
+    assert not re.search(r"(?<!\w)/(work|home|root|tmp)/", TEXT)
