@@ -30,6 +30,8 @@ WORKER_CONFIG: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": True,
+    # Flower's queue would be kept alive by a script of kombu's, and Flower's login may run none. Events go by channels all the same.
+    "event_queue_expires": None,
     "worker_consumer": "worker.queue.events:PatientConsumer",
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_detect_quorum_queues": False,

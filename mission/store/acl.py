@@ -1,133 +1,199 @@
 """Who may do what on the Redis server: a login for each kind of user, each with the least rights that do its work.
 
-For Redis 7.0 and newer, and Valkey. `~` lets a login read and write a key, `%R~` only read, `%W~` only write; a rule in
-parentheses is a selector, whose commands go with its keys alone. Scripts run with their caller's rights, so a login that runs
-one holds a right for each command and key inside of it. `client|setinfo` is not granted, though clients send it: 7.0 does not
-know it and refuses a file that names it.
+For Redis 7.0 and newer, and Valkey. Each right is a command on a pattern of keys, in a selector of its own (a rule in parentheses):
+who may HSET an entry may not HSET an index. A function runs with its caller's rights, so a login that may call one holds a right
+for each command and key inside of it. No login but the deployer's loads a function, and none a script.
+
+`client|setinfo` is not granted, though clients send it: 7.0 does not know it and refuses a file that names it. That a function is
+named in `+fcall|decoder_admit` uses the rule for a command's first argument, which Redis documents as deprecated without a
+successor: `tests/security/test_acl.py` fails where a server does not enforce it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mission.errors import SettingsError
 from mission.store import names
+from mission.store.library import function_name
 from mission.store.names import Key
 
-# What the parts of the code send, also from inside of their scripts.
+# Patterns of keys, to the commands that are sent to them, separated by spaces. A beginning of keys stands for all of them.
+Rights = Mapping[str, str]
+
+
+def _union(*several: Mapping[Any, str]) -> Rights:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for rights in several:
+        for key, commands in rights.items():
+            found[key] += commands.split()
+    return {key: " ".join(dict.fromkeys(commands)) for key, commands in found.items()}
+
+
+# What `common.lua` does, by its functions.
+_REMEMBER = {Key.ENTRY: "hget hset"}
+_ENQUEUE = {Key.SEQ: "incr", Key.ENTRY: "hset", Key.QUEUED: "zadd"}
+_DETACH = dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE), "zrem")
+_RETRY_AT = _union(_DETACH, {Key.ENTRY: "hset", Key.DUE: "zadd"})
+_FINISH = _union(
+    *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire", Key.FINISHED: "hincrby"}),
+    {Key.OPEN: "zrem", Key.EXPIRY: "zrem", Key.DEAD: "zadd"},
+)
+
+# Each function of `lua/`, and what it does with which keys.
+FUNCTIONS: dict[str, Rights] = {
+    "admit": _union(
+        _ENQUEUE,
+        {Key.OPEN: "zcard zadd", Key.EXPIRY: "zadd", Key.QUOTA: "get set", Key.ENTRY: "hmget", Key.REFUSALS: "hincrby"},
+    ),
+    "audit_append": {},  # the declared stream: `_appends`
+    "claim": _union(
+        *(_FINISH, _RETRY_AT),
+        {
+            Key.ENTRY: "hmget hincrby",
+            Key.QUEUED: "zscore",
+            Key.LEASES: "zadd",
+            Key.HEAD: "get set",
+            Key.TOKEN: "incr set",
+        },
+    ),
+    "commit": _union(_FINISH, {Key.ENTRY: "hmget"}),
+    "discard": {Key.ENTRY: "hmget hdel", Key.DEAD: "zrem"},
+    "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
+    "host": {Key.HOSTS: "hget hset hdel hlen hrandfield", Key.PROBE: "set del"},
+    "hosts": {Key.HOSTS: "hgetall hdel"},
+    "library": {},
+    "reap": _union(
+        *(_FINISH, _ENQUEUE, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
+        dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.DUE, Key.QUEUED), "zrangebyscore"),
+        {Key.DEAD: "zremrangebyscore"},
+    ),
+    "release": _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby"}),
+    "replay": _union(
+        *(_RETRY_AT, _REMEMBER, {Key.ENTRY: "hmget persist hdel"}),
+        {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
+    ),
+    "reseal": {Key.RESULT: "get set"},
+}
+
+
+def _calls(*functions: str, key: str = Key.QUEUED) -> Rights:
+    """The right to call functions with this declared key, and what they do inside."""
+    rights: list[Rights] = [FUNCTIONS[name] for name in functions]
+    return _union(*rights, {key: " ".join(f"fcall|{function_name(name)}" for name in functions)})
+
+
+def _appends(chain: Key) -> Rights:
+    """Appending to a chain of the audit. Who may do more with its key than this could delete it."""
+    return _union(_calls("audit_append", key=chain), {chain: "xadd xrevrange"})
+
+
+# What the parts of the code send, beside the functions.
 _ANYBODY = "ping time acl|whoami"
-_SCRIPTS = "evalsha script|load multi exec discard wait"
-_ADMIT = "get set hset hmget hincrby incr zadd zcard"
-_STATS = "zcard zrange hmget hgetall llen"
-_WORK = "hget hdel hlen hrandfield expire zrem zrangebyscore zremrangebyscore zscore"
-_CONSUME = "brpop rpop lpush rpush sadd smembers watch unwatch publish setex mget"
-_DEAD_LETTERS = "hget hset hdel del persist zadd zrem zrangebyscore"
+_BATCHES = "multi exec discard wait"
+_STATS = _union(
+    dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD, Key.OPEN), "zcard"),
+    {Key.OPEN: "zrange", Key.FINISHED: "hmget", Key.REFUSALS: "hgetall", names.QUEUES: "llen"},
+)
+_STATUS = {Key.ENTRY: "hmget"}
+# kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
+_PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}
+_READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "xrange xrevrange exists xinfo|stream")
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """Commands, and what they may touch. Commands and channels are separated by spaces."""
+class Login:
+    """What one kind of user may do: commands without a key, commands on keys, channels. Separated by spaces."""
 
     commands: str
-    keys: Sequence[str] = ()
+    rights: Rights = field(default_factory=dict)
     channels: str = ""
 
-    def __str__(self) -> str:
-        channels = (f"&{channel}" for channel in self.channels.split())
-        commands = (f"+{command}" for command in dict.fromkeys(self.commands.split()))
-        return " ".join([*self.keys, *channels, *commands])
+    def rules(self) -> str:
+        """As `ACL SETUSER` takes them: one selector for all commands that go with the same keys."""
+        patterns: defaultdict[str, set[str]] = defaultdict(set)
+        for key, commands in self.rights.items():
+            for command in commands.split():
+                # SET … GET would read.
+                mode = "%W~" if command == "set" else "~"
+                patterns[command].add(f"{mode}{key}*" if key.endswith(":") else mode + key)
+        selectors: defaultdict[str, list[str]] = defaultdict(list)
+        for command in sorted(patterns):
+            selectors[" ".join(sorted(patterns[command]))].append(f"+{command}")
+        words = [f"&{channel}" for channel in self.channels.split()]
+        words += [f"+{command}" for command in self.commands.split()]
+        words += [f"({' '.join([keys, *commands])})" for keys, commands in sorted(selectors.items())]
+        return " ".join(words)
 
 
-def _on(mode: str, *keys: str) -> list[str]:
-    """The rule for keys, where a beginning of keys stands for all of them."""
-    return [f"{mode}{key}*" if key.endswith(":") else mode + key for key in keys]
-
-
-# Appending to the audit, and reading it and what workers say of their keys. Who may do more with a key of it than this could
-# delete it.
-_AUDIT = (
-    Grant("evalsha xadd xrange xrevrange exists xinfo|stream", _on("~", Key.AUDIT)),
-    Grant("xrange xrevrange exists xinfo|stream", _on("%R~", Key.AUDIT_KEYS)),
-)
-
-LOGINS: dict[str, tuple[Grant, ...]] = {
+LOGINS: dict[str, Login] = {
     # Apps that enqueue; also those that only speak Celery, and wait for the results of its tasks.
-    "producer": (
-        Grant(
-            f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} lpush sadd smembers subscribe unsubscribe",
-            [
-                *_on("~", Key.ENTRY, Key.QUEUED, Key.OPEN, Key.SEQ, Key.QUOTA, Key.REFUSALS, Key.FINISHED),
-                *_on("%R~", Key.LEASES, Key.DUE, Key.DEAD),
-                *_on("%W~", Key.EXPIRY),
-                *_on("~", names.QUEUES, names.QUEUE_BINDINGS),
-            ],
-            names.TASK_RESULTS,
+    "producer": Login(
+        f"{_ANYBODY} {_BATCHES} subscribe unsubscribe",
+        _union(
+            *(_calls("admit"), _STATS, _STATUS, _PUBLISH),
+            {Key.REFUSALS: "hincrby", names.TASK_RESULTS: "get mget del"},
         ),
-        Grant("get mget del", _on("~", names.TASK_RESULTS)),
+        names.TASK_RESULTS,
     ),
     # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
-    "worker": (
-        Grant(
-            f"{_ANYBODY} {_SCRIPTS} {_ADMIT} {_STATS} {_WORK} {_CONSUME} info",
-            [
-                *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.OPEN, Key.EXPIRY),
-                *_on("~", Key.DUE, Key.DEAD, Key.FINISHED, Key.SEQ, Key.REAPER, Key.HOSTS, Key.PROBE, Key.QUOTA),
-                *_on("~", Key.REFUSALS, Key.KEYS_SEEN),
-                *_on("~", names.QUEUES, names.UNACKED, names.QUEUE_BINDINGS, names.TASK_RESULTS),
-            ],
-            f"{names.TASK_RESULTS} {names.EVENTS}",
+    "worker": Login(
+        f"{_ANYBODY} {_BATCHES} unwatch publish info",
+        _union(
+            *(
+                _calls("admit", "claim", "commit", "release", "reap", "host", "hosts", "library"),
+                _appends(Key.AUDIT_KEYS),
+            ),
+            *(_STATS, _STATUS, _PUBLISH),
+            {Key.REFUSALS: "hincrby", Key.KEYS_SEEN: "hmget hset", Key.RESULT: "set", Key.QUARANTINE: "xadd"},
+            # kombu, to take messages and to keep what is in hand; Celery's results; the guard's check of itself.
+            {names.QUEUES: "brpop rpush", names.CHECK_QUEUES: "expire"},
+            {
+                names.UNACKED: "hget hset hdel watch",
+                names.UNACKED_INDEX: "zadd zrem zrange",
+                names.UNACKED_MUTEX: "set",
+            },
+            {names.TASK_RESULTS: "get setex"},
         ),
-        Grant("del", _on("~", Key.PROBE, names.UNACKED_MUTEX)),
-        Grant("set", _on("%W~", Key.RESULT)),
-        Grant("xadd", _on("%W~", Key.QUARANTINE)),
-        Grant("evalsha xadd xrevrange", _on("~", Key.AUDIT_KEYS)),
+        f"{names.TASK_RESULTS} {names.EVENTS}",
     ),
     # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
-    "reader": (
-        Grant(f"{_ANYBODY} script|load scan"),
-        Grant("get", _on("%R~", Key.RESULT)),
-        Grant("hmget", _on("%R~", Key.ENTRY)),
-        *_AUDIT,
+    "reader": Login(
+        f"{_ANYBODY} scan",
+        _union({Key.RESULT: "get"}, _STATUS, _appends(Key.AUDIT), _READ_AUDIT),
     ),
     # Dead letters, erasure, the audit. Results they can only delete.
-    "operator": (
-        Grant(
-            f"{_ANYBODY} {_SCRIPTS} {_STATS} {_DEAD_LETTERS} scan info",
-            [
-                *_on("~", Key.ENTRY, Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD),
-                *_on("%R~", Key.FINISHED, Key.REFUSALS, names.QUEUES),
-            ],
+    "operator": Login(
+        f"{_ANYBODY} {_BATCHES} scan info",
+        _union(
+            *(_calls("discard", "forget", "replay"), _STATS, _STATUS, _appends(Key.AUDIT), _READ_AUDIT),
+            {Key.DEAD: "zrangebyscore", Key.RESULT: "del", Key.QUARANTINE: "xrange xrevrange"},
         ),
-        Grant("del", _on("%W~", Key.RESULT)),
-        Grant("xrange xrevrange", _on("%R~", Key.QUARANTINE)),
-        *_AUDIT,
     ),
     # `decoder keys rewrap`, while keys change: reads results and writes them anew.
-    "rewrapper": (
-        Grant(f"{_ANYBODY} script|load scan wait"),
-        Grant("evalsha get mget set", _on("~", Key.RESULT)),
-        *_AUDIT,
+    "rewrapper": Login(
+        f"{_ANYBODY} scan wait",
+        _union(_calls("reseal", key=Key.RESULT), {Key.RESULT: "mget"}, _appends(Key.AUDIT), _READ_AUDIT),
     ),
     # Flower: the events, and how long queues are; it takes no message and no result. It asks all workers for a heartbeat, by
     # the remote control that ours do not listen to.
-    "flower": (
-        Grant(
-            f"{_ANYBODY} evalsha script|load script|exists multi exec "
-            "llen del exists sadd srem smembers zadd zrangebyscore zrem publish psubscribe punsubscribe",
-            _on("~", names.EVENT_QUEUES, names.CELERY_BINDINGS, names.BINDING_DEADLINES),
-            f"{names.EVENTS} {names.REMOTE_CONTROL}",
-        ),
-        Grant("llen", _on("%R~", names.QUEUES)),
+    "flower": Login(
+        f"{_ANYBODY} multi exec publish psubscribe punsubscribe",
+        {
+            names.EVENT_QUEUES: "llen del exists",
+            names.CELERY_BINDINGS: "sadd srem smembers",
+            names.QUEUES: "llen",
+        },
+        f"{names.EVENTS} {names.REMOTE_CONTROL}",
     ),
     # Probes, exporters, autoscalers.
-    "metrics": (
-        Grant(
-            f"{_ANYBODY} {_STATS} info",
-            _on("%R~", Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.DEAD, Key.FINISHED, Key.REFUSALS, names.QUEUES),
-        ),
-    ),
+    "metrics": Login(f"{_ANYBODY} info", _STATS),
+    # `decoder migrate`: loads the functions, which run with the rights of who calls them.
+    "deployer": Login(f"{_ANYBODY} function|load function|list"),
 }
 
 
@@ -149,8 +215,8 @@ def login_lines(passwords: Mapping[str, str]) -> list[str]:
         if name not in LOGINS or not password:
             raise SettingsError(f"a login is one of {', '.join(LOGINS)}, and has a password")
     lines = []
-    for name, (rights, *selectors) in LOGINS.items():
+    for name, login in LOGINS.items():
         secret = passwords.get(name)
         entry = f"on #{hashlib.sha256(secret.encode()).hexdigest()}" if secret else "off"
-        lines.append(" ".join([f"user {name} reset {entry} {rights}", *(f"({selector})" for selector in selectors)]))
+        lines.append(f"user {name} reset {entry} {login.rules()}")
     return lines

@@ -46,13 +46,14 @@ class Key(StrEnum):
 QUEUE = "missions"
 QUEUES = QUEUE + "*"  # one for each priority, and those of the guard's checks
 CHECK_QUEUE = QUEUE + "-guard-"  # and an id, for each check: what is refused there is meant to be
+CHECK_QUEUES = CHECK_QUEUE + "*"
 QUEUE_BINDINGS = f"_kombu.binding*.{QUEUE}"
-UNACKED = "unacked*"
+UNACKED = "unacked"
+UNACKED_INDEX = "unacked_index"
 UNACKED_MUTEX = "unacked_mutex"
 TASK_RESULTS = "celery-task-meta-*"
 EVENT_QUEUES = "celeryev.*"
 CELERY_BINDINGS = "_kombu.binding*celery*"
-BINDING_DEADLINES = "_kombu.binding_deadlines"
 # Channels. Their names hold the database's number, and one may subscribe only to a pattern that is granted word for word: so
 # nobody leaves database 0.
 EVENTS = "/0.celeryev/*"

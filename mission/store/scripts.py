@@ -1,18 +1,16 @@
-"""The Lua scripts: run by their digest in one round trip, in a transaction and with replicas where asked for."""
+"""The ledger's functions on the server: called in one round trip, in a transaction and with replicas where asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any, cast
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError
 
 from mission.errors import LedgerUnavailable
 from mission.settings import Settings
+from mission.store import library
 from mission.store.connection import outages
 from mission.store.names import Key
 
@@ -23,14 +21,14 @@ READS = (1, 1)  # from, to
 
 
 class Scripts:
-    """Runs scripts; loads them where the server does not have them (any more).
+    """Calls functions; loads them where the server does not have them (any more) and the login may.
 
     Args:
-        client: whose login the scripts run with.
+        client: whose login the functions run with.
         settings: how many replicas must hold a write; without settings none has to.
 
     Raises (every method):
-        LedgerUnavailable: Redis does not answer in time, refuses, or too few replicas hold a write.
+        LedgerUnavailable: Redis does not answer in time, refuses, lacks the functions, or too few replicas hold a write.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings | None = None) -> None:
@@ -39,27 +37,34 @@ class Scripts:
         self._wait_ms = round(settings.redis_timeout * 800) if settings else 0
 
     def run(self, script: str, *args: Any, key: str = Key.QUEUED, replicated: bool = False) -> Any:
-        """Run one script; its answer."""
+        """Call the function of the file SCRIPT.lua; its answer."""
         return self.send(lambda pipe: self.put(pipe, script, *args, key=key), replicated=replicated)[0]
 
     def put(self, pipe: Any, script: str, *args: Any, key: str = Key.QUEUED) -> None:
-        """Put one script's call on a pipeline.
+        """Put one call on a pipeline.
 
-        EVALSHA counts the declared key as read, so it is one that the login may read. It tells a cluster the slot.
+        FCALL counts the declared key as read and written, so it is one that the login may call it with. It tells a cluster the slot.
         """
-        pipe.evalsha(_scripts()[script][0], 1, key, *args)
+        pipe.fcall(library.function_name(script), 1, key, *args)
 
     def send(self, queue: Callable[[Any], None], *, transaction: bool = False, replicated: bool = False) -> list[Any]:
         """Send what `queue` puts on a pipeline, in one round trip; the answers."""
         with outages():
             try:
                 return self._send(queue, transaction=transaction, replicated=replicated)
-            except NoScriptError:
-                with self._client.pipeline(transaction=False) as pipe:
-                    for _, source in _scripts().values():
-                        pipe.script_load(source)
-                    pipe.execute()
-                return self._send(queue, transaction=transaction, replicated=replicated)
+            except redis.ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+            self._load()
+            return self._send(queue, transaction=transaction, replicated=replicated)
+
+    def _load(self) -> None:
+        try:
+            library.load(self._client)
+        except NoPermissionError:
+            raise LedgerUnavailable(
+                "store_unavailable: Redis lacks the decoder's functions: run `decoder migrate` with the deployer's login"
+            ) from None
 
     def _send(self, queue: Callable[[Any], None], *, transaction: bool, replicated: bool) -> list[Any]:
         # MULTI and EXEC by hand: WAIT must follow on the same connection, and redis-py gives it back after its own EXEC.
@@ -87,15 +92,3 @@ class Scripts:
 def as_text(value: Any) -> str:
     """What Redis answered, as text."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-@cache
-def _scripts() -> dict[str, tuple[str, str]]:
-    """Digest and text of each script. In front of each stand the names of the keys and what all of them share."""
-    folder = files("mission.store") / "lua"
-    texts = {file.name[:-4]: file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}
-    front = "".join(f"local {key.name} = '{key}'\n" for key in Key) + texts.pop("common")
-    sources = {name: front + text for name, text in texts.items()}
-    return {
-        name: (sha1(source.encode(), usedforsecurity=False).hexdigest(), source) for name, source in sources.items()
-    }

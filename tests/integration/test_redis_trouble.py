@@ -17,6 +17,7 @@ from redis.retry import Retry
 from mission.errors import LedgerUnavailable
 from mission.model import State
 from mission.settings import Settings
+from mission.store import library
 from producer import MissionClient
 from tests.chaos.site import Site
 from tests.chaos.workers import Nursery, Worker
@@ -76,7 +77,7 @@ def start_quick_worker(
 
 def worker_values(redis_server: EmbeddedRedis, keys: Keys, site: Site) -> dict[str, str]:
     return {
-        "redis_url": redis_server.url,
+        "redis_url": redis_server.login_url("worker"),
         "url_key": keys.url_key,
         "recipient": keys.identity.recipient.text,
         "allowed_hosts": site.authority,
@@ -111,8 +112,10 @@ def _cut(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], N
     operator.client_kill_filter(_type="normal", skipme=True)
 
 
-def _forget_scripts(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
-    operator.script_flush()
+def _forget_functions(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
+    operator.function_flush()
+    noticed()
+    library.load(operator)
 
 
 def _fill(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
@@ -132,7 +135,7 @@ TROUBLES: dict[str, Trouble] = {
     "frozen for longer than the time limit": _freeze,
     "slow": _slow,
     "all connections cut": _cut,
-    "scripts forgotten": _forget_scripts,
+    "functions forgotten": _forget_functions,
     "full for a while": _fill,
     "read-only for a while": _demote,
 }

@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 from mission.errors import SettingsError
 from mission.model import MASK
+from mission.store import library
 from mission.store.acl import LOGINS, login_lines
 from worker.local.children import end_child, last_lines, start_child
 
@@ -115,6 +116,8 @@ class EmbeddedRedis:
             )
             if self._answers(port):
                 self.port = port
+                with redis.Redis.from_url(self.url) as client:
+                    library.load(client)  # its logins may not
                 return
             # Somebody else may have taken the port between our look and the server's: try another.
             if self.port or not any("already in use" in line for line in last_lines(self.log)):

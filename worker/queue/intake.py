@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -32,6 +33,8 @@ log = logging.getLogger("decoder.intake")
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_IDS_PER_MESSAGE = 256
 QUARANTINE_LENGTH = 1000
+# At most so often workers look for messages that nobody has acknowledged.
+_RESTORE_SECONDS = 10
 _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
     "url": (str,),
     "submitter": (str,),
@@ -196,6 +199,21 @@ class _GuardedRedis(redis.Redis):
 
 class _GuardedQoS(QoS):
     """kombu's record of the messages in hand: what is no message there is dropped, or each worker would die of it in turn."""
+
+    def restore_visible(self, start: int = 0, num: Any = 10, interval: int = 10) -> None:
+        """Put back what nobody has acknowledged for the visibility timeout; one worker looks, once in a while.
+
+        kombu gives its lock back by a script of redis-py's, and a worker's login may run none. This one runs out.
+        """
+        self._vrestore_count += 1
+        if (self._vrestore_count - 1) % (interval or 1):
+            return
+        with self.channel.conn_or_acquire() as client:
+            if not client.set(self.unacked_mutex_key, "1", nx=True, ex=_RESTORE_SECONDS):
+                return
+            oldest = time.time() - self.visibility_timeout
+            for tag in client.zrange(self.unacked_index_key, 0, oldest, byscore=True, offset=start, num=num or -1):
+                self.restore_by_tag(tag, client)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
         """Put a message back into the queue; drop it where that cannot be done."""

@@ -2,6 +2,7 @@
 -- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, then for each mission:
 --   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}} or ''.
 -- Returns for each mission {verdict, id, state or milliseconds to wait}.
+if #ARGV > 5 + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]
 local limit, quota, period = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local waiting = redis.call('ZCARD', OPEN)
@@ -30,6 +31,7 @@ end
 
 for i = 6, #ARGV, 4 do
   local id, url, lifetime, idempotency = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  if #idempotency > 65536 then return redis.error_reply('ERR admit takes 64 KiB of idempotency at most') end
   local known = idempotency ~= '' and cjson.decode(idempotency)
   local answer = earlier(id, known)
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end

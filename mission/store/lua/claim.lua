@@ -6,6 +6,7 @@
 -- make one (0: there are none), delay of the others in ms, id...
 -- Returns {now, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
+if #ARGV > 8 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
 local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local suspect_allowed, suspect_after, suspect_delay = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])

@@ -76,10 +76,13 @@ def test_letters_are_found_by_reason_and_age_the_oldest_first(
 
 
 def test_more_letters_than_fit_on_a_page_are_all_found(ledger: Ledger, letters: DeadLetters) -> None:
-    answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(1201)], "app")
-    claims = ledger.claim([answer.id for answer in answers], 1201, 60).claims
-    ledger.release([Release(claim.id, claim.token, Reason.DNS_FAILURE, 0) for claim in claims], 1)
-    assert {letter.id for letter in letters.find()} == {answer.id for answer in answers}
+    ids = set()
+    for _ in range(2):
+        answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(601)], "app")
+        claims = ledger.claim([answer.id for answer in answers], 601, 60).claims
+        ledger.release([Release(claim.id, claim.token, Reason.DNS_FAILURE, 0) for claim in claims], 1)
+        ids |= {answer.id for answer in answers}
+    assert {letter.id for letter in letters.find()} == ids
 
 
 def test_missions_that_are_not_dead_are_no_letters(ledger: Ledger, letters: DeadLetters) -> None:

@@ -454,14 +454,6 @@ def test_the_stats_count_each_state(ledger: Ledger) -> None:
     assert stats.oldest_seconds >= 0
 
 
-def test_scripts_that_the_server_lost_are_loaded_again(ledger: Ledger, client: redis.Redis) -> None:
-    (mission_id,) = admit(ledger)
-    client.script_flush()
-    claim = claim_one(ledger, mission_id)
-    client.script_flush()
-    assert succeed(ledger, claim)
-
-
 def test_an_unknown_mission_is_said_to_be_unknown(ledger: Ledger) -> None:
     with pytest.raises(UnknownMission, match="no mission"):
         ledger.status(new_mission_id())

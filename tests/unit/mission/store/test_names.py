@@ -1,4 +1,4 @@
-"""Each key is spelled in one place, and so is how scripts are run."""
+"""Each key is spelled in one place, and so is how functions are called and loaded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
-NAMES, SCRIPTS = "mission/store/names.py", "mission/store/scripts.py"
+NAMES, SCRIPTS, LIBRARY = (f"mission/store/{name}.py" for name in ("names", "scripts", "library"))
 
 
 @pytest.mark.parametrize(
     ("kind", "pattern", "places"),
     [
-        ("py", r"\{decoder\}|unacked|_kombu\.|celeryev|celery-task-meta|pidbox", {NAMES}),
+        ("py", r"\{decoder\}|(?<!self\.)unacked|_kombu\.|celeryev|celery-task-meta|pidbox", {NAMES}),
         ("lua", r"decoder|redis\.p?call\('\w+', *['\"]", set()),
-        ("py", r"\.evalsha|script_load|register_script|\"WAIT\"", {SCRIPTS}),
+        ("py", r"\.fcall|\"WAIT\"", {SCRIPTS}),
+        ("py", r"function_load|\.eval|script_load|register_script", {LIBRARY}),
     ],
-    ids=["keys in Python", "keys in Lua", "scripts and replicas"],
+    ids=["keys in Python", "keys in Lua", "calls and replicas", "loading"],
 )
 def test_one_place_has_it(kind: str, pattern: str, places: set[str]) -> None:
     files = [file for room in ("mission", "producer", "worker") for file in (ROOT / room).rglob(f"*.{kind}")]

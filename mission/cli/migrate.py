@@ -1,0 +1,33 @@
+"""`decoder migrate`: bring the server what this release needs."""
+
+from __future__ import annotations
+
+import click
+
+from mission.cli.console import emit_json, json_option, say
+from mission.cli.help import Command
+from mission.operate.migration import migrate as run
+from mission.settings import Settings
+from mission.store.connection import connect
+
+
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
+@json_option
+def migrate(as_json: bool) -> None:
+    """Load this release's functions into Redis.
+
+    It comes before the release's workers and producers, and needs the deployer's login. Doing it again changes nothing, and what
+    a newer release loaded stays: so it also suits a rollback. Without restricted logins, workers and producers load what is
+    missing themselves.
+
+    \b
+    Example:
+      decoder migrate
+    """
+    with connect(Settings.from_env()) as client:
+        steps = run(client)
+    for step in steps:
+        if as_json:
+            emit_json(step.as_dict())
+        else:
+            say(f"{step.step}: {step.detail}")

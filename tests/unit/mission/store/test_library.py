@@ -1,0 +1,118 @@
+"""The library of functions: when it is loaded, and that the table of rights states what the functions do."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+import redis
+
+from mission.errors import DecoderError, LedgerUnavailable
+from mission.ids import new_mission_id
+from mission.model import Reason, State
+from mission.operate.migration import migrate
+from mission.store import library
+from mission.store.acl import FUNCTIONS, LOGINS
+from mission.store.connection import connect
+from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.library import Loaded
+from worker.local.embedded import EmbeddedRedis
+from worker.settings import WorkerSettings
+
+LUA = {file.name[:-4]: file.read_text() for file in (files("mission.store") / "lua").iterdir()}
+NUMBER = f"library number {library.LIBRARY}\n"
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(client: redis.Redis) -> None:
+    """A server without the functions."""
+    client.function_flush()
+
+
+@pytest.mark.parametrize(
+    ("there", "outcome", "stays"),
+    [
+        (None, Loaded.LOADED, False),
+        (library.source(), Loaded.KEPT, True),
+        (library.source() + "-- changed\n", Loaded.REPLACED, False),
+        (library.source().replace(NUMBER, "library number 0\n"), Loaded.REPLACED, False),
+        (library.source().replace(NUMBER, f"library number {library.LIBRARY + 1}\n"), Loaded.NEWER, True),
+    ],
+    ids=["none", "the same", "another text of the same number", "an older one", "a newer one"],
+)
+def test_loads_what_is_missing_or_older_and_leaves_what_is_newer(
+    client: redis.Redis, there: str | None, outcome: Loaded, *, stays: bool
+) -> None:
+    if there:
+        client.function_load(there)
+    assert [step.outcome for step in migrate(client)] == [outcome]
+    assert library.stored(client) == (there if stays else library.source())
+    assert [step.outcome for step in migrate(client)] == [Loaded.NEWER if outcome is Loaded.NEWER else Loaded.KEPT]
+
+
+def test_a_library_of_that_name_that_is_not_the_decoders_is_left_alone(client: redis.Redis) -> None:
+    foreign = "#!lua name=decoder\nredis.register_function('other', function() return 1 end)"
+    client.function_load(foreign)
+    with pytest.raises(DecoderError, match="not the decoder's"):
+        migrate(client)
+    assert library.stored(client) == foreign
+
+
+def test_the_number_can_be_asked_for(client: redis.Redis) -> None:
+    library.load(client)
+    assert client.fcall(library.function_name("library"), 0) == library.LIBRARY
+
+
+def test_who_may_load_functions_loads_those_that_are_missing_at_the_first_call(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")
+    client.function_flush()
+    assert [claim.id for claim in ledger.claim([answer.id], 1, 60).claims] == [answer.id]
+
+
+@pytest.mark.server("logins that may do less")
+def test_who_may_not_load_functions_says_what_is_to_be_done(client: redis.Redis, redis_server: EmbeddedRedis) -> None:
+    settings = WorkerSettings.from_env(redis_url=redis_server.login_url("producer"))
+    admission = Admission(new_mission_id(), b"u", 60)
+    with connect(settings) as producer:
+        ledger = Ledger(producer, settings)
+        with pytest.raises(LedgerUnavailable, match="run `decoder migrate` with the deployer's login"):
+            ledger.admit([admission], "a")
+        with connect(WorkerSettings.from_env(redis_url=redis_server.login_url("deployer"))) as deployer:
+            migrate(deployer)
+        assert ledger.admit([admission], "a")[0].state is State.QUEUED
+
+
+@pytest.mark.server("CONFIG")
+def test_a_full_redis_admits_nothing_and_still_ends_what_runs(ledger: Ledger, client: redis.Redis) -> None:
+    ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")]
+    (claim,) = ledger.claim(ids, 1, 60).claims
+    client.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(LedgerUnavailable, match="maxmemory"):
+            ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")
+        assert ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.HOST_NOT_ALLOWED)], 60) == [True]
+    finally:
+        client.config_set("maxmemory", "0")
+    assert ledger.status(claim.id).state is State.FAILED
+
+
+def test_every_file_is_a_function_with_rights_of_its_own() -> None:
+    assert {*LUA, "library"} - {"common"} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_rights_of_a_function_hold_no_command_that_it_does_not_send(name: str) -> None:
+    sent = set(re.findall(r"redis\.p?call\('(\w+)'", LUA["common"] + LUA.get(name, "")))
+    assert {command.upper() for commands in FUNCTIONS[name].values() for command in commands.split()} <= sent
+
+
+def test_each_login_that_works_may_call_what_it_needs_and_none_may_load() -> None:
+    for name, login in LOGINS.items():
+        rules = login.rules()
+        assert not re.search(
+            r"\+(eval|evalsha|eval_ro|evalsha_ro|script|fcall|fcall_ro|function)\b(?!\|)|script\|", rules
+        )
+        assert ("function|load" in rules) == (name == "deployer")
