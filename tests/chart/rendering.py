@@ -19,6 +19,7 @@ ENVIRONMENTS = ("staging", "prod")
 DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
 RECIPIENT = Identity.generate().recipient.text
+NODES, API_SERVER = ["10.20.0.0/16"], ["34.118.10.7/32"]
 
 Object = dict[str, Any]
 Values = dict[str, Any]
@@ -45,8 +46,14 @@ def load_yaml(path: Path) -> Values:
 
 
 def environment(name: str, **extra: Any) -> Values:
-    """The values of an environment as the pipeline gives them: with a digest and a recipient."""
-    given = {"image": {"digest": DIGEST}, "recipients": {"default": RECIPIENT + "\n"}}
+    """The values of an environment with what the pipeline gives and what only the operator knows."""
+    given: Values = {
+        "image": {"digest": DIGEST},
+        "recipients": {"default": RECIPIENT + "\n"},
+        "networkPolicy": {"nodeCidrs": NODES, "apiServerCidrs": API_SERVER},
+    }
+    if name == "staging":
+        given["valkey"] = {"image": {"digest": OTHER_DIGEST}}
     return merged(merged(load_yaml(CHART / f"values-{name}.yaml"), given), extra)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.rendering import Object, environment, everything, find, render
+from tests.chart.rendering import Object, Values, environment, everything, find, helm, render
 from tests.unit.worker.fetch.test_addresses import FORBIDDEN_IPV4, FORBIDDEN_IPV6
 from worker.fetch.addresses import METADATA
 
@@ -60,11 +60,113 @@ def test_an_allowed_network_is_open_in_the_policy_as_well() -> None:
     assert not reaches(spec, "10.2.0.1", 443)
 
 
-def test_public_ranges_of_the_cluster_can_be_closed() -> None:
+@pytest.mark.parametrize("value", ["nodeCidrs", "apiServerCidrs", "clusterCidrs"])
+def test_public_addresses_of_the_cluster_are_closed(value: str) -> None:
     ranges = ["34.118.224.0/20", "2600:1900::/32"]
-    spec = policy(render(environment("prod", networkPolicy={"clusterCidrs": ranges})), "worker")
+    spec = policy(render(environment("prod", networkPolicy={value: ranges})), "worker")
     assert not reaches(spec, "34.118.224.1", 443)
     assert not reaches(spec, "2600:1900::1", 443)
+
+
+@pytest.mark.parametrize("value", ["nodeCidrs", "apiServerCidrs"])
+def test_without_the_addresses_of_nodes_and_api_server_nothing_is_installed(value: str) -> None:
+    with pytest.raises(helm().HelmError, match=rf"networkPolicy\.{value}: takes the .* prints them"):
+        render(environment("prod", networkPolicy={value: []}))
+
+
+@pytest.mark.parametrize("private", ["10.20.0.0/16", "fd00::/8", "::1/128", "fe80::/10", "64:ff9b::/96"])
+def test_a_range_that_is_closed_anyway_renders_no_exception_that_kubernetes_refuses(private: str) -> None:
+    given = {"nodeCidrs": [private], "apiServerCidrs": [private], "clusterCidrs": [private]}
+    objects = render(environment("prod", networkPolicy=given))
+    assert_exceptions_lie_within(objects)
+    assert not reaches(policy(objects, "worker"), private.partition("/")[0], 443)
+
+
+WRONG_RANGES = [
+    ("10.1.2.3/16", "has bits beyond its prefix"),
+    ("2600:1900::1/32", "has bits beyond its prefix"),
+    ("10.0.0.0/33", "is no range"),
+    ("10.0.0.256/32", "is no range"),
+    ("10.0.0/24", "is no range"),
+    ("2600::1900::/32", "is no range"),
+    ("2600:1900:/32", "is no range"),
+    ("1:2:3:4:5:6:7:8:9/128", "is no range"),
+    ("12345::/32", "is no range"),
+    ("2600::/129", "is no range"),
+]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "networkPolicy.nodeCidrs",
+        "networkPolicy.apiServerCidrs",
+        "networkPolicy.clusterCidrs",
+        "networkPolicy.nodeLocalDns",
+        "config.allowedNetworks",
+        "redis.cidrs",
+    ],
+)
+@pytest.mark.parametrize(("text", "sentence"), WRONG_RANGES)
+def test_what_kubernetes_would_take_for_no_range_is_refused_with_a_sentence(
+    value: str, text: str, sentence: str
+) -> None:
+    group, _, name = value.partition(".")
+    given: Values = {group: {name: [text]}}
+    with pytest.raises(helm().HelmError) as refused:
+        render(environment("prod", **given))
+    assert f"{value}: {text} {sentence}" in str(refused.value)
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0/0", "::/0", "2000::/3"])
+def test_a_range_that_leaves_no_web_is_refused_with_a_sentence(everywhere: str) -> None:
+    with pytest.raises(helm().HelmError, match=r"networkPolicy\.clusterCidrs: .* closes the whole web"):
+        render(environment("prod", networkPolicy={"clusterCidrs": [everywhere]}))
+
+
+def test_nodes_within_an_allowed_network_stay_closed() -> None:
+    """The narrower statement wins."""
+    wide = environment("prod", config={"allowedNetworks": ["10.0.0.0/8"]}, networkPolicy={"nodeCidrs": ["10.20.0.0/16"]})
+    spec = policy(render(wide), "worker")
+    assert reaches(spec, "10.1.2.3", 443)
+    assert not reaches(spec, "10.20.0.1", 443)
+    narrow = environment("prod", config={"allowedNetworks": ["10.20.3.0/24"]})
+    spec = policy(render(narrow), "worker")
+    assert reaches(spec, "10.20.3.1", 443)
+    assert not reaches(spec, "10.20.4.1", 443)
+
+
+@pytest.mark.parametrize("place", sorted(map(str, METADATA)))
+def test_no_allowed_network_opens_a_metadata_address(place: str) -> None:
+    network = ip_network(f"{place}/7", strict=False)
+    objects = render(environment("prod", config={"allowedNetworks": [str(network)]}))
+    assert_exceptions_lie_within(objects)
+    assert [str(place) for place in METADATA if reaches(policy(objects, "worker"), str(place), 443)] == []
+
+
+@pytest.mark.parametrize("place", sorted(map(str, METADATA)))
+def test_a_metadata_address_itself_is_no_allowed_network(place: str) -> None:
+    with pytest.raises(helm().HelmError, match=r"config[./]allowedNetworks"):
+        render(environment("prod", config={"allowedNetworks": [f"{place}/{128 if ':' in place else 32}"]}))
+
+
+@pytest.mark.parametrize("component", ["worker", "flower", "test"])
+def test_a_dns_cache_on_the_node_is_within_reach_at_its_port_alone(component: str) -> None:
+    spec = policy(render(environment("prod")), component)
+    assert reaches(spec, "169.254.20.10", 53)
+    assert not reaches(spec, "169.254.20.10", 443)
+    assert [str(place) for place in METADATA if reaches(spec, str(place), 53)] == []
+
+
+def test_without_a_dns_cache_on_the_node_its_address_is_closed() -> None:
+    spec = policy(render(environment("prod", networkPolicy={"nodeLocalDns": []})), "worker")
+    assert not reaches(spec, "169.254.20.10", 53)
+
+
+@pytest.mark.parametrize("network", ["169.254.0.0/16", "169.254.169.254/32", "fd00:ec2::254/128"])
+def test_a_dns_cache_is_no_way_to_a_metadata_address(network: str) -> None:
+    with pytest.raises(helm().HelmError, match=r"networkPolicy\.nodeLocalDns: .* holds the metadata address"):
+        render(environment("prod", networkPolicy={"nodeLocalDns": [network]}))
 
 
 @pytest.mark.parametrize("component", ["flower", "test"])
@@ -75,8 +177,12 @@ def test_what_fetches_nothing_reaches_no_web(component: str) -> None:
 
 
 def test_every_exception_lies_within_its_range() -> None:
+    assert_exceptions_lie_within(render(everything()))
+
+
+def assert_exceptions_lie_within(objects: list[Object]) -> None:
     """Kubernetes refuses a policy where one does not."""
-    for item in render(everything()):
+    for item in objects:
         for rule in item["spec"].get("egress", []) if item["kind"] == "NetworkPolicy" else []:
             for block in [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]:
                 whole = ip_network(block["cidr"])

@@ -12,6 +12,7 @@ import pytest
 
 from tests.chart.rendering import (
     CHART,
+    DIGEST,
     ENVIRONMENTS,
     Values,
     default_values,
@@ -20,6 +21,7 @@ from tests.chart.rendering import (
     find,
     helm,
     load_yaml,
+    merged,
     render,
 )
 from worker.settings import WorkerSettings
@@ -153,6 +155,7 @@ WRONG_TOGETHER: list[tuple[Values, str]] = [
     ({"worker": {"terminationGracePeriodSeconds": 44}}, "takes at least config.shutdownGrace + 10 = 45"),
     ({"config": {"leaseSeconds": 44}}, "config.leaseSeconds: got 44; takes at least config.deadline + 15 = 45"),
     ({"redis": {"cidrs": []}}, "redis.cidrs: takes the address ranges of your Redis"),
+    ({"valkey": {"enabled": True}}, "valkey.image.digest: takes the sha256"),
     ({"keda": {"minReplicas": 30}}, "keda.minReplicas: got 30, more than keda.maxReplicas = 20"),
     ({"monitoring": {"alertmanager": {"existingSecret": ""}}}, "monitoring.alertmanager: takes an existingSecret"),
     (
@@ -167,6 +170,15 @@ def test_a_wrong_value_is_refused_with_a_sentence(wrong: Values, sentence: str) 
     with pytest.raises(helm().HelmError) as refused:
         render(environment("prod", **wrong))
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_what_only_the_operator_knows_has_no_example_that_could_be_left_in(name: str) -> None:
+    with pytest.raises(helm().HelmError, match="recipients: takes a public key"):
+        render(merged(load_yaml(CHART / f"values-{name}.yaml"), {"image": {"digest": DIGEST}}))
+    shipped = load_yaml(CHART / f"values-{name}.yaml")
+    assert (shipped["networkPolicy"]["nodeCidrs"], shipped["networkPolicy"]["apiServerCidrs"]) == ([], [])
+    assert shipped.get("valkey", {}).get("image", {}).get("digest", "") == ""
 
 
 def test_a_grace_period_lets_every_fetch_end() -> None:
