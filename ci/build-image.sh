@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds this commit's image, pushes it by its commit, signs its digest, and hands the digest on in image.env.
+# Builds this commit's image, pushes it by its commit, signs its digest, and hands the digest on in digest.txt.
 set -eu
+. "$(dirname "$0")/pins.sh"
 case "$BASE_IMAGE" in
   *@sha256:*) ;;
   *) echo "error: BASE_IMAGE takes an image with a digest, got $BASE_IMAGE" >&2; exit 2 ;;
@@ -13,9 +14,7 @@ printf '%s' "$CI_REGISTRY_PASSWORD" | buildah login --username "$CI_REGISTRY_USE
 buildah build --format oci --timestamp "$(git log -1 --format=%ct)" \
   --build-arg "BASE_IMAGE=$BASE_IMAGE" --build-arg "VERSION=$version" --build-arg "COMMIT=$CI_COMMIT_SHA" \
   --label "org.opencontainers.image.source=$CI_PROJECT_URL" --label "org.opencontainers.image.base.name=$BASE_IMAGE" \
-  --tag "$IMAGE:$CI_COMMIT_SHA" .
-buildah push --digestfile digest.txt "$IMAGE:$CI_COMMIT_SHA"
-digest=$(cat digest.txt)
+  --tag "$IMAGE_REPOSITORY:$CI_COMMIT_SHA" .
+buildah push --digestfile digest.txt "$IMAGE_REPOSITORY:$CI_COMMIT_SHA"
 # Keyless: by this job's identity (SIGSTORE_ID_TOKEN).
-cosign sign "$IMAGE@$digest"
-echo "DIGEST=$digest" > image.env
+cosign sign --yes "$IMAGE_REPOSITORY@$(cat digest.txt)"

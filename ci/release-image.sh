@@ -1,6 +1,7 @@
 #!/bin/sh
-# Finds the image that main built and signed for this commit, gives it the release's tag, and hands its digest on.
+# Finds the image that main built and signed for this commit, gives it the release's tag, and hands its digest on in digest.txt.
 set -eu
+. "$(dirname "$0")/pins.sh"
 version=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' mission/version.py)
 if [ "$CI_COMMIT_TAG" != "v$version" ]; then
   echo "error: the tag is $CI_COMMIT_TAG, mission/version.py says $version" >&2
@@ -13,12 +14,11 @@ fi
 export REGISTRY_AUTH_FILE="$HOME/.docker/config.json"
 mkdir -p "$HOME/.docker"
 printf '%s' "$CI_REGISTRY_PASSWORD" | skopeo login --username "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"
-digest=$(skopeo inspect --format '{{.Digest}}' "docker://$IMAGE:$CI_COMMIT_SHA") || {
+digest=$(skopeo inspect --format '{{.Digest}}' "docker://$IMAGE_REPOSITORY:$CI_COMMIT_SHA") || {
   echo "error: no image of $CI_COMMIT_SHA: release a commit that main has built" >&2
   exit 1
 }
 # Who may push images is not who may sign as main's pipeline.
-cosign verify --certificate-oidc-issuer "$CI_SERVER_URL" \
-  --certificate-identity "$CI_PROJECT_URL//.gitlab-ci.yml@refs/heads/$CI_DEFAULT_BRANCH" "$IMAGE@$digest" > /dev/null
-skopeo copy --preserve-digests "docker://$IMAGE@$digest" "docker://$IMAGE:$CI_COMMIT_TAG"
-echo "DIGEST=$digest" > image.env
+verify_image "$digest"
+skopeo copy --preserve-digests "docker://$IMAGE_REPOSITORY@$digest" "docker://$IMAGE_REPOSITORY:$CI_COMMIT_TAG"
+echo "$digest" > digest.txt

@@ -1,12 +1,14 @@
 #!/bin/sh
-# Goes back to ROLLBACK_TO, or to what ran before: the newest revision that worked, of a release older than the one that runs.
-# Helm's own choice is the revision before, and after a rollback that is the bad release. With $1, only if that revision runs.
+# Goes back, on the cluster of $1 (staging or prod), to what ran before: the newest revision that worked, of a release older than the one
+# that runs. Helm's own choice is the revision before, and after a rollback that is the bad release. With $2, only if that revision runs.
+# The image's signature was checked when it was deployed: going back waits for no registry.
 set -eu
-kubectl config use-context "$KUBE_CONTEXT"
+. "$(dirname "$0")/pins.sh"
+use_cluster "$1"
 history=$(helm history "$RELEASE" --namespace "$NAMESPACE" --output yaml)
 running=$(echo "$history" | sed -n 's/^[- ] revision: //p' | tail -n 1)
-if [ $# -gt 0 ] && [ "$1" != "$running" ]; then
-  echo "revision $running runs, not $1: nothing to take back"
+if [ $# -gt 1 ] && [ "$2" != "$running" ]; then
+  echo "revision $running runs, not $2: nothing to take back"
   exit 0
 fi
 before=$(echo "$history" | awk '
@@ -15,10 +17,9 @@ before=$(echo "$history" | awk '
   $1 == "revision:" { last = $2; release[last] = origin ? (origin in release ? release[origin] : origin) : last }
   $1 == "status:" { works[last] = $2 == "superseded" || $2 == "deployed" }
   END { for (r = last - 1; r > 0; r--) if (works[r] && release[r] + 0 < release[last] + 0) { print r; exit } }')
-to=${ROLLBACK_TO:-$before}
-if [ -z "$to" ]; then
-  echo "error: nothing has worked before revision $running; name a revision in ROLLBACK_TO" >&2
+if [ -z "$before" ]; then
+  echo "error: nothing has worked before revision $running: choose one by hand, RUNBOOK.md" >&2
   exit 1
 fi
-helm rollback "$RELEASE" "$to" --namespace "$NAMESPACE" --wait --timeout "$HELM_TIMEOUT"
+helm rollback "$RELEASE" "$before" --namespace "$NAMESPACE" --wait --timeout "$HELM_TIMEOUT"
 helm history "$RELEASE" --namespace "$NAMESPACE" --max 3

@@ -1,6 +1,6 @@
 """Watches a release after its deployment: `python -m ci.watch --seconds 3600 --every 30`.
 
-Asks Prometheus (PROMETHEUS_URL) at short intervals whether a page fires that did not fire before the deployment
+Asks Prometheus (PROMETHEUS) at short intervals whether a page fires that did not fire before the deployment
 (DEPLOYED_AT), whether more than 5 % of missions fail, and whether workers are up. Bad twice in a row ends it with 1, and
 so does a Prometheus that does not answer for 5 minutes: what cannot be watched is taken back. It ends with 0 at once when another
 release has taken over.
@@ -107,7 +107,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, required=True, help="for how long")
     options.add_argument("--every", type=float, required=True, help="seconds between two looks")
     given = options.parse_args()
-    names = ("PROMETHEUS_URL", "CI_ENVIRONMENT_NAME", "RELEASE", "CI_COMMIT_SHA", "DEPLOYED_AT")
+    names = ("PROMETHEUS", "ENVIRONMENT", "RELEASE", "COMMIT", "DEPLOYED_AT")
     if missing := [name for name in names if not os.environ.get(name)]:
         print(f"error: not set: {', '.join(missing)}", file=sys.stderr)
         return 2

@@ -126,7 +126,9 @@ def test_a_range_that_leaves_no_web_is_refused_with_a_sentence(everywhere: str) 
 
 def test_nodes_within_an_allowed_network_stay_closed() -> None:
     """The narrower statement wins."""
-    wide = environment("prod", config={"allowedNetworks": ["10.0.0.0/8"]}, networkPolicy={"nodeCidrs": ["10.20.0.0/16"]})
+    wide = environment(
+        "prod", config={"allowedNetworks": ["10.0.0.0/8"]}, networkPolicy={"nodeCidrs": ["10.20.0.0/16"]}
+    )
     spec = policy(render(wide), "worker")
     assert reaches(spec, "10.1.2.3", 443)
     assert not reaches(spec, "10.20.0.1", 443)

@@ -41,7 +41,7 @@ PLANS: list[tuple[str, Variables, dict[str, Planned]]] = [
     (
         "main",
         PUSH,
-        dict.fromkeys(CHECKS | {"build", "image-scan", "sbom", "staging", "smoke"}, RUNS)
+        dict.fromkeys(CHECKS | {"build", "image-scan", "sbom", "attest", "staging", "smoke"}, RUNS)
         | {"rollback": BUTTON, "rollback-staging": BUTTON},
     ),
     (
@@ -149,9 +149,9 @@ def test_every_way_to_production_has_tests_scans_staging_and_the_smoke_test_behi
 
 
 def test_staging_waits_for_every_check_and_scan() -> None:
-    for variables, source in ((PUSH, "build"), (TAG, "release-image")):
+    for variables, source in ((PUSH, {"build", "attest"}), (TAG, {"release-image"})):
         there = set(plan(PIPELINE, variables))
-        assert everything_before("staging", there) == CHECKS | {source, "image-scan", "sbom"}
+        assert everything_before("staging", there) == CHECKS | source | {"image-scan", "sbom"}
 
 
 def test_no_job_waits_for_one_that_may_be_missing() -> None:
@@ -168,23 +168,55 @@ def test_no_job_waits_for_one_that_may_be_missing() -> None:
 
 
 def test_no_gate_is_allowed_to_fail() -> None:
-    assert not [name for name in CHECKS | {"image-scan", "sbom", "smoke"} if "allow_failure" in JOBS[name]]
+    assert not [name for name in CHECKS | {"image-scan", "sbom", "attest", "smoke"} if "allow_failure" in JOBS[name]]
     assert "|| true" not in FILE.read_text()
 
 
 def test_the_image_is_built_in_one_job_alone_and_known_by_its_digest() -> None:
     assert [name for name, job in JOBS.items() if "build-image.sh" in script(job)] == ["build"]
-    for name in ("build-image.sh", "release-image.sh"):
-        assert 'echo "DIGEST=$digest" > image.env' in (ROOT / "ci" / name).read_text()
+    # In a file: a variable of whoever starts a pipeline would win over a dotenv report's.
+    for name in ("build", "release-image"):
+        assert JOBS[name]["artifacts"]["paths"] == ["digest.txt"]
+    assert "dotenv" not in FILE.read_text()
     deploy = (ROOT / "ci/deploy.sh").read_text()
-    assert '--set "image.digest=$DIGEST"' in deploy
+    assert '--set "image.digest=$digest"' in deploy
     assert "image.tag" not in deploy
 
 
 def test_the_release_image_builds_nothing_and_checks_the_signature() -> None:
     text = (ROOT / "ci/release-image.sh").read_text()
     assert "buildah" not in text
-    assert "cosign verify" in text
+    assert "verify_image" in text
+
+
+def test_the_scans_are_of_the_image_that_is_deployed() -> None:
+    for name in ("image-scan", "sbom"):
+        assert JOBS[name]["script"][0] == ". ci/pins.sh"
+        assert JOBS[name]["script"][-1].endswith('"$IMAGE_REPOSITORY@$(cat digest.txt)"')
+
+
+def test_what_is_deployed_where_is_in_no_variable_of_the_file() -> None:
+    """A pipeline's starter could give another one."""
+    pinned = set(re.findall(r"^([A-Z_]+)=", (ROOT / "ci/pins.sh").read_text(), re.MULTILINE))
+    assert {"RELEASE", "NAMESPACE", "CHART", "IMAGE_REPOSITORY", "HELM_TIMEOUT", "SIGNER", "ISSUER"} <= pinned
+    assert (
+        pinned & (set(PIPELINE["variables"]) | {name for job in JOBS.values() for name in job.get("variables", {})})
+        == set()
+    )
+    rollbacks = [line for job in JOBS.values() for line in job["script"] if line.startswith("ci/rollback.sh")]
+    assert sorted(rollbacks) == ["ci/rollback.sh prod", 'ci/rollback.sh prod "$REVISION"', "ci/rollback.sh staging"]
+    # The one variable there is read from a file, in the line before.
+    assert JOBS["rollback-bad-release"]["script"][0] == ". ./deploy.env"
+
+
+def test_every_image_of_a_job_is_a_variable_that_is_written_down_with_its_digest() -> None:
+    settings = (ROOT / ".gitlab/SETTINGS.md").read_text()
+    (written_down,) = re.findall(r"^\| (`CHECKS_IMAGE`.*?) \|.*by digest", settings, re.MULTILINE)
+    given = [job.get("image", PIPELINE["default"]["image"]) for job in JOBS.values()]
+    images = {image if isinstance(image, str) else image["name"] for image in given} - {"$PYTHON_IMAGE"}
+    images |= {row["PYTHON_IMAGE"] for row in JOBS["test"]["parallel"]["matrix"]}
+    assert len(images) == 7
+    assert {image.removeprefix("$") for image in images} == set(re.findall(r"`(\w+)`", written_down))
 
 
 def test_the_job_test_is_the_fast_suite_with_its_coverage_gate() -> None:
@@ -201,7 +233,14 @@ def test_coverage_is_read_from_what_the_report_prints() -> None:
 
 
 def test_tests_run_on_every_python_that_is_supported() -> None:
-    assert JOBS["test"]["parallel"]["matrix"] == [{"PYTHON_VERSION": ["3.11", "3.12", "3.13"]}]
+    supported = ("3.11", "3.12", "3.13")
+    assert JOBS["test"]["image"]["name"] == "$PYTHON_IMAGE"
+    assert JOBS["test"]["parallel"]["matrix"] == [
+        {"PYTHON_VERSION": version, "PYTHON_IMAGE": f"$PYTHON_{version.replace('.', '_')}_IMAGE"}
+        for version in supported
+    ]
+    # As gitlab-ci-local names the jobs.
+    assert 'tests+=("test: [$version,\\$PYTHON_${version/./_}_IMAGE]")' in (ROOT / ".ci/run").read_text()
 
 
 def test_the_whole_suite_is_run_but_for_what_takes_root() -> None:
@@ -238,7 +277,7 @@ def test_what_deploys_is_alone_and_is_not_interrupted() -> None:
 def test_a_rollback_is_one_step_and_waits_for_nothing() -> None:
     assert JOBS["rollback"]["needs"] == []
     assert JOBS["rollback"]["environment"] == {"name": "production", "action": "access"}
-    assert PIPELINE["variables"]["HELM_TIMEOUT"] == "4m"
+    assert "\nHELM_TIMEOUT=4m\n" in (ROOT / "ci/pins.sh").read_text()
     assert '--wait --timeout "$HELM_TIMEOUT"' in (ROOT / "ci/rollback.sh").read_text()
 
 
@@ -250,25 +289,27 @@ def test_a_bad_release_is_taken_back_only_when_its_watch_has_failed() -> None:
 def test_the_pipeline_holds_no_key() -> None:
     text = FILE.read_text() + "".join(path.read_text() for path in (ROOT / "ci").glob("*.sh"))
     assert not re.search(r"AWS_|GOOGLE_APPLICATION|AZURE_|KUBECONFIG|SERVICE_ACCOUNT|--privileged|dind", text)
-    assert set(JOBS["build"]["id_tokens"]) == {"SIGSTORE_ID_TOKEN"}
+    signing = {name: set(job["id_tokens"]) for name, job in JOBS.items() if "id_tokens" in job}
+    assert signing == {"build": {"SIGSTORE_ID_TOKEN"}, "attest": {"SIGSTORE_ID_TOKEN"}}
 
 
 def test_every_script_that_a_job_calls_is_there() -> None:
     called = {word for job in JOBS.values() for word in shlex.split(script(job)) if word.startswith("ci/")}
     scripts = {word for word in called if word.endswith(".sh")}
+    assert "ci/pins.sh" in scripts
     assert scripts == {f"ci/{path.name}" for path in (ROOT / "ci").glob("*.sh")}
     for name in scripts:
-        assert (ROOT / name).stat().st_mode & 0o100
+        assert name == "ci/pins.sh" or (ROOT / name).stat().st_mode & 0o100
         subprocess.run(["sh", "-n", ROOT / name], check=True)
 
 
 def test_every_variable_is_gitlabs_or_written_down() -> None:
     settings = (ROOT / ".gitlab/SETTINGS.md").read_text()
-    own = set(re.findall(r"\b([A-Z][A-Z_]+_(?:IMAGE|CONTEXT|FILE|URL))\b", FILE.read_text()))
+    own = set(re.findall(r"\b([A-Z][A-Z0-9_]+_(?:IMAGE|CONTEXT|FILE|URL))\b", FILE.read_text()))
     scripts = "".join(path.read_text() for path in (ROOT / "ci").glob("*.sh"))
     own |= set(re.findall(r"\$\{?([A-Z]+_(?:IMAGE|CONTEXT|FILE|URL))\b", scripts))
-    own -= {"CI_PROJECT_URL", "CI_SERVER_URL", "CI_REGISTRY_IMAGE", "REGISTRY_AUTH_FILE"}
-    assert own >= {"BASE_IMAGE", "KUBE_CONTEXT", "RECIPIENT_FILE"}
+    own -= {"CI_PROJECT_URL", "CI_REGISTRY_IMAGE", "REGISTRY_AUTH_FILE", "PYTHON_IMAGE"}
+    assert own >= {"BASE_IMAGE", "HELM_IMAGE", "PYTHON_3_11_IMAGE"}
     assert [name for name in sorted(own) if f"`{name}`" not in settings] == []
 
 

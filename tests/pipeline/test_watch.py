@@ -111,6 +111,6 @@ def test_prometheus_is_asked_by_its_api(server: tuple[str, list[str]]) -> None:
 
 def test_what_is_not_handed_on_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["watch", "--seconds", "1", "--every", "1"])
-    monkeypatch.delenv("PROMETHEUS_URL", raising=False)
+    monkeypatch.delenv("PROMETHEUS", raising=False)
     assert main() == 2
-    assert "PROMETHEUS_URL" in capsys.readouterr().err
+    assert "PROMETHEUS" in capsys.readouterr().err
