@@ -58,7 +58,6 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     LEASE_EXPIRED = "lease_expired"
     HOST_PAUSED = "host_paused"
-    MEMORY_BUSY = "memory_busy"
     SHUTDOWN = "shutdown"
     EXPIRED = "expired"
     INTERNAL_ERROR = "internal_error"
@@ -91,7 +90,6 @@ _TRANSIENT = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.LEASE_EXPIRED,
         Reason.HOST_PAUSED,
-        Reason.MEMORY_BUSY,
         Reason.SHUTDOWN,
         Reason.INTERNAL_ERROR,
         Reason.QUOTA_EXCEEDED,

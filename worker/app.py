@@ -15,10 +15,9 @@ from mission.errors import SettingsError
 from mission.hardening import keep_memory_private
 from mission.store.messages import celery_config
 from worker.observe import logs
-from worker.queue import guard, intake, tasks
+from worker.queue import functions, guard, intake, tasks
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
-from worker.work.memory import give_back_at_once
 
 # What a worker has beyond the configuration that both sides share.
 WORKER_CONFIG: dict[str, Any] = {
@@ -46,6 +45,7 @@ def make_app(settings: WorkerSettings) -> Celery:
     app = Celery("decoder", amqp=intake.GuardedAMQP, fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
     app.steps["consumer"].add(guard.GuardCheck)
+    app.steps["consumer"].add(functions.FunctionCheck)
     parts: list[Runtime] = []
     tasks.register(app, lambda: parts[0])
 
@@ -56,7 +56,6 @@ def make_app(settings: WorkerSettings) -> Celery:
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def build(**_: Any) -> None:
         keep_memory_private()
-        give_back_at_once()
         os.umask(0o077)  # its files are its own
         logs.configure(settings.log_level, settings.log_format)
         try:

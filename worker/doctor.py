@@ -18,14 +18,13 @@ from redis.exceptions import NoPermissionError
 from mission.errors import DecoderError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.seal.url_keys import UrlKeyring
+from mission.store import library
 from mission.store.connection import connect, outages
 from mission.store.names import result_key
-from mission.units import format_duration, format_size
+from mission.units import format_duration
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
-from worker.work import memory
-from worker.work.memory import MIB
 
 MIN_VERSION = (7, 0)
 MIN_HEADROOM = 0.2
@@ -144,18 +143,6 @@ def _retention(settings: WorkerSettings) -> Verdict:
     return Level.OK, f"results {result}, ledger {ledger}, audit {format_duration(settings.audit_ttl)}"
 
 
-def _documents(settings: WorkerSettings) -> Verdict:
-    try:
-        most = memory.worst_case(settings)
-    except SettingsError as error:
-        return Level.FAIL, str(error)
-    places = (most - memory.fixed(settings)) // memory.largest(settings)
-    return Level.OK, (
-        f"at worst {most // MIB} MiB of {memory.limit(settings) // MIB} MiB: {settings.concurrency} fetches, {places} of them with "
-        f"{format_size(settings.max_bytes)} at once"
-    )
-
-
 def _tls(settings: WorkerSettings) -> Verdict:
     parts = urlsplit(settings.redis_url.get_secret_value())
     hosts = [urlsplit(f"//{host}").hostname for host in parts.netloc.rpartition("@")[2].split(",")]
@@ -264,6 +251,18 @@ def _login(client: redis.Redis) -> Verdict:
     return Level.OK, f"this is {name}"
 
 
+def _functions(client: redis.Redis) -> Verdict:
+    found, needed = library.number(client), library.LIBRARY
+    if found is not None and found >= needed:
+        return Level.OK, f"library {found}" if found == needed else f"library {found}, of a newer release"
+    what = "Redis lacks the decoder's functions" if found is None else f"library {found} is older than {needed}"
+    try:
+        library.stored(client)
+    except NoPermissionError:
+        return Level.FAIL, f"{what}: {library.REMEDY}"
+    return Level.OK, f"{what}: a worker with this login loads them when it starts"
+
+
 def _results(client: redis.Redis) -> Verdict:
     try:
         client.get(result_key(new_mission_id(), 0))
@@ -282,12 +281,9 @@ def _clock(client: redis.Redis) -> Verdict:
 
 
 # In the order in which they are told.
-_LOCAL = (
-    *(_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes),
-    *(_lease, _retention, _documents, _tls),
-)
+_LOCAL = (_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes, _lease, _retention, _tls)
 _SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
-_LOGIN = (_fsync, _login, _results, _clock)
+_LOGIN = (_fsync, _login, _functions, _results, _clock)
 
 
 def _name(check: Callable[..., Verdict]) -> str:

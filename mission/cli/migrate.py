@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from mission.cli.console import emit_json, json_option, say
+from mission.cli.console import DurationType, emit_json, json_option, say
 from mission.cli.help import Command
+from mission.errors import LedgerUnavailable
 from mission.operate.migration import migrate as run
 from mission.settings import Settings
 from mission.store.connection import connect
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
+@click.option(
+    "--wait",
+    type=DurationType(),
+    metavar="TIME",
+    help="Try for so long until Redis answers, like 60s.  [default: once]",
+)
 @json_option
-def migrate(as_json: bool) -> None:
+def migrate(wait: float | None, as_json: bool) -> None:
     """Load this release's functions into Redis.
 
     It comes before the release's workers and producers, and needs the deployer's login. Doing it again changes nothing, and what
@@ -23,9 +32,18 @@ def migrate(as_json: bool) -> None:
     \b
     Example:
       decoder migrate
+      decoder migrate --wait 60s
     """
+    until = time.monotonic() + (wait or 0.0)
     with connect(Settings.from_env()) as client:
-        steps = run(client)
+        while True:
+            try:
+                steps = run(client)
+                break
+            except LedgerUnavailable:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(1.0)
     for step in steps:
         if as_json:
             emit_json(step.as_dict())

@@ -64,7 +64,7 @@ FUNCTIONS: dict[str, Rights] = {
     "commit": _union(_FINISH, {Key.ENTRY: "hmget"}),
     "discard": {Key.ENTRY: "hmget hdel", Key.DEAD: "zrem"},
     "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
-    "host": {Key.HOSTS: "hget hset hdel hlen hrandfield", Key.PROBE: "set del"},
+    "host": {Key.HOSTS: "hget hset hdel hlen hrandfield"},
     "hosts": {Key.HOSTS: "hgetall hdel"},
     "library": {},
     "reap": _union(

@@ -21,6 +21,7 @@ from mission.store.names import Key
 LIBRARY = 1
 
 NAME = "decoder"
+REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
 
 # A full Redis refuses every other function before it begins. These end missions, give way or delete.
@@ -63,6 +64,25 @@ def load(client: redis.Redis) -> Loaded:
             return Loaded.NEWER
     client.function_load(source(), replace=True)
     return Loaded.LOADED if code is None else Loaded.REPLACED
+
+
+def number(client: redis.Redis) -> int | None:
+    """The number of the functions on the server, None where there are none. The login needs no right to look at their text.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    try:
+        return int(client.fcall(function_name("library"), 0))
+    except redis.ResponseError as error:
+        if not_found(error):
+            return None
+        raise
+
+
+def not_found(error: redis.ResponseError) -> bool:
+    """Whether Redis says that it has no such function."""
+    return "Function not found" in str(error)
 
 
 def stored(client: redis.Redis) -> str | None:

@@ -33,7 +33,6 @@ class Key(StrEnum):
     KEYS_SEEN = PREFIX + "keys"  # hash: when a cryptographic key was first asked for
     # Hosts and submitters.
     HOSTS = PREFIX + "hosts"  # hash: the breaker of each host in trouble
-    PROBE = PREFIX + "probe:"  # there while one worker tries a paused host
     QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
     # Streams.
     AUDIT = PREFIX + "audit"  # what people did

@@ -53,7 +53,7 @@ class Scripts:
             try:
                 return self._send(queue, transaction=transaction, replicated=replicated)
             except redis.ResponseError as error:
-                if "Function not found" not in str(error):
+                if not library.not_found(error):
                     raise
             self._load()
             return self._send(queue, transaction=transaction, replicated=replicated)
@@ -63,7 +63,7 @@ class Scripts:
             library.load(self._client)
         except NoPermissionError:
             raise LedgerUnavailable(
-                "store_unavailable: Redis lacks the decoder's functions: run `decoder migrate` with the deployer's login"
+                f"store_unavailable: Redis lacks the decoder's functions: {library.REMEDY}"
             ) from None
 
     def _send(self, queue: Callable[[Any], None], *, transaction: bool, replicated: bool) -> list[Any]:

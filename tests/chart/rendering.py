@@ -89,6 +89,11 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
             yield item["metadata"]["name"], item["spec"]
 
 
+def containers(spec: Object) -> list[Object]:
+    """All containers of a pod, also those that run before the others."""
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
 def _objects(rendered: Mapping[str, str]) -> Iterator[Object]:
     for path, text in sorted(rendered.items()):
         if not path.endswith("NOTES.txt"):

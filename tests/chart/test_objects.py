@@ -17,6 +17,7 @@ from tests.chart.rendering import (
     DIGEST,
     ENVIRONMENTS,
     Object,
+    containers,
     environment,
     everything,
     find,
@@ -81,10 +82,10 @@ def test_every_pod_meets_the_restricted_level(objects: list[Object]) -> None:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 10000
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & set(spec)
+        assert not {"hostNetwork", "hostPID", "hostIPC", "ephemeralContainers"} & set(spec)
         for volume in spec["volumes"]:
             assert set(volume) - {"name"} <= allowed_volumes
-        for container in spec["containers"]:
+        for container in containers(spec):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
@@ -108,14 +109,13 @@ def test_no_pod_has_a_token_of_the_cluster(objects: list[Object]) -> None:
 
 def test_every_container_is_bounded(objects: list[Object]) -> None:
     for _, spec in pods(objects):
-        for container in spec["containers"]:
+        for container in containers(spec):
             assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
             assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
 
 
 def test_what_is_ours_runs_by_digest(objects: list[Object]) -> None:
-    images = {name: spec["containers"][0]["image"] for name, spec in pods(objects)}
-    ours = [image for name, image in images.items() if name != "decoder-valkey"]
+    ours = [item["image"] for name, spec in pods(objects) for item in containers(spec) if name != "decoder-valkey"]
     assert ours
     assert all(image.endswith(f"@{DIGEST}") for image in ours)
 
@@ -144,10 +144,13 @@ def env_of(container: dict[str, Any]) -> dict[str, Any]:
     return {item["name"]: item.get("value", item.get("valueFrom")) for item in container.get("env", [])}
 
 
+def keys_in_environment(container: dict[str, Any]) -> set[str]:
+    return {value["secretKeyRef"]["key"] for value in env_of(container).values() if isinstance(value, dict)}
+
+
 def secret_keys(spec: dict[str, Any]) -> set[str]:
     """The keys of the decoder's own Secret that a pod gets."""
-    container = spec["containers"][0]
-    from_env = {value["secretKeyRef"]["key"] for value in env_of(container).values() if isinstance(value, dict)}
+    from_env = {key for container in containers(spec) for key in keys_in_environment(container)}
     mounted = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
     own = [secret for secret in mounted if secret["secretName"] == "decoder-secrets"]
     return from_env | {item["key"] for secret in own for item in secret["items"]}
@@ -155,11 +158,22 @@ def secret_keys(spec: dict[str, Any]) -> set[str]:
 
 def test_each_pod_gets_only_the_secrets_that_it_needs() -> None:
     assert {name: secret_keys(spec) for name, spec in pods(render(everything()))} == {
-        "decoder-worker": {"worker-redis-url", "url-key"},
+        "decoder-worker": {"deployer-redis-url", "worker-redis-url", "url-key"},
         "decoder-flower": {"flower-redis-url", "flower-basic-auth"},
         "decoder-test": {"producer-redis-url", "url-key"},
         "decoder-valkey": {"users.acl"},
     }
+
+
+def test_what_loads_the_functions_runs_before_the_worker_and_alone_has_the_deployers_login() -> None:
+    for name in ENVIRONMENTS:
+        spec = find(render(environment(name)), "Deployment", "decoder-worker")["spec"]["template"]["spec"]
+        (migrate,), (worker,) = spec["initContainers"], spec["containers"]
+        assert migrate["args"][0] == "migrate"
+        assert (migrate["image"], migrate["securityContext"]) == (worker["image"], worker["securityContext"])
+        assert keys_in_environment(migrate) == {"deployer-redis-url"}
+        assert keys_in_environment(worker) == {"worker-redis-url"}
+        assert {mount["name"] for mount in migrate["volumeMounts"]} <= {"tmp", "redis-tls"}
 
 
 def test_the_external_secret_fetches_exactly_what_pods_take() -> None:
@@ -171,7 +185,7 @@ def test_the_external_secret_fetches_exactly_what_pods_take() -> None:
 
 def test_no_identity_reaches_the_cluster() -> None:
     for _, spec in pods(render(everything())):
-        assert "DECODER_IDENTITY_FILE" not in env_of(spec["containers"][0])
+        assert all("DECODER_IDENTITY_FILE" not in env_of(container) for container in containers(spec))
     assert "identity" not in yaml.safe_dump(render(everything())).lower()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from mission.store import library
 from mission.store.acl import acl_lines
 from tests.chart.rendering import environment, find, render
 from tests.conftest import wait_for
@@ -18,7 +19,7 @@ from worker.local.embedded import server_program
 
 pytestmark = pytest.mark.full
 
-PASSWORDS = {name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator")}
+PASSWORDS = {name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator", "deployer")}
 
 
 def free_port() -> int:
@@ -63,6 +64,13 @@ def answers(port: int, user: str) -> bool:
 
 def test_each_login_gets_in(port: int) -> None:
     assert all(answers(port, user) for user in PASSWORDS)
+
+
+def test_the_deployer_loads_the_functions_and_a_worker_calls_them(port: int) -> None:
+    with redis.Redis(port=port, username="deployer", password=PASSWORDS["deployer"]) as client:
+        library.load(client)
+    with redis.Redis(port=port, username="worker", password=PASSWORDS["worker"]) as client:
+        assert library.number(client) == library.LIBRARY
 
 
 def test_nobody_gets_in_without_a_login(port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import subprocess
 import urllib.request
@@ -31,13 +32,15 @@ from mission.store import library
 from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Ledger, Release
-from mission.store.names import PREFIX, Key, entry_key, result_key
+from mission.store.messages import STATUS
+from mission.store.names import PREFIX, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis, server_program
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_flower, running_worker
+from worker.queue.intake import compose
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
@@ -434,7 +437,12 @@ def worker_values(server: Server, site: SampleSite, identity: Identity) -> dict[
 def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: SampleSite, tmp_path: Path) -> None:
     identity = Identity.generate()
     values = worker_values(server, site, identity)
+    # What a worker that is gone had in hand.
+    held = [json.loads(compose(STATUS, new_mission_id(), [MISSION], {})), "", "missions"]
+    server.admin.hset(UNACKED, "tag", json.dumps(held))
+    server.admin.zadd(UNACKED_INDEX, {"tag": 1})
     with running_worker(tmp_path, values) as child:
+        wait_for(lambda: not server.admin.exists(UNACKED, UNACKED_INDEX), what="the message to be put back")
         missions = MissionClient(Settings.from_env(redis_url=server.url("producer"), url_key=values["url_key"]))
         many = [f"{site.url}/letter.txt?{n}" for n in range(40)]
         tickets = [missions.enqueue(f"{site.url}/letter.txt", idempotency_key="a"), *missions.enqueue_many(many)]
@@ -532,7 +540,7 @@ def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite,
 
 def test_the_doctor_finds_the_workers_login_good(server: Server) -> None:
     found = {f.check: f.level for f in examine(WorkerSettings.from_env(redis_url=server.url("worker")))}
-    checks = ("redis", "version", "role", "eviction", "aof", "replicas", "login", "results", "clock")
+    checks = ("redis", "version", "role", "eviction", "aof", "replicas", "login", "functions", "results", "clock")
     assert {name: found[name] for name in checks} == dict.fromkeys(checks, Level.OK)
 
 

@@ -40,7 +40,7 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 
 {{/* Keys of that Secret which this release reads, separated by spaces. */}}
 {{- define "decoder.secretKeys" -}}
-worker-redis-url url-key
+deployer-redis-url worker-redis-url url-key
 {{- if .Values.flower.enabled }} flower-redis-url flower-basic-auth{{ end }}
 {{- if .Values.valkey.enabled }} users.acl{{ end }}
 {{- if .Values.test.url }} producer-redis-url{{ end }}

@@ -15,6 +15,7 @@ from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.seal.url_keys import generate_url_key
+from mission.store import library
 from mission.store.connection import connect
 from tests.conftest import wait_for
 from worker.commands.doctor import doctor
@@ -96,7 +97,6 @@ def test_a_good_set_up_has_no_failure(good: dict[str, Any]) -> None:
         ("schemes", {"allowed_schemes": "http,https"}, Level.WARN),
         ("lease", {"lease_seconds": "2h"}, Level.WARN),
         ("retention", {"result_ttl": "31d"}, Level.WARN),
-        ("documents", {"memory": "200MiB"}, Level.FAIL),
         ("replicas", {"redis_replicas": 1}, Level.FAIL),
     ],
 )
@@ -178,7 +178,23 @@ def test_a_login_of_few_rights_sees_what_it_can_and_says_what_it_cannot(
 ) -> None:
     with login(client, redis_server, "+ping", "+info", "+time") as url:
         found = levels(good | {"redis_url": url})
-    assert {name for name, level in found.items() if level is not Level.OK} == {"memory", "fsync"}
+    assert {name for name, level in found.items() if level is not Level.OK} == {"memory", "fsync", "functions"}
+
+
+def test_functions_that_are_missing_or_older_are_found_where_the_login_may_not_load_them(
+    good: dict[str, Any], client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    worker = good | {"redis_url": redis_server.login_url("worker")}
+    try:
+        client.function_flush()
+        assert levels(good)["functions"] is Level.OK
+        assert levels(worker)["functions"] is Level.FAIL
+        client.function_load(library.source().replace(f"return {library.LIBRARY}\n", f"return {library.LIBRARY - 1}\n"))
+        assert "older than" in detail(worker, "functions")
+    finally:
+        client.function_flush()
+        library.load(client)
+    assert levels(worker)["functions"] is Level.OK
 
 
 def test_a_login_that_sees_nothing_gets_warnings(

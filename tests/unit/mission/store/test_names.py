@@ -16,7 +16,7 @@ NAMES, SCRIPTS, LIBRARY = (f"mission/store/{name}.py" for name in ("names", "scr
     [
         ("py", r"\{decoder\}|(?<!self\.)unacked|_kombu\.|celeryev|celery-task-meta|pidbox", {NAMES}),
         ("lua", r"decoder|redis\.p?call\('\w+', *['\"]", set()),
-        ("py", r"\.fcall|\"WAIT\"", {SCRIPTS}),
+        ("py", r"\.fcall|\"WAIT\"", {SCRIPTS, LIBRARY}),
         ("py", r"function_load|\.eval|script_load|register_script", {LIBRARY}),
     ],
     ids=["keys in Python", "keys in Lua", "calls and replicas", "loading"],
