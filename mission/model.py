@@ -58,6 +58,7 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     LEASE_EXPIRED = "lease_expired"
     HOST_PAUSED = "host_paused"
+    MEMORY_BUSY = "memory_busy"
     SHUTDOWN = "shutdown"
     EXPIRED = "expired"
     INTERNAL_ERROR = "internal_error"
@@ -90,6 +91,7 @@ _TRANSIENT = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.LEASE_EXPIRED,
         Reason.HOST_PAUSED,
+        Reason.MEMORY_BUSY,
         Reason.SHUTDOWN,
         Reason.INTERNAL_ERROR,
         Reason.QUOTA_EXCEEDED,

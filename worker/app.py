@@ -18,6 +18,7 @@ from worker.observe import logs
 from worker.queue import functions, guard, intake, tasks
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.work.memory import give_back_at_once
 
 # What a worker has beyond the configuration that both sides share.
 WORKER_CONFIG: dict[str, Any] = {
@@ -56,6 +57,7 @@ def make_app(settings: WorkerSettings) -> Celery:
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def build(**_: Any) -> None:
         keep_memory_private()
+        give_back_at_once()
         os.umask(0o077)  # its files are its own
         logs.configure(settings.log_level, settings.log_format)
         try:

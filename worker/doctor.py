@@ -21,10 +21,12 @@ from mission.seal.url_keys import UrlKeyring
 from mission.store import library
 from mission.store.connection import connect, outages
 from mission.store.names import result_key
-from mission.units import format_duration
+from mission.units import format_duration, format_size
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
+from worker.work import memory
+from worker.work.memory import MIB
 
 MIN_VERSION = (7, 0)
 MIN_HEADROOM = 0.2
@@ -141,6 +143,18 @@ def _retention(settings: WorkerSettings) -> Verdict:
     if settings.result_ttl > settings.ledger_ttl:
         return Level.WARN, f"results stay for {result}, but can only be found for DECODER_LEDGER_TTL={ledger}"
     return Level.OK, f"results {result}, ledger {ledger}, audit {format_duration(settings.audit_ttl)}"
+
+
+def _documents(settings: WorkerSettings) -> Verdict:
+    try:
+        most = memory.worst_case(settings)
+    except SettingsError as error:
+        return Level.FAIL, str(error)
+    places = (most - memory.fixed(settings)) // memory.largest(settings)
+    return Level.OK, (
+        f"at worst {most // MIB} MiB of {memory.limit(settings) // MIB} MiB: {settings.concurrency} fetches, {places} of them with "
+        f"{format_size(settings.max_bytes)} at once"
+    )
 
 
 def _tls(settings: WorkerSettings) -> Verdict:
@@ -281,7 +295,10 @@ def _clock(client: redis.Redis) -> Verdict:
 
 
 # In the order in which they are told.
-_LOCAL = (_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes, _lease, _retention, _tls)
+_LOCAL = (
+    *(_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes),
+    *(_lease, _retention, _documents, _tls),
+)
 _SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
 _LOGIN = (_fsync, _login, _functions, _results, _clock)
 

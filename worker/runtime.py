@@ -33,6 +33,7 @@ from worker.observe.health import Heartbeat
 from worker.settings import WorkerSettings
 from worker.work.batch import Batch
 from worker.work.hosts import Hosts
+from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 from worker.work.reaper import Reaper
 from worker.work.watchdog import Watchdog
@@ -59,7 +60,7 @@ class Runtime:
         """Read the keys and put the parts together; nothing is started, nothing connected to.
 
         Raises:
-            SettingsError: a key is missing or bad.
+            SettingsError: a key is missing or bad, or the memory does not suffice.
         """
         keyring = UrlKeyring.from_settings(settings)
         policy = UrlPolicy.from_settings(settings)
@@ -70,7 +71,10 @@ class Runtime:
         resolver = Resolver(threads=settings.concurrency)
         fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
-        pipeline = Pipeline(settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher)
+        memory = Memory(settings)
+        pipeline = Pipeline(
+            settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, memory=memory
+        )
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
             AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),

@@ -35,6 +35,9 @@ class WorkerSettings(Settings):
     max_bytes: Size = Field(
         ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="size of a document, like 10MiB, up to 1GiB"
     )
+    memory: Annotated[Size | None, BeforeValidator(lambda value: value or None)] = Field(
+        None, gt=0, description="memory that the process may use, like 1GiB; empty: its cgroup's limit, else 1GiB"
+    )
     max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
     fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
     concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024")

@@ -31,6 +31,7 @@ ADVICE: dict[str, str] = {
     Reason.ATTEMPTS_EXHAUSTED: "see `decoder dead-letters show ID`, mend the cause, then `decoder dead-letters replay`",
     Reason.LEASE_EXPIRED: "a worker died or hung with it; look at the workers' logs",
     Reason.HOST_PAUSED: "the host failed too often and is left alone for a while; it is tried again by itself",
+    Reason.MEMORY_BUSY: "the workers have large documents in hand; it is tried again by itself, or raise DECODER_MEMORY",
     Reason.SHUTDOWN: "its worker was stopped; it is tried again by itself",
     Reason.EXPIRED: "no worker came to it in time: check the workers, then enqueue it again, with a longer --expires",
     Reason.INTERNAL_ERROR: "a fault of the decoder: look for the mission's id in the workers' logs",

@@ -20,6 +20,7 @@ from mission.model import Reason
 from tests.servers.certificates import Authority
 from tests.servers.fetching import NAME, Fetching, fetching
 from tests.servers.misbehaving import DOCUMENT, MIB, MisbehavingServer
+from worker.fetch.fetcher import FREE_BYTES
 
 GRACE = 1.0  # what a fetch may take beyond its deadline
 
@@ -98,6 +99,27 @@ def test_undoes_codings_that_it_did_not_ask_for(
     rig: Fetching, server: MisbehavingServer, coding: str, size: int
 ) -> None:
     assert len(rig.fetch(server.url(f"/doc?size={size}&coding={coding}")).body) == size
+
+
+@pytest.mark.parametrize(
+    ("target", "rooms"),
+    [
+        (f"/doc?size={FREE_BYTES}", set()),
+        (f"/doc?size={FREE_BYTES}&framing=chunked", set()),
+        (f"/doc?size={FREE_BYTES}&coding=gzip", set()),
+        (f"/doc?size={FREE_BYTES + 1}", {FREE_BYTES + 1}),
+        (f"/doc?size={FREE_BYTES + 1}&framing=chunked", {MIB}),
+        (f"/doc?size={FREE_BYTES + 1}&framing=close", {MIB}),
+        (f"/doc?size={FREE_BYTES + 1}&coding=gzip", {MIB}),
+        ("/doc?size=1&coding=br", {MIB}),
+        ("/doc?size=1&coding=gzip,zstd", {MIB}),
+    ],
+)
+def test_asks_for_memory_before_it_reads_more_than_is_free(
+    rig: Fetching, server: MisbehavingServer, target: str, rooms: set[int]
+) -> None:
+    rig.fetch(server.url(target))
+    assert set(rig.rooms) == rooms
 
 
 @pytest.mark.parametrize("target", ["/status?code=204", "/status?code=205", "/status?code=200"])

@@ -149,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "stall":
             self.raw(f"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{new('body')}")
             site.over.wait(20)
+        elif kind == "half":
+            self.raw(f"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n{new('body') * 20_000}")
+            site.over.wait(60)
         elif kind == "drip":
             self.raw("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
             with suppress(ConnectionError):

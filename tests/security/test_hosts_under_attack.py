@@ -22,6 +22,7 @@ from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
 from worker.work.hosts import Hosts
+from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 
 HANDSHAKE_SECONDS = 0.06
@@ -58,13 +59,15 @@ def decode(settings: WorkerSettings, keys: Keys, ledger: Ledger, authority: Auth
         recipient=keys.identity.recipient.text,
         ca_file=authority.ca_file,
     )
-    hosts = Hosts(ledger, own.host_concurrency)
+    hosts, memory = Hosts(ledger, own.host_concurrency), Memory(own)
 
     def decode(claim: Claim) -> Outcome:
         hosts.refresh()
         policy = UrlPolicy(hosts=_ports_of(claim, keys), schemes=own.allowed_schemes, networks=own.allowed_networks)
         fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
-        pipeline = Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher)
+        pipeline = Pipeline(
+            own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, memory=memory
+        )
         try:
             with mission_context(claim.id, claim.attempt, claim.submitter):
                 return pipeline.decode(claim)

@@ -335,8 +335,13 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
 
 
 def _end_in_the_middle(scene: Scene) -> Child:
-    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back."""
-    worker = scene.worker("third", read_timeout="60s", deadline="60s", lease_seconds="75s")
+    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back. Another finds no memory there."""
+    long = {"read_timeout": "60s", "deadline": "60s", "lease_seconds": "75s"}
+    worker = scene.worker(
+        "third", **long, max_bytes="2MiB", concurrency="4", memory="194MiB"
+    )  # for one of them at a time
+    large = [scene.client.enqueue(scene.site.url("half")).id for _ in range(2)]
+    wait_for(lambda: Reason.MEMORY_BUSY in {scene.client.status(id_).reason for id_ in large}, what="a mission put off")
     mission_id = scene.client.enqueue(scene.site.url("hold-shutdown")).id
     assert scene.site.held["hold-shutdown"].wait(30)
     worker.process.terminate()

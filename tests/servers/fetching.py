@@ -20,12 +20,13 @@ NAME = "docs.example"
 class Fetching:
     """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended.
 
-    `said` is what each place that was held had to say of its host, by origin.
+    `said` is what each place that was held had to say of its host, by origin; `rooms` what was asked for, in bytes.
     """
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:
         settings = WorkerSettings(**options)
         self.attempts: list[str] = []
+        self.rooms: list[int] = []
         self.tries = settings.fetch_attempts
         self.said: list[tuple[str, Reach]] = []
         self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self._place)
@@ -36,6 +37,7 @@ class Fetching:
             parsed,
             deadline=deadline,
             again=lambda try_: within_attempt(try_, self.tries, deadline, self.attempts.append),
+            room=lambda size, _deadline: self.rooms.append(size),
         )
 
     @contextmanager

@@ -93,7 +93,9 @@ def decode_body(body: bytes, content_type: str | None) -> str:
     """
     for mark, codec in _BOMS:
         if body.startswith(mark):
-            return body[len(mark) :].decode(codec, errors="replace")
+            return codecs.decode(
+                memoryview(body)[len(mark) :], codec, errors="replace"
+            )  # a slice of bytes would be a copy
     codec = _codec(content_type)
     if codec in _TABLES:
         return codecs.charmap_decode(body, "strict", _TABLES[codec])[0]

@@ -115,6 +115,8 @@ _CODINGS: Final[dict[str, Callable[[], _Member]]] = {
     "br": _Brotli,
     "zstd": _Zstd,
 }
+# Their decoders take megabytes for windows and tables, however small the document is.
+LARGE_CODINGS: Final = frozenset({"br", "zstd"})
 _SEVERAL_MEMBERS = (_Gzip, _Zstd)  # RFC 1952 section 2.2, RFC 8878 section 3
 
 
@@ -132,9 +134,11 @@ def content_codings(values: Iterable[str]) -> list[str]:
 
 
 def decoded(
-    chunks: Iterable[bytes], codings: Iterable[str], *, limit: int, check: Callable[[], object]
+    chunks: Iterable[bytes], codings: Iterable[str], *, limit: int, check: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """The chunks with these codings undone. `limit` holds for each layer, in bytes; `check` is called at every step.
+    """The chunks with these codings undone. `limit` holds for each layer, in bytes.
+
+    `check` is called at every step with the bytes of its layer, before they are used.
 
     Raises:
         MissionFailed: more than `limit` bytes (`BODY_TOO_LARGE`), or not what the coding says (`MALFORMED_RESPONSE`).
@@ -145,13 +149,13 @@ def decoded(
     return layer
 
 
-def _capped(chunks: Iterable[bytes], limit: int, check: Callable[[], object]) -> Iterator[bytes]:
-    left = limit
+def _capped(chunks: Iterable[bytes], limit: int, check: Callable[[int], object]) -> Iterator[bytes]:
+    size = 0
     for chunk in chunks:
-        check()
-        left -= len(chunk)
-        if left < 0:
+        size += len(chunk)
+        if size > limit:
             raise MissionFailed(Reason.BODY_TOO_LARGE)
+        check(size)
         yield chunk
 
 

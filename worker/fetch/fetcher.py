@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from mission.errors import MissionFailed
 from mission.model import Reason
 from mission.url import MissionUrl, parse_url
-from worker.fetch.decoding import content_codings, decoded
+from worker.fetch.decoding import LARGE_CODINGS, content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
@@ -34,6 +34,8 @@ from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
+# A document up to this size, in bytes, asks nobody for memory.
+FREE_BYTES = 128 * 1024
 MAX_REMEMBERED_HOSTS = 1024
 MAX_RETRY_AFTER = 3600.0
 
@@ -49,6 +51,7 @@ _NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.
 _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
 
 _Place = tuple[str, int]
+_Room = Callable[[int, float], object]
 _Address = IPv4Address | IPv6Address
 
 
@@ -110,6 +113,7 @@ class Fetcher:
         deadline: float,
         submitter: str = "",
         again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
+        room: _Room = lambda _bytes, _deadline: None,
     ) -> Document:
         """The document at `url`.
 
@@ -118,6 +122,8 @@ class Fetcher:
             deadline: before which everything ends, on the monotonic clock.
             submitter: whose mission it is.
             again: calls what it is given as often as that is worth it. The place at the URL's own host is held meanwhile.
+            room: called with the document's size in bytes, at most, and the deadline, before more than `FREE_BYTES` of it are
+                held; it may wait, and may refuse with `memory_busy`.
 
         Raises:
             MissionFailed: with the exact reason, and `retry_after` where the other side asked for it.
@@ -127,24 +133,24 @@ class Fetcher:
         connect = min(self._settings.connect_timeout, self._settings.deadline / 2)
         limits = Limits(deadline, connect, self._settings.read_timeout)
         with self._place(url, submitter) as visit:
-            return again(lambda: self._follow(url, limits, submitter, visit))
+            return again(lambda: self._follow(url, limits, submitter, visit, room))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def _follow(self, url: MissionUrl, limits: Limits, submitter: str, own: Visit) -> Document:
+    def _follow(self, url: MissionUrl, limits: Limits, submitter: str, own: Visit, room: _Room) -> Document:
         origin = url.origin
         for _ in range(self._settings.max_redirects + 1):
             self._policy.check(url)
             with nullcontext(own) if url.origin == origin else self._place(url, submitter) as visit:
-                found = self._hop(url, limits, visit)
+                found = self._hop(url, limits, visit, room)
             if isinstance(found, Document):
                 return found
             url = found
         raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
-    def _hop(self, url: MissionUrl, limits: Limits, visit: Visit) -> Document | MissionUrl:
+    def _hop(self, url: MissionUrl, limits: Limits, visit: Visit, room: _Room) -> Document | MissionUrl:
         """What is there, or where it leads. `url` passed the policy's check."""
         try:
             response = self._get(url, limits)
@@ -159,7 +165,7 @@ class Fetcher:
         try:
             if response.status_code in _REDIRECTS:
                 return _location(response, url)
-            return self._document(response, limits)
+            return self._document(response, limits, room)
         finally:
             response.close()
 
@@ -187,17 +193,27 @@ class Fetcher:
             self._answered.remember((url.host, url.port), address)
             return response
 
-    def _document(self, response: Response, limits: Limits) -> Document:
+    def _document(self, response: Response, limits: Limits, room: _Room) -> Document:
         headers = response.raw.headers
         failure = _STATUS_REASONS.get(response.status_code) or _CLASS_REASONS.get(response.status_code // 100)
         if failure is not None:
             raise MissionFailed(failure, retry_after=parse_retry_after(headers.get("Retry-After")))
         most = int(self._settings.max_bytes)
-        if (response.raw.length_remaining or 0) > most:
+        length = response.raw.length_remaining
+        if (length or 0) > most:
             raise MissionFailed(Reason.BODY_TOO_LARGE)
         codings = content_codings(headers.getlist("Content-Encoding"))
+        size = most if codings or length is None else length
+
+        def check(held: int) -> None:
+            limits.remaining()
+            if held > FREE_BYTES:
+                room(size, limits.deadline)
+
+        if not LARGE_CODINGS.isdisjoint(codings):
+            room(size, limits.deadline)
         body = io.BytesIO()
-        for piece in decoded(_chunks(response), codings, limit=most, check=limits.remaining):
+        for piece in decoded(_chunks(response), codings, limit=most, check=check):
             body.write(piece)
         return Document(body.getvalue(), headers.get("Content-Type"), response.raw.tell())
 

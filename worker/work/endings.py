@@ -69,8 +69,8 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
         story["mission.reason"] = reason.value
     if isinstance(told, Release):
         story["mission.retry_in_seconds"] = round(told.delay_seconds, 3)
-    # To find the host busy or paused is no attempt: it is given back, and at its worst there are very many.
-    put_off = reason is Reason.HOST_PAUSED
+    # That is no attempt: it is given back, and at its worst there are very many.
+    put_off = reason in retry.PUT_OFF
     log.log(logging.DEBUG if put_off else logging.INFO, "mission %s", state, extra=story)
     for name, spent in () if put_off else outcome.phases.items():
         _phase(name).observe(spent)

@@ -23,6 +23,7 @@ from worker.observe import metrics
 from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
+from worker.work.memory import Memory, Share
 from worker.work.retry import within_attempt
 
 log = logging.getLogger("decoder.mission")
@@ -42,29 +43,23 @@ class Pipeline:
         recipients: Recipients,
         policy: UrlPolicy,
         fetcher: Fetcher,
+        memory: Memory,
     ) -> None:
         self._settings = settings
         self._keyring = keyring
         self._recipients = recipients
         self._policy = policy
         self._fetcher = fetcher
+        self._memory = memory
         self._extractor = Extractor(settings.marker_pair)
 
     def decode(self, claim: Claim) -> Outcome:
         """Do a mission and say how it went. Raises nothing."""
         phases: dict[str, float] = {}
-        started = time.monotonic()
+        deadline = time.monotonic() + min((claim.expires_at_ms - claim.now_ms) / 1000, self._settings.deadline)
         try:
-            with _phase(phases, "validate"):
-                url = self._validate(claim)
-            with _phase(phases, "fetch"):
-                document = self._fetch(url, claim, started)
-            with _phase(phases, "extract"):
-                secrets = self._extract(document)
-            with _phase(phases, "seal"):
-                recipient = self._recipients.of(claim.submitter)
-                record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
-            return Outcome(phases, found=Counter(secret.detector for secret in secrets), record=record)
+            with self._memory.share(claim.submitter) as share:
+                return self._decode(claim, deadline, share, phases)
         except MissionFailed as failure:
             return Outcome(phases, failure.reason, failure.retry_after)
         except DecoderError as error:
@@ -74,6 +69,19 @@ class Pipeline:
             log.exception("mission met an unexpected %s", type(error).__name__)
         return Outcome(phases, Reason.INTERNAL_ERROR)
 
+    def _decode(self, claim: Claim, deadline: float, share: Share, phases: dict[str, float]) -> Outcome:
+        with _phase(phases, "validate"):
+            url = self._validate(claim)
+        with _phase(phases, "fetch"):
+            document = self._fetch(url, deadline, share)
+        with _phase(phases, "extract"):
+            secrets = self._extract(document)
+            share.for_secrets(len(secrets), deadline)
+        with _phase(phases, "seal"):
+            recipient = self._recipients.of(claim.submitter)
+            record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
+        return Outcome(phases, found=Counter(secret.detector for secret in secrets), record=record)
+
     def _validate(self, claim: Claim) -> MissionUrl:
         url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))
         # The host itself is not logged: a name below a wildcard is a stranger's choice.
@@ -82,15 +90,14 @@ class Pipeline:
         self._policy.check(url)
         return url
 
-    def _fetch(self, url: MissionUrl, claim: Claim, started: float) -> Document:
-        expires = started + (claim.expires_at_ms - claim.now_ms) / 1000
-        deadline = min(expires, time.monotonic() + self._settings.deadline)
+    def _fetch(self, url: MissionUrl, deadline: float, share: Share) -> Document:
         tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()
         document = self._fetcher.fetch(
             url,
             deadline=deadline,
-            submitter=claim.submitter,
+            submitter=share.submitter,
             again=lambda try_: within_attempt(try_, tries, deadline, tried),
+            room=share.for_document,
         )
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
         return document

@@ -28,14 +28,15 @@ TRY_CAP_SECONDS = 5.0
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
 # These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
-NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.SHUTDOWN})
+NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN})
 # A mission that outlived so many leases may be what kills its workers. A worker takes one such suspect at a time, so that none
 # dies with another time and again; the others come back after the delay.
 SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 
-# No time is left; or a redirect's host has no place now, and a fetch slot is too dear to wait in.
-_NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, Reason.HOST_PAUSED)
+# The host or the process has no place now, and a fetch slot is too dear to wait in: to find that out is no try.
+PUT_OFF = (Reason.HOST_PAUSED, Reason.MEMORY_BUSY)
+_NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, *PUT_OFF)
 
 _JITTER = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)
 _Result = TypeVar("_Result")
@@ -55,27 +56,29 @@ def within_attempt(
 ) -> _Result:
     """What one of so many tries brings; they and the waits between end before `deadline` on the monotonic clock.
 
-    `tried` hears how each ended: `ok`, or the reason. To find that a redirect's host has no place now is no try.
+    `tried` hears how each ended: `ok`, or the reason. To be put off is no try.
 
     Raises:
         MissionFailed: the last try's, with the `retry_after` that did not fit.
     """
-    failures: list[MissionFailed] = []
+    asked = [0.0]
 
     def told() -> _Result:
         try:
             result = try_()
         except MissionFailed as failure:
-            failures.append(failure)
-            if failure.reason is not Reason.HOST_PAUSED:
+            asked.append(failure.retry_after or 0.0)
+            if failure.reason not in PUT_OFF:
                 tried(failure.reason.value)
-            raise
+            # Its frames, and those of what it came from, hold what was read, and tenacity holds it in a cycle: free them at once.
+            failure.__context__ = None
+            raise failure.with_traceback(None) from None
         tried("ok")
         return result
 
     again = Retrying(
         retry=retry_if_exception(_worth_another),
-        wait=lambda state: max(failures[-1].retry_after or 0.0, _JITTER(state)),
+        wait=lambda state: max(asked[-1], _JITTER(state)),
         stop=lambda state: state.attempt_number >= tries or monotonic() + state.upcoming_sleep >= deadline,
         reraise=True,
     )

@@ -97,6 +97,7 @@ def test_a_good_set_up_has_no_failure(good: dict[str, Any]) -> None:
         ("schemes", {"allowed_schemes": "http,https"}, Level.WARN),
         ("lease", {"lease_seconds": "2h"}, Level.WARN),
         ("retention", {"result_ttl": "31d"}, Level.WARN),
+        ("documents", {"memory": "200MiB"}, Level.FAIL),
         ("replicas", {"redis_replicas": 1}, Level.FAIL),
     ],
 )

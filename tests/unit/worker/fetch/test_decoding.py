@@ -21,7 +21,7 @@ NOISE = random.Random(7).randbytes(300_000)
 def undo(data: bytes, *codings: str, step: int = STEP, limit: int = 10 * MIB) -> bytes:
     pieces = (data[at : at + step] for at in range(0, len(data), step))
     declared = [coding.removeprefix("raw-") for coding in codings]
-    return b"".join(decoded(pieces, declared, limit=limit, check=lambda: None))
+    return b"".join(decoded(pieces, declared, limit=limit, check=lambda _size: None))
 
 
 def refusal(data: bytes, *codings: str, limit: int = 10 * MIB) -> Reason:
@@ -73,7 +73,7 @@ def test_reads_no_more_of_a_bomb_than_it_takes_to_pass_the_limit(coding: str) ->
             yield data[at : at + 100]
 
     pieces: list[int] = []
-    layers = decoded(drip(), [coding.removeprefix("raw-")], limit=MIB, check=lambda: None)
+    layers = decoded(drip(), [coding.removeprefix("raw-")], limit=MIB, check=lambda _size: None)
     with pytest.raises(MissionFailed):
         pieces.extend(len(piece) for piece in layers)
     assert sum(pieces) <= MIB
@@ -121,10 +121,11 @@ def test_refuses_a_zstd_window_that_http_does_not_need() -> None:
 
 
 def test_checks_at_every_step() -> None:
-    checks: list[None] = []
+    checks: list[int] = []
     data = [bomb("gzip", 4)]
-    list(decoded(data, ["gzip"], limit=10 * MIB, check=lambda: checks.append(None)))
+    list(decoded(data, ["gzip"], limit=10 * MIB, check=checks.append))
     assert len(checks) >= 4 * MIB / STEP
+    assert max(checks) == 4 * MIB
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from worker.observe import logs, metrics
 from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
 from worker.work.hosts import FAILURES_TO_PAUSE, Hosts
+from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 
 
@@ -75,7 +76,9 @@ def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
 def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
     policy = UrlPolicy.from_settings(own)
     fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
-    return Pipeline(own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher)
+    return Pipeline(
+        own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, memory=Memory(own)
+    )
 
 
 def counted(metric: Any, *labels: str) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -33,6 +36,10 @@ def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> i
     return len(tries)
 
 
+class _Body:
+    """Something that can be looked for."""
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -41,6 +48,7 @@ def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> i
         MissionFailed(Reason.BLOCKED_ADDRESS),
         MissionFailed(Reason.DEADLINE_EXCEEDED),
         MissionFailed(Reason.HOST_PAUSED, retry_after=0.01),
+        MissionFailed(Reason.MEMORY_BUSY, retry_after=0.01),
         InvalidMission(Reason.INVALID_URL),
         ZeroDivisionError(),
     ],
@@ -52,6 +60,31 @@ def test_what_would_not_change_is_tried_once(failure: Exception) -> None:
 @pytest.mark.parametrize("reason", [Reason.DNS_FAILURE, Reason.CONNECTION_FAILED, Reason.HTTP_SERVER_ERROR])
 def test_what_may_change_is_tried_as_often_as_allowed(reason: Reason) -> None:
     assert tries_of(MissionFailed(reason, retry_after=0), attempts=4) == 4
+
+
+def test_a_failed_try_holds_nothing_that_it_read() -> None:
+    """Not even until the next collection: what it read was part of the process' memory budget."""
+    bodies: list[weakref.ref[_Body]] = []
+
+    def held() -> list[_Body]:
+        return [body for reference in bodies if (body := reference())]
+
+    def fail() -> None:
+        assert held() == []
+        body = _Body()
+        bodies.append(weakref.ref(body))
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            raise MissionFailed(Reason.READ_TIMEOUT, retry_after=0) from None
+
+    gc.disable()
+    try:
+        with suppress(MissionFailed):
+            within_attempt(fail, 3, time.monotonic() + 10)
+        assert (len(bodies), held()) == (3, [])
+    finally:
+        gc.enable()
 
 
 def test_a_wait_that_does_not_fit_is_not_begun() -> None:
