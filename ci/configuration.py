@@ -22,7 +22,7 @@ _SIDES = {
     "quota": _ADMISSION,
     "max_age": _ADMISSION,
     "ledger_ttl": "worker",
-    "audit_ttl": "reader",
+    "audit_ttl": "auditor",
     "identity_file": "reader",
 }
 

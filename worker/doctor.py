@@ -142,7 +142,7 @@ def _retention(settings: WorkerSettings) -> Verdict:
     result, ledger = format_duration(settings.result_ttl), format_duration(settings.ledger_ttl)
     if settings.result_ttl > settings.ledger_ttl:
         return Level.WARN, f"results stay for {result}, but can only be found for DECODER_LEDGER_TTL={ledger}"
-    return Level.OK, f"results {result}, ledger {ledger}, audit {format_duration(settings.audit_ttl)}"
+    return Level.OK, f"results {result}, ledger {ledger}"
 
 
 def _documents(settings: WorkerSettings) -> Verdict:

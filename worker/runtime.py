@@ -77,7 +77,7 @@ class Runtime:
         )
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
-            AuditLog(ledger.client, settings.audit_ttl, emit=_to_stdout, stream=Key.AUDIT_KEYS),
+            AuditLog(ledger.client, emit=_to_stdout, chain=Key.AUDIT_KEYS),
         )
         batch = Batch(ledger, pipeline, settings)
         reaper = Reaper(ledger, publisher, hosts, settings.max_attempts)

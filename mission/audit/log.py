@@ -1,6 +1,6 @@
 """The audit in Redis: who did what to which mission, when, why, and how it ended. A log line goes with each entry.
 
-The stream's fields are `e`, an entry's canonical JSON, and `h`, its hash: see `mission.audit.chain`.
+A chain is a list that logins can only append to; the auditor's alone may cut its old end. See `mission.audit.chain`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -19,26 +19,19 @@ from typing import Any, cast
 
 import redis
 
-from mission.audit.chain import (
-    GENESIS,
-    Actor,
-    AuditEntry,
-    Finding,
-    Stored,
-    StreamFacts,
-    check_chain,
-    check_log,
-    read_log,
-)
+from mission.audit.chain import Finding, check_chain, check_log, expired, read_log
+from mission.audit.entry import LOG_FIELD, MEND, TRIM, Actor, AuditEntry, Link, entry_of, mend_outcome, trim_outcome
 from mission.errors import AuditError, LedgerUnavailable
 from mission.store.connection import outages
-from mission.store.names import PREFIX, Key
+from mission.store.names import Key
 from mission.store.scripts import Scripts
 
 _APPEND_TRIES = 50
 _PAGE = 500
-# Entries go by the server's clock and carry their writer's: so far the two may be apart.
+_MARKS = 100  # that one mend names
+# A writer's clock may be so far ahead of the server's.
 _CLOCK_SKEW = timedelta(minutes=5)
+_LOG_FIELDS = {Key.AUDIT: LOG_FIELD, Key.AUDIT_KEYS: f"{LOG_FIELD}.keys"}
 
 
 class AuditLog:
@@ -46,30 +39,26 @@ class AuditLog:
 
     Args:
         client: the login that acts.
-        ttl_seconds: how long entries stay; older ones go with the next append.
         actor: who acts; without one it is asked of Redis and the system at the first append.
         emit: takes each entry's log line, without a newline; by default it goes to stderr.
-        stream: the chain.
+        chain: whose acts.
     """
 
     def __init__(
         self,
         client: redis.Redis,
-        ttl_seconds: float,
         actor: Actor | None = None,
         emit: Callable[[str], None] | None = None,
-        stream: Key = Key.AUDIT,
+        chain: Key = Key.AUDIT,
     ) -> None:
         self._client = client
-        self._stream = stream
-        self._log_field = f"decoder.{stream.removeprefix(PREFIX).replace(':', '.')}"
-        self._ttl_seconds = ttl_seconds
+        self._key = chain
         self._actor = actor
         self._emit = emit or _to_stderr
         self._scripts = Scripts(client)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
-        """Record something, in the stream and in the log.
+        """Record something, in the chain and in the log.
 
         Args:
             action: what is done, in a word.
@@ -81,21 +70,38 @@ class AuditLog:
         Raises:
             AuditError: it is not on record, so what was to be done must not be.
         """
-        with _to_be("written"):
-            self._actor = actor = self._actor or find_actor(self._client)
-            head = self._head()
-            for attempt in range(_APPEND_TRIES):
-                seq, prev = _position(head)
-                entry = AuditEntry(seq + 1, _now(), actor, action, mission_id, key_id, why, outcome, prev)
-                args: list[Any] = [prev, entry.text, entry.hash, round(self._ttl_seconds * 1000)]
-                verdict, *rest = self._scripts.run("audit_append", *args, key=self._stream)
-                if verdict == b"ok":
-                    self._emit(entry.log_line(self._log_field))
-                    return entry
-                head = dict(zip(rest[0][::2], rest[0][1::2], strict=False))
-                # Others append as well: step aside, longer each time, up to 50 ms.
-                time.sleep(random.uniform(0, min(0.05, 0.001 * 2**attempt)))  # noqa: S311 (jitter, no secret)
-        raise AuditError("the audit could not be written: too many others write to it; try again")
+        return self._put("audit_append", action, mission_id, key_id, why, outcome)
+
+    def trim(self, ttl: float, *, why: str) -> int:
+        """Remove the oldest elements up to the last entry that is older than `ttl` seconds, on record; how many.
+
+        Raises:
+            AuditError: the login may not, or it could not be recorded; nothing was removed.
+        """
+        with _to_be("read"):
+            seconds, micros = self._client.time()
+            now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+            found = expired(self._elements(), now - timedelta(seconds=ttl), now + _CLOCK_SKEW)
+        if found is None:
+            return 0
+        count, newest, last = found
+        self._put("audit_trim", TRIM, None, None, why, trim_outcome(count, last), count, newest)
+        return count
+
+    def mend(self, *, why: str) -> list[Finding]:
+        """Put on record that what the list alone shows to be wrong is known. It stays there, and `verify` tells who knew it.
+
+        Returns:
+            What was not known before.
+
+        Raises:
+            AuditError: it could not be recorded.
+        """
+        found = [finding for finding in self.verify() if not finding.known]
+        for start in range(0, len(found), _MARKS):
+            marks = [finding.mark for finding in found[start : start + _MARKS]]
+            self.append(MEND, mission_id=None, key_id=None, why=why, outcome=mend_outcome(marks))
+        return found
 
     def entries(self, *, last: int | None = None, mission_id: str | None = None) -> list[AuditEntry]:
         """Entries, the oldest first: of one mission or of all, only the `last` so many if given.
@@ -103,45 +109,65 @@ class AuditLog:
         What is no entry is left out; `verify` tells of it.
         """
         with _to_be("read"):
-            stream = self._all(self._client.xrevrange, "+", "-")
-            found = (entry for stored in stream if (entry := stored.entry))
+            found = (entry for element in self._newest_first() if (entry := entry_of(element)))
             wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
             return list(islice(wanted, last))[::-1]
 
     def verify(self, log: Iterable[str] = ()) -> list[Finding]:
-        """What is wrong with the stream, in itself and against log lines.
+        """What is wrong with the chain, in itself and against log lines; also what is known and mended.
 
         Args:
             log: lines of one or more logs, in any order; those that are no audit records do not count.
         """
-        # The log first: by the time that the stream is read, it holds the entry of every line.
-        logged = list(read_log(log, self._log_field))
+        # The log first: by the time that the list is read, it holds the entry of every line.
+        logged = list(read_log(log, _LOG_FIELDS[self._key]))
         with _to_be("read"):
-            facts = self._facts()
-            hashes, findings = check_chain(self._all(self._client.xrange, "-", facts.last_id), facts)
-            seconds, micros = self._client.time()
-        now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
-        oldest = now - timedelta(seconds=self._ttl_seconds) + _CLOCK_SKEW
-        return findings + list(check_log(logged, hashes, oldest))
+            checked = check_chain(self._elements())
+        return checked.findings + list(check_log(logged, checked))
 
-    def _head(self) -> Mapping[bytes, bytes]:
-        found = cast("list[Any]", self._client.xrevrange(self._stream, count=1))
-        return found[0][1] if found else {}
+    def _put(
+        self, script: str, action: str, mission_id: str | None, key_id: str | None, why: str, outcome: str, *args: Any
+    ) -> AuditEntry:
+        with _to_be("written"):
+            self._actor = actor = self._actor or find_actor(self._client)
+            for attempt in range(_APPEND_TRIES):
+                newest, head = self._head()
+                entry = AuditEntry(head.next_seq, _now(), actor, action, mission_id, key_id, why, outcome, head.hash)
+                if self._scripts.run(script, newest, entry.element, *args, key=self._key):
+                    self._emit(entry.log_line(_LOG_FIELDS[self._key]))
+                    return entry
+                # Others append as well: step aside, longer each time, up to 50 ms.
+                time.sleep(random.uniform(0, min(0.05, 0.001 * 2**attempt)))  # noqa: S311 (jitter, no secret)
+        raise AuditError("the audit could not be written: too many others write to it; try again")
 
-    def _facts(self) -> StreamFacts:
-        if not self._client.exists(self._stream):
-            return StreamFacts()
-        info = self._client.xinfo_stream(self._stream)
-        return StreamFacts(
-            info["entries-added"], info["last-generated-id"].decode(), info["max-deleted-entry-id"].decode()
-        )
+    def _head(self) -> tuple[bytes, Link]:
+        """The newest element, and what the next entry continues: the newest entry, whatever was put behind it."""
+        newest: bytes | None = None
+        for element in self._newest_first():
+            newest = element if newest is None else newest
+            if entry := entry_of(element):
+                return newest, entry.link
+        return newest or b"", Link()
 
-    def _all(self, read: Callable[..., Any], start: str, end: str) -> Iterator[Stored]:
-        """The stream a page at a time, by XRANGE or XREVRANGE."""
-        while page := read(self._stream, start, end, count=_PAGE):
-            for place, fields in page:
-                yield Stored(place.decode(), fields.get(b"e", b""), fields.get(b"h", b""))
-            start = f"({page[-1][0].decode()}"
+    def _newest_first(self) -> Iterator[bytes]:
+        """The list backwards: the newest element, then a page at a time."""
+        end, size = self._client.llen(self._key) - 1, 1
+        while end >= 0:
+            start = max(0, end + 1 - size)
+            yield from reversed(self._page(start, end))
+            end, size = start - 1, _PAGE
+
+    def _elements(self) -> Iterator[bytes]:
+        """The list as it is now, a page at a time."""
+        oldest = self._client.lindex(self._key, 0)
+        end = self._client.llen(self._key)
+        for start in range(0, end, _PAGE):
+            yield from self._page(start, min(start + _PAGE, end) - 1)
+        if self._client.lindex(self._key, 0) != oldest:
+            raise AuditError("the audit was cut while it was read; try again")
+
+    def _page(self, start: int, end: int) -> list[bytes]:
+        return cast("list[bytes]", self._client.lrange(self._key, start, end))
 
 
 def find_actor(client: redis.Redis) -> Actor:
@@ -159,18 +185,6 @@ def find_actor(client: redis.Redis) -> Actor:
     except KeyError:  # a container may run under a number that has no name
         os_user = str(os.getuid())
     return Actor(login, os_user, socket.gethostname())
-
-
-def _position(head: Mapping[bytes, bytes]) -> tuple[int, str]:
-    """Sequence and hash of the chain's head."""
-    if not head:
-        return 0, GENESIS
-    try:
-        return AuditEntry.parse(head[b"e"]).seq, head[b"h"].decode()
-    except (LookupError, ValueError):
-        raise AuditError(
-            "the audit could not be written: its newest entry is not one of the decoder's; see `decoder audit verify`"
-        ) from None
 
 
 def _now() -> str:

@@ -97,7 +97,7 @@ def show(mission_id: str, as_json: bool) -> None:
     emit_records(history, as_json=False)
 
 
-@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def replay(**selection: Any) -> None:
     """Give dead missions a new life: their attempts count from zero, their lifetime from now.
@@ -112,7 +112,7 @@ def replay(**selection: Any) -> None:
     _act(DeadLetters.replay, "replayed", **selection)
 
 
-@dead_letters.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def discard(**selection: Any) -> None:
     """Take missions off the dead letters for good; they stay dead, and their URLs go.
@@ -130,7 +130,7 @@ def _open() -> DeadLetters:
     settings = Settings.from_env()
     client = connect(settings)
     # The audit's lines go to stderr, past the progress bar.
-    audit = AuditLog(client, settings.audit_ttl, emit=lambda line: tqdm.write(line, file=sys.stderr))
+    audit = AuditLog(client, emit=lambda line: tqdm.write(line, file=sys.stderr))
     return DeadLetters(client, settings, audit)
 
 

@@ -102,7 +102,7 @@ def show(key_files: tuple[Path, ...], as_json: bool) -> None:
     emit_records([_about(read_key_file(path)) | {"file": str(path)} for path in key_files], as_json=as_json)
 
 
-@keys.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@keys.command(reads=("redis_url", "redis_ca_file"))
 @click.option(
     "--from",
     "old",
@@ -129,7 +129,7 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     identities = [load_identity(path) for path in old]
     recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
     client = connect(settings)
-    rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog(client, settings.audit_ttl))
+    rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog(client))
     watched = tqdm(rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:

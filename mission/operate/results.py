@@ -55,7 +55,7 @@ class ResultReader:
             )
         identities = [load_identity(path) for path in paths]
         client = connect(settings)
-        return cls(client, identities, AuditLog(client, settings.audit_ttl))
+        return cls(client, identities, AuditLog(client))
 
     def results(self, since: datetime, until: datetime) -> list[SealedResult]:
         """The results of missions that ended from `since` to before `until`, the earliest first. None is opened.

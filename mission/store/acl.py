@@ -50,7 +50,9 @@ FUNCTIONS: dict[str, Rights] = {
         _ENQUEUE,
         {Key.OPEN: "zcard zadd", Key.EXPIRY: "zadd", Key.QUOTA: "get set", Key.ENTRY: "hmget", Key.REFUSALS: "hincrby"},
     ),
-    "audit_append": {},  # the declared stream: `_appends`
+    # The declared list: `_appends`, `_trims`.
+    "audit_append": {},
+    "audit_trim": {},
     "claim": _union(
         *(_FINISH, _RETRY_AT),
         {
@@ -88,8 +90,13 @@ def _calls(*functions: str, key: str = Key.QUEUED) -> Rights:
 
 
 def _appends(chain: Key) -> Rights:
-    """Appending to a chain of the audit. Who may do more with its key than this could delete it."""
-    return _union(_calls("audit_append", key=chain), {chain: "xadd xrevrange"})
+    """Appending to a chain of the audit. Nothing here takes away, overwrites or lets expire: so the list only grows."""
+    return _union(_calls("audit_append", key=chain), {chain: "rpush lindex llen lrange"})
+
+
+def _trims(chain: Key) -> Rights:
+    """Cutting its old end, on record."""
+    return _union(_appends(chain), _calls("audit_trim", key=chain), {chain: "ltrim"})
 
 
 # What the parts of the code send, beside the functions.
@@ -102,7 +109,7 @@ _STATS = _union(
 _STATUS = {Key.ENTRY: "hmget"}
 # kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
 _PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}
-_READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "xrange xrevrange exists xinfo|stream")
+_READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "lindex llen lrange")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +199,8 @@ LOGINS: dict[str, Login] = {
     ),
     # Probes, exporters, autoscalers.
     "metrics": Login(f"{_ANYBODY} info", _STATS),
+    # `decoder audit trim` and `mend`: alone removes from the audit, and does nothing else.
+    "auditor": Login(_ANYBODY, _union(_trims(Key.AUDIT), _trims(Key.AUDIT_KEYS))),
     # `decoder migrate`: loads the functions, which run with the rights of who calls them.
     "deployer": Login(f"{_ANYBODY} function|load function|list"),
 }

@@ -34,10 +34,11 @@ class Key(StrEnum):
     # Hosts and submitters.
     HOSTS = PREFIX + "hosts"  # hash: the breaker of each host in trouble
     QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
-    # Streams.
-    AUDIT = PREFIX + "audit"  # what people did
+    # The audit: lists that logins can only append to.
+    AUDIT = PREFIX + "audit:people"  # what people did
     # What workers say of the keys that they use: who takes over a worker must not reach the other chain.
-    AUDIT_KEYS = PREFIX + "audit:keys"
+    AUDIT_KEYS = PREFIX + "audit:workers"
+    # Stream.
     QUARANTINE = PREFIX + "quarantine"  # size and hash of malformed messages
 
 

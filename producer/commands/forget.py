@@ -12,7 +12,7 @@ from mission.settings import Settings
 from mission.store.connection import connect
 
 
-@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "audit_ttl"))
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @click.argument("mission_id", metavar="ID")
 @why_option()
 @json_option
@@ -28,7 +28,7 @@ def forget(mission_id: str, reason: str, as_json: bool) -> None:
     """
     settings = Settings.from_env()
     client = connect(settings)
-    results = erasure.forget(client, settings, AuditLog(client, settings.audit_ttl), mission_id, why=reason)
+    results = erasure.forget(client, settings, AuditLog(client), mission_id, why=reason)
     if as_json:
         emit_json({"id": mission_id, "forgotten": True, "results": results})
     else:

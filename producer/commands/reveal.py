@@ -11,7 +11,7 @@ from mission.cli.help import Command
 from mission.operate.results import ResultReader
 
 
-@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "identity_file", "audit_ttl"))
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "identity_file"))
 @click.argument("mission_id", metavar="ID")
 @why_option()
 @click.option(

@@ -81,7 +81,7 @@ class OnCall:
         if self._stage.server.pid is None:
             return ""
         letters = DeadLetters(
-            self._stage.redis, self._stage.settings, AuditLog(self._stage.redis, 3600, emit=lambda line: None)
+            self._stage.redis, self._stage.settings, AuditLog(self._stage.redis, emit=lambda line: None)
         )
         dead = next(iter(letters.find()), None)
         return dead.id if dead else self._stage.client.enqueue(f"{self._stage.site.url}/good").id

@@ -142,7 +142,7 @@ def full_queue(stage: Stage) -> Iterator[None]:
 def broken_document(stage: Stage) -> Iterator[None]:
     stage.client.enqueue(f"{stage.site.url}/broken")
     yield
-    letters = DeadLetters(stage.redis, stage.settings, AuditLog(stage.redis, 3600, emit=lambda line: None))
+    letters = DeadLetters(stage.redis, stage.settings, AuditLog(stage.redis, emit=lambda line: None))
     for letter in list(letters.find()):
         letters.discard(letter.id, why="the drill is over")
 

@@ -56,7 +56,7 @@ def put(client: redis.Redis, identity: Identity, values: Sequence[str], ended: d
 
 
 def outcomes(client: redis.Redis) -> list[tuple[str | None, str]]:
-    return [(entry.mission_id, entry.outcome) for entry in AuditLog(client, 3600).entries()]
+    return [(entry.mission_id, entry.outcome) for entry in AuditLog(client).entries()]
 
 
 def test_what_workers_found_today_is_exported_and_each_read_is_on_record(

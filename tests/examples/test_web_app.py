@@ -70,9 +70,9 @@ def test_a_mission_is_enqueued_followed_and_read_for_a_reason(
         assert "<dd>3</dd>" in page
         assert SECRET not in page
         assert "http-equiv" not in page  # it is finished: no need to look again
-        assert AuditLog(client, 3600).entries() == []
+        assert AuditLog(client).entries() == []
         assert SECRET in browser.page(mission, reason="a test")
-        assert [entry.outcome for entry in AuditLog(client, 3600).entries()] == ["started", "opened"]
+        assert [entry.outcome for entry in AuditLog(client).entries()] == ["started", "opened"]
         style = browser.page("/static/style.css")
         assert "body" in style
     logged = "".join(said)

@@ -91,4 +91,4 @@ def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterat
 @pytest.fixture
 def reader(client: redis.Redis, keys: Keys) -> ResultReader:
     """Somebody who may read results."""
-    return ResultReader(client, [keys.identity], AuditLog(client, 3600, emit=lambda line: None))
+    return ResultReader(client, [keys.identity], AuditLog(client, emit=lambda line: None))

@@ -43,7 +43,7 @@ def publish(folder: Path, team: str, identity: Identity) -> None:
 
 @pytest.fixture
 def reader_of(client: redis.Redis) -> Callable[[Identity], ResultReader]:
-    return lambda identity: ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
+    return lambda identity: ResultReader(client, [identity], AuditLog(client, emit=lambda line: None))
 
 
 ReaderOf = Callable[[Identity], ResultReader]
@@ -102,7 +102,7 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     assert generations == sorted(generations, reverse=True)
     assert set(generations) == {(True, False), (False, True)}
     old_id, new_id = (identity.key_id.hex() for identity in (old, new))
-    keys = AuditLog(client, 86400, stream=Key.AUDIT_KEYS)
+    keys = AuditLog(client, chain=Key.AUDIT_KEYS)
 
     def recorded() -> list[str | None]:
         return [entry.key_id for entry in keys.entries() if entry.why == "DECODER_RECIPIENTS, team-a.pub"]

@@ -19,7 +19,7 @@ from celery import Celery
 
 import worker.local.embedded
 from mission.audit.log import AuditLog
-from mission.errors import LedgerUnavailable, SettingsError
+from mission.errors import AuditError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.operate.dead_letters import DeadLetters
@@ -111,7 +111,7 @@ def server(running: Server) -> Server:
     admin.hset(ENTRY, mapping={"state": "succeeded", "token": 1, "url": "sealed url"})
     admin.set(RESULT, CANARY, ex=1000)
     admin.lpush("missions", "message")
-    admin.xadd(Key.AUDIT, {"e": "{}", "h": ""})
+    admin.rpush(Key.AUDIT, "{}")
     admin.xadd(Key.QUARANTINE, {"sha256": "00"})
     admin.set("celery-task-meta-1", "{}")
     admin.hset("unacked", "tag", "message")
@@ -148,17 +148,23 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
     "count what finished": (("HMGET", PREFIX + "finished", "failed"), "producer worker operator metrics"),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
-    "append to the audit": (("XADD", Key.AUDIT, "*", "e", "x"), "reader operator rewrapper"),
-    "read the audit": (("XRANGE", Key.AUDIT, "-", "+"), "reader operator rewrapper"),
-    "delete from the audit": (("XDEL", Key.AUDIT, "1-1"), ""),
-    "cut the audit": (("XTRIM", Key.AUDIT, "MAXLEN", 0), ""),
+    "append to the audit": (("RPUSH", Key.AUDIT, "x"), "reader operator rewrapper auditor"),
+    "read the audit": (("LRANGE", Key.AUDIT, 0, -1), "reader operator rewrapper auditor"),
+    "cut the audit": (("LTRIM", Key.AUDIT, 0, -1), "auditor"),
+    "put before the audit": (("LPUSH", Key.AUDIT, "x"), ""),
+    "put into the audit": (("LINSERT", Key.AUDIT, "BEFORE", "{}", "x"), ""),
+    "take from the audit": (("RPOP", Key.AUDIT), ""),
+    "take from the old end of the audit": (("LPOP", Key.AUDIT), ""),
+    "delete from the audit": (("LREM", Key.AUDIT, 0, "{}"), ""),
+    "change an entry of the audit": (("LSET", Key.AUDIT, 0, "x"), ""),
     "delete the audit": (("DEL", Key.AUDIT), ""),
     "overwrite the audit": (("SET", Key.AUDIT, "x"), ""),
     "let the audit expire": (("EXPIRE", Key.AUDIT, 1), ""),
     "rename the audit": (("RENAME", Key.AUDIT, "x"), ""),
-    "append to the chain of keys": (("XADD", Key.AUDIT_KEYS, "*", "e", "x"), "worker"),
-    "read the chain of keys": (("XREVRANGE", Key.AUDIT_KEYS, "+", "-"), "worker reader operator rewrapper"),
-    "delete from the chain of keys": (("XDEL", Key.AUDIT_KEYS, "1-1"), ""),
+    "append to the chain of keys": (("RPUSH", Key.AUDIT_KEYS, "x"), "worker auditor"),
+    "read the chain of keys": (("LRANGE", Key.AUDIT_KEYS, 0, -1), "worker reader operator rewrapper auditor"),
+    "cut the chain of keys": (("LTRIM", Key.AUDIT_KEYS, 0, -1), "auditor"),
+    "take from the chain of keys": (("RPOP", Key.AUDIT_KEYS), ""),
     "delete the chain of keys": (("DEL", Key.AUDIT_KEYS), ""),
     "write to the quarantine": (("XADD", Key.QUARANTINE, "*", "sha256", "x"), "worker"),
     "read the quarantine": (("XRANGE", Key.QUARANTINE, "-", "+"), "operator"),
@@ -280,6 +286,7 @@ CALLS = {
     "reader": "audit_append",
     "operator": "audit_append discard forget replay",
     "rewrapper": "audit_append reseal",
+    "auditor": "audit_append audit_trim",
 }
 
 
@@ -342,14 +349,18 @@ TARGETS = {
     "a quota": Key.QUOTA + "a",
 }
 # What of that is somebody's work.
+APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
 WORK = {
     "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result")},
     "worker": {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
+        *((verb, "the chain of keys") for verb in ("RPUSH", "LRANGE")),
     },
-    "operator": {("DEL", "an entry"), ("DEL", "a result"), ("HDEL", "an entry"), ("PERSIST", "an entry")},
-    "rewrapper": {("SET", "a result"), ("SET KEEPTTL", "a result")},
+    "operator": {*APPEND, ("DEL", "an entry"), ("DEL", "a result"), ("HDEL", "an entry"), ("PERSIST", "an entry")},
+    "rewrapper": {*APPEND, ("SET", "a result"), ("SET KEEPTTL", "a result")},
+    "reader": {*APPEND},
+    "auditor": {*APPEND, ("LTRIM", "the audit"), ("RPUSH", "the chain of keys"), ("LTRIM", "the chain of keys")},
 }
 
 
@@ -460,13 +471,13 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         server.admin.lpush("missions", "not a message")
         wait_for(lambda: server.admin.exists(Key.QUARANTINE), what="the quarantine")
         with server.login("reader") as client:
-            reader = ResultReader(client, [identity], AuditLog(client, 3600, emit=lambda line: None))
+            reader = ResultReader(client, [identity], AuditLog(client, emit=lambda line: None))
             assert len(reader.reveal(pending.id, reason="a test")) == 2
             today = datetime.now(UTC)
             listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
             assert pending.id in {result.id for result in listed}
             assert len(listed) == 42
-            keys = AuditLog(client, 3600, stream=Key.AUDIT_KEYS)
+            keys = AuditLog(client, chain=Key.AUDIT_KEYS)
             in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
             assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}
             assert keys.verify() == []
@@ -499,7 +510,7 @@ def test_an_operator_looks_after_dead_letters_forgets_and_keeps_the_audit(server
         ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0) for claim in claims], 1)
     server.admin.set(result_key(ids[2], 1), "x")
     with server.login("operator") as client:
-        audit = AuditLog(client, 3600, emit=lambda line: None)
+        audit = AuditLog(client, emit=lambda line: None)
         letters = DeadLetters(client, settings, audit)
         assert {letter.id for letter in letters.find()} == set(ids)
         assert letters.replay(ids[0], why="a test")
@@ -509,6 +520,30 @@ def test_an_operator_looks_after_dead_letters_forgets_and_keeps_the_audit(server
         assert len(audit.entries()) == 6
         assert audit.verify() == []
     assert server.refused() == set()
+
+
+def test_the_auditor_alone_cuts_and_mends(server: Server) -> None:
+    server.admin.flushall()
+    with server.login("reader") as client:
+        reader = AuditLog(client, emit=lambda line: None)
+        reader.append("reveal", mission_id=None, key_id=None, why="a test", outcome="started")
+        with pytest.raises(AuditError, match="permission"):
+            wait_for(lambda: reader.trim(0.001, why="a test"), what="the entry to be old")
+        assert len(reader.entries()) == 1
+        client.rpush(Key.AUDIT, "x")
+    with server.login("worker") as client:
+        AuditLog(client, emit=lambda line: None, chain=Key.AUDIT_KEYS).append(
+            "key-change", mission_id=None, key_id=None, why="a test", outcome="in use"
+        )
+    with server.login("auditor") as client:
+        for chain in (Key.AUDIT, Key.AUDIT_KEYS):
+            audit = AuditLog(client, emit=lambda line: None, chain=chain)
+            audit.mend(why="a test")
+            assert all(finding.known for finding in audit.verify())
+            wait_for(lambda: audit.trim(0.001, why="a test"), what="the entries to be old")  # noqa: B023 (called here)
+            assert {entry.action for entry in audit.entries()} <= {"trim", "mend"}
+            assert audit.verify() == []
+    assert server.refused() == {("reader", "fcall")}
 
 
 def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite, tmp_path: Path) -> None:

@@ -389,7 +389,7 @@ def _foreign(scene: Scene, worker: Child) -> None:
 
 
 def _reveal(scene: Scene, missions: dict[str, str]) -> None:
-    reader = ResultReader(scene.redis, [scene.identity], AuditLog(scene.redis, 3600, emit=scene.exceptions.append))
+    reader = ResultReader(scene.redis, [scene.identity], AuditLog(scene.redis, emit=scene.exceptions.append))
     for name, mission_id in missions.items():
         if scene.run.ends[name].state is State.SUCCEEDED:
             secrets = reader.reveal(mission_id, reason="the canaries")

@@ -17,7 +17,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 from mission.cli.console import say
 from mission.ids import new_mission_id
@@ -94,7 +94,7 @@ def stored(client: redis.Redis, ledger: Ledger, place: Path) -> str:
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
     fields = dict.fromkeys(("submitter", "reason", "state", "history"), HOSTILE)
     client.hset(entry_key(answer.id), mapping=fields)  # type: ignore[arg-type]  # redis-py's mapping is invariant
-    AuditLog(client, 86400, Actor(HOSTILE, HOSTILE, HOSTILE), lambda line: None).append(
+    AuditLog(client, Actor(HOSTILE, HOSTILE, HOSTILE), lambda line: None).append(
         HOSTILE, mission_id=answer.id, key_id=HOSTILE, why=HOSTILE, outcome=HOSTILE
     )
     sealed = ledger.admit([Admission(ID, b"u", 1000)], "team-a")[0]

@@ -130,7 +130,7 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
         else:
             row.reason = verdict.reason
     _follow(client, worker, [row for row in rows if row.id], seconds)
-    _reveal(pieces.enter_context(connect(settings)), settings, identity, rows)
+    _reveal(pieces.enter_context(connect(settings)), identity, rows)
 
 
 def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: float) -> None:
@@ -158,9 +158,9 @@ def _update(client: MissionClient, row: Row) -> bool:
     return (row.state, row.attempts) != before and (row.finished or row.state is State.RETRYING)
 
 
-def _reveal(client: redis.Redis, settings: WorkerSettings, identity: Identity, rows: list[Row]) -> None:
+def _reveal(client: redis.Redis, identity: Identity, rows: list[Row]) -> None:
     # The ledger and its audit end with the run, so no one reads this log line.
-    audit = AuditLog(client, settings.audit_ttl, emit=lambda _line: None)
+    audit = AuditLog(client, emit=lambda _line: None)
     reader = ResultReader(client, [identity], audit)
     for row in rows:
         if row.id and row.state is State.SUCCEEDED:

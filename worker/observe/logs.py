@@ -25,7 +25,7 @@ from pythonjsonlogger.json import JsonFormatter
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mission.audit.chain import ECS_VERSION
+from mission.audit.entry import ECS_VERSION
 from mission.cli.console import printable
 from mission.errors import DecoderError
 from mission.version import VERSION

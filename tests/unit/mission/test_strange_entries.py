@@ -51,7 +51,7 @@ VALUES = st.one_of(
 @pytest.fixture
 def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str, Callable[[], Any]]:
     """All that reads an entry, by what it is for."""
-    audit = AuditLog(client, 60, emit=lambda line: None)
+    audit = AuditLog(client, emit=lambda line: None)
     letters = DeadLetters(client, settings, audit)
     reader = ResultReader(client, [Identity(X25519, b"i" * 32)], audit)
     always = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)

@@ -7,12 +7,13 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 from mission.cli.audit import audit
 from mission.cli.console import Commands
 from mission.settings import Settings
 from mission.store.names import Key
+from tests.conftest import wait_for
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -25,7 +26,7 @@ def lines(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPat
     """The log of an audit of three entries, which the command finds by the environment."""
     monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
     log: list[str] = []
-    writer = AuditLog(client, 86400, Actor("reader", "anna", "desk-1"), log.append)
+    writer = AuditLog(client, Actor("reader", "anna", "desk-1"), log.append)
     for mission_id, why in ((MISSION, "incident 4711"), (MISSION, "\x1b[2Jsteer"), (OTHER, "audit")):
         writer.append("reveal", mission_id=mission_id, key_id="00ff", why=why, outcome="opened")
     return log
@@ -59,11 +60,14 @@ def test_verify_says_that_the_audit_is_whole(lines: list[str]) -> None:
 
 
 def test_verify_without_a_log_says_what_it_did_not_look_at(lines: list[str]) -> None:
-    assert "no log was given" in _run("verify").stdout
+    whole, unknown = _run("verify").stdout.splitlines()
+    assert whole == "the audit is whole in itself"
+    assert unknown.startswith("not_checked: no log was given")
+    (line,) = _run("verify", "--json").stdout.splitlines()
+    assert json.loads(line)["kind"] == "not_checked"
 
 
 def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client: redis.Redis) -> None:
-    client.xtrim(Key.AUDIT, maxlen=1, approximate=False)
     client.delete(Key.AUDIT)
     result = _run("verify", "--json", "--log", "-", log="\n".join(lines))
     assert result.exit_code == 1
@@ -80,7 +84,7 @@ def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) 
 def key_lines(client: redis.Redis, lines: list[str]) -> list[str]:
     """The log of the keys' chain, of one entry."""
     log: list[str] = []
-    writer = AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), log.append, Key.AUDIT_KEYS)
+    writer = AuditLog(client, Actor("worker", "decoder", "pod-1"), log.append, Key.AUDIT_KEYS)
     writer.append("key-change", mission_id=None, key_id="00aa>00bb", why="DECODER_RECIPIENT", outcome="in use")
     return log
 
@@ -104,6 +108,32 @@ def test_verify_looks_at_both_chains_with_one_log(
         "removed: 1 entries of the log are missing, 1 to 1 (chain of keys)\n",
     )
     assert json.loads(_run(*command, "--json").stdout)["chain"] == "keys"
+
+
+def test_mend_brings_verify_back_to_whole_and_hides_nothing(lines: list[str], client: redis.Redis) -> None:
+    client.rpush(Key.AUDIT, "x", "y")
+    assert _run("verify").exit_code == 1
+    said = _run("mend", "--reason", "incident 4711").stdout
+    assert said == "inserted: after entry 3 stands what is no audit entry (2 elements there do not fit)\n"
+    result = _run("verify", "--log", "-", log="\n".join(lines))
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "the audit is whole")
+    assert result.stdout.startswith("known: inserted: after entry 3 stands")
+    assert "by default: incident 4711" in result.stdout
+    assert json.loads(_run("verify", "--json").stdout.splitlines()[0])["known"].endswith("incident 4711")
+
+
+def test_trim_cuts_both_chains_by_the_setting(
+    key_lines: list[str], client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _run("trim").stdout.splitlines()[0] == "removed 0 from the chain of people: older than 365d"
+    monkeypatch.setenv("DECODER_AUDIT_TTL", "1ms")
+
+    def trimmed() -> bool:
+        return _run("trim").exit_code == 0 and client.llen(Key.AUDIT) + client.llen(Key.AUDIT_KEYS) == 2
+
+    wait_for(trimmed, what="the entries to be old")
+    assert [json.loads(line)["action"] for line in _run("show", "--json").stdout.splitlines()] == ["trim"]
+    assert _run("verify").exit_code == 0
 
 
 def test_a_redis_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 from mission.cli.console import Commands
 from mission.cli.dead_letters import dead_letters
@@ -140,7 +140,7 @@ def test_missions_are_discarded(dead: list[str], client: redis.Redis) -> None:
 
 def test_each_mission_is_on_record_and_in_the_log(dead: list[str], client: redis.Redis) -> None:
     result = _run("discard", "--reason", "read_timeout", *WHY)
-    entries = AuditLog(client, 60, Actor("", "", "")).entries()
+    entries = AuditLog(client, Actor("", "", "")).entries()
     assert [(entry.mission_id, entry.outcome) for entry in entries] == [
         (dead[0], "started"),
         (dead[0], "discarded"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import redis
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 
 
 @pytest.fixture
 def audit(client: redis.Redis) -> AuditLog:
     """An empty audit."""
-    return AuditLog(client, 86400, Actor("operator", "olga", "desk-2"), lambda line: None)
+    return AuditLog(client, Actor("operator", "olga", "desk-2"), lambda line: None)

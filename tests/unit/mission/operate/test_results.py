@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 from mission.errors import (
     AuditError,
@@ -85,7 +85,7 @@ def test_nothing_is_returned_when_the_end_cannot_be_recorded(client: redis.Redis
             raise OSError(28, "No space left on device")
         lines.append(line)
 
-    audit = AuditLog(client, 86400, Actor("reader", "anna", "desk-1"), full_after_one)
+    audit = AuditLog(client, Actor("reader", "anna", "desk-1"), full_after_one)
     with pytest.raises(AuditError, match="No space left"):
         ResultReader(client, [IDENTITY], audit).reveal(MISSION, reason="incident 4711")
 

@@ -114,7 +114,7 @@ def test_what_is_no_results_key_is_none(client: redis.Redis, key: str) -> None:
 @pytest.mark.server("INFO")
 def test_looking_opens_nothing_and_so_records_nothing(client: redis.Redis) -> None:
     _put(client, DAY)
-    audit = AuditLog(client, 60, emit=lambda line: None)
+    audit = AuditLog(client, emit=lambda line: None)
     client.config_resetstat()
     assert len(ResultReader(client, [Identity(X25519, b"i" * 32)], audit).results(DAY, NEXT)) == 1
     assert "cmdstat_get" not in client.info("commandstats")

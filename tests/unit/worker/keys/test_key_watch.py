@@ -7,7 +7,7 @@ import logging
 import pytest
 import redis
 
-from mission.audit.chain import Actor
+from mission.audit.entry import Actor
 from mission.audit.log import AuditLog
 from mission.errors import AuditError
 from mission.settings import Settings
@@ -22,7 +22,7 @@ URL, ALL, TEAM = "DECODER_URL_KEY", "DECODER_RECIPIENT", "DECODER_RECIPIENTS, te
 @pytest.fixture
 def audit(client: redis.Redis) -> AuditLog:
     """The keys' chain, empty."""
-    return AuditLog(client, 86400, Actor("worker", "decoder", "pod-1"), lambda _line: None, Key.AUDIT_KEYS)
+    return AuditLog(client, Actor("worker", "decoder", "pod-1"), lambda _line: None, Key.AUDIT_KEYS)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_thread_goes_on_after_trouble_and_says_so_once(
 
     caplog.set_level(logging.ERROR)
     with connect(Settings.from_env(redis_url="redis://127.0.0.1:1/0")) as nowhere:
-        deaf = KeyWatch(in_use, AuditLog(nowhere, 86400, stream=Key.AUDIT_KEYS))
+        deaf = KeyWatch(in_use, AuditLog(nowhere, chain=Key.AUDIT_KEYS))
         deaf.start()
         wait_for(lambda: looks > 5, what="some looks")
         deaf.stop()
