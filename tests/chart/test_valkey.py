@@ -13,8 +13,10 @@ import redis
 
 from mission.store import library
 from mission.store.acl import acl_lines
+from mission.store.names import Key
 from tests.chart.rendering import environment, find, render
 from tests.conftest import wait_for
+from tests.security.half_sent import half_sent
 from worker.local.embedded import server_program
 
 pytestmark = pytest.mark.full
@@ -85,6 +87,15 @@ def test_what_is_acknowledged_is_on_the_disk_and_nothing_is_evicted(port: int) -
     assert info["aof_enabled"] == 1
     assert info["maxmemory_policy"] == "noeviction"
     assert info["maxmemory"] == 512 * 1024 * 1024
+
+
+def test_arguments_that_are_half_sent_do_not_fill_the_memory(port: int) -> None:
+    with redis.Redis(port=port, username="worker", password=PASSWORDS["worker"]) as client:
+        with half_sent(port, "producer", PASSWORDS["producer"], connections=60):
+            client.hincrby(Key.REFUSALS, "queue_full")
+            info = client.info("memory")
+        assert isinstance(info, dict)
+        assert info["used_memory_peak"] < 256 * 1024 * 1024
 
 
 def test_the_limit_of_memory_leaves_room_for_a_rewrite() -> None:

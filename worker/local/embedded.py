@@ -44,6 +44,8 @@ appendonly yes
 appendfsync always
 save ""
 maxmemory-policy noeviction
+proto-max-bulk-len 64mb
+maxmemory-clients 96mb
 crash-log-enabled no
 {logins}
 """

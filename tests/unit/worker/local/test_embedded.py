@@ -43,6 +43,8 @@ def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
         ("appendfsync", "always"),
         ("save", ""),
         ("maxmemory-policy", "noeviction"),
+        ("proto-max-bulk-len", str(64 * 2**20)),
+        ("maxmemory-clients", str(96 * 2**20)),
         ("protected-mode", "yes"),
         ("bind", "127.0.0.1"),
     ],
