@@ -62,13 +62,14 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="URL of broker and ledger: redis://, rediss:// or sentinel://HOST,HOST/MASTER",
+        description="URL of broker and ledger: redis://, rediss://, sentinel://HOST,HOST/MASTER or rediss+sentinel://",
     )
     redis_ca_file: Place = Field(
-        None, description="file of CA certificates to trust for Redis, beside the system's; with rediss://"
+        None,
+        description="file of CA certificates to trust for Redis, instead of the system's; with rediss:// or rediss+sentinel://",
     )
-    redis_cert_file: Place = Field(None, description="file of the client certificate for Redis; with rediss://")
-    redis_key_file: Place = Field(None, description="file of the client certificate's private key; with rediss://")
+    redis_cert_file: Place = Field(None, description="file of the client certificate for Redis; with TLS as above")
+    redis_key_file: Place = Field(None, description="file of the client certificate's private key; with TLS as above")
     redis_replicas: int = Field(0, ge=0, le=10, description="replicas that must hold an admission or a commit, 0 to 10")
     redis_timeout: Duration = Field(5.0, gt=0, le=60, description="seconds that Redis may take to answer, up to 60s")
     url_key: SecretStr | None = Field(
@@ -94,14 +95,15 @@ class Settings(BaseSettings):
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
         parts = urlsplit(value.get_secret_value())
         hosts = [_HOST_PORT.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")]
-        if parts.scheme not in ("redis", "rediss", "sentinel"):
+        if parts.scheme not in ("redis", "rediss", "sentinel", "rediss+sentinel"):
             raise ValueError("not a Redis URL")
         if not all(host and 0 < int((host[2] or ":1")[1:]) < 65536 for host in hosts):
             raise ValueError("not a host, or not a port")
         path = parts.path.strip("/")
-        if parts.scheme == "sentinel" and not path:
+        sentinel = parts.scheme.endswith("sentinel")
+        if sentinel and not path:
             raise ValueError("no name of the master")
-        if parts.scheme != "sentinel" and (len(hosts) > 1 or (path and not path.isdecimal())):
+        if not sentinel and (len(hosts) > 1 or (path and not path.isdecimal())):
             raise ValueError("one host, and the number of a database")
         if parts.query or parts.fragment:  # `?ssl_cert_reqs=none` would win over what we ask for
             raise ValueError("not a Redis URL")
@@ -133,11 +135,21 @@ class Settings(BaseSettings):
     def _check_tls(self) -> Self:
         """Who gives certificates means TLS: a URL without it must not connect in clear."""
         for name in ("redis_ca_file", "redis_cert_file", "redis_key_file"):
-            if getattr(self, name) and not self.redis_url.get_secret_value().startswith("rediss://"):
+            if getattr(self, name) and not self.redis_tls:
                 raise ValueError(
-                    f"{PREFIX}{name.upper()}: got a file; takes effect only with rediss:// in {PREFIX}REDIS_URL"
+                    f"{PREFIX}{name.upper()}: got a file; takes effect only with rediss:// or rediss+sentinel:// in {PREFIX}REDIS_URL"
                 )
         return self
+
+    @property
+    def redis_tls(self) -> bool:
+        """Whether Redis, and its Sentinels if there are any, are reached by TLS."""
+        return self.redis_url.get_secret_value().startswith("rediss")
+
+    @property
+    def redis_sentinel(self) -> bool:
+        """Whether Sentinels are asked where the master is."""
+        return self.redis_url.get_secret_value().partition("://")[0].endswith("sentinel")
 
     @property
     def quota_rate(self) -> tuple[int, int]:

@@ -158,13 +158,13 @@ def _documents(settings: WorkerSettings) -> Verdict:
 
 
 def _tls(settings: WorkerSettings) -> Verdict:
+    if settings.redis_tls:
+        return Level.OK, "the connection to Redis is encrypted and verified"
     parts = urlsplit(settings.redis_url.get_secret_value())
     hosts = [urlsplit(f"//{host}").hostname for host in parts.netloc.rpartition("@")[2].split(",")]
-    if parts.scheme == "rediss":
-        return Level.OK, "the connection to Redis is encrypted and verified"
     if all(host in _LOOPBACK for host in hosts):
         return Level.OK, "Redis is on this machine"
-    return Level.WARN, "the connection to Redis is in clear, its password as well: use rediss://"
+    return Level.WARN, "the connection to Redis is in clear, its password as well: use rediss:// or rediss+sentinel://"
 
 
 # What the server says of itself.
@@ -195,7 +195,7 @@ def _version(info: Info, _settings: WorkerSettings) -> Verdict:
 
 def _role(info: Info, _settings: WorkerSettings) -> Verdict:
     if info["role"] != "master":
-        return Level.FAIL, "this is a replica, nothing can be written: connect to the primary, or by sentinel://"
+        return Level.FAIL, "this is a replica, nothing can be written: connect to the primary, or by its Sentinels"
     return Level.OK, "the primary"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 
 from mission.errors import LedgerUnavailable
 from mission.settings import Settings
+from mission.store.tls import VerifiedConnection, VerifiedSentinelConnection, tls_options, verified
 
 # redis-py's own default of 100 makes a busy worker fail with MaxConnectionsError.
 MAX_CONNECTIONS = 4096
@@ -34,43 +34,34 @@ def connect(settings: Settings) -> redis.Redis:
         "retry": _once_more(),
         "max_connections": MAX_CONNECTIONS,
     }
-    if url.startswith("rediss://"):
-        options |= tls_options(settings)
-    if not url.startswith("sentinel://"):
+    if settings.redis_tls:
+        by_tls = VerifiedSentinelConnection if settings.redis_sentinel else VerifiedConnection
+        options |= tls_options(settings) | {"connection_class": by_tls}
+    if not settings.redis_sentinel:
         return redis.Redis.from_url(url, **options)
     nodes, master, login = parse_sentinel(url)
     sentinel = Sentinel(nodes, sentinel_kwargs=sentinel_options(settings, login), **options, **login)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-    client: redis.Redis = sentinel.master_for(master)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    client: redis.Redis = verified(sentinel).master_for(master)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     return client
 
 
 def sentinel_options(settings: Settings, login: dict[str, str]) -> dict[str, Any]:
     """How to ask a Sentinel: redis-py of itself asks a silent one again and again, for far longer than the time limit."""
     seconds = settings.redis_timeout
-    return login | {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": _once_more()}
+    tls = tls_options(settings) | {"ssl": True} if settings.redis_tls else {}
+    return login | tls | {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": _once_more()}
 
 
 def _once_more() -> Retry:
     return Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
 
 
-def tls_options(settings: Settings) -> dict[str, Any]:
-    """TLS as redis-py names it: always verified, whatever the libraries' default is."""
-    files = {
-        "ssl_ca_certs": settings.redis_ca_file,
-        "ssl_certfile": settings.redis_cert_file,
-        "ssl_keyfile": settings.redis_key_file,
-    }
-    verified = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
-    return verified | {name: str(path) for name, path in files.items() if path}
-
-
 def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]]:
-    """The nodes, the master's name and the login of `sentinel://user:password@host:26379,host:26379/master`."""
+    """The nodes, the master's name and the login of `sentinel://user:password@host:26379,host:26379/master`, or `rediss+sentinel://…`."""
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
-    nodes = [(host, int(port or 26379)) for host, _, port in (item.partition(":") for item in hosts.split(","))]
+    nodes = [(str(node.hostname), node.port or 26379) for node in (urlsplit(f"//{host}") for host in hosts.split(","))]
     credentials = {"username": unquote(user), "password": unquote(password)}
     return nodes, parts.path.strip("/"), {name: value for name, value in credentials.items() if value}
 
@@ -87,7 +78,7 @@ def outages() -> Iterator[None]:
 def explain(error: Exception) -> str:
     """What went wrong with Redis, and what to look at, in one line without a password."""
     if isinstance(error, MasterNotFoundError):  # its text is the representation of a client
-        return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL"
+        return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
     # redis-py puts the command in front of what it says of one on a pipeline, with the arguments.
     said = str(error).rpartition(" of pipeline caused error: ")[2].strip()
     text = said.splitlines()[0][:200].rstrip(".") if said else type(error).__name__

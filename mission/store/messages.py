@@ -18,8 +18,10 @@ from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
-from mission.store.connection import parse_sentinel, sentinel_options, tls_options
+from mission.store.broker import VerifiedAMQP
+from mission.store.connection import parse_sentinel, sentinel_options
 from mission.store.names import QUEUE
+from mission.store.tls import tls_options
 
 DECODE = "decoder.decode"
 SUBMIT = "decoder.submit"
@@ -42,22 +44,24 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "visibility_timeout": VISIBILITY_SECONDS,
     }
     config: dict[str, Any] = {}
-    if url.startswith("sentinel://"):
+    backend = ""  # Celery's own, by the URL's scheme
+    if settings.redis_sentinel:
         nodes, transport["master_name"], login = parse_sentinel(url)
         user, password = (quote(login.get(name, ""), safe="") for name in ("username", "password"))
         secret = f"{user}:{password}@" if password else ""
         url = ";".join(f"sentinel://{secret}{host}:{port}" for host, port in nodes)
         transport["sentinel_kwargs"] = sentinel_options(settings, login)
-    if url.startswith("rediss://"):
+    if settings.redis_tls:
         # A bare rediss:// means CERT_NONE to kombu and to Celery's result backend.
         config |= {"broker_use_ssl": tls_options(settings), "redis_backend_use_ssl": tls_options(settings)}
+        backend = f"mission.store.result_backend:{'BySentinel' if settings.redis_sentinel else 'Direct'}+"
     return config | {
         "broker_url": url,
         "broker_transport_options": transport,
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": url,
+        "result_backend": backend + url,
         "result_backend_transport_options": transport,
         "result_expires": RESULT_SECONDS,
         "redis_socket_timeout": settings.redis_timeout,
@@ -104,6 +108,6 @@ class Publisher:
 
 def make_publisher(settings: Settings) -> Publisher:
     """A publisher with a Celery app of its own, for a process that is no worker."""
-    app = Celery("mission", set_as_current=False, fixups=[])
+    app = Celery("mission", amqp=VerifiedAMQP, set_as_current=False, fixups=[])
     app.conf.update(celery_config(settings))
     return Publisher(app)

@@ -444,7 +444,7 @@ def test_sentinels_that_do_not_answer_are_an_outage(env: dict[str, str]) -> None
     line = refusal(mission, "stats", env=env | own, code=1)
     assert (
         line
-        == "store_unavailable: the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL"
+        == "store_unavailable: the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
     )
 
 

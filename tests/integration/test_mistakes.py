@@ -110,7 +110,7 @@ MISTAKES = [
     Mistake("no password", "DECODER_REDIS_URL=redis://127.0.0.1:$REDIS/0 mission stats", 1, "Redis wants a password: check user and password in DECODER_REDIS_URL"),
     Mistake("a wrong password", "DECODER_REDIS_URL=redis://:sesame@127.0.0.1:$REDIS/0 mission stats", 1, "Redis refuses the login"),
     Mistake("TLS to a plain port", "DECODER_REDIS_TIMEOUT=1s DECODER_REDIS_URL=rediss://:sesame@127.0.0.1:$REDIS/0 mission stats", 1, CHECK_REDIS),
-    Mistake("a wrong scheme", "DECODER_REDIS_URL=http://127.0.0.1:$REDIS mission stats", 2, "takes URL of broker and ledger: redis://, rediss:// or sentinel://"),
+    Mistake("a wrong scheme", "DECODER_REDIS_URL=http://127.0.0.1:$REDIS mission stats", 2, "takes URL of broker and ledger: redis://, rediss://, sentinel://"),
     Mistake("no such database", "DECODER_REDIS_URL=${DECODER_REDIS_URL%/0}/99 mission stats", 1, "check the number at the end of DECODER_REDIS_URL"),
     # Missions.
     Mistake("what is no id", "mission status letter", 1, f"a mission id is a UUID like {ID}"),

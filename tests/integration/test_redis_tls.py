@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 from celery import Celery
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from kombu.exceptions import OperationalError
@@ -20,16 +23,19 @@ from kombu.exceptions import OperationalError
 from mission.errors import LedgerUnavailable, SettingsError
 from mission.model import State
 from mission.settings import Settings
+from mission.store.broker import VerifiedAMQP
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.messages import celery_config
+from mission.store.names import Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
 from tests.servers.certificates import Authority
-from tests.servers.tls_redis import tls_redis
+from tests.servers.tls_redis import Certificates, TlsCluster, sentinel_of_master_in_clear, tls_cluster, tls_redis
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_worker
+from worker.queue.intake import GuardedAMQP
 
 pytestmark = pytest.mark.full
 
@@ -47,14 +53,21 @@ class Pki:
     @contextmanager
     def server(self, kind: str = "good") -> Iterator[int]:
         """A server whose certificate is good, or bad in one way; its port."""
-        certificates: dict[str, Callable[[], Path]] = {
+        with tls_redis(self.folder, certificate=self._certificate(kind), ca=self.authority.ca_file) as port:
+            yield port
+
+    def certificates(self, kind: str = "good") -> Certificates:
+        """The same for a cluster."""
+        return Certificates(self._certificate(kind), self.client, self.authority.ca_file)
+
+    def _certificate(self, kind: str) -> Path:
+        makers: dict[str, Callable[[], Path]] = {
             "good": lambda: self.authority.certificate("127.0.0.1"),
             "wrong_ca": lambda: self.stranger.certificate("127.0.0.1"),
             "wrong_name": lambda: self.authority.certificate("elsewhere.example"),
             "expired": lambda: self.authority.certificate("127.0.0.1", days=(-10, -1)),
         }
-        with tls_redis(self.folder, certificate=certificates[kind](), ca=self.authority.ca_file) as port:
-            yield port
+        return makers[kind]()
 
     def options(self, port: int, **changed: Any) -> dict[str, Any]:
         """The settings for that server, field name to value."""
@@ -109,35 +122,138 @@ def refused(request: pytest.FixtureRequest, pki: Pki, good_server: int) -> Itera
         yield pki.options(port), texts[request.param]
 
 
-def test_the_ledger_does_not_connect(refused: Case) -> None:
-    options, text = refused
-    settings = Settings.from_env(**options)
-    with connect(settings) as client, pytest.raises(LedgerUnavailable, match=text):
+def ask_ledger(settings: Settings) -> None:
+    with connect(settings) as client:
         Ledger(client, settings).stats()
 
 
-def test_the_broker_does_not_connect(refused: Case) -> None:
-    options, text = refused
-    app = Celery("tests", set_as_current=False, fixups=[])
-    config = celery_config(Settings.from_env(**options))
+def ask_broker(settings: Settings, amqp: type[VerifiedAMQP] = VerifiedAMQP) -> None:
+    app = Celery("tests", amqp=amqp, set_as_current=False, fixups=[])
+    config = celery_config(settings)
     once = {"max_retries": 1, "interval_start": 0}
     app.conf.update(config | {"broker_transport_options": config["broker_transport_options"] | once})
-    with app.connection_for_write() as connection, pytest.raises(OperationalError, match=text):
+    with app.connection_for_write() as connection:
         connection.default_channel.client.ping()
 
 
-def test_the_result_backend_does_not_connect(refused: Case) -> None:
-    options, text = refused
+def ask_result_backend(settings: Settings) -> None:
     app = Celery("tests", set_as_current=False, fixups=[])
-    app.conf.update(celery_config(Settings.from_env(**options)))
-    with pytest.raises(app.backend.connection_errors, match=text):
-        app.backend.client.ping()
+    app.conf.update(celery_config(settings))
+    app.backend.client.ping()
 
 
-def test_the_producer_says_so_in_one_line(refused: Case, keys: Keys) -> None:
+WAYS: dict[str, Callable[[Settings], None]] = {
+    "ledger": ask_ledger,
+    "producer's broker": ask_broker,
+    "worker's broker": partial(ask_broker, amqp=GuardedAMQP),
+    "result backend": ask_result_backend,
+}
+
+
+@pytest.fixture(params=list(WAYS))
+def ask(request: pytest.FixtureRequest) -> Callable[[Settings], None]:
+    """Connects by each of the ways that producer and worker have."""
+    return WAYS[request.param]
+
+
+REFUSED = (LedgerUnavailable, OperationalError, redis.ConnectionError, redis.TimeoutError)
+
+
+def test_nothing_connects_to_whom_it_cannot_verify(refused: Case, ask: Callable[[Settings], None]) -> None:
     options, text = refused
+    with pytest.raises(REFUSED, match=text):
+        ask(Settings.from_env(**options))
+
+
+def test_with_a_ca_file_the_systems_authorities_do_not_count(
+    pki: Pki, ask: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki.stranger.ca_file))  # where OpenSSL then finds the system's
+    with pki.server("wrong_ca") as port:
+        ask(Settings.from_env(**pki.options(port, redis_ca_file=None)))
+        with pytest.raises(REFUSED, match="certificate verify failed"):
+            ask(Settings.from_env(**pki.options(port)))
+
+
+@pytest.fixture(scope="module")
+def cluster(pki: Pki) -> Iterator[TlsCluster]:
+    with tls_cluster(pki.folder, pki.certificates()) as cluster:
+        yield cluster
+
+
+def test_sentinel_and_master_are_reached_by_tls(pki: Pki, cluster: TlsCluster, ask: Callable[[Settings], None]) -> None:
+    ask(Settings.from_env(**pki.options(0, redis_url=cluster.url)))
+
+
+# redis-py says of Sentinels that did not answer only so much.
+NO_MASTER = "No master found|the sentinels know no master"
+NO_TLS = r"Timeout connecting to server|SSL|closed|reset"
+
+
+def test_a_sentinel_with_a_certificate_of_another_authority_is_refused(
+    pki: Pki, ask: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the system trusts that authority."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki.stranger.ca_file))
+    with sentinel_of_master_in_clear(pki.folder, pki.certificates("wrong_ca")) as url:
+        trusting = pki.options(0, redis_url=url, redis_ca_file=None, redis_timeout=1)
+        with pytest.raises(REFUSED, match=NO_TLS):  # it was believed
+            ask(Settings.from_env(**trusting))
+        with pytest.raises(REFUSED, match=NO_MASTER):
+            ask(Settings.from_env(**pki.options(0, redis_url=url)))
+
+
+@pytest.mark.parametrize("kind", ["wrong_name", "expired"])
+def test_a_sentinel_with_a_bad_certificate_is_refused(pki: Pki, ask: Callable[[Settings], None], kind: str) -> None:
+    with (
+        sentinel_of_master_in_clear(pki.folder, pki.certificates(kind)) as url,
+        pytest.raises(REFUSED, match=NO_MASTER),
+    ):
+        ask(Settings.from_env(**pki.options(0, redis_url=url)))
+
+
+def test_a_sentinel_is_not_asked_in_clear(pki: Pki, settings: Settings, ask: Callable[[Settings], None]) -> None:
+    in_clear = urlsplit(settings.redis_url.get_secret_value()).port
+    with pytest.raises(REFUSED):
+        ask(Settings.from_env(**pki.options(0, redis_url=f"rediss+sentinel://127.0.0.1:{in_clear}/x", redis_timeout=1)))
+
+
+def test_a_master_that_is_no_server_of_tls_is_not_spoken_to(pki: Pki, ask: Callable[[Settings], None]) -> None:
+    """Whoever has a Sentinel may name any master; in clear it gets no password."""
+    with (
+        sentinel_of_master_in_clear(pki.folder, pki.certificates()) as url,
+        pytest.raises(REFUSED, match=NO_TLS),
+    ):
+        ask(Settings.from_env(**pki.options(0, redis_url=url, redis_timeout=1)))
+
+
+def test_the_whole_job_runs_over_tls_by_sentinel_and_after_a_failover_behind_the_guard(
+    pki: Pki, keys: Keys, site: SampleSite, start_worker: StartWorker
+) -> None:
+    with tls_cluster(pki.folder, pki.certificates()) as cluster:
+        options = pki.options(0, redis_url=cluster.url, redis_timeout="2s")
+        worker = start_worker(allowed_hosts=f"127.0.0.1:{site.port}", **options)
+        settings = Settings.from_env(url_key=keys.url_key, **options)
+        missions = MissionClient(settings)
+        assert missions.wait(missions.enqueue(f"{site.url}/letter.txt").id, timeout=60).state is State.SUCCEEDED
+        cluster.master.kill()
+        wait_for(lambda: worker.log.read_text().count("Connected to ") >= 2, what="the new master")
+        with connect(settings) as client:
+            client.lpush("missions", b"nonsense")
+            wait_for(lambda: client.xlen(Key.QUARANTINE), what="the quarantine")
+        ticket = missions.enqueue(f"{site.url}/letter.txt")
+        assert missions.wait(ticket.id, timeout=60).state is State.SUCCEEDED
+        foreign = Celery("foreign", set_as_current=False, fixups=[])
+        foreign.conf.update(celery_config(Settings.from_env(**options)))
+        answer = foreign.send_task("decoder.status", args=[ticket.id], queue="missions", ignore_result=False)
+        assert answer.get(timeout=60)["state"] == "succeeded"
+        worker.check()
+
+
+def enqueue(options: dict[str, Any], keys: Keys) -> subprocess.CompletedProcess[str]:
+    """Enqueue by the command."""
     environment = {f"DECODER_{name.upper()}": value for name, value in options.items()}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "producer", "enqueue", "https://docs.example.com/"],
         env=os.environ | environment | {"DECODER_URL_KEY": keys.url_key},
         capture_output=True,
@@ -145,6 +261,11 @@ def test_the_producer_says_so_in_one_line(refused: Case, keys: Keys) -> None:
         timeout=60,
         check=False,
     )
+
+
+def test_the_producer_says_so_in_one_line(refused: Case, keys: Keys) -> None:
+    options, text = refused
+    done = enqueue(options, keys)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -193,7 +314,7 @@ def test_a_worker_that_is_refused_says_so_and_takes_no_work(pki: Pki, keys: Keys
             "metrics_host": "127.0.0.1",
         }
         with running_worker(tmp_path, values) as worker:
-            wait_for(lambda: "IP address mismatch" in worker.log.read_text(), what="a line in the worker's log")
+            wait_for(lambda: "consumer: " in worker.log.read_text(), what="a line in the worker's log")
             worker.check()
             lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
             messages = [line["message"] for line in lines]
@@ -207,12 +328,15 @@ def test_a_worker_that_is_refused_says_so_and_takes_no_work(pki: Pki, keys: Keys
 def test_no_part_of_the_url_switches_the_check_off(query: str) -> None:
     with pytest.raises(SettingsError, match="DECODER_REDIS_URL"):
         Settings.from_env(redis_url=f"rediss://127.0.0.1:6379/0{query}")
+    with pytest.raises(SettingsError, match="DECODER_REDIS_URL"):
+        Settings.from_env(redis_url=f"rediss+sentinel://127.0.0.1:26379/main{query}")
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "sentinel://127.0.0.1:26379/main"])
 @pytest.mark.parametrize("name", ["redis_ca_file", "redis_cert_file", "redis_key_file"])
-def test_a_certificate_without_tls_is_refused(pki: Pki, name: str) -> None:
+def test_a_certificate_without_tls_is_refused(pki: Pki, name: str, url: str) -> None:
     with pytest.raises(SettingsError, match=f"DECODER_{name.upper()}: got a file; takes effect only with rediss://"):
-        Settings.from_env(redis_url="redis://127.0.0.1:6379/0", **{name: pki.client})
+        Settings.from_env(redis_url=url, **{name: pki.client})
 
 
 def test_a_certificate_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

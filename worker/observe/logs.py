@@ -231,7 +231,7 @@ def _message(record: logging.LogRecord) -> str:
 
 _URL = re.compile(r"(?i)\b(https?:/)/\S*")
 # Broker addresses (kombu masks their password), and single words such as ids, hosts, names of tasks.
-_HARMLESS = re.compile(r"(?:rediss?|sentinel)://\S{0,200}|[\w.@-]{1,80}")
+_HARMLESS = re.compile(r"(?:rediss?|(?:rediss\+)?sentinel)://\S{0,200}|[\w.@-]{1,80}")
 # The keys under which Celery logs a task's name and fate; others are its arguments, its result, its exception.
 _HARMLESS_KEYS = ("id", "name", "description", "runtime", "hostname")
 

@@ -17,13 +17,13 @@ from typing import Any, Final, cast
 
 import redis
 from celery.app.amqp import AMQP
-from kombu.connection import Connection
-from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
+from kombu.transport.redis import QoS, SentinelTransport, Transport
 
 from mission.errors import InvalidMission
 from mission.ids import check_mission_id, new_mission_id
 from mission.model import Reason
 from mission.store import scripts
+from mission.store.broker import VerifiedBroker, VerifiedChannel, VerifiedSentinelChannel
 from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT
 from mission.store.names import CHECK_QUEUE, QUEUE, Key
 from worker.observe import metrics
@@ -226,7 +226,7 @@ class _GuardedQoS(QoS):
                 self._remove_from_indices(tag, pipe).execute()  # type: ignore[no-untyped-call]  # kombu has few types
 
 
-class GuardedChannel(Channel):
+class GuardedChannel(VerifiedChannel):
     """kombu's channel over the guarded client, and with the guarded record of what is in hand."""
 
     QoS = _GuardedQoS
@@ -249,7 +249,7 @@ class GuardedChannel(Channel):
         super()._do_restore_message(payload, *args, **options)  # type: ignore[no-untyped-call]  # kombu has few types
 
 
-class GuardedSentinelChannel(GuardedChannel, SentinelChannel):
+class GuardedSentinelChannel(GuardedChannel, VerifiedSentinelChannel):
     """The same through Sentinel."""
 
 
@@ -265,13 +265,10 @@ class GuardedSentinelTransport(SentinelTransport):
     Channel = GuardedSentinelChannel
 
 
-class GuardedConnection(Connection):
-    """kombu's connection over a guarded transport, whatever URL it is given or, with several Sentinels, switches to."""
+class GuardedConnection(VerifiedBroker):
+    """kombu's connection over a guarded transport."""
 
-    def get_transport_cls(self) -> type[Transport]:
-        """The guarded form of what kombu would take. `broker_transport` would be forgotten by a switch, and read as a URL's scheme."""
-        sentinel = issubclass(super().get_transport_cls(), SentinelTransport)  # type: ignore[no-untyped-call]  # kombu has few types
-        return GuardedSentinelTransport if sentinel else GuardedTransport
+    direct, by_sentinel = GuardedTransport, GuardedSentinelTransport
 
 
 class GuardedAMQP(AMQP):  # type: ignore[misc]  # celery has no types

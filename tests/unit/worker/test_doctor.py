@@ -154,6 +154,7 @@ def test_a_bad_password_fails_without_being_shown(good: dict[str, Any], redis_se
     ("url", "level"),
     [
         ("rediss://redis.example.com/0", Level.OK),
+        ("rediss+sentinel://a.example.com,b.example.com/main", Level.OK),
         ("redis://redis.example.com/0", Level.WARN),
         ("redis://[::1]:1/0", Level.OK),
         ("redis://localhost:1/0", Level.OK),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 from mission.errors import LedgerUnavailable
 from mission.settings import Settings
 from mission.store.connection import MAX_CONNECTIONS, connect, outages, parse_sentinel
+from mission.store.tls import VerifiedConnection
 from worker.settings import WorkerSettings
 
 
@@ -68,6 +70,7 @@ def test_behind_sentinels_the_master_is_asked_for() -> None:
     ("url", "parsed"),
     [
         ("sentinel://a.example/main", ([("a.example", 26379)], "main", {})),
+        ("rediss+sentinel://a.example:1,[::1]:2,[::1]/main", ([("a.example", 1), ("::1", 2), ("::1", 26379)], "main", {})),
         ("sentinel://a.example:1,b.example:2/main", ([("a.example", 1), ("b.example", 2)], "main", {})),
         ("sentinel://:p%40ss@a.example/main", ([("a.example", 26379)], "main", {"password": "p@ss"})),
         (
@@ -84,6 +87,16 @@ def test_a_tls_client_verifies() -> None:
     with connect(Settings.from_env(redis_url="rediss://127.0.0.1:1/0")) as client:
         found = client.connection_pool.connection_kwargs
     assert (found["ssl_cert_reqs"], found["ssl_check_hostname"]) == ("required", True)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_the_master_and_each_sentinel_are_asked_by_tls_or_none_of_them(tls: bool) -> None:
+    settings = Settings.from_env(redis_url=f"{'rediss+' * tls}sentinel://a.example,b.example/main")
+    with connect(settings) as client:
+        pool: Any = client.connection_pool
+        nodes = [node.connection_pool for node in pool.sentinel_manager.sentinels]
+    assert issubclass(pool.connection_class, VerifiedConnection) is tls
+    assert [issubclass(node.connection_class, VerifiedConnection) for node in nodes] == [tls, tls]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,16 @@ def test_tls_is_always_verified(user: str) -> None:
     assert found["ssl_check_hostname"] is True
 
 
+def test_with_sentinels_tls_is_for_these_as_well() -> None:
+    found = config(redis_url="rediss+sentinel://user:word@a.example,b.example/main")
+    assert found["broker_url"] == "sentinel://user:word@a.example:26379;sentinel://user:word@b.example:26379"
+    assert found["broker_use_ssl"]["ssl_check_hostname"] is True
+    assert found["broker_transport_options"]["sentinel_kwargs"]["ssl"] is True
+    clear = config(redis_url="sentinel://user:word@a.example,b.example/main")
+    assert "broker_use_ssl" not in clear
+    assert "ssl" not in clear["broker_transport_options"]["sentinel_kwargs"]
+
+
 def test_sentinels_without_a_login_are_named_without_one() -> None:
     found = config(redis_url="sentinel://a.example:1/main")
     assert found["broker_url"] == "sentinel://a.example:1"

@@ -15,8 +15,11 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport.redis import Transport
+from redis.sentinel import SentinelManagedConnection
 
+from mission.store.messages import celery_config
 from mission.store.names import Key
+from mission.store.tls import VerifiedConnection
 from tests.queue_entries import CANARY, encoded, entry, envelope, malformed, odd
 from worker.observe import metrics
 from worker.queue import intake
@@ -173,6 +176,19 @@ def test_the_choke_point_stands_in_front_of_every_kind_of_connection_to_whatever
     for _ in range(3):
         assert issubclass(connection.transport.Channel, intake.GuardedChannel)
         assert connection.as_uri().startswith(url.partition(":")[0] + "://")  # Flower reads it, and so do people
+        connection.maybe_switch_next()
+
+
+@pytest.mark.parametrize("url", ["rediss://a.example/0", "rediss+sentinel://a.example,b.example,c.example/main"])
+def test_tls_is_verified_on_every_node_that_a_connection_switches_to(url: str) -> None:
+    app = Celery("test", amqp=intake.GuardedAMQP, set_as_current=False, fixups=[])
+    app.conf.update(celery_config(WorkerSettings.from_env(redis_url=url)))
+    connection = app.connection_for_read()
+    for _ in range(3):
+        channel = connection.transport.Channel
+        assert issubclass(channel.connection_class_ssl, VerifiedConnection)
+        assert issubclass(channel.connection_class_ssl, SentinelManagedConnection) is ("sentinel" in url)
+        assert connection.ssl["ssl_check_hostname"] is True
         connection.maybe_switch_next()
 
 

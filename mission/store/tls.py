@@ -1,0 +1,49 @@
+"""TLS to Redis and to its Sentinels: one way to verify, for the ledger, the broker and the result backend."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import redis
+from redis.sentinel import Sentinel, SentinelManagedConnection
+
+from mission.settings import Settings
+
+
+def tls_options(settings: Settings) -> dict[str, Any]:
+    """TLS as redis-py names it: always verified, whatever the libraries' default is."""
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_cert_file,
+        "ssl_keyfile": settings.redis_key_file,
+    }
+    verified = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    return verified | {name: str(path) for name, path in files.items() if path}
+
+
+class VerifiedConnection(redis.SSLConnection):
+    """A connection that trusts the CA file alone where one is given; redis-py's own trusts the system's authorities beside it.
+
+    No option switches the checks off.
+    """
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.ca_certs)  # the system's authorities only where this is None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
+class VerifiedSentinelConnection(SentinelManagedConnection, VerifiedConnection):
+    """The same to whom the Sentinels call the master."""
+
+
+def verified(sentinel: Sentinel) -> Sentinel:
+    """With the same connections to the Sentinels themselves, where they are asked by TLS: redis-py takes no class for these."""
+    for node in sentinel.sentinels:
+        if issubclass(node.connection_pool.connection_class, redis.SSLConnection):
+            node.connection_pool.connection_class = VerifiedConnection
+    return sentinel
