@@ -82,6 +82,14 @@ def test_a_range_that_is_closed_anyway_renders_no_exception_that_kubernetes_refu
     assert not reaches(policy(objects, "worker"), private.partition("/")[0], 443)
 
 
+def test_sentinels_are_reached_where_there_are_some() -> None:
+    assert not reaches(policy(render(environment("prod")), "worker"), "10.20.30.1", 26379)
+    spec = policy(render(environment("prod", redis={"sentinelPort": 26379})), "worker")
+    assert reaches(spec, "10.20.30.1", 26379)
+    assert reaches(spec, "10.20.30.1", 6380)
+    assert not reaches(spec, "10.20.31.1", 26379)
+
+
 WRONG_RANGES = [
     ("10.1.2.3/16", "has bits beyond its prefix"),
     ("2600:1900::1/32", "has bits beyond its prefix"),

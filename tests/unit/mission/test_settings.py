@@ -93,7 +93,10 @@ def test_a_quota_is_missions_in_seconds(monkeypatch: pytest.MonkeyPatch, quota: 
     [
         ("redis://:word@redis.example:6379/0", f"redis://:{MASK}@redis.example:6379/0"),
         ("rediss://user:w%40rd@redis.example/0", f"rediss://user:{MASK}@redis.example/0"),
-        ("rediss+sentinel://:word@a.example:1,b.example:2/main", f"rediss+sentinel://:{MASK}@a.example:1,b.example:2/main"),
+        (
+            "rediss+sentinel://:word@a.example:1,b.example:2/main",
+            f"rediss+sentinel://:{MASK}@a.example:1,b.example:2/main",
+        ),
         ("sentinel://user:word@a.example:1,b.example:2/main", f"sentinel://user:{MASK}@a.example:1,b.example:2/main"),
         ("redis://user@redis.example/0", "redis://user@redis.example/0"),
         ("redis://redis.example:6379/0", "redis://redis.example:6379/0"),
