@@ -83,6 +83,10 @@ class LedgerUnavailable(DecoderError):
     reason = Reason.STORE_UNAVAILABLE
 
 
+class LedgerRefuses(LedgerUnavailable):
+    """Redis answered, with an error: it is full, read-only, forbids it, or a key is of another type."""
+
+
 class UnknownMission(DecoderError):
     """No mission of this id is in the ledger (any more)."""
 

@@ -18,7 +18,11 @@ from mission.cli.console import Commands, Lazy, version_option
         Lazy("mission.cli.keys", "Make keys, tell what a key file holds, seal results anew to another key."),
         Lazy("mission.cli.migrate", "Load this release's functions into Redis."),
         Lazy("worker.commands.check_url", "Say what the policy says of each URL, without fetching it."),
-        Lazy("worker.commands.doctor", "Check Redis, keys and policy as a worker finds them here.", "worker"),
+        Lazy(
+            "worker.commands.doctor",
+            "Check Redis, keys and policy as a worker finds them here; or repair the ledger.",
+            "worker",
+        ),
         Lazy("worker.commands.run", "Fetch URLs and print what they hold.", "embedded"),
         Lazy("worker.commands.scan", "Find the secrets in files, or in what comes on standard input."),
         Lazy("worker.commands.settings", "Print every setting as it stands."),

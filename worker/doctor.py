@@ -20,7 +20,8 @@ from mission.ids import new_mission_id
 from mission.seal.url_keys import UrlKeyring
 from mission.store import library
 from mission.store.connection import connect, outages
-from mission.store.names import result_key
+from mission.store.names import TYPES, Key, result_key
+from mission.store.scripts import as_text
 from mission.units import format_duration, format_size
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
@@ -294,13 +295,28 @@ def _clock(client: redis.Redis) -> Verdict:
     return Level.OK, f"Redis' clock is {offset:+.3f} s from this machine's"
 
 
+def _damage(client: redis.Redis) -> Verdict:
+    wrong = [
+        f"{key!r} is a {found}" for key, type_ in TYPES.items() if (found := _type(client, key)) not in (type_, "none")
+    ]
+    if missions := client.hlen(Key.DAMAGED):
+        wrong.append(f"{missions} missions have an entry that no release writes")
+    if wrong:
+        return Level.FAIL, f"{'; '.join(wrong)}: somebody wrote over them; `decoder doctor --repair` mends it"
+    return Level.OK, "no key of another type, no mission whose entry is damaged"
+
+
+def _type(client: redis.Redis, key: str) -> str:
+    return as_text(client.type(key))
+
+
 # In the order in which they are told.
 _LOCAL = (
     *(_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes),
     *(_lease, _retention, _documents, _tls),
 )
 _SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
-_LOGIN = (_fsync, _login, _functions, _results, _clock)
+_LOGIN = (_fsync, _login, _functions, _results, _clock, _damage)
 
 
 def _name(check: Callable[..., Verdict]) -> str:

@@ -80,7 +80,7 @@ class Runtime:
             AuditLog(ledger.client, emit=_to_stdout, chain=Key.AUDIT_KEYS),
         )
         batch = Batch(ledger, pipeline, settings)
-        reaper = Reaper(ledger, publisher, hosts, settings.max_attempts)
+        reaper = Reaper(ledger, publisher, hosts, settings.max_attempts, settings.lease_seconds)
         return cls(
             settings=settings,
             ledger=ledger,

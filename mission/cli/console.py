@@ -186,7 +186,9 @@ class DurationType(click.ParamType[float]):
         return seconds
 
 
-def _why(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def _why(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
     from mission.audit.recorded import check_reason  # it brings Redis, which no help needs
 
     try:

@@ -64,19 +64,30 @@ FUNCTIONS: dict[str, Rights] = {
         },
     ),
     "commit": _union(_FINISH, {Key.ENTRY: "hmget"}),
-    "discard": {Key.ENTRY: "hmget hdel", Key.DEAD: "zrem"},
+    "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
     "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
     "host": {Key.HOSTS: "hget hset hdel hlen hrandfield"},
     "hosts": {Key.HOSTS: "hgetall hdel"},
     "library": {},
+    "mend": _union(
+        *(dict.fromkeys(names.TYPES, "type rename"), {Key.ASIDE: "rename expire"}),
+        *(dict.fromkeys((Key.FINISHED, Key.REFUSALS), "hlen hgetall hdel"), {Key.REAPER: "pttl del"}),
+        {Key.SEQ: "get set incr", Key.QUEUED: "zrevrangebyscore zrangebyscore zadd"},
+        dict.fromkeys((Key.HEAD, Key.LOOKED, Key.TOKEN), "get del"),
+        dict.fromkeys((Key.LEASES, Key.DUE), "zrangebyscore zadd"),
+    ),
     "reap": _union(
         *(_FINISH, _ENQUEUE, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
         dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.DUE, Key.QUEUED), "zrangebyscore"),
         {Key.DEAD: "zremrangebyscore"},
     ),
+    "reindex": _union(
+        {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},
+        *(dict.fromkeys(names.INDEXES, "zrem zscore zadd"), {Key.DAMAGED: "hdel"}),
+    ),
     "release": _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby"}),
     "replay": _union(
-        *(_RETRY_AT, _REMEMBER, {Key.ENTRY: "hmget persist hdel"}),
+        *(_RETRY_AT, _REMEMBER, {Key.ENTRY: "type hmget persist hdel"}),
         {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
     ),
     "reseal": {Key.RESULT: "get set"},
@@ -152,11 +163,17 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} {_BATCHES} unwatch publish info",
         _union(
             *(
-                _calls("admit", "claim", "commit", "release", "reap", "host", "hosts", "library"),
+                _calls("admit", "claim", "commit", "release", "reap", "host", "hosts", "library", "mend"),
                 _appends(Key.AUDIT_KEYS),
             ),
             *(_STATS, _STATUS, _PUBLISH),
-            {Key.REFUSALS: "hincrby", Key.KEYS_SEEN: "hmget hset", Key.RESULT: "set", Key.QUARANTINE: "xadd"},
+            {
+                Key.REFUSALS: "hincrby",
+                Key.KEYS_SEEN: "hmget hset",
+                Key.DAMAGED: "hlen",
+                Key.RESULT: "set",
+                Key.QUARANTINE: "xadd",
+            },
             # kombu, to take messages and to keep what is in hand; Celery's results; the guard's check of itself.
             {names.QUEUES: "brpop rpush", names.CHECK_QUEUES: "expire"},
             {
@@ -173,12 +190,24 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} scan",
         _union({Key.RESULT: "get"}, _STATUS, _appends(Key.AUDIT), _READ_AUDIT),
     ),
-    # Dead letters, erasure, the audit. Results they can only delete.
+    # Dead letters, erasure, repair, the audit. Results they can only delete.
     "operator": Login(
         f"{_ANYBODY} {_BATCHES} scan info",
         _union(
-            *(_calls("discard", "forget", "replay"), _STATS, _STATUS, _appends(Key.AUDIT), _READ_AUDIT),
-            {Key.DEAD: "zrangebyscore", Key.RESULT: "del", Key.QUARANTINE: "xrange xrevrange"},
+            *(
+                _calls("discard", "forget", "replay", "mend", "reindex"),
+                _STATS,
+                _STATUS,
+                _appends(Key.AUDIT),
+                _READ_AUDIT,
+            ),
+            dict.fromkeys(names.INDEXES, "zscan"),
+            {
+                Key.DAMAGED: "hscan hlen",
+                Key.DEAD: "zrangebyscore",
+                Key.RESULT: "del",
+                Key.QUARANTINE: "xrange xrevrange",
+            },
         ),
     ),
     # `decoder keys rewrap`, while keys change: reads results and writes them anew.

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from mission.errors import LedgerUnavailable
+from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.settings import Settings
 from mission.store.tls import VerifiedConnection, VerifiedSentinelConnection, tls_options, verified
 
@@ -68,9 +68,13 @@ def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]
 
 @contextmanager
 def outages() -> Iterator[None]:
-    """Turn whatever Redis or its client raises into `LedgerUnavailable`, in one sentence."""
+    """Turn whatever Redis or its client raises into `LedgerUnavailable`, in one sentence; an error that Redis answered with into
+    `LedgerRefuses`.
+    """
     try:
         yield
+    except redis.ResponseError as error:
+        raise LedgerRefuses(f"store_unavailable: {explain(error)}") from None
     except redis.RedisError as error:
         raise LedgerUnavailable(f"store_unavailable: {explain(error)}") from None
 
@@ -94,6 +98,8 @@ def explain(error: Exception) -> str:
         return f"{text}: check that Redis is up, and host, port and TLS (redis:// or rediss://) in DECODER_REDIS_URL"
     if isinstance(error, redis.exceptions.NoPermissionError):
         return f"{text}: take a login that may (SECURITY.md lists what each needs)"
+    if text.startswith("WRONGTYPE"):
+        return f"{text}: a worker sets aside what is in everybody's way within a second; `decoder doctor` shows what is left"
     if text.startswith("DB index"):
         return f"{text}: check the number at the end of DECODER_REDIS_URL"
     return text

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import redis
@@ -21,13 +23,15 @@ from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
 from mission.store.entries import instant, number, read_entries, word
-from mission.store.names import Key, result_key
+from mission.store.names import TYPES, Key, result_key
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
 LOST_AFTER_SECONDS = 15.0
 REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000
+# How long a key stays that was set aside: a person has time to look at it, and no garbage stays for good.
+ASIDE_SECONDS = 7 * 86_400
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -103,6 +107,14 @@ class Reaped:
 
 
 @dataclass(frozen=True, slots=True)
+class Mended:
+    """A key that was put right, and what was wrong: the type that it had, or a word of what it was."""
+
+    key: str
+    was: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """The Redis server's memory in bytes: used, and the limit, 0 where there is none."""
 
@@ -155,7 +167,7 @@ class Ledger:
             suspect_delay_seconds: after so long the suspects that were not taken are due again.
         """
         rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
-        args = (*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, *ids)
+        args = (*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, _now_ms(), *ids)
         now, claims, held, expired, unreadable = self._scripts.run("claim", *args)
         return Claimed(
             claims=[
@@ -212,7 +224,7 @@ class Ledger:
         with outages():
             idle = int(self.client.llen(queue) == 0)
         interval = round(REAP_INTERVAL_SECONDS * 900)
-        args = (idle, round(LOST_AFTER_SECONDS * 1000), REAP_LIMIT, max_attempts, self._ttl, interval)
+        args = (idle, round(LOST_AFTER_SECONDS * 1000), REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms())
         alone, batch, dead, leases, lost = self._scripts.run("reap", *args)
         return Reaped(
             alone=list(map(as_text, alone)),
@@ -221,6 +233,20 @@ class Ledger:
             leases_expired=leases,
             messages_lost=lost,
         )
+
+    def mend(self, longest_lease: float, longest_wait: float) -> list[Mended]:
+        """Put right what would stop every script: keys of another type, counters that are none, times too far ahead.
+
+        Args:
+            longest_lease: that there is, in seconds.
+            longest_wait: that there is between two attempts, in seconds.
+        """
+        times = (longest_lease * 1000, longest_wait * 1000, REAP_INTERVAL_SECONDS * 2000)
+        types = chain.from_iterable(TYPES.items())
+        return [
+            Mended(as_text(key), as_text(was))
+            for key, was in self._scripts.run("mend", ASIDE_SECONDS, *map(round, times), *types)
+        ]
 
     def host_failed(self, host: str, submitter: str, threshold: int, pause_seconds: float) -> bool:
         """Count a submitter's fetch that did not reach its host; whether that pauses it for all workers.
@@ -289,6 +315,11 @@ class Ledger:
             found = cast("dict[bytes, bytes]", self.client.hgetall(Key.REFUSALS))
         return {word(reason): number(count) or 0 for reason, count in found.items()}
 
+    def damaged(self) -> int:
+        """How many missions were found whose entry no release could have written."""
+        with outages():
+            return int(self.client.hlen(Key.DAMAGED))
+
     def memory(self) -> Memory:
         """How much memory the server uses, and may use. The login needs INFO."""
         with outages():
@@ -320,6 +351,10 @@ class Ledger:
     @property
     def _ttl(self) -> int:
         return max(1, round(self._settings.ledger_ttl))
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
 
 
 def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:

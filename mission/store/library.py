@@ -25,7 +25,7 @@ REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
 
 # A full Redis refuses every other function before it begins. These end missions, give way or delete.
-_EVEN_WHEN_FULL = {"audit_trim", "commit", "discard", "forget", "host", "hosts", "release"}
+_EVEN_WHEN_FULL = {"audit_trim", "commit", "discard", "forget", "host", "hosts", "mend", "release"}
 
 
 class Loaded(StrEnum):

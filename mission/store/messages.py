@@ -14,12 +14,12 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
-from mission.errors import LedgerUnavailable
+from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.broker import VerifiedAMQP
-from mission.store.connection import parse_sentinel, sentinel_options
+from mission.store.connection import explain, parse_sentinel, sentinel_options
 from mission.store.names import QUEUE
 from mission.store.tls import tls_options
 
@@ -102,6 +102,8 @@ class Publisher:
                         argsrepr=f"({len(chunk)} missions)",
                         kwargsrepr="{}",
                     )
+        except redis.ResponseError as error:
+            raise LedgerRefuses(f"store_unavailable: {explain(error)}") from None
         except (OperationalError, redis.RedisError, OSError) as error:
             raise LedgerUnavailable(f"store_unavailable: {type(error).__name__} of the broker") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 
 # One hash tag for all: Redis Cluster holds them in one slot.
@@ -31,6 +32,10 @@ class Key(StrEnum):
     FINISHED = PREFIX + "finished"  # hash: how many ended, by state
     REFUSALS = PREFIX + "refusals"  # hash: how many admissions were refused, by reason
     KEYS_SEEN = PREFIX + "keys"  # hash: when a cryptographic key was first asked for
+    DAMAGED = PREFIX + "damaged"  # hash: missions whose entry no release could have written, to what is wrong with it
+    ASIDE = (
+        PREFIX + "damaged:"
+    )  # a key that was of another type, by the rest of its name, until a person has looked at it
     # Hosts and submitters.
     HOSTS = PREFIX + "hosts"  # hash: the breaker of each host in trouble
     QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
@@ -58,6 +63,19 @@ CELERY_BINDINGS = "_kombu.binding*celery*"
 # nobody leaves database 0.
 EVENTS = "/0.celeryev/*"
 REMOTE_CONTROL = "/0.celery.pidbox"
+
+
+# What has one place for each mission.
+INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
+# What a worker sets aside where it is of another type: all that stands in everybody's way. The audit's keys are a person's to mend.
+TYPES: Mapping[str, str] = {
+    **dict.fromkeys((*INDEXES, UNACKED_INDEX), "zset"),
+    **dict.fromkeys((Key.SEQ, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.REAPER, UNACKED_MUTEX), "string"),
+    **dict.fromkeys((Key.FINISHED, Key.REFUSALS, Key.KEYS_SEEN, Key.DAMAGED, Key.HOSTS, UNACKED), "hash"),
+    **dict.fromkeys((QUEUE, *(f"{QUEUE}\x06\x16{priority}" for priority in (3, 6, 9))), "list"),
+    f"_kombu.binding.{QUEUE}": "set",
+    Key.QUARANTINE: "stream",
+}
 
 _RESULT_KEY = re.compile(re.escape(Key.RESULT) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")
 

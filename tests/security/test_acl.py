@@ -24,6 +24,7 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.operate.dead_letters import DeadLetters
 from mission.operate.erasure import forget
+from mission.operate.repair import repair
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
@@ -33,7 +34,7 @@ from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Ledger, Release
 from mission.store.messages import STATUS
-from mission.store.names import PREFIX, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
+from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
@@ -282,9 +283,9 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 # Which function each login may call; the others are refused.
 CALLS = {
     "producer": "admit",
-    "worker": "admit audit_append claim commit host hosts library reap release",
+    "worker": "admit audit_append claim commit host hosts library mend reap release",
     "reader": "audit_append",
-    "operator": "audit_append discard forget replay",
+    "operator": "audit_append discard forget mend reindex replay",
     "rewrapper": "audit_append reseal",
     "auditor": "audit_append audit_trim",
 }
@@ -357,7 +358,14 @@ WORK = {
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
         *((verb, "the chain of keys") for verb in ("RPUSH", "LRANGE")),
     },
-    "operator": {*APPEND, ("DEL", "an entry"), ("DEL", "a result"), ("HDEL", "an entry"), ("PERSIST", "an entry")},
+    "operator": {
+        *APPEND,
+        ("DEL", "an entry"),
+        ("DEL", "a result"),
+        ("HDEL", "an entry"),
+        ("PERSIST", "an entry"),
+        ("EXPIRE", "an entry"),
+    },
     "rewrapper": {*APPEND, ("SET", "a result"), ("SET KEEPTTL", "a result")},
     "reader": {*APPEND},
     "auditor": {*APPEND, ("LTRIM", "the audit"), ("RPUSH", "the chain of keys"), ("LTRIM", "the chain of keys")},
@@ -544,6 +552,28 @@ def test_the_auditor_alone_cuts_and_mends(server: Server) -> None:
             assert {entry.action for entry in audit.entries()} <= {"trim", "mend"}
             assert audit.verify() == []
     assert server.refused() == {("reader", "fcall")}
+
+
+def test_a_worker_sets_aside_what_is_in_everybodys_way_and_an_operator_repairs_the_rest(server: Server) -> None:
+    server.admin.flushall()
+    for key in TYPES:
+        run(server.admin, *(("LPUSH", key, "x") if TYPES[key] == "string" else ("SET", key, "x")))
+    settings = Settings.from_env(redis_url=server.url("operator"))
+    with server.login("worker") as client:
+        ledger = Ledger(client, settings)
+        assert {mended.key for mended in ledger.mend(120, 4000)} >= set(TYPES)
+        (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 99)], "a")
+        assert ledger.damaged() == 0
+    for index in INDEXES:
+        server.admin.delete(index)
+    server.admin.set(entry_key(new_mission_id()), "x")
+    with server.login("operator") as client:
+        audit = AuditLog(client, emit=lambda line: None)
+        done = repair(client, settings, audit, why="a test", lease_seconds=60)
+        assert (done.indexed, done.damaged) == (1, 1)
+        assert Ledger(client, settings).stats().queued == 1
+    assert server.admin.zscore(Key.QUEUED, answer.id) is not None
+    assert server.refused() == set()
 
 
 def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite, tmp_path: Path) -> None:

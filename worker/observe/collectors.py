@@ -35,12 +35,14 @@ class Vitals:
         refusals: refused at admission since the ledger began, by reason.
         memory: the server's; None where this login may not ask.
         keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
+        damaged: how many missions were found whose entry no release could have written.
     """
 
     stats: Stats
     refusals: Mapping[str, int]
     memory: Memory | None = None
     keys: Mapping[tuple[str, str], float] | None = None
+    damaged: int | None = None
 
 
 def read_vitals(ledger: Ledger, keys: Iterable[tuple[str, str]]) -> Vitals:
@@ -54,12 +56,14 @@ def read_vitals(ledger: Ledger, keys: Iterable[tuple[str, str]]) -> Vitals:
         LedgerUnavailable: Redis does not answer. That a login of few rights may not see memory or keys is no reason.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
-    memory, seen = None, None
+    memory, seen, damaged = None, None, None
     with suppress(LedgerUnavailable):
         memory = ledger.memory()
     with suppress(LedgerUnavailable):
         seen = ledger.keys_seen(keys)
-    return Vitals(stats, refusals, memory, seen)
+    with suppress(LedgerUnavailable):
+        damaged = ledger.damaged()
+    return Vitals(stats, refusals, memory, seen, damaged)
 
 
 class LedgerCollector(Collector):
@@ -130,6 +134,10 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         for (kind, key), moment in vitals.keys.items():
             seen.add_metric([kind, key], moment)
         yield seen
+    if vitals.damaged is not None:
+        yield GaugeMetricFamily(
+            "decoder_damaged_missions", "Missions whose entry no release could have written", vitals.damaged
+        )
 
 
 class NetworkCollector(Collector):

@@ -44,6 +44,9 @@ _FETCH_REASONS = (
     *(Reason.RATE_LIMITED, Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE),
 )
 
+# The event of a key that a reaper put right.
+DAMAGED_KEY = "damaged_key"
+
 # Otherwise each counter and histogram has one series more, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one without types
 
@@ -123,8 +126,8 @@ def _start_at_zero() -> None:
     for result in ("ok", *(reason.value for reason in _FETCH_REASONS)):
         FETCH_ATTEMPTS.labels(result)
     SECRETS_EXTRACTED.labels(DETECTOR)
-    for reason in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE):
-        SECURITY_EVENTS.labels(reason.value)
+    for event in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE, DAMAGED_KEY):
+        SECURITY_EVENTS.labels(event)
 
 
 _start_at_zero()

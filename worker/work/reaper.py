@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 
-from mission.errors import LedgerUnavailable
+from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
 from mission.store.messages import Publisher
 from mission.store.names import QUEUE
+from worker.observe import metrics
+from worker.work import retry
 from worker.work.endings import died
 from worker.work.hosts import Hosts
 
@@ -18,12 +20,17 @@ log = logging.getLogger("decoder.reaper")
 class Reaper:
     """A thread that reaps until it is stopped."""
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, hosts: Hosts, max_attempts: int) -> None:
+    def __init__(
+        self, ledger: Ledger, publisher: Publisher, hosts: Hosts, max_attempts: int, lease_seconds: float
+    ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._hosts = hosts
         self._max_attempts = max_attempts
-        self._answered: bool | None = None
+        # While a release is rolled out, another worker's may be longer.
+        self._longest_lease = 2 * lease_seconds
+        self._answered = False
+        self._last_heard = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reaper", daemon=True)
 
@@ -37,7 +44,7 @@ class Reaper:
 
     def ledger_answers(self) -> bool:
         """Whether Redis answered in the last round."""
-        return bool(self._answered)
+        return self._answered
 
     def round(self) -> None:
         """Reap once.
@@ -46,6 +53,7 @@ class Reaper:
             LedgerUnavailable: Redis does not answer. What was found and not published is found again as lost; the dead are
                 found once.
         """
+        self._mend()
         self._hosts.refresh()
         found = self._ledger.reap(QUEUE, self._max_attempts)
         for mission_id, reason in found.dead:
@@ -56,20 +64,35 @@ class Reaper:
         self._publisher.publish(found.alone, per_message=1)
         self._publisher.publish(found.batch)
 
+    def _mend(self) -> None:
+        for mended in self._ledger.mend(self._longest_lease, retry.LONGEST_WAIT_SECONDS):
+            metrics.SECURITY_EVENTS.labels(metrics.DAMAGED_KEY).inc()
+            log.error(
+                "%r was damaged (%s) and was put right; `decoder doctor --repair` finds the missions that it held",
+                mended.key,
+                mended.was,
+            )
+
     def _loop(self) -> None:
         while not self._stopped.wait(REAP_INTERVAL_SECONDS):
             try:
                 self.round()
-                self._heard(True)
+                self._heard(None)
             except LedgerUnavailable as error:
-                self._heard(False, str(error))
+                self._heard(error)
             except Exception as error:
                 # A reaper that dies leaves missions stuck for ever.
                 log.exception("the reaper met an unexpected %s", type(error).__name__)
 
-    def _heard(self, answered: bool, problem: str = "") -> None:  # noqa: FBT001 (the fact itself)
-        if answered and not self._answered:
-            log.info("the ledger answers")
-        elif not answered and self._answered is not False:
-            log.warning("the ledger does not answer: %s", problem)
-        self._answered = answered
+    def _heard(self, problem: LedgerUnavailable | None) -> None:
+        """Say what changed: Redis answers, answers with errors, or does not answer."""
+        if problem is None:
+            heard = "the ledger answers"
+        else:
+            heard = "the ledger refuses" if isinstance(problem, LedgerRefuses) else "the ledger does not answer"
+        if heard != self._last_heard:
+            if problem is None:
+                log.info("%s", heard)
+            else:
+                log.warning("%s: %s", heard, problem)
+        self._last_heard, self._answered = heard, problem is None

@@ -27,6 +27,8 @@ TRY_CAP_SECONDS = 5.0
 # Between attempts, in seconds.
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
+# More than any of those, and than what a server may ask for (`worker.fetch.fetcher.MAX_RETRY_AFTER`).
+LONGEST_WAIT_SECONDS = 4000.0
 # These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
 NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN})
 # A mission that outlived so many leases may be what kills its workers. A worker takes one such suspect at a time, so that none

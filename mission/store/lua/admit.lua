@@ -8,6 +8,7 @@ local limit, quota, period = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV
 local waiting = redis.call('ZCARD', OPEN)
 local quota_key = QUOTA .. submitter
 local tat = quota > 0 and tonumber(redis.call('GET', quota_key) or now) or 0
+if tat > now + period then tat = now end -- Redis' clock ran ahead, and was put back
 local spent = false
 local answers = {}
 

@@ -3,13 +3,14 @@
 -- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where
 -- the caller has room for it; the others come back after a delay.
 -- ARGV: oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, how many lost leases
--- make one (0: there are none), delay of the others in ms, id...
--- Returns {now, claims, held ids, expired ids, unreadable ids};
+-- make one (0: there are none), delay of the others in ms, the caller's clock in ms, id...
+-- Returns {the time by which missions expire, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
-if #ARGV > 8 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
+if #ARGV > 9 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
 local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local suspect_allowed, suspect_after, suspect_delay = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local time = agreed(ARGV[9])
 local claims, held, expired, unreadable = {}, {}, {}, {}
 local head = tonumber(redis.call('GET', HEAD) or 0)
 local moved = false
@@ -19,7 +20,7 @@ local function readable(version)
   return version and reads_from <= version and version <= reads_to
 end
 
-for i = 9, #ARGV do
+for i = 10, #ARGV do
   local id = ARGV[i]
   local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
   if found[2] == 'queued' then
@@ -29,7 +30,7 @@ for i = 9, #ARGV do
     if seq > head and not found[8] then head, moved = seq, true end
     if not readable(found[1]) then
       unreadable[#unreadable + 1] = id
-    elseif tonumber(found[6]) <= now then
+    elseif tonumber(found[6]) <= time then
       finish(id, 'dead', 'expired', '', ttl)
       expired[#expired + 1] = id
     elseif #claims >= count then
@@ -52,4 +53,4 @@ for i = 9, #ARGV do
   end
 end
 if moved then redis.call('SET', HEAD, head) end
-return {now, claims, held, expired, unreadable}
+return {time, claims, held, expired, unreadable}

@@ -2,6 +2,12 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- By what time missions expire: Redis' clock, unless it is a minute or more ahead of the caller's. No clock that jumps ends one alone.
+local function agreed(callers)
+  callers = tonumber(callers)
+  return now - callers < 60000 and now or callers
+end
+
 local function entry(id) return ENTRY .. id end
 
 local function remember(id, reason)

@@ -1,5 +1,5 @@
 -- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
--- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms.
+-- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms, the caller's clock in ms.
 -- Returns {ids to publish alone, ids to publish in batches, dead as id, reason pairs, expired leases, lost messages}.
 local idle, grace, limit = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
 local max_attempts, ttl = tonumber(ARGV[4]), ARGV[5]
@@ -30,7 +30,7 @@ local function state_of(id)
 end
 
 -- Too old, paused or not. A running one ends with its lease, which is short.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, limit)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]), 'LIMIT', 0, limit)) do
   local state = state_of(id)
   if state == 'queued' or state == 'retrying' then bury(id, 'expired') end
 end
@@ -71,7 +71,7 @@ for i = 1, #passed, 2 do
   local id = passed[i]
   if state_of(id) then
     local missed_at = redis.call('HGET', entry(id), 'missed_at')
-    if not missed_at then
+    if not missed_at or tonumber(missed_at) > now then -- the clock ran ahead, and was put back
       redis.call('HSET', entry(id), 'missed_at', now)
     elseif tonumber(missed_at) + grace < now then
       lost = lost + 1

@@ -1,6 +1,7 @@
 -- Give a dead mission a new life: attempts from zero, a lifetime from now, due at once. One that is not dead stays as it is.
 -- ARGV: id, lifetime in ms. Returns 'replayed', 'not_dead' or 'unknown'.
 local id = ARGV[1]
+if redis.call('TYPE', entry(id)).ok ~= 'hash' then return 'unknown' end
 local found = redis.call('HMGET', entry(id), 'state', 'url')
 if not found[1] then return 'unknown' end
 if found[1] ~= 'dead' or not found[2] then return 'not_dead' end

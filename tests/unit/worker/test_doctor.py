@@ -11,12 +11,14 @@ import redis
 from click.testing import CliRunner
 
 from mission.cli.console import Commands
+from mission.ids import new_mission_id
 from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.seal.url_keys import generate_url_key
 from mission.store import library
 from mission.store.connection import connect
+from mission.store.names import Key
 from tests.conftest import wait_for
 from worker.commands.doctor import doctor
 from worker.doctor import Level, examine
@@ -180,7 +182,12 @@ def test_a_login_of_few_rights_sees_what_it_can_and_says_what_it_cannot(
 ) -> None:
     with login(client, redis_server, "+ping", "+info", "+time") as url:
         found = levels(good | {"redis_url": url})
-    assert {name for name, level in found.items() if level is not Level.OK} == {"memory", "fsync", "functions"}
+    assert {name for name, level in found.items() if level is not Level.OK} == {
+        "memory",
+        "fsync",
+        "functions",
+        "damage",
+    }
 
 
 def test_functions_that_are_missing_or_older_are_found_where_the_login_may_not_load_them(
@@ -228,6 +235,37 @@ def test_a_clock_that_is_off_is_found(good: dict[str, Any], monkeypatch: pytest.
     monkeypatch.setattr("worker.doctor.time.time", lambda: now - 600.0)
     assert levels(good)["clock"] is Level.WARN
     assert "+60" in detail(good, "clock")
+
+
+def test_what_somebody_wrote_over_is_found_and_repaired_on_record(
+    client: redis.Redis, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _environment(monkeypatch, good)
+    assert levels(good)["damage"] is Level.OK
+    client.set("missions", "x")
+    client.hset(Key.DAMAGED, mapping={new_mission_id(): "wrong type"})
+    assert levels(good)["damage"] is Level.FAIL
+    assert "'missions' is a string; 1 missions" in detail(good, "damage")
+    repaired = CliRunner().invoke(main, ["doctor", "--repair", "--reason", "a test", "--json"])
+    assert json.loads(repaired.stdout) == {
+        "keys": [{"key": "missions", "was": "string"}],
+        "indexed": 0,
+        "damaged": 0,
+        "gone": 0,
+    }
+    assert levels(good)["damage"] is Level.OK
+    again = CliRunner().invoke(main, ["doctor", "--repair", "--reason", "a test"])
+    assert again.stdout == "0 missions indexed anew, 0 damaged ones set aside, 0 that have no entry dropped\n"
+    assert client.llen(Key.AUDIT) == 4
+
+
+@pytest.mark.parametrize("arguments", [["--repair"], ["--reason", "a test"], ["--repair", "--reason", " "]])
+def test_a_repair_without_a_reason_is_none(
+    client: redis.Redis, good: dict[str, Any], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    _environment(monkeypatch, good)
+    assert CliRunner().invoke(main, ["doctor", *arguments]).exit_code == 2
+    assert client.dbsize() == 0
 
 
 def _environment(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:

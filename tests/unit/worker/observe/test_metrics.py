@@ -18,7 +18,7 @@ from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 
 STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
-VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0})
+VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -43,6 +43,7 @@ CATALOGUE = {
     "decoder_redis_memory_used_bytes": "gauge",
     "decoder_redis_memory_max_bytes": "gauge",
     "decoder_key_first_used_timestamp_seconds": "gauge",
+    "decoder_damaged_missions": "gauge",
     "decoder_network_received_bytes": "counter",
     "decoder_network_sent_bytes": "counter",
 }

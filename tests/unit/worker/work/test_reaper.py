@@ -29,7 +29,7 @@ pytestmark = pytest.mark.server("kombu's own connections")
 @pytest.fixture
 def reaper(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
     monkeypatch.setattr(reaper_module, "REAP_INTERVAL_SECONDS", 0.01)
-    reaper = Reaper(ledger, make_publisher(settings), Hosts(ledger, 8), max_attempts=2)
+    reaper = Reaper(ledger, make_publisher(settings), Hosts(ledger, 8), max_attempts=2, lease_seconds=60)
     yield reaper
     reaper.stop()
     if reaper._thread.is_alive():

@@ -1,0 +1,85 @@
+-- What no other script could go on with is put right: a key of another type is set aside, a counter that is none is counted anew from
+-- what is there, a time further ahead than any can be (the clock ran ahead, and was put back) comes closer.
+-- ARGV: how long what is set aside stays in s, the longest lease and the longest wait between attempts in ms, how long a reaper's turn
+-- may last in ms, then each key and the type that it has.
+-- Returns pairs of what was put right: key, and the type that it had, or a word of what it was.
+if #ARGV > 4 + 2 * 64 then return redis.error_reply('ERR mend takes 64 keys at most') end
+local stay, longest_lease, longest_wait, turn = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local at_once = 1000 -- members of an index; the rest comes with the next rounds
+local most_fields = 100 -- of a hash that counts by words of a closed set
+local most = 2 ^ 52 -- up to here every whole number can be told from the next
+local mended = {}
+
+local function say(key, was) mended[#mended + 1] = {key, was} end
+
+local function set_aside(key, was)
+  local aside = ASIDE .. (string.match(key, '^{.-}:(.*)$') or key)
+  redis.call('RENAME', key, aside)
+  redis.call('EXPIRE', aside, stay)
+  say(key, was)
+end
+
+local function whole(text)
+  local number = text and string.match(text, '^%d+$') and tonumber(text)
+  return number and number <= 2 * most and number or nil
+end
+
+for i = 5, #ARGV, 2 do
+  local type = redis.call('TYPE', ARGV[i]).ok
+  if type ~= 'none' and type ~= ARGV[i + 1] then set_aside(ARGV[i], type) end
+end
+
+-- Places in the queue: none is higher than the newest one given.
+local seq = redis.call('GET', SEQ)
+local top = redis.call('ZREVRANGEBYSCORE', QUEUED, most, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local newest = math.max(whole(seq) or 0, math.floor(tonumber(top[2] or 0)), 0)
+if newest ~= (whole(seq) or 0) or seq and not whole(seq) then
+  redis.call('SET', SEQ, string.format('%.0f', newest))
+  say(SEQ, 'behind')
+end
+local beyond = '(' .. string.format('%.0f', math.max(newest, most))
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUED, beyond, '+inf', 'LIMIT', 0, at_once)) do
+  redis.call('ZADD', QUEUED, redis.call('INCR', SEQ), id)
+end
+local head = redis.call('GET', HEAD)
+if head and (whole(head) or newest + 1) > newest then
+  redis.call('DEL', HEAD)
+  say(HEAD, 'ahead')
+end
+local looked = redis.call('GET', LOOKED)
+if looked and looked ~= '-inf' and not whole(string.match(looked, '^%(?(.*)$')) then
+  redis.call('DEL', LOOKED)
+  say(LOOKED, 'no place')
+end
+local token = redis.call('GET', TOKEN)
+if token and not whole(token) then
+  redis.call('DEL', TOKEN) -- the next one is the clock's: see claim
+  say(TOKEN, 'no number')
+end
+
+for _, key in ipairs({FINISHED, REFUSALS}) do
+  if redis.call('HLEN', key) > most_fields then
+    set_aside(key, 'too long')
+  else
+    local counts = redis.call('HGETALL', key)
+    for i = 1, #counts, 2 do
+      if not whole(counts[i + 1]) then
+        redis.call('HDEL', key, counts[i])
+        say(key, 'no number')
+      end
+    end
+  end
+end
+
+-- A turn that ends too late, or never.
+local left = redis.call('PTTL', REAPER)
+if left == -1 or left > turn then
+  redis.call('DEL', REAPER)
+  say(REAPER, 'too long')
+end
+for index, longest in pairs({[LEASES] = longest_lease, [DUE] = longest_wait}) do
+  local far = redis.call('ZRANGEBYSCORE', index, '(' .. string.format('%.0f', now + longest), '+inf', 'LIMIT', 0, at_once)
+  for _, id in ipairs(far) do redis.call('ZADD', index, now + longest, id) end
+  if #far > 0 then say(index, 'too far ahead') end
+end
+return mended

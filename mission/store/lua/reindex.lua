@@ -1,0 +1,77 @@
+-- Make the indexes say of each mission what its entry says; an entry that no release writes is set aside, with its mission.
+-- ARGV: how long what is set aside stays, and an ended mission's entry, in s; a lease in ms; then ids.
+-- Returns for each id what was done: 'ok' (nothing), 'indexed', 'damaged', or 'gone' where indexes held what has no entry.
+if #ARGV > 3 + 1024 then return redis.error_reply('ERR reindex takes 1024 ids at most') end
+local stay, ttl, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local hex = '%x%x%x%x'
+local uuid = '^' .. hex .. hex .. '%-' .. hex .. '%-' .. hex .. '%-' .. hex .. '%-' .. hex .. hex .. hex .. '$'
+local ended = {succeeded = true, failed = true, dead = true}
+local place = {queued = QUEUED, running = LEASES, retrying = DUE}
+local done = {}
+
+local function number(text) return text and string.match(text, '^%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?$') and tonumber(text) end
+
+-- Take an id off an index; whether it was there.
+local function off(index, id) return redis.call('ZREM', index, id) == 1 end
+
+-- Put it there with this score if it is not, or with none that can be; whether that changed anything.
+local function on(index, id, score, strict)
+  local found = tonumber(redis.call('ZSCORE', index, id) or nil)
+  if found and found > 0 and found < 2 ^ 53 and (not strict or found == score) then return false end
+  redis.call('ZADD', index, score or redis.call('INCR', SEQ), id)
+  return true
+end
+
+-- A field of a mission that has not ended, and so cannot be missed.
+local function whole(state, found)
+  if ended[state] then return true end
+  return found[2] and number(found[3]) and number(found[4]) and number(found[5]) and number(found[6])
+end
+
+for i = 4, #ARGV do
+  local id = ARGV[i]
+  local type = redis.call('TYPE', entry(id)).ok
+  local found = type == 'hash'
+    and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at') or {}
+  local state = found[1]
+  local changed = false
+  if type == 'none' or not string.match(id, uuid) or not (state and string.match(state, '^%w[%w_.-]*$')) or not whole(state, found) then
+    for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do changed = off(index, id) or changed end
+    if type ~= 'none' then
+      redis.call('RENAME', entry(id), ASIDE .. 'm:' .. id)
+      redis.call('EXPIRE', ASIDE .. 'm:' .. id, stay)
+      done[#done + 1] = 'damaged'
+    else
+      done[#done + 1] = changed and 'gone' or 'ok'
+    end
+    redis.call('HDEL', DAMAGED, id)
+  elseif place[state] or ended[state] then
+    for of, index in pairs(place) do
+      if of ~= state then changed = off(index, id) or changed end
+    end
+    if place[state] then
+      changed = on(place[state], id, state == 'running' and now + lease or state == 'retrying' and now) or changed
+      changed = on(OPEN, id, math.min(number(found[5]), now)) or changed
+      changed = on(EXPIRY, id, number(found[6]), true) or changed
+      changed = off(DEAD, id) or changed
+      changed = redis.call('PERSIST', entry(id)) == 1 or changed
+    else
+      changed = off(OPEN, id) or changed
+      changed = off(EXPIRY, id) or changed
+      if state == 'dead' and found[2] then
+        changed = on(DEAD, id, math.min(number(found[7]) or now, now)) or changed
+      else
+        changed = off(DEAD, id) or changed
+      end
+      if redis.call('TTL', entry(id)) == -1 then
+        redis.call('EXPIRE', entry(id), ttl)
+        changed = true
+      end
+    end
+    redis.call('HDEL', DAMAGED, id)
+    done[#done + 1] = changed and 'indexed' or 'ok'
+  else
+    done[#done + 1] = 'ok' -- a state of a newer release: its own indexes are its own
+  end
+end
+return done

@@ -1,0 +1,142 @@
+"""Whatever somebody with a login writes over the ledger's keys, it stops no other mission for longer than a reaper's round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import strategies as st
+
+from mission.audit.log import AuditLog
+from mission.errors import DecoderError
+from mission.ids import new_mission_id
+from mission.model import Reason, State
+from mission.operate.dead_letters import DeadLetters
+from mission.operate.erasure import forget
+from mission.operate.results import ResultReader
+from mission.seal.sealing import Identity
+from mission.seal.suites import X25519
+from mission.settings import Settings
+from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.names import Key
+
+BAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
+WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
+    "string": lambda client, key: client.set(key, b"\xffgarbage"),
+    "list": lambda client, key: client.lpush(key, b"\xffgarbage", "1"),
+    "set": lambda client, key: client.sadd(key, b"\xffgarbage", "1"),
+    "hash": lambda client, key: client.hset(key, mapping={b"\xff": b"garbage", "succeeded": "x", "queue_full": "x"}),
+    "zset": lambda client, key: client.zadd(
+        key, {b"\xffgarbage": float("inf"), b"1": float("-inf"), BAD.encode(): 1e300}
+    ),
+    "stream": lambda client, key: client.xadd(key, {b"\xff": b"garbage"}),
+}
+OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app"}
+INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
+FIELDS = (
+    *("v", "state", "token", "url", "reason", "attempts", "secrets", "submitter", "submitted_at", "finished_at"),
+    *("expires_at", "history", "print_key", "print", "crashes", "missed_at", "again"),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [*State, "paused", "1", "-1", "0", "1e400", "nan", "inf", "0x1F", "9" * 19, "9" * 400, "1:a b :c", ""]
+    ),
+    st.binary(max_size=12),
+)
+SCORES = st.sampled_from([float("inf"), float("-inf"), 0.0, -1.0, 1e300, 1e13])
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Each operation that touches the store, by its name."""
+
+    client: redis.Redis
+    ledger: Ledger
+    settings: Settings
+
+    def on(self, mission_id: str) -> dict[str, Callable[[], Any]]:
+        """All that can be done with one mission, and beside it."""
+        audit = AuditLog(self.client, emit=lambda line: None)
+        letters = DeadLetters(self.client, self.settings, audit)
+        identity = Identity(X25519, b"i" * 32)
+        ledger = self.ledger
+        return {
+            "admit": lambda: ledger.admit([Admission(mission_id, b"u", 60)], "app"),
+            "claim": lambda: ledger.claim([mission_id], 1, 60),
+            "commit": lambda: ledger.commit([Commit(mission_id, 1, State.SUCCEEDED, secrets=0)], 60),
+            "release": lambda: ledger.release([Release(mission_id, 1, Reason.READ_TIMEOUT, 0)], 3),
+            "reap": lambda: self.round(),
+            "host_failed": lambda: ledger.host_failed("host", "app", 1, 60),
+            "host_probe": lambda: ledger.host_probe("host", 60),
+            "host_reached": lambda: ledger.host_reached("host"),
+            "hosts": ledger.hosts,
+            "status": lambda: ledger.status(mission_id).as_dict(),
+            "stats": ledger.stats,
+            "refusals": ledger.refusals,
+            "count_refusals": lambda: ledger.count_refusals(Reason.INVALID_URL),
+            "keys_seen": lambda: ledger.keys_seen([("url", "a")]),
+            "list": lambda: [letter.as_dict() for letter in letters.find()],
+            "get": lambda: letters.get(mission_id).as_dict(),
+            "replay": lambda: letters.replay(mission_id, why="a test"),
+            "discard": lambda: letters.discard(mission_id, why="a test"),
+            "reveal": lambda: ResultReader(self.client, [identity], audit).reveal(mission_id, reason="a test"),
+            "forget": lambda: forget(self.client, self.settings, audit, mission_id, why="a test"),
+        }
+
+    def round(self) -> list[str]:
+        """What a worker's reaper does once a second; the ids that it would publish."""
+        if self.client.pttl(Key.REAPER) > 0:  # what ends by itself, ended
+            self.client.delete(Key.REAPER)
+        found = self.ledger.reap("missions", 3)
+        return [*found.alone, *found.batch]
+
+    def healthy(self) -> None:
+        """A mission goes through everything that a mission may go through."""
+        mission = new_mission_id()
+        assert self.ledger.admit([Admission(mission, b"u", 60)], "app")[0].state == State.QUEUED
+        (claim,) = self.ledger.claim([mission], 1, 60).claims
+        assert self.ledger.release([Release(mission, claim.token, Reason.READ_TIMEOUT, 0)], 3) == [State.RETRYING]
+        for _ in range(50):
+            if mission in self.round():
+                break
+        else:
+            pytest.fail("it is never due again")
+        (claim,) = self.ledger.claim([mission], 1, 60).claims
+        assert self.ledger.commit([Commit(mission, claim.token, State.SUCCEEDED, secrets=0)], 60) == [True]
+        assert self.ledger.status(mission).state is State.SUCCEEDED
+
+
+@pytest.fixture
+def everything(client: redis.Redis, ledger: Ledger, settings: Settings) -> Everything:
+    return Everything(client, ledger, settings)
+
+
+@pytest.mark.parametrize("kind", WRITE)
+@pytest.mark.parametrize("key", [key + OF_ONE.get(key, "") for key in Key])
+def test_a_key_of_another_type_stops_nothing_for_longer_than_a_round(
+    everything: Everything, key: str, kind: str
+) -> None:
+    WRITE[kind](everything.client, key)
+    for index in INDEXES:
+        with suppress(redis.ResponseError):
+            everything.client.zadd(index, {BAD: 1})
+    for do in everything.on(BAD).values():
+        with suppress(DecoderError):
+            do()
+    everything.ledger.mend(120, 3600)
+    everything.healthy()
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "1e400", "inf", "nan", "9" * 15, "9" * 18, "9" * 400])
+@pytest.mark.parametrize("key", [Key.SEQ, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.REAPER, f"{Key.QUOTA}app"])
+def test_a_counter_that_is_none_stops_nothing(everything: Everything, key: str, value: str) -> None:
+    everything.client.set(key, value)
+    for do in everything.on(BAD).values():
+        with suppress(DecoderError):
+            do()
+    everything.ledger.mend(120, 3600)
+    everything.healthy()
