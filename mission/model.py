@@ -174,8 +174,8 @@ class MissionStatus:
 class Claim:
     """A mission in a worker's hands: only the holder of its current `token` may commit it.
 
-    Times are milliseconds since the epoch, by the Redis server's clock. A `suspect` has outlived several leases: it may be
-    what ends its workers.
+    Times are milliseconds since the epoch, by the Redis server's clock. A `suspect` has lost so many leases that it
+    may be what ends its workers.
     """
 
     id: str
@@ -186,6 +186,7 @@ class Claim:
     submitted_at_ms: int
     expires_at_ms: int
     now_ms: int
+    lost_leases: int = 0
     suspect: bool = False
 
     def __repr__(self) -> str:

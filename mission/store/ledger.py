@@ -180,9 +180,10 @@ class Ledger:
                     submitted_at_ms=int(submitted),
                     expires_at_ms=int(expires),
                     now_ms=int(now),
-                    suspect=bool(suspicious),
+                    lost_leases=lost,
+                    suspect=0 < suspect_after <= lost,
                 )
-                for id_, token, attempt, submitter, url, submitted, expires, suspicious in claims
+                for id_, token, attempt, submitter, url, submitted, expires, lost in claims
             ],
             held=list(map(as_text, held)),
             expired=list(map(as_text, expired)),
@@ -219,12 +220,19 @@ class Ledger:
         answers = map(as_text, self._scripts.send(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]
 
-    def reap(self, queue: str, max_attempts: int) -> Reaped:
-        """Find expired leases, due missions and lost messages. `queue` is the list that messages wait in."""
+    def reap(self, queue: str, max_attempts: int, suspect_after: int) -> Reaped:
+        """Find expired leases, due missions and lost messages.
+
+        Args:
+            queue: the list that messages wait in.
+            max_attempts: as many a mission has.
+            suspect_after: so many leases may be lost without using up an attempt.
+        """
         with outages():
             idle = int(self.client.llen(queue) == 0)
         interval = round(REAP_INTERVAL_SECONDS * 900)
-        args = (idle, round(LOST_AFTER_SECONDS * 1000), REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms())
+        grace = round(LOST_AFTER_SECONDS * 1000)
+        args = (idle, grace, REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms(), suspect_after)
         alone, batch, dead, leases, lost = self._scripts.run("reap", *args)
         return Reaped(
             alone=list(map(as_text, alone)),

@@ -310,7 +310,7 @@ def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
     )
     for name in ORPHANS:
         assert scene.site.held[name].wait(30)
-    scene.redis.hset(entry_key(doomed), "attempts", 2)  # as if it had ended a worker before
+    scene.redis.hset(entry_key(doomed), mapping={"attempts": 2, "crashes": 2})  # as if it had ended workers before
     worker.process.send_signal(signal.SIGABRT)
     assert worker.process.wait(30) == -signal.SIGABRT
     scene.site.let_go["hold"].set()

@@ -139,7 +139,7 @@ def test_after_a_rollback_todays_entries_wait_until_a_release_comes_that_reads_t
         published = []
         for _ in range(2):
             client.delete(PREFIX + "reaper")
-            published += ledger.reap(QUEUE, 5).batch
+            published += ledger.reap(QUEUE, 5, 2).batch
         assert published == [found["id"]]
     assert_worked(ledger, found)
 

@@ -131,7 +131,7 @@ class Batch:
             died(mission_id, Reason.EXPIRED)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
-        for _ in range(sum(claim.attempt > 1 for claim in claimed.claims)):
+        for _ in range(sum(claim.attempt > 1 or claim.lost_leases > 0 for claim in claimed.claims)):
             metrics.REDELIVERIES.inc()
         return list(taken.values()), claimed.held
 

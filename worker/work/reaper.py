@@ -13,6 +13,7 @@ from worker.observe import metrics
 from worker.work import retry
 from worker.work.endings import died
 from worker.work.hosts import Hosts
+from worker.work.retry import SUSPECT_AFTER
 
 log = logging.getLogger("decoder.reaper")
 
@@ -55,7 +56,7 @@ class Reaper:
         """
         self._mend()
         self._hosts.refresh()
-        found = self._ledger.reap(QUEUE, self._max_attempts)
+        found = self._ledger.reap(QUEUE, self._max_attempts, SUSPECT_AFTER)
         for mission_id, reason in found.dead:
             died(mission_id, reason)
         if found.leases_expired or found.messages_lost:

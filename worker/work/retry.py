@@ -31,8 +31,9 @@ BACKOFF_CAP_SECONDS = 300.0
 LONGEST_WAIT_SECONDS = 4000.0
 # These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
 NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN})
-# A mission that outlived so many leases may be what kills its workers. A worker takes one such suspect at a time, so that none
-# dies with another time and again; the others come back after the delay.
+# A mission that outlived so many leases may be what kills its workers; until then it may have been a neighbour, and the lost attempts
+# do not count. A worker takes one such suspect at a time, so that none dies with another time and again; the others come back
+# after the delay. So a killer takes along `SUSPECT_AFTER` + DECODER_MAX_ATTEMPTS workers at most.
 SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 

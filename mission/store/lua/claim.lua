@@ -5,7 +5,7 @@
 -- ARGV: oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, how many lost leases
 -- make one (0: there are none), delay of the others in ms, the caller's clock in ms, id...
 -- Returns {the time by which missions expire, claims, held ids, expired ids, unreadable ids};
--- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, 1 if it is a suspect}.
+-- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, lost leases}.
 if #ARGV > 9 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
 local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -24,7 +24,8 @@ for i = 10, #ARGV do
   local id = ARGV[i]
   local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
   if found[2] == 'queued' then
-    local suspect = suspect_after > 0 and tonumber(found[7] or 0) >= suspect_after
+    local lost = tonumber(found[7] or 0) or 0
+    local suspect = suspect_after > 0 and lost >= suspect_after
     local seq = tonumber(redis.call('ZSCORE', QUEUED, id) or 0)
     -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
     if seq > head and not found[8] then head, moved = seq, true end
@@ -48,7 +49,7 @@ for i = 10, #ARGV do
       redis.call('HSET', entry(id), 'state', 'running', 'token', token)
       redis.call('ZREM', QUEUED, id)
       redis.call('ZADD', LEASES, now + lease, id)
-      claims[#claims + 1] = {id, token, attempt, found[3], found[4], found[5], found[6], suspect and 1 or 0}
+      claims[#claims + 1] = {id, token, attempt, found[3], found[4], found[5], found[6], lost}
     end
   end
 end

@@ -1,8 +1,9 @@
 -- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
--- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms, the caller's clock in ms.
+-- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms, the caller's clock in ms,
+-- how many lost leases make a suspect.
 -- Returns {ids to publish alone, ids to publish in batches, dead as id, reason pairs, expired leases, lost messages}.
 local idle, grace, limit = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
-local max_attempts, ttl = tonumber(ARGV[4]), ARGV[5]
+local max_attempts, ttl, suspect_after = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[8])
 local alone, batch, dead = {}, {}, {}
 local leases, lost = 0, 0
 if not redis.call('SET', REAPER, '1', 'NX', 'PX', ARGV[6]) then return {alone, batch, dead, 0, 0} end
@@ -35,14 +36,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]),
   if state == 'queued' or state == 'retrying' then bury(id, 'expired') end
 end
 
--- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it.
+-- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it. The first few times that may
+-- be a neighbour's fault, and its attempt does not count; from then on it is a suspect.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)) do
   if state_of(id) then
     leases = leases + 1
     redis.call('ZREM', LEASES, id)
     remember(id, 'lease_expired')
-    redis.call('HINCRBY', entry(id), 'crashes', 1)
-    if tonumber(redis.call('HGET', entry(id), 'attempts')) >= max_attempts then
+    local counts = redis.call('HINCRBY', entry(id), 'crashes', 1) > suspect_after
+    if redis.call('HINCRBY', entry(id), 'attempts', counts and 0 or -1) >= max_attempts and counts then
       bury(id, 'attempts_exhausted')
     else
       enqueue_again(id)

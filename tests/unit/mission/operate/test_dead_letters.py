@@ -41,7 +41,7 @@ def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *
 def wake(ledger: Ledger, mission_id: str) -> None:
     """Let a reaper find that its due time has come."""
     ledger.client.delete(PREFIX + "reaper")
-    assert mission_id in ledger.reap("missions", 5).batch
+    assert mission_id in ledger.reap("missions", 5, 2).batch
 
 
 def aged(client: redis.Redis, mission_id: str, milliseconds: int) -> None:
@@ -123,7 +123,7 @@ def test_a_replayed_mission_that_nobody_works_dies_of_age_once_more(
     assert client.zscore(PREFIX + "expiry", mission_id) == float(client.hget(entry_key(mission_id), "expires_at") or 0)
     client.zadd(PREFIX + "expiry", {mission_id: 1}, xx=True)
     client.delete(PREFIX + "reaper")
-    assert ledger.reap("missions", 5).dead == [(mission_id, Reason.EXPIRED)]
+    assert ledger.reap("missions", 5, 2).dead == [(mission_id, Reason.EXPIRED)]
 
 
 def test_the_holder_of_before_cannot_commit_a_replayed_mission(ledger: Ledger, letters: DeadLetters) -> None:

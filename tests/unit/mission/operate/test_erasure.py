@@ -82,7 +82,7 @@ def test_a_record_that_came_too_late_to_be_committed_goes_as_well(
     stale = claim(ledger, mission_id)
     ledger.release([Release(mission_id, stale.token, Reason.SHUTDOWN, 0)], 5)
     client.delete(PREFIX + "reaper")
-    ledger.reap("missions", 5)
+    ledger.reap("missions", 5, 2)
     held = claim(ledger, mission_id)
     assert commit(ledger, stale) is False
     assert commit(ledger, held) is True

@@ -8,7 +8,7 @@ import redis
 
 from mission.errors import LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
-from mission.model import Claim, Reason, State
+from mission.model import Claim, MissionStatus, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
@@ -188,7 +188,7 @@ def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, c
 def test_a_worker_whose_lease_was_taken_over_cannot_commit(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     stale = claim_one(ledger, mission_id, lease=0.001)
-    wait_for(lambda: mission_id in ledger.reap("missions", 5).alone)
+    wait_for(lambda: mission_id in ledger.reap("missions", 5, 2).alone)
     fresh = claim_one(ledger, mission_id)
     assert fresh.token > stale.token
     assert ledger.commit([Commit(mission_id, stale.token, State.FAILED, Reason.TLS_FAILURE)], TTL) == [False]
@@ -227,7 +227,7 @@ def test_a_release_brings_the_mission_back_when_it_is_due(ledger: Ledger) -> Non
     claim = claim_one(ledger, mission_id)
     assert ledger.release([Release(mission_id, claim.token, Reason.HTTP_SERVER_ERROR, 0.0)], 5) == [State.RETRYING]
     assert ledger.status(mission_id).reason is Reason.HTTP_SERVER_ERROR
-    wait_for(lambda: mission_id in ledger.reap("missions", 5).batch)
+    wait_for(lambda: mission_id in ledger.reap("missions", 5, 2).batch)
     assert claim_one(ledger, mission_id).attempt == 2
 
 
@@ -248,13 +248,34 @@ def test_a_mission_out_of_attempts_is_dead_with_its_last_reason(ledger: Ledger) 
     assert ledger.stats().dead == 1
 
 
-def test_a_mission_whose_worker_dies_each_time_is_dead_in_the_end(ledger: Ledger) -> None:
+def lose(ledger: Ledger, mission_id: str, *, max_attempts: int) -> MissionStatus:
+    """Its worker dies; the status after it was noticed."""
+    claim_one(ledger, mission_id, lease=0.001)
+    wait_for(lambda: ledger.reap("missions", max_attempts, 2).leases_expired == 1)
+    return ledger.status(mission_id)
+
+
+def test_a_neighbours_crash_uses_up_no_attempt(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     for _ in range(2):
-        claim_one(ledger, mission_id, lease=0.001)
-        wait_for(lambda: ledger.reap("missions", 2).leases_expired == 1)
-    status = ledger.status(mission_id)
-    assert (status.state, status.reason) == (State.DEAD, Reason.ATTEMPTS_EXHAUSTED)
+        status = lose(ledger, mission_id, max_attempts=1)
+        assert (status.state, status.attempts) == (State.QUEUED, 0)
+
+
+def test_a_mission_whose_worker_dies_each_time_is_dead_in_the_end(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    states = [lose(ledger, mission_id, max_attempts=3).state for _ in range(5)]
+    assert states == [*[State.QUEUED] * 4, State.DEAD]
+    assert ledger.status(mission_id).reason is Reason.ATTEMPTS_EXHAUSTED
+
+
+def test_attempts_that_failed_before_do_not_make_a_lost_lease_fatal(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, 0.0)], 2)
+    wait_for(lambda: mission_id in ledger.reap("missions", 2, 2).batch)
+    status = lose(ledger, mission_id, max_attempts=2)
+    assert (status.state, status.attempts) == (State.QUEUED, 1)
 
 
 def suspects(ledger: Ledger, count: int) -> list[str]:
@@ -262,7 +283,7 @@ def suspects(ledger: Ledger, count: int) -> list[str]:
     ids = admit(ledger, count)
     for _ in range(2):
         ledger.claim(ids, count, 0.001)
-        wait_for(lambda: ledger.reap("missions", 5).leases_expired == count)
+        wait_for(lambda: ledger.reap("missions", 5, 2).leases_expired == count)
     return ids
 
 
@@ -285,14 +306,14 @@ def test_a_worker_that_has_a_suspect_gets_no_other_and_the_others_lose_no_attemp
     (suspect,), (other,) = suspects(ledger, 1), admit(ledger)
     claims = ledger.claim([suspect, other], 2, 60, suspect=False, suspect_after=2).claims
     assert [claim.id for claim in claims] == [other]
-    assert ledger.status(suspect).attempts == 2
+    assert ledger.status(suspect).attempts == 0
 
 
 def test_only_one_reaper_works_at_a_time(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     claim_one(ledger, mission_id, lease=0.001)
-    wait_for(lambda: ledger.reap("missions", 5).leases_expired == 1)
-    second = ledger.reap("missions", 5)
+    wait_for(lambda: ledger.reap("missions", 5, 2).leases_expired == 1)
+    second = ledger.reap("missions", 5, 2)
     assert second.leases_expired == 0
     assert client.pttl(PREFIX + "reaper") > 0
 
@@ -309,7 +330,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> Callable[
         batches = []
         for _ in range(2):
             client.delete(PREFIX + "reaper")
-            batches.append(ledger.reap("missions", 5).batch)
+            batches.append(ledger.reap("missions", 5, 2).batch)
         return list(chain.from_iterable(batches))
 
     return reap
@@ -359,11 +380,11 @@ def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_pas
     ids = admit(ledger, 3)
     for _ in range(3):
         client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5).messages_lost == 0
+        assert ledger.reap("missions", 5, 2).messages_lost == 0
     client.hset(entry_key(ids[1]), "missed_at", "1")
     for found in ([ids[1]], [], []):  # once published again, it has that period anew
         client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5).batch == found
+        assert ledger.reap("missions", 5, 2).batch == found
 
 
 def test_a_message_that_a_worker_holds_is_not_missed_any_more(
@@ -374,7 +395,7 @@ def test_a_message_that_a_worker_holds_is_not_missed_any_more(
     for _ in range(3):
         ledger.claim(ids, 0, 60)
         client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5).batch == []
+        assert ledger.reap("missions", 5, 2).batch == []
 
 
 def test_a_lost_message_is_found_behind_any_number_of_those_that_workers_hold(
@@ -387,7 +408,7 @@ def test_a_lost_message_is_found_behind_any_number_of_those_that_workers_hold(
     for _ in range(8):  # two looks at all six, two at a time
         ledger.claim(held, 0, 60)
         client.delete(PREFIX + "reaper")
-        found += ledger.reap("missions", 5).batch
+        found += ledger.reap("missions", 5, 2).batch
     assert lost in found
 
 
@@ -437,7 +458,7 @@ def test_a_dead_letter_goes_from_the_index_when_the_ledger_forgets_it(
     for mission_id in (fresh, old):
         ledger.release([Release(mission_id, claim_one(ledger, mission_id).token, Reason.READ_TIMEOUT, 0.0)], 1)
     client.zincrby(PREFIX + "dead", -1000 * (settings.ledger_ttl + 1), old)
-    ledger.reap("missions", 5)
+    ledger.reap("missions", 5, 2)
     assert client.zrange(PREFIX + "dead", 0, -1) == [fresh.encode()]
 
 

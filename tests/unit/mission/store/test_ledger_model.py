@@ -25,6 +25,7 @@ from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.names import PREFIX, entry_key
 
 MAX_ATTEMPTS = 3
+SUSPECT_AFTER = 2
 INDEXES = {State.QUEUED: "queued", State.RUNNING: "leases", State.RETRYING: "due"}
 LONG_AGO = 1
 
@@ -62,7 +63,7 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(target=claims, wanted=st.lists(missions, min_size=1, max_size=4), count=st.integers(0, 4))
     def claim(self, wanted: list[str], count: int) -> object:
-        claims = self.ledger.claim(wanted, count, 1000, suspect_after=2, suspect_delay_seconds=1000).claims
+        claims = self.ledger.claim(wanted, count, 1000, suspect_after=SUSPECT_AFTER, suspect_delay_seconds=1000).claims
         assert len(claims) <= count
         for claim in claims:
             assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
@@ -92,7 +93,7 @@ class LedgerModel(RuleBasedStateMachine):
 
     def reap(self) -> None:
         self.client.delete(PREFIX + "reaper")
-        found = self.ledger.reap("missions", MAX_ATTEMPTS)
+        found = self.ledger.reap("missions", MAX_ATTEMPTS, SUSPECT_AFTER)
         for mission in found.alone + found.batch:
             assert self.ledger.status(mission).state is State.QUEUED
 
@@ -152,7 +153,9 @@ class LedgerModel(RuleBasedStateMachine):
                 for mission in self.ids:
                     self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
             self.reap()
-            for claim in self.ledger.claim(self.ids, len(self.ids), 1000, suspect_after=2).claims if self.ids else ():
+            for claim in (
+                self.ledger.claim(self.ids, len(self.ids), 1000, suspect_after=SUSPECT_AFTER).claims if self.ids else ()
+            ):
                 self.ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60)
         assert all(self.ledger.status(mission).finished for mission in self.ids), "a mission was lost"
 

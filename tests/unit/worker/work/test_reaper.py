@@ -77,7 +77,7 @@ def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
 
     monkeypatch.setattr(Publisher, "publish", away)
     doomed, stuck = keys.claim(), keys.claim()
-    client.hset(entry_key(doomed.id), "attempts", "2")
+    client.hset(entry_key(doomed.id), mapping={"attempts": "2", "crashes": "2"})
     client.zadd(PREFIX + "leases", {doomed.id: 1, stuck.id: 1})
     before = ended(State.DEAD, "attempts_exhausted")
     with pytest.raises(LedgerUnavailable):
