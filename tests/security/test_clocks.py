@@ -53,7 +53,7 @@ def until_found(ledger: Ledger, mission_id: str) -> None:
 
     def found() -> bool:
         ledger.mend(2 * LEASE, WAIT)
-        reaped = ledger.reap("missions", 5)
+        reaped = ledger.reap("missions", 5, 2)
         return mission_id in (*reaped.alone, *reaped.batch)
 
     wait_for(found, what="the reaper to find it")
@@ -93,7 +93,7 @@ def test_a_retry_that_was_put_off_ahead_is_not_frozen(ledger: Ledger, clock: Clo
 
 def test_a_reapers_turn_that_began_ahead_ends(ledger: Ledger, clock: Clock) -> None:
     clock.is_ahead_by(HOUR)
-    ledger.reap("missions", 5)
+    ledger.reap("missions", 5, 2)
     clock.is_ahead_by(0)
     mission_id = admitted(ledger)
     assert ledger.claim([mission_id], 1, LEASE).claims
@@ -106,7 +106,7 @@ def test_a_message_that_was_missed_ahead_is_found_lost(
     monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", 0.5)
     mission_id = admitted(ledger)
     clock.is_ahead_by(HOUR)
-    ledger.reap("missions", 5)
+    ledger.reap("missions", 5, 2)
     clock.is_ahead_by(0)
     until_found(ledger, mission_id)
 
@@ -128,7 +128,7 @@ def test_no_mission_expires_while_the_clock_is_ahead(ledger: Ledger, clock: Cloc
         (claim,) = ledger.claim([mission_id], 1, LEASE).claims
         ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT)], 5)
     clock.is_ahead_by(HOUR)
-    until_found_or_queued: Callable[[], object] = lambda: ledger.reap("missions", 5).batch or begin == "queued"  # noqa: E731
+    until_found_or_queued: Callable[[], object] = lambda: ledger.reap("missions", 5, 2).batch or begin == "queued"  # noqa: E731
     wait_for(until_found_or_queued, what="a round")
     (claim,) = ledger.claim([mission_id], 1, LEASE).claims
     left = (claim.expires_at_ms - claim.now_ms) / 1000
@@ -140,7 +140,7 @@ def test_no_mission_expires_while_the_clock_is_ahead(ledger: Ledger, clock: Cloc
 
 def test_a_mission_that_is_too_old_by_both_clocks_expires(ledger: Ledger, clock: Clock) -> None:
     mission_id = admitted(ledger, lifetime=0.2)
-    wait_for(lambda: (mission_id, Reason.EXPIRED) in ledger.reap("missions", 5).dead, what="the end")
+    wait_for(lambda: (mission_id, Reason.EXPIRED) in ledger.reap("missions", 5, 2).dead, what="the end")
 
 
 def test_tokens_only_rise(ledger: Ledger, clock: Clock) -> None:

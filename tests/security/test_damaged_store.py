@@ -91,7 +91,7 @@ class Everything:
         """What a worker's reaper does once a second; the ids that it would publish."""
         if self.client.pttl(Key.REAPER) > 0:  # what ends by itself, ended
             self.client.delete(Key.REAPER)
-        found = self.ledger.reap("missions", 3)
+        found = self.ledger.reap("missions", 3, 2)
         return [*found.alone, *found.batch]
 
     def healthy(self) -> None:

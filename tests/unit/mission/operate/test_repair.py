@@ -85,7 +85,7 @@ def test_missions_whose_indexes_were_written_over_go_through(
     client.zadd(Key.DUE, {missions["retrying"]: 1})
     client.zadd(Key.LEASES, {missions["running"]: 1})
     client.delete(Key.REAPER)
-    found = ledger.reap("missions", 5)
+    found = ledger.reap("missions", 5, 2)
     assert {*found.alone, *found.batch} >= {missions["running"], missions["retrying"]}
     waiting = [missions[name] for name in ("queued", "running", "retrying")]
     assert len(ledger.claim(waiting, 3, 60).claims) == 3
