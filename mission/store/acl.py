@@ -91,6 +91,10 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
     ),
     "reseal": {Key.RESULT: "get set"},
+    "stats": _union(
+        dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD, Key.OPEN), "zcard"),
+        {Key.OPEN: "zcount", Key.FINISHED: "hmget"},
+    ),
 }
 
 
@@ -113,10 +117,7 @@ def _trims(chain: Key) -> Rights:
 # What the parts of the code send, beside the functions.
 _ANYBODY = "ping time acl|whoami"
 _BATCHES = "multi exec discard wait"
-_STATS = _union(
-    dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD, Key.OPEN), "zcard"),
-    {Key.OPEN: "zrange", Key.FINISHED: "hmget", Key.REFUSALS: "hgetall", names.QUEUES: "llen"},
-)
+_STATS = _union(_calls("stats"), {Key.REFUSALS: "hgetall", names.QUEUES: "llen"})
 _STATUS = {Key.ENTRY: "hmget"}
 # kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
 _PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}

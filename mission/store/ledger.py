@@ -306,16 +306,11 @@ class Ledger:
 
     def stats(self) -> Stats:
         """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
-        with outages(), self.client.pipeline(transaction=False) as pipe:
-            for index in (Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD):
-                pipe.zcard(index)
-            pipe.hmget(Key.FINISHED, ["succeeded", "failed"])
-            pipe.zrange(Key.OPEN, 0, 0, withscores=True)
-            pipe.time()
-            queued, running, retrying, dead, finished, oldest, (seconds, micros) = pipe.execute()
-        age = seconds + micros / 1e6 - oldest[0][1] / 1000 if oldest else 0.0
-        succeeded, failed = (number(count) or 0 for count in finished)
-        return Stats(queued, running, retrying, succeeded, failed, dead, max(0.0, age))
+        now, *counts, oldest = self._scripts.run("stats")
+        queued, running, retrying, dead, succeeded, failed = (number(as_text(count).encode()) or 0 for count in counts)
+        return Stats(
+            queued, running, retrying, succeeded, failed, dead, max(0.0, (now - oldest) / 1000) if oldest else 0.0
+        )
 
     def refusals(self) -> dict[str, int]:
         """How many admissions were refused since the ledger began, by reason."""

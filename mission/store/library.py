@@ -24,8 +24,9 @@ NAME = "decoder"
 REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
 
-# A full Redis refuses every other function before it begins. These end missions, give way or delete.
-_EVEN_WHEN_FULL = {"audit_trim", "commit", "discard", "forget", "host", "hosts", "mend", "release"}
+# A full Redis refuses every other function before it begins. These end missions, give way or delete; or only read.
+_EVEN_WHEN_FULL = ("audit_trim", "commit", "discard", "forget", "host", "hosts", "mend", "release")
+_FLAGS = dict.fromkeys(_EVEN_WHEN_FULL, "'allow-oom'") | {"stats": "'no-writes'"}
 
 
 class Loaded(StrEnum):
@@ -109,7 +110,7 @@ def source() -> str:
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
-        parts.append(_register(name, common + text, "'allow-oom'" if name in _EVEN_WHEN_FULL else ""))
+        parts.append(_register(name, common + text, _FLAGS.get(name, "")))
     return "".join(parts)
 
 

@@ -147,6 +147,10 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "delete the queue": (("DEL", "missions"), ""),
     "count the messages": (("LLEN", "missions"), "producer worker operator flower metrics"),
     "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
+    "list the missions": (("ZRANGE", Key.OPEN, 0, -1), ""),
+    "list the missions by time": (("ZRANGEBYSCORE", Key.OPEN, "-inf", "+inf"), ""),
+    "list the queue": (("ZRANGE", Key.QUEUED, 0, -1), ""),
+    "list the dead": (("ZRANGEBYSCORE", PREFIX + "dead", "-inf", "+inf"), "operator"),
     "count what finished": (("HMGET", PREFIX + "finished", "failed"), "producer worker operator metrics"),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
     "append to the audit": (("RPUSH", Key.AUDIT, "x"), "reader operator rewrapper auditor"),
@@ -282,10 +286,11 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 
 # Which function each login may call; the others are refused.
 CALLS = {
-    "producer": "admit",
-    "worker": "admit audit_append claim commit host hosts library mend reap release",
+    "producer": "admit stats",
+    "worker": "admit audit_append claim commit host hosts library mend reap release stats",
     "reader": "audit_append",
-    "operator": "audit_append discard forget mend reindex replay",
+    "operator": "audit_append discard forget mend reindex replay stats",
+    "metrics": "stats",
     "rewrapper": "audit_append reseal",
     "auditor": "audit_append audit_trim",
 }

@@ -1,0 +1,17 @@
+-- How many missions stand in each state, and since when the oldest unfinished one waits.
+-- Returns {now, queued, running, retrying, dead, succeeded, failed, the time in ms when the oldest was submitted, or 0}.
+-- The time is found by counting: to look at the oldest one would take a right that lists the ids of all.
+local oldest = 0
+if redis.call('ZCARD', OPEN) > 0 then
+  local low, high = 0, now
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if redis.call('ZCOUNT', OPEN, '-inf', middle) > 0 then high = middle else low = middle + 1 end
+  end
+  oldest = low
+end
+local finished = redis.call('HMGET', FINISHED, 'succeeded', 'failed')
+return {
+  now, redis.call('ZCARD', QUEUED), redis.call('ZCARD', LEASES), redis.call('ZCARD', DUE), redis.call('ZCARD', DEAD),
+  finished[1] or 0, finished[2] or 0, oldest,
+}
