@@ -20,16 +20,15 @@ from mission.ids import new_mission_id
 from mission.seal.url_keys import UrlKeyring
 from mission.store import library
 from mission.store.connection import connect, outages
+from mission.store.library import OLDEST, too_old
 from mission.store.names import TYPES, Key, result_key
 from mission.store.scripts import as_text
 from mission.units import format_duration, format_size
-from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
 from worker.work import memory
 from worker.work.memory import MIB
 
-MIN_VERSION = (7, 0)
 MIN_HEADROOM = 0.2
 MAX_CLOCK_OFFSET_SECONDS = 2.0
 MAX_ROUND_TRIP_SECONDS = 0.05
@@ -111,10 +110,6 @@ def _identity(settings: WorkerSettings) -> Verdict:
 def _allowlist(settings: WorkerSettings) -> Verdict:
     if not settings.allowed_hosts:
         return Level.FAIL, "DECODER_ALLOWED_HOSTS is empty: every mission would be refused"
-    try:
-        UrlPolicy.from_settings(settings)
-    except SettingsError as error:
-        return Level.FAIL, str(error)
     return Level.OK, ", ".join(settings.allowed_hosts)
 
 
@@ -189,8 +184,8 @@ def _info(client: redis.Redis) -> Info | None:
 def _version(info: Info, _settings: WorkerSettings) -> Verdict:
     version = str(info["redis_version"])
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
-        return Level.FAIL, f"{name}; takes Redis 7.0 or newer, or Valkey"
+    if too_old(version):
+        return Level.FAIL, f"{name}; takes Redis {OLDEST} or newer, or Valkey"
     return Level.OK, name
 
 

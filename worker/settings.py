@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
@@ -10,10 +9,9 @@ from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_va
 from pydantic_settings import NoDecode
 
 from mission.settings import TEN_YEARS, CommaList, Duration, Place, Settings, Size, split_list
+from worker.allowlist import AllowedHost
 
 LEASE_MARGIN_SECONDS = 15.0
-
-_HOST = re.compile(r"(\*\.)?([^\s/@\\:*\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(split_list)]
@@ -67,9 +65,7 @@ class WorkerSettings(Settings):
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
-            match = _HOST.fullmatch(host)
-            if match is None or (match[3] and not 0 < int(match[3][1:]) < 65536):
-                raise ValueError("not a host")
+            AllowedHost.parse(host)
         return hosts
 
     @field_validator("allowed_schemes")

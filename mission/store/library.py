@@ -20,6 +20,9 @@ from mission.store.names import Key
 # answers for one release more. So a rollback by one release leaves the newer library in its place, and works.
 LIBRARY = 1
 
+# The first Redis that has functions; each Valkey tells that it is as good as a newer one.
+OLDEST = "7.0"
+
 NAME = "decoder"
 REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
@@ -36,6 +39,11 @@ class Loaded(StrEnum):
     REPLACED = "replaced"  # an older one, or another text of the same number
     KEPT = "kept"  # it is there
     NEWER = "newer"  # one of a newer release is there, and stays
+
+
+def too_old(version: str) -> bool:
+    """Whether a server of this `redis_version` has no functions."""
+    return [int(part) for part in version.split(".")[:2]] < [int(part) for part in OLDEST.split(".")]
 
 
 def function_name(script: str) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Self
 
-from mission.errors import InvalidMission, MissionFailed, SettingsError
+from mission.errors import MissionFailed
 from mission.model import Reason
-from mission.url import DEFAULT_PORTS, MissionUrl, parse_url
+from mission.url import DEFAULT_PORTS, MissionUrl
+from worker.allowlist import AllowedHost
 from worker.fetch.addresses import blocked
 from worker.fetch.dns import Resolver
 from worker.fetch.wire import Wait
 from worker.settings import WorkerSettings
-
-_ENTRY = re.compile(r"(?P<wildcard>\*\.)?(?P<host>[^/?#@:*]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 
 
 class UrlPolicy:
@@ -28,7 +26,7 @@ class UrlPolicy:
         networks: let through the address guard; metadata addresses never are.
 
     Raises:
-        SettingsError: an entry is no host.
+        ValueError: an entry is no host.
     """
 
     def __init__(
@@ -38,8 +36,9 @@ class UrlPolicy:
         self._networks = tuple(networks)
         # An entry without its port, to each scheme and port that it opens.
         self._open: dict[str, set[tuple[str, int]]] = {}
-        for entry in hosts:
-            self._admit(entry)
+        for entry in map(AllowedHost.parse, hosts):
+            ports = DEFAULT_PORTS if entry.port is None else dict.fromkeys(DEFAULT_PORTS, entry.port)
+            self._open.setdefault(entry.name, set()).update(ports.items())
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings) -> Self:
@@ -97,16 +96,3 @@ class UrlPolicy:
         while host := host.partition(".")[2]:
             if (wildcard := f"*.{host}") in self._open:
                 yield wildcard
-
-    def _admit(self, entry: str) -> None:
-        match = _ENTRY.fullmatch(entry)
-        try:
-            url = parse_url(f"http://{match['host']}:{match['port'] or 80}") if match else None
-        except InvalidMission:
-            url = None
-        if match is None or url is None or (match["wildcard"] and url.address):
-            raise SettingsError(
-                f"DECODER_ALLOWED_HOSTS: got {entry[:80]!r}; takes host, *.host, host:port or *.host:port"
-            )
-        ports = dict.fromkeys(DEFAULT_PORTS, url.port) if match["port"] else DEFAULT_PORTS
-        self._open.setdefault((match["wildcard"] or "") + url.host, set()).update(ports.items())

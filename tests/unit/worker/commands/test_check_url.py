@@ -134,7 +134,7 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPat
     result = run("--no-resolve", "https://docs.example.com/")
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: DECODER_ALLOWED_HOSTS: got '1.2.3'; takes host, *.host, host:port or *.host:port\n"
+        "error: DECODER_ALLOWED_HOSTS: got 'docs.example.com,1.2.3'; takes hosts to fetch from: host, *.host or host:port, comma-separated\n"
     )
 
 
