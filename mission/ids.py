@@ -16,12 +16,17 @@ def new_mission_id() -> str:
     return str(uuid.uuid4())
 
 
+def is_mission_id(text: str) -> bool:
+    """Whether it is one in canonical text."""
+    return _UUID.fullmatch(text) is not None
+
+
 def check_mission_id(text: object) -> str:
     """The id, if it is one in canonical text.
 
     Raises:
         InvalidMission: it is not; the text is not repeated, it may be anything.
     """
-    if isinstance(text, str) and _UUID.fullmatch(text):
+    if isinstance(text, str) and is_mission_id(text):
         return text
     raise InvalidMission(Reason.MALFORMED_MESSAGE, "a mission id is a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e")

@@ -14,7 +14,7 @@ import redis
 from mission.audit.log import AuditLog
 from mission.audit.recorded import recorded
 from mission.errors import UnknownMission
-from mission.ids import check_mission_id
+from mission.ids import check_mission_id, is_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
 from mission.store.connection import outages
@@ -23,6 +23,8 @@ from mission.store.names import Key
 from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
+# Of a mission's history so much is told, the newest: no mission comes near it, but whoever wrote over an entry may.
+_HISTORY_BYTES = 8192
 _FIELDS = ("state", "url", "reason", "attempts", "submitter", "submitted_at", "finished_at", "history")
 
 
@@ -70,7 +72,8 @@ class DeadLetters:
             seconds, micros = self._client.time()
             before = round((seconds + micros / 1e6 - older_than_seconds) * 1000)
             # All ids at once: a letter that is replayed meanwhile must not shift the pages.
-            ids = [as_text(item) for item in self._client.zrangebyscore(Key.DEAD, "-inf", before)]
+            found = map(as_text, self._client.zrangebyscore(Key.DEAD, "-inf", before))
+        ids = [mission_id for mission_id in found if is_mission_id(mission_id)]
         for start in range(0, len(ids), _PAGE):
             for letter in self._read(ids[start : start + _PAGE]):
                 if reason in (None, letter.reason):
@@ -114,7 +117,10 @@ class DeadLetters:
 
 
 def _letter(mission_id: str, entry: Mapping[str, bytes]) -> DeadLetter:
-    marks = (mark.partition(b":") for mark in entry.get("history", b"").split())
+    history = entry.get("history", b"")
+    if len(history) > _HISTORY_BYTES:
+        history = history[-_HISTORY_BYTES:].partition(b" ")[2]
+    marks = (mark.partition(b":") for mark in history.split())
     return DeadLetter(
         id=mission_id,
         reason=word(entry.get("reason")),

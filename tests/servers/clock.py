@@ -1,4 +1,4 @@
-"""A Valkey whose clock can be put forward and back while it runs: libfaketime in front of the C library (Debian: libfaketime)."""
+"""A Valkey whose clock can be put forward and back while it runs: libfaketime in front of the C library (Debian: faketime)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server_with_a_clock(folder: Path) -> Iterator[tuple[EmbeddedRedis, Clock]]:
     """Start it, its clock right."""
     libraries = glob.glob(_LIBRARIES)
     if not libraries:
-        unavailable("no libfaketime here (Debian: libfaketime)")
+        unavailable("no libfaketime here (Debian: faketime)")
     (folder / "clock").write_text("+0\n")
     fake = {
         "LD_PRELOAD": libraries[0],

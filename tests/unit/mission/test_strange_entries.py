@@ -25,6 +25,7 @@ from mission.seal.suites import X25519
 from mission.settings import Settings
 from mission.store.ledger import Admission, Ledger
 from mission.store.names import Key, entry_key, result_key
+from mission.store.scripts import Scripts
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 FIELDS = [
@@ -150,3 +151,46 @@ def test_a_breaker_that_is_none_is_forgotten(client: redis.Redis, ledger: Ledger
     assert set(ledger.hosts()) == {"docs.example"}
     client.hset(Key.HOSTS, mapping={"strange.example": breaker})
     assert not ledger.host_failed("strange.example", "app", 2, 60)
+
+
+def test_of_a_history_without_end_the_newest_is_told(
+    client: redis.Redis, readers: dict[str, Callable[[], Any]]
+) -> None:
+    marks = " ".join(f"{1_700_000_000_000 + n}:read_timeout" for n in range(100_000))
+    entry: dict[Any, Any] = {"state": "dead", "url": "u", "history": marks}
+    client.hset(entry_key(MISSION), mapping=entry)
+    client.zadd(Key.DEAD, {MISSION: 1})
+    (letter,) = readers["letters"]()
+    assert 100 < len(letter["history"]) < 1000
+    assert letter["history"][-1] == {"at": "2023-11-14T22:14:59.999Z", "reason": "read_timeout"}
+    client.hset(entry_key(MISSION), mapping={"history": "x" * 1_000_000})
+    assert readers["letter"]()["history"] == []
+
+
+def test_what_is_no_id_is_no_letter(client: redis.Redis, readers: dict[str, Callable[[], Any]]) -> None:
+    client.hset(entry_key("x"), mapping={"state": "dead", "url": "u"})
+    client.zadd(Key.DEAD, {"x": 1})
+    assert readers["letters"]() == []
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "zset"])
+def test_a_key_of_another_type_is_neither_replayed_nor_discarded(
+    client: redis.Redis, settings: Settings, kind: str
+) -> None:
+    write: dict[str, Callable[[], Any]] = {
+        "string": lambda: client.set(entry_key(MISSION), "x"),
+        "list": lambda: client.lpush(entry_key(MISSION), "x"),
+        "zset": lambda: client.zadd(entry_key(MISSION), {"x": 1}),
+    }
+    write[kind]()
+    letters = DeadLetters(client, settings, AuditLog(client, emit=lambda line: None))
+    for act in (letters.replay, letters.discard):
+        with pytest.raises(UnknownMission):
+            act(MISSION, why="a test")
+
+
+def test_a_result_of_another_type_is_not_replaced(client: redis.Redis) -> None:
+    key = result_key(MISSION, 1)
+    client.lpush(key, "x")
+    assert Scripts(client).run("reseal", "x", "y", key=key) == 0
+    assert client.lrange(key, 0, -1) == [b"x"]

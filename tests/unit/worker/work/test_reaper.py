@@ -15,9 +15,10 @@ from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
 from mission.store.ledger import Ledger, Release
 from mission.store.messages import Publisher, make_publisher
-from mission.store.names import PREFIX, entry_key
+from mission.store.names import PREFIX, Key, entry_key
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, deaths, ended
+from worker.observe import metrics
 from worker.settings import WorkerSettings
 from worker.work import reaper as reaper_module
 from worker.work.hosts import Hosts
@@ -127,6 +128,33 @@ def test_it_says_once_that_the_ledger_does_not_answer_and_once_that_it_does(
     wait_for(reaper.ledger_answers)
     told = [record.getMessage() for record in caplog.records if record.name == "decoder.reaper"]
     assert told == ["the ledger does not answer: store_unavailable: away", "the ledger answers"]
+
+
+def test_it_tells_an_error_from_an_outage(
+    reaper: Reaper, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Ledger, "mend", lambda *_: [])
+    client.set(Key.LEASES, "x")
+    reaper.start()
+    wait_for(lambda: "the ledger refuses: store_unavailable: WRONGTYPE" in caplog.text)
+    assert "does not answer" not in caplog.text
+    assert not reaper.ledger_answers()
+    monkeypatch.undo()
+    wait_for(reaper.ledger_answers)
+
+
+def test_what_it_puts_right_is_told_and_counted(
+    reaper: Reaper, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = metrics.SECURITY_EVENTS.labels(metrics.DAMAGED_KEY)._value
+    before = count.get()
+    client.set(Key.LEASES, "DCDR-canary")
+    reaper.round()
+    assert "'{decoder}:leases' was damaged (string) and was put right" in caplog.text
+    assert "DCDR-canary" not in caplog.text
+    assert count.get() == before + 1
+    reaper.round()
+    assert count.get() == before + 1
 
 
 def test_it_outlives_what_nobody_expected(
