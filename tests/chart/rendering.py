@@ -85,6 +85,8 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
     for item in objects:
         if item["kind"] in ("Deployment", "StatefulSet"):
             yield item["metadata"]["name"], item["spec"]["template"]["spec"]
+        elif item["kind"] == "CronJob":
+            yield item["metadata"]["name"], item["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         elif item["kind"] == "Pod":
             yield item["metadata"]["name"], item["spec"]
 

@@ -160,7 +160,7 @@ def test_a_metadata_address_itself_is_no_allowed_network(place: str) -> None:
         render(environment("prod", config={"allowedNetworks": [f"{place}/{128 if ':' in place else 32}"]}))
 
 
-@pytest.mark.parametrize("component", ["worker", "flower", "test"])
+@pytest.mark.parametrize("component", ["worker", "flower", "auditor", "test"])
 def test_a_dns_cache_on_the_node_is_within_reach_at_its_port_alone(component: str) -> None:
     spec = policy(render(environment("prod")), component)
     assert reaches(spec, "169.254.20.10", 53)
@@ -179,7 +179,7 @@ def test_a_dns_cache_is_no_way_to_a_metadata_address(network: str) -> None:
         render(environment("prod", networkPolicy={"nodeLocalDns": [network]}))
 
 
-@pytest.mark.parametrize("component", ["flower", "test"])
+@pytest.mark.parametrize("component", ["flower", "auditor", "test"])
 def test_what_fetches_nothing_reaches_no_web(component: str) -> None:
     spec = policy(render(environment("prod")), component)
     assert not reaches(spec, "93.184.216.34", 443)
@@ -202,7 +202,7 @@ def assert_exceptions_lie_within(objects: list[Object]) -> None:
 
 def test_every_pod_is_under_a_policy_in_both_directions() -> None:
     objects = render(everything())
-    for component in ("worker", "flower", "valkey", "test"):
+    for component in ("worker", "flower", "valkey", "auditor", "test"):
         spec = policy(objects, component)
         assert spec["policyTypes"] == ["Ingress", "Egress"]
         assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
@@ -213,4 +213,4 @@ def test_valkey_talks_to_nobody_and_hears_only_its_own() -> None:
     (rule,) = spec["ingress"]
     heard = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in rule["from"]}
     assert spec["egress"] == []
-    assert heard == {"worker", "flower", "test"}
+    assert heard == {"worker", "flower", "auditor", "test"}

@@ -160,6 +160,7 @@ def test_each_pod_gets_only_the_secrets_that_it_needs() -> None:
     assert {name: secret_keys(spec) for name, spec in pods(render(everything()))} == {
         "decoder-worker": {"deployer-redis-url", "worker-redis-url", "url-key"},
         "decoder-flower": {"flower-redis-url", "flower-basic-auth"},
+        "decoder-audit-trim": {"auditor-redis-url"},
         "decoder-test": {"producer-redis-url", "url-key"},
         "decoder-valkey": {"users.acl"},
     }
@@ -174,6 +175,20 @@ def test_what_loads_the_functions_runs_before_the_worker_and_alone_has_the_deplo
         assert keys_in_environment(migrate) == {"deployer-redis-url"}
         assert keys_in_environment(worker) == {"worker-redis-url"}
         assert {mount["name"] for mount in migrate["volumeMounts"]} <= {"tmp", "redis-tls"}
+
+
+def test_a_daily_job_cuts_the_audit_by_its_own_setting() -> None:
+    job = find(render(environment("prod", audit={"ttl": "90d"})), "CronJob", "decoder-audit-trim")["spec"]
+    (container,) = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert (job["schedule"], job["concurrencyPolicy"]) == ("17 3 * * *", "Forbid")
+    assert container["args"] == ["audit", "trim"]
+    assert env_of(container)["DECODER_AUDIT_TTL"] == "90d"
+
+
+def test_without_a_schedule_nothing_has_the_auditors_login() -> None:
+    objects = render(everything(audit={"trimSchedule": ""}))
+    assert "CronJob" not in {item["kind"] for item in objects}
+    assert "auditor-redis-url" not in yaml.safe_dump(objects)
 
 
 def test_the_external_secret_fetches_exactly_what_pods_take() -> None:

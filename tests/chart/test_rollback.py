@@ -73,6 +73,7 @@ def changed_immutables(before: list[Object], after: list[Object]) -> list[str]:
 
 # A second good value, where one cannot be made by type; None where it takes two changes at once, which have a test of their own.
 OTHER: Values = {
+    "audit.trimSchedule": "0 4 * * *",
     "image.repository": "registry.example.com/other",
     "image.digest": OTHER_DIGEST,
     "imagePullSecrets": ["pull"],

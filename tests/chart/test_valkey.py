@@ -21,7 +21,9 @@ from worker.local.embedded import server_program
 
 pytestmark = pytest.mark.full
 
-PASSWORDS = {name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator", "deployer")}
+PASSWORDS = {
+    name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator", "auditor", "deployer")
+}
 
 
 def free_port() -> int:

@@ -29,6 +29,7 @@ from worker.settings import WorkerSettings
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # What the chart sets by itself: secrets, files, ports.
 OWN = {
+    "audit_ttl",
     "ca_file",
     "health_file",
     "identity_file",

@@ -43,6 +43,7 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 deployer-redis-url worker-redis-url url-key
 {{- if .Values.flower.enabled }} flower-redis-url flower-basic-auth{{ end }}
 {{- if .Values.valkey.enabled }} users.acl{{ end }}
+{{- if .Values.audit.trimSchedule }} auditor-redis-url{{ end }}
 {{- if .Values.test.url }} producer-redis-url{{ end }}
 {{- end }}
 
