@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import redis
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
+from mission.files import distrust
 from mission.settings import Settings
 
 
@@ -30,6 +32,9 @@ class VerifiedConnection(redis.SSLConnection):
     """
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        for file in (self.ca_certs, self.certfile, self.keyfile):  # read for each connection: they may have changed
+            if file and (problem := distrust(Path(file))):
+                raise redis.ConnectionError(problem)
         context = ssl.create_default_context(cafile=self.ca_certs)  # the system's authorities only where this is None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certfile:

@@ -175,6 +175,18 @@ def test_with_a_ca_file_the_systems_authorities_do_not_count(
             ask(Settings.from_env(**pki.options(port)))
 
 
+def test_a_ca_file_that_turns_open_to_everybody_is_trusted_no_more(
+    pki: Pki, good_server: int, ask: Callable[[Settings], None], tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(pki.authority.ca_file.read_bytes())
+    settings = Settings.from_env(**pki.options(good_server, redis_ca_file=file))
+    ask(settings)
+    file.chmod(0o666)
+    with pytest.raises(REFUSED, match=f"run `chmod o-w {file}`"):
+        ask(settings)
+
+
 @pytest.fixture(scope="module")
 def cluster(pki: Pki) -> Iterator[TlsCluster]:
     with tls_cluster(pki.folder, pki.certificates()) as cluster:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
+from redis.sentinel import SentinelConnectionPool
 
 from mission.errors import LedgerUnavailable
 from mission.ids import check_mission_id, new_mission_id
@@ -17,6 +19,7 @@ from mission.settings import Settings
 from mission.store.messages import DECODE, SCHEMA_HEADER, Publisher, celery_config, make_publisher
 from mission.store.names import QUEUE
 from mission.store.scripts import WRITES
+from mission.store.tls import VerifiedConnection
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.server("kombu's own connections")
@@ -116,6 +119,16 @@ def test_with_sentinels_tls_is_for_these_as_well() -> None:
     clear = config(redis_url="sentinel://user:word@a.example,b.example/main")
     assert "broker_use_ssl" not in clear
     assert "ssl" not in clear["broker_transport_options"]["sentinel_kwargs"]
+
+
+@pytest.mark.parametrize("url", ["rediss://a.example/0", "rediss+sentinel://a.example,b.example/main"])
+def test_the_result_backend_takes_the_ledgers_kind_of_tls(url: str) -> None:
+    app = Celery("tests", set_as_current=False, fixups=[])
+    app.conf.update(config(redis_url=url))
+    pool = app.backend.client.connection_pool
+    nodes = [node.connection_pool for node in pool.sentinel_manager.sentinels] if "sentinel" in url else []
+    assert all(issubclass(each.connection_class, VerifiedConnection) for each in (pool, *nodes))
+    assert isinstance(pool, SentinelConnectionPool) is ("sentinel" in url)
 
 
 def test_sentinels_without_a_login_are_named_without_one() -> None:
