@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from mission.audit.log import AuditLog
 from mission.cli.console import Commands
 from mission.model import Secret
 from mission.seal.key_files import write_key_file
@@ -15,6 +17,7 @@ from mission.seal.suites import X25519
 from mission.settings import Settings
 from mission.store.names import entry_key, result_key
 from producer.commands.reveal import reveal
+from tests.conftest import wait_for
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -66,6 +69,18 @@ def test_the_audits_lines_go_to_stderr_and_hold_no_secret(client: redis.Redis, i
     ]
     assert "canary" not in result.stderr
     assert "API_KEY" not in result.stderr
+
+
+def test_a_readers_own_retention_shortens_nobodys_record(
+    client: redis.Redis, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _finish(client, identity, [])
+    _run(MISSION, "--reason", "incident 4711")
+    monkeypatch.setenv("DECODER_AUDIT_TTL", "1ms")
+    written = datetime.fromisoformat(AuditLog(client).entries()[-1].at)
+    wait_for(lambda: datetime.now(UTC) - written > timedelta(milliseconds=2), what="the entries to be old")
+    _run(MISSION, "--reason", "incident 4712")
+    assert [entry.why for entry in AuditLog(client).entries()] == ["incident 4711"] * 2 + ["incident 4712"] * 2
 
 
 def test_a_document_without_secrets_says_so(client: redis.Redis, identity: Identity) -> None:
