@@ -8,7 +8,7 @@ from typing import Any, cast
 import redis
 from redis.exceptions import NoPermissionError
 
-from mission.errors import LedgerUnavailable
+from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.settings import Settings
 from mission.store import library
 from mission.store.connection import outages
@@ -62,9 +62,7 @@ class Scripts:
         try:
             library.load(self._client)
         except NoPermissionError:
-            raise LedgerUnavailable(
-                f"store_unavailable: Redis lacks the decoder's functions: {library.REMEDY}"
-            ) from None
+            raise LedgerRefuses(f"store_unavailable: Redis lacks the decoder's functions: {library.REMEDY}") from None
 
     def _send(self, queue: Callable[[Any], None], *, transaction: bool, replicated: bool) -> list[Any]:
         # MULTI and EXEC by hand: WAIT must follow on the same connection, and redis-py gives it back after its own EXEC.

@@ -87,46 +87,48 @@ def worker_values(redis_server: EmbeddedRedis, keys: Keys, site: Site) -> dict[s
     }
 
 
+# What the log says of the ledger.
+AWAY, REFUSES = "does not answer", "refuses"
 # Does something to the server, until the last one, which waits, has seen the worker notice.
-Trouble = Callable[[EmbeddedRedis, redis.Redis, Callable[[], None]], None]
+Trouble = Callable[[EmbeddedRedis, redis.Redis, Callable[[str], None]], None]
 
 
-def _restart(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[], None]) -> None:
+def _restart(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[str], None]) -> None:
     server.kill()
-    noticed()
+    noticed(AWAY)
     server.start()
 
 
-def _freeze(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[], None]) -> None:
+def _freeze(server: EmbeddedRedis, _operator: redis.Redis, noticed: Callable[[str], None]) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
-    noticed()
+    noticed(AWAY)
     os.kill(server.pid, signal.SIGCONT)
 
 
-def _slow(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
+def _slow(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[str], None]) -> None:
     operator.client_pause(1000)
 
 
-def _cut(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[], None]) -> None:
+def _cut(_server: EmbeddedRedis, operator: redis.Redis, _noticed: Callable[[str], None]) -> None:
     operator.client_kill_filter(_type="normal", skipme=True)
 
 
-def _forget_functions(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
+def _forget_functions(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[str], None]) -> None:
     operator.function_flush()
-    noticed()
+    noticed(REFUSES)
     library.load(operator)
 
 
-def _fill(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
+def _fill(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[str], None]) -> None:
     operator.config_set("maxmemory", "1mb")
-    noticed()
+    noticed(REFUSES)
     operator.config_set("maxmemory", "0")
 
 
-def _demote(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[], None]) -> None:
+def _demote(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[str], None]) -> None:
     operator.replicaof("127.0.0.1", "9")  # nobody is there: read-only, with the data it has
-    noticed()
+    noticed(REFUSES)
     operator.replicaof("NO", "ONE")
 
 
@@ -153,8 +155,8 @@ def test_a_worker_comes_back_by_itself(
     worker = start_quick_worker(redis_timeout="1s")
     before = mission_client.enqueue(fast_site.url(1))
 
-    def noticed() -> None:
-        wait_for(lambda: "the ledger does not answer" in worker.log.read_text(), what="the worker to notice")
+    def noticed(said: str) -> None:
+        wait_for(lambda: f"the ledger {said}: " in worker.log.read_text(), what="the worker to notice")
 
     trouble(redis_server, operator, noticed)
     after = mission_client.enqueue(fast_site.url(2))
