@@ -37,8 +37,16 @@ def _union(*several: Mapping[Any, str]) -> Rights:
 # What `common.lua` does, by its functions.
 _REMEMBER = {Key.ENTRY: "hget hset"}
 _ENQUEUE = {Key.SEQ: "incr", Key.ENTRY: "hset", Key.QUEUED: "zadd"}
-_DETACH = dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE), "zrem")
-_RETRY_AT = _union(_DETACH, {Key.ENTRY: "hset", Key.DUE: "zadd"})
+_PUT_ASIDE = _union(
+    dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem"), {Key.DAMAGED: "hlen hset"}
+)
+_READ = _union(_PUT_ASIDE, {Key.ENTRY: "hmget"})
+_ENQUEUE_AGAIN = _union(_ENQUEUE, {Key.ENTRY: "hdel"})
+_DETACH = _union(_READ, dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DUE_OF), "zrem"), {Key.ENTRY: "hdel"})
+_RETRY_AT = _union(
+    *(_DETACH, dict.fromkeys((Key.DUE, Key.DUE_OF, Key.DUE_HOSTS), "zadd")),
+    {Key.ENTRY: "hset", Key.DUE: "del", Key.DUE_OF: "del", Key.HOSTS: "hget"},
+)
 _FINISH = _union(
     *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire", Key.FINISHED: "hincrby"}),
     {Key.OPEN: "zrem", Key.EXPIRY: "zrem", Key.DEAD: "zadd"},
@@ -66,24 +74,29 @@ FUNCTIONS: dict[str, Rights] = {
     "commit": _union(_FINISH, {Key.ENTRY: "hmget"}),
     "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
     "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
-    "host": {Key.HOSTS: "hget hset hdel hlen hrandfield"},
-    "hosts": {Key.HOSTS: "hgetall hdel"},
+    "due": _union(
+        *(_ENQUEUE_AGAIN, _READ, dict.fromkeys((Key.DUE, Key.DUE_OF), "zrangebyscore zrange zrem del")),
+        {Key.DUE: "exists", Key.DUE_HOSTS: "zadd zcount zrangebyscore zrem", Key.HOSTS: "hget"},
+    ),
+    "host": {Key.HOSTS: "hget hset hdel hlen hrandfield", Key.DUE_HOSTS: "zadd"},
+    "hosts": {Key.HOSTS: "hgetall hset hdel", Key.DUE_HOSTS: "zadd"},
     "library": {},
     "mend": _union(
         *(dict.fromkeys(names.TYPES, "type rename"), {Key.ASIDE: "rename expire"}),
         *(dict.fromkeys((Key.FINISHED, Key.REFUSALS), "hlen hgetall hdel"), {Key.REAPER: "pttl del"}),
         {Key.SEQ: "get set incr", Key.QUEUED: "zrevrangebyscore zrangebyscore zadd"},
         dict.fromkeys((Key.HEAD, Key.LOOKED, Key.TOKEN), "get del"),
-        dict.fromkeys((Key.LEASES, Key.DUE), "zrangebyscore zadd"),
+        dict.fromkeys((Key.LEASES, Key.DUE, Key.DUE_OF, Key.DUE_HOSTS), "zrangebyscore zadd"),
     ),
     "reap": _union(
-        *(_FINISH, _ENQUEUE, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
-        dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.DUE, Key.QUEUED), "zrangebyscore"),
+        *(_FINISH, _ENQUEUE_AGAIN, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
+        dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.QUEUED), "zrangebyscore"),
         {Key.DEAD: "zremrangebyscore"},
     ),
     "reindex": _union(
         {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},
         *(dict.fromkeys(names.INDEXES, "zrem zscore zadd"), {Key.DAMAGED: "hdel"}),
+        *(dict.fromkeys((Key.DUE, Key.DUE_OF), "type del zscore zadd zrange"), {Key.DUE_HOSTS: "zadd"}),
     ),
     "release": _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby"}),
     "replay": _union(
@@ -92,7 +105,7 @@ FUNCTIONS: dict[str, Rights] = {
     ),
     "reseal": {Key.RESULT: "get set"},
     "stats": _union(
-        dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DEAD, Key.OPEN), "zcard"),
+        dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DEAD, Key.OPEN), "zcard"),
         {Key.OPEN: "zcount", Key.FINISHED: "hmget"},
     ),
 }
@@ -164,7 +177,7 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} {_BATCHES} unwatch publish info",
         _union(
             *(
-                _calls("admit", "claim", "commit", "release", "reap", "host", "hosts", "library", "mend"),
+                _calls("admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend"),
                 _appends(Key.AUDIT_KEYS),
             ),
             *(_STATS, _STATUS, _PUBLISH),

@@ -86,13 +86,17 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count."""
+    """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count.
+
+    `host` is what it waits for: it lies with the others of that host, and comes back when the host is not paused.
+    """
 
     id: str
     token: int
     reason: Reason
     delay_seconds: float
     uses_attempt: bool = True
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,21 +219,20 @@ class Ledger:
             for item in releases:
                 delay = max(0, round(item.delay_seconds * 1000))
                 rule = (delay, int(item.uses_attempt), max_attempts)
-                self._scripts.put(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl)
+                self._scripts.put(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl, item.host)
 
         answers = map(as_text, self._scripts.send(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]
 
     def reap(self, queue: str, max_attempts: int, suspect_after: int) -> Reaped:
-        """Find expired leases, due missions and lost messages.
+        """Find expired leases and lost messages.
 
         Args:
             queue: the list that messages wait in.
             max_attempts: as many a mission has.
             suspect_after: so many leases may be lost without using up an attempt.
         """
-        with outages():
-            idle = int(self.client.llen(queue) == 0)
+        idle = int(self.waiting(queue) == 0)
         interval = round(REAP_INTERVAL_SECONDS * 900)
         grace = round(LOST_AFTER_SECONDS * 1000)
         args = (idle, grace, REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms(), suspect_after)
@@ -255,6 +258,16 @@ class Ledger:
             Mended(as_text(key), as_text(was))
             for key, was in self._scripts.run("mend", ASIDE_SECONDS, *map(round, times), *types)
         ]
+
+    def take_due(self, count: int) -> tuple[list[str], bool]:
+        """Up to `count` missions whose time has come, from each host in turn, to be published; and whether there are more."""
+        ids, more = self._scripts.run("due", count)
+        return list(map(as_text, ids)), bool(more)
+
+    def waiting(self, queue: str) -> int:
+        """How many messages wait in that list."""
+        with outages():
+            return int(self.client.llen(queue))
 
     def host_failed(self, host: str, submitter: str, threshold: int, pause_seconds: float) -> bool:
         """Count a submitter's fetch that did not reach its host; whether that pauses it for all workers.

@@ -19,7 +19,9 @@ class Key(StrEnum):
     # Indexes of missions: sorted sets.
     QUEUED = PREFIX + "queued"  # by their place in the queue
     LEASES = PREFIX + "leases"  # the running ones, by the end of their lease in ms
-    DUE = PREFIX + "due"  # those to be tried again, by when, in ms
+    DUE = PREFIX + "due"  # those to be tried again that wait for no host, by when, in ms
+    DUE_OF = PREFIX + "due:"  # those that wait for one host, by when, in ms
+    DUE_HOSTS = PREFIX + "due_hosts"  # the hosts of these, by when it is their turn, in ms
     OPEN = PREFIX + "open"  # the unfinished ones, by when they were submitted, in ms
     EXPIRY = PREFIX + "expiry"  # the unfinished ones, by when they are too old, in ms
     DEAD = PREFIX + "dead"  # the dead letters, by when they died, in ms
@@ -69,7 +71,7 @@ REMOTE_CONTROL = "/0.celery.pidbox"
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
 # What a worker sets aside where it is of another type: all that stands in everybody's way. The audit's keys are a person's to mend.
 TYPES: Mapping[str, str] = {
-    **dict.fromkeys((*INDEXES, UNACKED_INDEX), "zset"),
+    **dict.fromkeys((*INDEXES, Key.DUE_HOSTS, UNACKED_INDEX), "zset"),
     **dict.fromkeys((Key.SEQ, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.REAPER, UNACKED_MUTEX), "string"),
     **dict.fromkeys((Key.FINISHED, Key.REFUSALS, Key.KEYS_SEEN, Key.DAMAGED, Key.HOSTS, UNACKED), "hash"),
     **dict.fromkeys((QUEUE, *(f"{QUEUE}\x06\x16{priority}" for priority in (3, 6, 9))), "list"),

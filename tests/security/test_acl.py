@@ -287,7 +287,7 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 # Which function each login may call; the others are refused.
 CALLS = {
     "producer": "admit stats",
-    "worker": "admit audit_append claim commit host hosts library mend reap release stats",
+    "worker": "admit audit_append claim commit due host hosts library mend reap release stats",
     "reader": "audit_append",
     "operator": "audit_append discard forget mend reindex replay stats",
     "metrics": "stats",
@@ -508,8 +508,12 @@ def test_a_worker_pauses_a_host_probes_it_and_opens_it_again(server: Server) -> 
         assert [ledger.host_failed("dead", "app", 2, 0.001) for _ in range(2)] == [False, True]
         assert "dead" in ledger.hosts()
         wait_for(lambda: ledger.host_probe("dead", 30), what="the pause to end")
+        (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+        (claim,) = ledger.claim([answer.id], 1, 60).claims
+        ledger.release([Release(claim.id, claim.token, Reason.HOST_PAUSED, 0.0, False, "dead")], 5)
         ledger.host_reached("dead")
         assert "dead" not in ledger.hosts()
+        wait_for(lambda: ledger.take_due(10)[0] == [claim.id], what="the mission that waited for it")
     assert server.refused() == set()
 
 

@@ -54,7 +54,7 @@ def until_found(ledger: Ledger, mission_id: str) -> None:
     def found() -> bool:
         ledger.mend(2 * LEASE, WAIT)
         reaped = ledger.reap("missions", 5, 2)
-        return mission_id in (*reaped.alone, *reaped.batch)
+        return mission_id in (*reaped.alone, *reaped.batch, *ledger.take_due(10)[0])
 
     wait_for(found, what="the reaper to find it")
 
@@ -82,11 +82,12 @@ def test_a_lease_that_was_given_ahead_is_not_frozen(ledger: Ledger, clock: Clock
     assert ledger.claim([mission_id], 1, LEASE).claims
 
 
-def test_a_retry_that_was_put_off_ahead_is_not_frozen(ledger: Ledger, clock: Clock) -> None:
+@pytest.mark.parametrize("host", ["", "a" * 32])
+def test_a_retry_that_was_put_off_ahead_is_not_frozen(ledger: Ledger, clock: Clock, host: str) -> None:
     mission_id = admitted(ledger)
     clock.is_ahead_by(HOUR)
     (claim,) = ledger.claim([mission_id], 1, LEASE).claims
-    ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT)], 5)
+    ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT, host=host)], 5)
     clock.is_ahead_by(0)
     until_found(ledger, mission_id)
 
@@ -128,7 +129,7 @@ def test_no_mission_expires_while_the_clock_is_ahead(ledger: Ledger, clock: Cloc
         (claim,) = ledger.claim([mission_id], 1, LEASE).claims
         ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT)], 5)
     clock.is_ahead_by(HOUR)
-    until_found_or_queued: Callable[[], object] = lambda: ledger.reap("missions", 5, 2).batch or begin == "queued"  # noqa: E731
+    until_found_or_queued: Callable[[], object] = lambda: ledger.take_due(10)[0] or begin == "queued"  # noqa: E731
     wait_for(until_found_or_queued, what="a round")
     (claim,) = ledger.claim([mission_id], 1, LEASE).claims
     left = (claim.expires_at_ms - claim.now_ms) / 1000

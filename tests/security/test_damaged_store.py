@@ -92,7 +92,7 @@ class Everything:
         if self.client.pttl(Key.REAPER) > 0:  # what ends by itself, ended
             self.client.delete(Key.REAPER)
         found = self.ledger.reap("missions", 3, 2)
-        return [*found.alone, *found.batch]
+        return [*found.alone, *found.batch, *self.ledger.take_due(10)[0]]
 
     def healthy(self) -> None:
         """A mission goes through everything that a mission may go through."""

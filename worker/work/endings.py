@@ -32,11 +32,15 @@ _phase = cache(metrics.PHASE_DURATION.labels)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went: the seconds of each phase, and either secrets by detector with their sealed record, or a reason."""
+    """How an attempt went: the seconds of each phase, and either secrets by detector with their sealed record, or a reason.
+
+    `host` is the name, as `hosts.name_of` has it, of the host that the mission waits for where it is to be tried again.
+    """
 
     phases: Mapping[str, float]
     reason: Reason | None = None
     retry_after: float | None = None
+    host: str = ""
     found: Counter[str] = field(default_factory=Counter)
     record: bytes | None = field(default=None, repr=False)
 
@@ -113,7 +117,7 @@ def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
     if not reason.transient:
         return Commit(claim.id, claim.token, State.FAILED, reason)
     delay = retry.between_attempts(reason, claim.attempt, outcome.retry_after)
-    return Release(claim.id, claim.token, reason, delay, uses_attempt=reason not in retry.NO_FAULT)
+    return Release(claim.id, claim.token, reason, delay, reason not in retry.NO_FAULT, outcome.host)
 
 
 def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:

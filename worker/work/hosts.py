@@ -25,11 +25,10 @@ from worker.fetch.fetcher import Reach, Visit
 
 log = logging.getLogger("decoder.hosts")
 
-# So many attempts in a row that did not reach the host pause it for so long; then one probe goes through.
+# So many attempts in a row that did not reach the host pause it for so long; then one probe goes through. Its missions wait for the
+# host meanwhile, in the ledger, and come back when it has been reached.
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 20.0
-# By so much more its missions are spread out, so that they do not all come back at once: none waits for more than 30 s.
-SPREAD_SECONDS = 10.0
 # A mission that finds its host busy comes back when its turn is expected, within these bounds.
 MIN_WAIT_SECONDS = 0.5
 # It waits here instead where its turn is expected within this time.
@@ -38,6 +37,19 @@ MAX_WAIT_SECONDS = 30.0
 _FIRST_GUESS_SECONDS = 0.05
 _MAX_HOSTS = 1024
 _MEMORY = 0.8
+
+
+class HostPaused(MissionFailed):
+    """The host has no place, or is left alone for a while. `host` is its name: the mission waits for it."""
+
+    def __init__(self, host: str, retry_after: float) -> None:
+        super().__init__(Reason.HOST_PAUSED, retry_after=retry_after)
+        self.host = host
+
+
+def name_of(url: MissionUrl) -> str:
+    """How the ledger names a URL's host: of scheme, host and port, it tells none."""
+    return hashlib.sha256(url.origin.encode()).hexdigest()[:32]
 
 
 @dataclass(slots=True)
@@ -88,9 +100,9 @@ class Hosts:
             submitter: for whom.
 
         Raises:
-            MissionFailed: `host_paused`; the host is busy or in trouble, and the mission is to come back later.
+            HostPaused: the host is busy or in trouble, and the mission is to come back later.
         """
-        name = hashlib.sha256(url.origin.encode()).hexdigest()[:32]
+        name = name_of(url)
         probe = self._check_pause(name)
         self._enter(name)
         started, visit = time.monotonic(), Visit()
@@ -110,19 +122,17 @@ class Hosts:
         until = self._paused.get(name)
         if until is None or until == -math.inf:
             return False
-        left = until - time.monotonic()
-        if left > 0:
-            raise MissionFailed(Reason.HOST_PAUSED, retry_after=left + random.uniform(0, SPREAD_SECONDS))  # noqa: S311 (jitter)
-        with suppress(LedgerUnavailable):
-            if self._ledger.host_probe(name, PAUSE_SECONDS):
-                return True
-        raise MissionFailed(Reason.HOST_PAUSED, retry_after=random.uniform(1, PAUSE_SECONDS))  # noqa: S311 (jitter)
+        if time.monotonic() >= until:
+            with suppress(LedgerUnavailable):
+                if self._ledger.host_probe(name, PAUSE_SECONDS):
+                    return True
+        raise HostPaused(name, 0.0)
 
     def _enter(self, name: str) -> None:
         with self._lock:
             host = self._host(name)
             if host.busy >= self._limit and not self._turn_comes(host):
-                raise MissionFailed(Reason.HOST_PAUSED, retry_after=self._put_off(host))
+                raise HostPaused(name, self._put_off(host))
             if not host.busy:
                 host.moved = time.monotonic()
             host.busy += 1

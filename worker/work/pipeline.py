@@ -23,6 +23,7 @@ from worker.observe import metrics
 from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
+from worker.work.hosts import HostPaused, name_of
 from worker.work.memory import Memory, Share
 from worker.work.retry import within_attempt
 
@@ -72,15 +73,20 @@ class Pipeline:
     def _decode(self, claim: Claim, deadline: float, share: Share, phases: dict[str, float]) -> Outcome:
         with _phase(phases, "validate"):
             url = self._validate(claim)
-        with _phase(phases, "fetch"):
-            document = self._fetch(url, deadline, share)
-        with _phase(phases, "extract"):
-            secrets = self._extract(document)
-            share.for_secrets(len(secrets), deadline)
-        with _phase(phases, "seal"):
-            recipient = self._recipients.of(claim.submitter)
-            record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
-        return Outcome(phases, found=Counter(secret.detector for secret in secrets), record=record)
+        try:
+            with _phase(phases, "fetch"):
+                document = self._fetch(url, deadline, share)
+            with _phase(phases, "extract"):
+                secrets = self._extract(document)
+                share.for_secrets(len(secrets), deadline)
+            with _phase(phases, "seal"):
+                recipient = self._recipients.of(claim.submitter)
+                record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
+            return Outcome(phases, found=Counter(secret.detector for secret in secrets), record=record)
+        except HostPaused as paused:
+            return Outcome(phases, paused.reason, paused.retry_after, paused.host)
+        except MissionFailed as failure:
+            return Outcome(phases, failure.reason, failure.retry_after, name_of(url))
 
     def _validate(self, claim: Claim) -> MissionUrl:
         url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
@@ -16,6 +17,13 @@ from worker.work.hosts import Hosts
 from worker.work.retry import SUSPECT_AFTER
 
 log = logging.getLogger("decoder.reaper")
+
+# Of missions that are due so many are taken at a time, for so long in one go.
+DUE_COUNT = 1000
+TURN_SECONDS = 0.5
+# While so many messages wait, workers have enough to do, and who is published now waits behind them: fewer are taken, and once.
+ENOUGH_MESSAGES = 200
+DUE_COUNT_THEN = 200
 
 
 class Reaper:
@@ -47,8 +55,8 @@ class Reaper:
         """Whether Redis answered in the last round."""
         return self._answered
 
-    def round(self) -> None:
-        """Reap once.
+    def round(self) -> bool:
+        """Reap once; whether there is so much to do that the next round is to follow at once.
 
         Raises:
             LedgerUnavailable: Redis does not answer. What was found and not published is found again as lost; the dead are
@@ -64,6 +72,19 @@ class Reaper:
         # A mission whose worker died is published alone: its neighbours must not die with it.
         self._publisher.publish(found.alone, per_message=1)
         self._publisher.publish(found.batch)
+        return self._publish_due()
+
+    def _publish_due(self) -> bool:
+        """Publish what is due, for a while; whether to go on at once. Any number of workers may do so side by side."""
+        until = time.monotonic() + TURN_SECONDS
+        while True:
+            room = self._ledger.waiting(QUEUE) < ENOUGH_MESSAGES
+            ids, more = self._ledger.take_due(DUE_COUNT if room else DUE_COUNT_THEN)
+            self._publisher.publish(ids)
+            if not (more and room):
+                return False
+            if time.monotonic() > until:
+                return True
 
     def _mend(self) -> None:
         for mended in self._ledger.mend(self._longest_lease, retry.LONGEST_WAIT_SECONDS):
@@ -75,9 +96,11 @@ class Reaper:
             )
 
     def _loop(self) -> None:
-        while not self._stopped.wait(REAP_INTERVAL_SECONDS):
+        backlog = False
+        while not self._stopped.wait(0 if backlog else REAP_INTERVAL_SECONDS):
+            backlog = False
             try:
-                self.round()
+                backlog = self.round()
                 self._heard(None)
             except LedgerUnavailable as error:
                 self._heard(error)

@@ -20,17 +20,28 @@ local function readable(version)
   return version and reads_from <= version and version <= reads_to
 end
 
+-- The field that no release could have left so.
+local function damaged(found)
+  if not found[3] then return 'submitter' end
+  if not found[4] then return 'url' end
+  if not whole(found[5]) then return 'submitted_at' end
+  if not whole(found[6]) then return 'expires_at' end
+  return not whole(found[9]) and 'attempts' or nil
+end
+
 for i = 10, #ARGV do
   local id = ARGV[i]
-  local found = redis.call('HMGET', entry(id), 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again')
-  if found[2] == 'queued' then
-    local lost = tonumber(found[7] or 0) or 0
+  local found = read(id, 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again', 'attempts')
+  if found and found[2] == 'queued' then
+    local lost = whole(found[7]) or 0
     local suspect = suspect_after > 0 and lost >= suspect_after
     local seq = tonumber(redis.call('ZSCORE', QUEUED, id) or 0)
     -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
     if seq > head and not found[8] then head, moved = seq, true end
     if not readable(found[1]) then
       unreadable[#unreadable + 1] = id
+    elseif damaged(found) then
+      put_aside(id, damaged(found))
     elseif tonumber(found[6]) <= time then
       finish(id, 'dead', 'expired', '', ttl)
       expired[#expired + 1] = id

@@ -10,6 +10,50 @@ end
 
 local function entry(id) return ENTRY .. id end
 
+-- Those that wait for a host lie together; the others, '', have a group of their own.
+local function group_of(host) return host == '' and DUE or DUE_OF .. host end
+
+-- What is no mission is put aside, so that it is in nobody's way: off the indexes, on a list that an operator sees.
+local function put_aside(id, what)
+  for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do redis.call('ZREM', index, id) end
+  if redis.call('HLEN', DAMAGED) < 10000 then redis.call('HSET', DAMAGED, string.sub(id, 1, 64), what) end
+end
+
+-- Fields of a mission's entry; nil where a key of another type stands in its place, which is put aside.
+local function read(id, ...)
+  local found = redis.pcall('HMGET', entry(id), ...)
+  if not found.err then return found end
+  if not string.find(tostring(found.err), 'WRONGTYPE', 1, true) then error(tostring(found.err)) end
+  put_aside(id, 'type')
+  return nil
+end
+
+-- The whole number that a field holds, exact in a double; nil where it holds none.
+local function whole(text)
+  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
+-- The state of a mission from an index. Nil where it has none any more (forgotten, evicted by hand): then it is in no index either.
+local function state_of(id)
+  if #id ~= 36 or not string.match(id, '^[%x-]+$') then
+    put_aside(id, 'id')
+    return nil
+  end
+  local found = read(id, 'state', 'attempts', 'crashes', 'missed_at')
+  if not found then return nil end
+  if not found[1] then
+    for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY}) do redis.call('ZREM', index, id) end
+    return nil
+  end
+  for i, name in ipairs({'attempts', 'crashes', 'missed_at'}) do
+    if found[i + 1] and not whole(found[i + 1]) then
+      put_aside(id, name)
+      return nil
+    end
+  end
+  return found[1]
+end
+
 local function remember(id, reason)
   local history = redis.call('HGET', entry(id), 'history')
   history = (history and history ~= '') and history .. ' ' or ''
@@ -23,16 +67,62 @@ local function enqueue(id)
   redis.call('ZADD', QUEUED, seq, id)
 end
 
+local function enqueue_again(id)
+  redis.call('HSET', entry(id), 'again', '1')
+  redis.call('HDEL', entry(id), 'missed_at', 'host')
+  enqueue(id)
+end
+
 local function detach(id)
   redis.call('ZREM', QUEUED, id)
   redis.call('ZREM', LEASES, id)
-  redis.call('ZREM', DUE, id)
+  local found = read(id, 'host')
+  local host = found and found[1] or ''
+  redis.pcall('ZREM', group_of(host), id) -- whatever lies there: it is not in it
+  if host ~= '' then redis.call('HDEL', entry(id), 'host') end
 end
 
-local function retry_at(id, time)
+-- A host's breaker: failures in a row, whose they were ('*': of several submitters), and times in ms, 0 where it never was.
+-- For so long after somebody reached the host, the failures of one submitter alone do not pause it for the others.
+local TRUSTED_FOR = 30000
+local BREAKER = {'failures', 'paused_until', 'failed_at', 'reached_at', 'probed_at'}
+
+-- The breaker that a text holds; nil where it holds none.
+local function breaker_in(text)
+  local a, b, c, d, e, submitter = string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+  if not a then return nil end
+  local breaker = {submitter = submitter}
+  for i, value in ipairs({a, b, c, d, e}) do
+    breaker[BREAKER[i]] = whole(value)
+    if not breaker[BREAKER[i]] then return nil end
+  end
+  -- What is still to come did not happen: the clock ran back. It must not make a pause longer.
+  if breaker.failed_at > now then
+    breaker.failed_at, breaker.paused_until, breaker.ran_back = now, math.min(breaker.paused_until, now), true
+  end
+  if breaker.reached_at > now then breaker.reached_at = 0 end
+  if breaker.probed_at > now then breaker.probed_at = 0 end
+  return breaker
+end
+
+local function keep_breaker(host, breaker)
+  local text = {}
+  for i, name in ipairs(BREAKER) do text[i] = string.format('%.0f', breaker[name]) end
+  redis.call('HSET', HOSTS, host, table.concat(text, ' ') .. ' ' .. breaker.submitter)
+end
+
+-- Try it again after `time`; when the host that it waits for is not paused then, nor wants a probe first.
+local function retry_at(id, time, host)
+  host = host or ''
   detach(id)
-  redis.call('HSET', entry(id), 'state', 'retrying')
-  redis.call('ZADD', DUE, time, id)
+  redis.call('HSET', entry(id), 'state', 'retrying', 'host', host)
+  if type(redis.pcall('ZADD', group_of(host), time, id)) == 'table' then
+    redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
+    redis.call('ZADD', group_of(host), time, id)
+  end
+  local breaker = host ~= '' and breaker_in(redis.call('HGET', HOSTS, host))
+  -- A paused host's turn is known; for another one it comes as early as its first mission is due.
+  redis.call('ZADD', DUE_HOSTS, breaker and breaker.paused_until > 0 and 'NX' or 'LT', time, host)
 end
 
 -- The one way into a terminal state.
@@ -50,28 +140,4 @@ local function finish(id, state, reason, secrets, ttl)
   end
   redis.call('HINCRBY', FINISHED, state, 1)
   redis.call('EXPIRE', entry(id), ttl)
-end
-
--- A host's breaker: failures in a row, whose they were ('*': of several submitters), and times in ms, 0 where it never was.
--- For so long after somebody reached the host, the failures of one submitter alone do not pause it for the others.
-local TRUSTED_FOR = 30000
-local BREAKER = {'failures', 'paused_until', 'failed_at', 'reached_at', 'probed_at'}
-
--- The breaker that a text holds; nil where it holds none.
-local function breaker_in(text)
-  local a, b, c, d, e, submitter = string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
-  if not a then return nil end
-  local breaker = {submitter = submitter}
-  for i, value in ipairs({a, b, c, d, e}) do breaker[BREAKER[i]] = tonumber(value) end
-  -- What is still to come did not happen: the clock ran back. It must not make a pause longer.
-  if breaker.failed_at > now then breaker.failed_at, breaker.paused_until = now, math.min(breaker.paused_until, now) end
-  if breaker.reached_at > now then breaker.reached_at = 0 end
-  if breaker.probed_at > now then breaker.probed_at = 0 end
-  return breaker
-end
-
-local function keep_breaker(host, breaker)
-  local text = {}
-  for i, name in ipairs(BREAKER) do text[i] = string.format('%.0f', breaker[name]) end
-  redis.call('HSET', HOSTS, host, table.concat(text, ' ') .. ' ' .. breaker.submitter)
 end

@@ -2,7 +2,7 @@
 -- ARGV: verb, host, pause in ms; for `failed` also how many failures open it, and the submitter.
 -- `failed`, `reached`: report a fetch; the time until which the host is paused in ms, 0 if it is not.
 -- `probe`: once the pause is over, one worker at a time may try; 1 if it is this one. `unprobed`: it learnt nothing.
-local verb, host, pause, threshold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local verb, host, pause, threshold = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]) or 0, 3600000), tonumber(ARGV[4])
 -- Strangers may name hosts without end (under a wildcard, say), and every worker reads them all each second.
 local most_hosts = 1024
 
@@ -30,7 +30,10 @@ if verb == 'failed' then
   if known.submitter ~= submitter then known.submitter = '*' end
   known.failures, known.failed_at, known.probed_at = known.failures + 1, now, 0
   local alone = known.submitter ~= '*' and known.reached_at + TRUSTED_FOR > now
-  if known.failures >= threshold and not alone then known.paused_until = now + pause end
+  if known.failures >= threshold and not alone then
+    known.paused_until = now + pause
+    redis.call('ZADD', DUE_HOSTS, 'XX', known.paused_until, host)
+  end
   keep_breaker(host, known)
   return alone and 0 or known.paused_until
 end
@@ -40,12 +43,14 @@ if not known then return verb == 'probe' and 1 or 0 end
 if verb == 'reached' then
   known.failures, known.paused_until, known.reached_at, known.probed_at, known.submitter = 0, 0, now, 0, '-'
   keep_breaker(host, known)
+  redis.call('ZADD', DUE_HOSTS, 'XX', now, host)
   return 0
 end
 
 if verb == 'unprobed' then
   known.probed_at = 0
   keep_breaker(host, known)
+  redis.call('ZADD', DUE_HOSTS, 'XX', now, host)
   return 0
 end
 

@@ -7,9 +7,15 @@ for i = 1, #found, 2 do
   if not breaker or breaker.failed_at + 3600000 < now
     or breaker.failures == 0 and breaker.reached_at + TRUSTED_FOR < now then
     redis.call('HDEL', HOSTS, host)
-  elseif breaker.failures > 0 then
-    answer[#answer + 1] = host
-    answer[#answer + 1] = string.format('%.0f', breaker.paused_until)
+  else
+    if breaker.ran_back then
+      keep_breaker(host, breaker)
+      redis.call('ZADD', DUE_HOSTS, 'XX', now, host)
+    end
+    if breaker.failures > 0 then
+      answer[#answer + 1] = host
+      answer[#answer + 1] = string.format('%.0f', breaker.paused_until)
+    end
   end
 end
 return answer

@@ -77,9 +77,17 @@ if left == -1 or left > turn then
   redis.call('DEL', REAPER)
   say(REAPER, 'too long')
 end
-for index, longest in pairs({[LEASES] = longest_lease, [DUE] = longest_wait}) do
-  local far = redis.call('ZRANGEBYSCORE', index, '(' .. string.format('%.0f', now + longest), '+inf', 'LIMIT', 0, at_once)
-  for _, id in ipairs(far) do redis.call('ZADD', index, now + longest, id) end
+-- Bring what is further ahead closer; what that was.
+local function closer(index, longest)
+  local beyond = '(' .. string.format('%.0f', now + longest)
+  local far = redis.pcall('ZRANGEBYSCORE', index, beyond, '+inf', 'LIMIT', 0, at_once)
+  if far.err then return {} end -- a host's missions, of another type: see due
+  for _, member in ipairs(far) do redis.call('ZADD', index, now + longest, member) end
   if #far > 0 then say(index, 'too far ahead') end
+  return far
 end
+
+closer(LEASES, longest_lease)
+closer(DUE, longest_wait)
+for _, host in ipairs(closer(DUE_HOSTS, longest_wait)) do closer(group_of(host), longest_wait) end
 return mended

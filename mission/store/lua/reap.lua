@@ -13,23 +13,6 @@ local function bury(id, reason)
   dead[#dead + 1] = {id, reason}
 end
 
-local function enqueue_again(id)
-  redis.call('HSET', entry(id), 'again', '1')
-  redis.call('HDEL', entry(id), 'missed_at')
-  enqueue(id)
-end
-
--- An entry that is gone (forgotten, evicted by hand) leaves no trace in the indexes.
-local function state_of(id)
-  local state = redis.call('HGET', entry(id), 'state')
-  if not state then
-    detach(id)
-    redis.call('ZREM', OPEN, id)
-    redis.call('ZREM', EXPIRY, id)
-  end
-  return state
-end
-
 -- Too old, paused or not. A running one ends with its lease, which is short.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]), 'LIMIT', 0, limit)) do
   local state = state_of(id)
@@ -53,16 +36,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0,
   end
 end
 
--- 2. A due time has come.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, limit)) do
-  if state_of(id) then
-    redis.call('ZREM', DUE, id)
-    enqueue_again(id)
-    batch[#batch + 1] = id
-  end
-end
-
--- 3. A message was lost before its claim: the queue is empty, or has moved past it, and nobody sees it for the grace period from
+-- 2. A message was lost before its claim: the queue is empty, or has moved past it, and nobody sees it for the grace period from
 -- there on. From its publication would not do: one that waited for hours may be in a worker's hands right now, not claimed yet.
 -- Each round looks on from where the last one ended: those that workers hold may be very many.
 local bound = idle and '+inf' or '(' .. (redis.call('GET', HEAD) or '0')

@@ -32,7 +32,7 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   local type = redis.call('TYPE', entry(id)).ok
   local found = type == 'hash'
-    and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at') or {}
+    and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at', 'host') or {}
   local state = found[1]
   local changed = false
   if type == 'none' or not string.match(id, uuid) or not (state and string.match(state, '^%w[%w_.-]*$')) or not whole(state, found) then
@@ -46,11 +46,22 @@ for i = 4, #ARGV do
     end
     redis.call('HDEL', DAMAGED, id)
   elseif place[state] or ended[state] then
+    place.retrying = DUE
     for of, index in pairs(place) do
       if of ~= state then changed = off(index, id) or changed end
     end
+    if state == 'retrying' then
+      -- With the others of its host, which has its turn.
+      place.retrying = group_of(found[8] or '')
+      if place.retrying ~= DUE then changed = off(DUE, id) or changed end
+      if redis.call('TYPE', place.retrying).ok ~= 'zset' then redis.call('DEL', place.retrying) end
+    end
     if place[state] then
       changed = on(place[state], id, state == 'running' and now + lease or state == 'retrying' and now) or changed
+      if state == 'retrying' then
+        local first = redis.call('ZRANGE', place.retrying, 0, 0, 'WITHSCORES')[2]
+        changed = redis.call('ZADD', DUE_HOSTS, 'LT', first, found[8] or '') == 1 or changed
+      end
       changed = on(OPEN, id, math.min(number(found[5]), now)) or changed
       changed = on(EXPIRY, id, number(found[6]), true) or changed
       changed = off(DEAD, id) or changed

@@ -1,19 +1,24 @@
 -- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
--- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s.
+-- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s, the host that it waits for or ''.
 -- Returns 'retrying' or 'dead' (also when this very release had been done before: its answer was lost), or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.call('HMGET', entry(id), 'state', 'token', 'attempts', 'reason')
-if found[2] ~= token then return 'stale' end
+local found = read(id, 'state', 'token', 'attempts', 'reason')
+if not found or found[2] ~= token then return 'stale' end
 if (found[1] == 'retrying' or found[1] == 'dead') and found[4] == reason then return found[1] end
 if found[1] ~= 'running' then return 'stale' end
+local attempts = whole(found[3])
+if not attempts then
+  put_aside(id, 'attempts')
+  return 'stale'
+end
 if ARGV[5] == '0' then
   redis.call('HINCRBY', entry(id), 'attempts', -1)
-elseif tonumber(found[3]) >= tonumber(ARGV[6]) then
+elseif attempts >= tonumber(ARGV[6]) then
   finish(id, 'dead', reason, '', ARGV[7])
   return 'dead'
 else
   remember(id, reason)
 end
 redis.call('HSET', entry(id), 'reason', reason)
-retry_at(id, now + tonumber(ARGV[4]))
+retry_at(id, now + tonumber(ARGV[4]), ARGV[8])
 return 'retrying'

@@ -11,7 +11,9 @@ if redis.call('ZCARD', OPEN) > 0 then
   oldest = low
 end
 local finished = redis.call('HMGET', FINISHED, 'succeeded', 'failed')
+-- What is unfinished and neither waits nor runs is to be tried again: these lie with their hosts.
+local queued, running = redis.call('ZCARD', QUEUED), redis.call('ZCARD', LEASES)
 return {
-  now, redis.call('ZCARD', QUEUED), redis.call('ZCARD', LEASES), redis.call('ZCARD', DUE), redis.call('ZCARD', DEAD),
+  now, queued, running, math.max(0, redis.call('ZCARD', OPEN) - queued - running), redis.call('ZCARD', DEAD),
   finished[1] or 0, finished[2] or 0, oldest,
 }

@@ -40,8 +40,7 @@ def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *
 
 def wake(ledger: Ledger, mission_id: str) -> None:
     """Let a reaper find that its due time has come."""
-    ledger.client.delete(PREFIX + "reaper")
-    assert mission_id in ledger.reap("missions", 5, 2).batch
+    assert mission_id in ledger.take_due(10)[0]
 
 
 def aged(client: redis.Redis, mission_id: str, milliseconds: int) -> None:
@@ -224,8 +223,8 @@ def test_that_it_failed_is_on_record(
     ledger: Ledger, letters: DeadLetters, client: redis.Redis, audit: AuditLog
 ) -> None:
     mission_id = kill(ledger)
-    client.delete(PREFIX + "due")
-    client.set(PREFIX + "due", "not a sorted set")
+    client.delete(PREFIX + "open")
+    client.set(PREFIX + "open", "not a sorted set")
     with pytest.raises(LedgerUnavailable):
         letters.replay(mission_id, why=WHY)
     assert records(audit)[1][3].startswith("failed: store_unavailable")

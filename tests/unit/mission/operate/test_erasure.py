@@ -10,7 +10,7 @@ from mission.model import Claim, Reason, State
 from mission.operate.erasure import forget
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import PREFIX, entry_key, result_key
+from mission.store.names import entry_key, result_key
 
 WHY = "request 815"
 
@@ -81,8 +81,7 @@ def test_a_record_that_came_too_late_to_be_committed_goes_as_well(
     mission_id = admit(ledger)
     stale = claim(ledger, mission_id)
     ledger.release([Release(mission_id, stale.token, Reason.SHUTDOWN, 0)], 5)
-    client.delete(PREFIX + "reaper")
-    ledger.reap("missions", 5, 2)
+    ledger.take_due(10)
     held = claim(ledger, mission_id)
     assert commit(ledger, stale) is False
     assert commit(ledger, held) is True

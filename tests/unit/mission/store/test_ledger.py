@@ -227,7 +227,7 @@ def test_a_release_brings_the_mission_back_when_it_is_due(ledger: Ledger) -> Non
     claim = claim_one(ledger, mission_id)
     assert ledger.release([Release(mission_id, claim.token, Reason.HTTP_SERVER_ERROR, 0.0)], 5) == [State.RETRYING]
     assert ledger.status(mission_id).reason is Reason.HTTP_SERVER_ERROR
-    wait_for(lambda: mission_id in ledger.reap("missions", 5, 2).batch)
+    wait_for(lambda: mission_id in ledger.take_due(10)[0])
     assert claim_one(ledger, mission_id).attempt == 2
 
 
@@ -273,7 +273,7 @@ def test_attempts_that_failed_before_do_not_make_a_lost_lease_fatal(ledger: Ledg
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
     ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, 0.0)], 2)
-    wait_for(lambda: mission_id in ledger.reap("missions", 2, 2).batch)
+    wait_for(lambda: mission_id in ledger.take_due(10)[0])
     status = lose(ledger, mission_id, max_attempts=2)
     assert (status.state, status.attempts) == (State.QUEUED, 1)
 
@@ -448,6 +448,7 @@ def test_a_mission_whose_entry_is_gone_is_forgotten_and_not_published(
     client.zadd(PREFIX + "due", {due: 1})
     client.delete(*map(entry_key, (queued, leased, due)))
     wait_for(lambda: impatient(ledger) == [] and not client.exists(PREFIX + "leases"))
+    assert ledger.take_due(10) == ([], False)
     assert client.exists(*(PREFIX + name for name in ("queued", "leases", "due", "open", "expiry"))) == 0
 
 

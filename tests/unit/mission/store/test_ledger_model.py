@@ -26,7 +26,8 @@ from mission.store.names import PREFIX, entry_key
 
 MAX_ATTEMPTS = 3
 SUSPECT_AFTER = 2
-INDEXES = {State.QUEUED: "queued", State.RUNNING: "leases", State.RETRYING: "due"}
+INDEXES = {State.QUEUED: ("queued",), State.RUNNING: ("leases",), State.RETRYING: ("due", "due:a", "due:b")}
+HOSTS = ("", "a", "b")
 LONG_AGO = 1
 
 
@@ -80,9 +81,13 @@ class LedgerModel(RuleBasedStateMachine):
     @rule(mission=missions)
     def time_passes(self, mission: str) -> None:
         """Its lease has run out or its due time has come, and a reaper looks."""
-        for index in ("leases", "due"):
-            self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
+        self.its_time_comes(mission)
         self.reap()
+
+    def its_time_comes(self, mission: str) -> None:
+        for index in ("leases", *INDEXES[State.RETRYING]):
+            self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
+        self.client.zadd(PREFIX + "due_hosts", dict.fromkeys(HOSTS, LONG_AGO), xx=True)
 
     @precondition(lambda self: not self.aged)  # once a story, or few would come to another end
     @rule(mission=missions)
@@ -94,7 +99,8 @@ class LedgerModel(RuleBasedStateMachine):
     def reap(self) -> None:
         self.client.delete(PREFIX + "reaper")
         found = self.ledger.reap("missions", MAX_ATTEMPTS, SUSPECT_AFTER)
-        for mission in found.alone + found.batch:
+        due, _ = self.ledger.take_due(10)
+        for mission in found.alone + found.batch + due:
             assert self.ledger.status(mission).state is State.QUEUED
 
     @rule(claim=claims, state=st.sampled_from([State.SUCCEEDED, State.FAILED]))
@@ -108,10 +114,10 @@ class LedgerModel(RuleBasedStateMachine):
         else:
             assert self.ledger.status(claim.id) == before, "a refused commit changed something"
 
-    @rule(claim=claims, uses_attempt=st.booleans())
-    def release(self, claim: Claim, *, uses_attempt: bool) -> None:
+    @rule(claim=claims, uses_attempt=st.booleans(), host=st.sampled_from(HOSTS))
+    def release(self, claim: Claim, *, uses_attempt: bool, host: str) -> None:
         before = self.ledger.status(claim.id)
-        release = Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0, uses_attempt)
+        release = Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0, uses_attempt, host)
         (after,) = self.ledger.release([release], MAX_ATTEMPTS)
         if after is None:
             assert self.ledger.status(claim.id) == before, "a refused release changed something"
@@ -126,8 +132,13 @@ class LedgerModel(RuleBasedStateMachine):
     def each_mission_is_in_the_index_of_its_state_and_no_other(self) -> None:
         for mission in self.ids:
             state = self.ledger.status(mission).state
-            found = {s for s, index in INDEXES.items() if self.client.zscore(PREFIX + index, mission) is not None}
-            assert found == ({state} & INDEXES.keys())
+            found = [
+                s
+                for s, indexes in INDEXES.items()
+                for index in indexes
+                if self.client.zscore(PREFIX + index, mission) is not None
+            ]
+            assert found == [s for s in INDEXES if s is state]
             unfinished = self.client.zscore(PREFIX + "open", mission) is not None
             assert unfinished is not self.ledger.status(mission).finished
 
@@ -149,9 +160,8 @@ class LedgerModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         """However it went, a world that behaves from now on brings every mission to its end."""
         for _ in range(4 * MAX_ATTEMPTS):
-            for index in ("leases", "due"):
-                for mission in self.ids:
-                    self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
+            for mission in self.ids:
+                self.its_time_comes(mission)
             self.reap()
             for claim in (
                 self.ledger.claim(self.ids, len(self.ids), 1000, suspect_after=SUSPECT_AFTER).claims if self.ids else ()

@@ -249,7 +249,7 @@ def test_an_attempt_after_the_first_counts_as_a_redelivery(
 ) -> None:
     claim = keys.claim()
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 5)
-    wait_for(lambda: ledger.reap("missions", 5, 2).batch == [claim.id])
+    wait_for(lambda: ledger.take_due(10)[0] == [claim.id])
     before = metrics.REDELIVERIES._value.get()
     batch_of(ledger, settings, Scripted()).work([claim.id])
     assert metrics.REDELIVERIES._value.get() == before + 1
@@ -274,7 +274,7 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
     batch.work(ids)
     assert [claim.suspect for claim in scripted.seen] == [True]
     assert states(ledger, ids) == {State.SUCCEEDED, State.RETRYING}
-    wait_for(lambda: ledger.reap("missions", 5, 2).batch, what="the other suspect's time")
+    wait_for(lambda: ledger.take_due(10)[0], what="the other suspect's time")
     batch.work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 

@@ -1,0 +1,52 @@
+-- Take missions whose time has come, from each host in turn: first from the host whose turn has come the longest ago; then it goes
+-- behind the others. From a paused host none is taken; once its pause is over one, and the others when that one has reached it.
+-- ARGV: how many at most, up to 1000.
+-- Returns {ids to publish, 1 if there are more}.
+local most = math.min(tonumber(ARGV[1]) or 0, 1000)
+-- A probe that was published and has not come to the host by then is followed by another one.
+local patience = 5000
+local ids, more = {}, false
+
+-- What an earlier release left, and what was put there by hand, has a turn too.
+if redis.call('EXISTS', DUE) == 1 then redis.call('ZADD', DUE_HOSTS, 'NX', now, '') end
+
+local function take(host, count)
+  local found = redis.pcall('ZRANGEBYSCORE', group_of(host), '-inf', now, 'LIMIT', 0, count)
+  if found.err then
+    redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
+    return
+  end
+  for _, id in ipairs(found) do
+    redis.call('ZREM', group_of(host), id)
+    if state_of(id) == 'retrying' then
+      enqueue_again(id)
+      ids[#ids + 1] = id
+    end
+  end
+end
+
+local waiting = redis.call('ZCOUNT', DUE_HOSTS, '-inf', now)
+local share = math.max(1, math.floor(most / math.max(1, waiting)))
+for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now, 'LIMIT', 0, most)) do
+  local breaker = host ~= '' and breaker_in(redis.call('HGET', HOSTS, host)) or nil
+  local next_turn
+  if breaker and breaker.paused_until > now then
+    next_turn = breaker.paused_until
+  elseif breaker and breaker.paused_until > 0 then
+    if breaker.probed_at + patience < now then take(host, 1) end
+    next_turn = now + patience
+  else
+    take(host, share)
+  end
+  local first = redis.call('ZRANGE', group_of(host), 0, 0, 'WITHSCORES')[2]
+  if not first then
+    redis.call('ZREM', DUE_HOSTS, host)
+  else
+    if not next_turn then
+      next_turn = math.max(tonumber(first), now + turn / 1000)
+      more = more or tonumber(first) <= now
+    end
+    redis.call('ZADD', DUE_HOSTS, string.format('%.3f', next_turn), host)
+  end
+end
+return {ids, (more or waiting > most) and 1 or 0}
