@@ -124,6 +124,6 @@ def test_the_wait_between_attempts_is_no_shorter_than_the_server_asked_for() -> 
     assert between_attempts(Reason.RATE_LIMITED, 1, 60.0) == 60.0
 
 
-@pytest.mark.parametrize("reason", NO_FAULT)
+@pytest.mark.parametrize("reason", sorted(NO_FAULT))
 def test_what_is_no_fault_of_the_missions_waits_for_as_long_as_was_said(reason: Reason) -> None:
     assert [between_attempts(reason, 9, asked) for asked in (None, 7.0)] == [0.0, 7.0]
