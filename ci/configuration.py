@@ -20,6 +20,7 @@ _SIDES = {
     "url_key": _ADMISSION,
     "queue_limit": _ADMISSION,
     "quota": _ADMISSION,
+    "stored_quota": _ADMISSION,
     "max_age": _ADMISSION,
     "ledger_ttl": "worker",
     "audit_ttl": "auditor",

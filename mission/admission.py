@@ -17,6 +17,7 @@ from mission.errors import (
     LedgerUnavailable,
     QueueFull,
     QuotaExceeded,
+    StoredQuotaExceeded,
 )
 from mission.ids import new_mission_id
 from mission.model import Reason, Ticket
@@ -117,9 +118,15 @@ class Admitter:
         if answer.refusal is None and answer.state is not None:
             # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
             return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.ids))
-        if answer.refusal is Reason.QUEUE_FULL:
-            return QueueFull(self._settings.queue_limit)
-        return QuotaExceeded(answer.retry_after) if answer.refusal is Reason.QUOTA_EXCEEDED else IdempotencyConflict()
+        match answer.refusal:
+            case Reason.QUEUE_FULL:
+                return QueueFull(self._settings.queue_limit)
+            case Reason.QUOTA_EXCEEDED:
+                return QuotaExceeded(answer.retry_after)
+            case Reason.STORED_QUOTA_EXCEEDED:
+                return StoredQuotaExceeded(answer.retry_after)
+            case _:
+                return IdempotencyConflict()
 
     def _publish(self, admitted: Sequence[Verdict]) -> None:
         new = [one.id for one in admitted if isinstance(one, Ticket) and not one.duplicate]

@@ -63,6 +63,7 @@ class MissionClient:
             InvalidMission: the URL or an option is refused.
             QueueFull: the ledger's limit is reached.
             QuotaExceeded: the submitter's quota is used up; `retry_after` says for how long.
+            StoredQuotaExceeded: the submitter's stored results take all the room that they may; a `QuotaExceeded`, too.
             IdempotencyConflict: the key stands for another URL.
             LedgerUnavailable: Redis does not answer; nothing is known to be accepted.
         """

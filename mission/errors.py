@@ -68,6 +68,22 @@ class QuotaExceeded(DecoderError):
         self.retry_after = retry_after
 
 
+class StoredQuotaExceeded(QuotaExceeded):
+    """The submitter's stored results take as much as `DECODER_STORED_QUOTA` lets them; they go by `DECODER_RESULT_TTL`.
+
+    `retry_after` is when the oldest of them are gone, in seconds.
+    """
+
+    reason = Reason.STORED_QUOTA_EXCEEDED
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.args = (
+            "stored_quota_exceeded: this submitter's results fill DECODER_STORED_QUOTA; "
+            f"the oldest of them are gone in {retry_after:.0f} s",
+        )
+
+
 class IdempotencyConflict(DecoderError):
     """The same idempotency key came with another URL."""
 

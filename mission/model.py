@@ -53,6 +53,7 @@ class Reason(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     MALFORMED_RESPONSE = "malformed_response"
     TOO_MANY_SECRETS = "too_many_secrets"
+    RESULT_TOO_LARGE = "result_too_large"
     # The mission's life in the ledger.
     STORE_UNAVAILABLE = "store_unavailable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -64,6 +65,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     # Admission.
     QUOTA_EXCEEDED = "quota_exceeded"
+    STORED_QUOTA_EXCEEDED = "stored_quota_exceeded"  # also of a mission whose result no longer found room
     QUEUE_FULL = "queue_full"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     MALFORMED_MESSAGE = "malformed_message"
@@ -95,6 +97,7 @@ _TRANSIENT = frozenset(
         Reason.SHUTDOWN,
         Reason.INTERNAL_ERROR,
         Reason.QUOTA_EXCEEDED,
+        Reason.STORED_QUOTA_EXCEEDED,
         Reason.QUEUE_FULL,
     }
 )

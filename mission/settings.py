@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     )
     queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 and more")
     quota: str | None = Field(None, description="missions for each submitter, like 600/minute")
+    stored_quota: Annotated[Size, BeforeValidator(lambda value: value or 0)] = Field(
+        ByteSize(128 * 1024 * 1024),
+        ge=0,
+        le=1024**4,
+        description="bytes of results that one submitter may have stored at a time, like 128MiB, up to 1TiB; 0: any number",
+    )
     max_age: Duration = Field(86400.0, gt=0, le=TEN_YEARS, description="lifetime of a mission, like 24h, up to 3650d")
     ledger_ttl: Duration = Field(
         30 * 86400.0,

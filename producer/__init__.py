@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from mission.errors import IdempotencyConflict, InvalidMission, LedgerUnavailable, QueueFull, QuotaExceeded
+from mission.errors import (
+    IdempotencyConflict,
+    InvalidMission,
+    LedgerUnavailable,
+    QueueFull,
+    QuotaExceeded,
+    StoredQuotaExceeded,
+)
 from mission.model import MissionStatus, Reason, State, Stats, Ticket
 
 if TYPE_CHECKING:
@@ -29,5 +36,6 @@ __all__ = [
     "Reason",
     "State",
     "Stats",
+    "StoredQuotaExceeded",
     "Ticket",
 ]

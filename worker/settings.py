@@ -36,6 +36,9 @@ class WorkerSettings(Settings):
     memory: Annotated[Size | None, BeforeValidator(lambda value: value or None)] = Field(
         None, gt=0, description="memory that the process may use, like 1GiB; empty: its cgroup's limit, else 1GiB"
     )
+    max_record: Size = Field(
+        ByteSize(1024 * 1024), ge=1024, le=64 * 1024**2, description="size of one result, 1KiB to 64MiB"
+    )
     max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
     fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
     concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024")

@@ -28,7 +28,15 @@ from werkzeug.wrappers import Response
 from mission import ResultReader
 from mission.errors import AuditError, DecoderError, ResultUnavailable, SettingsError, UnknownMission
 from mission.settings import Settings
-from producer import IdempotencyConflict, InvalidMission, LedgerUnavailable, MissionClient, QueueFull, QuotaExceeded
+from producer import (
+    IdempotencyConflict,
+    InvalidMission,
+    LedgerUnavailable,
+    MissionClient,
+    QueueFull,
+    QuotaExceeded,
+    StoredQuotaExceeded,
+)
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -42,6 +50,7 @@ STATUS: dict[type[DecoderError], int] = {
     ResultUnavailable: 404,
     IdempotencyConflict: 409,
     QuotaExceeded: 429,
+    StoredQuotaExceeded: 429,
     QueueFull: 503,
     LedgerUnavailable: 503,
     AuditError: 503,

@@ -19,8 +19,7 @@ _SCAN_COUNT = 10_000
 def forget(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str, *, why: str) -> int:
     """Delete entry and results of a mission, whatever its state; who still works on it cannot commit any more.
 
-    Every sealed record goes, also one that a worker wrote too late to commit it. One that is written after this can be
-    found by nobody and goes by `DECODER_RESULT_TTL`.
+    Every sealed record goes, also one that no commit stands for. A worker's commit after this takes its own record back.
 
     Returns:
         How many sealed records went.

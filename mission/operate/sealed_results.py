@@ -58,7 +58,7 @@ def find_results(client: redis.Redis, since: datetime, until: datetime) -> list[
         entries = read_entries(client, [mission_id for mission_id, _ in batch], _FIELDS)
         for (mission_id, token), entry in zip(batch, entries, strict=True):
             finished, secrets = number(entry.get("finished_at")), number(entry.get("secrets"))
-            # What a late worker left, with an older token, is no result.
+            # What the token of the entry does not stand for is no result.
             if word(entry.get("state")) != State.SUCCEEDED or number(entry.get("token")) != token:
                 continue
             if finished is not None and secrets is not None and begin <= finished < end:

@@ -13,6 +13,7 @@ import secrets as randomness
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
@@ -188,12 +189,27 @@ def load_identity(path: Path) -> Identity:
     return Identity.from_line(expect_file(Kind.IDENTITY, path))
 
 
-def seal_secrets(recipient: Recipient, secrets: Sequence[Secret], *, mission_id: str, token: int) -> bytes:
-    """The sealed record of what a document held, possibly nothing."""
+def _plaintext(secrets: Sequence[Secret]) -> bytes:
     document = {"v": PLAINTEXT_VERSION, "secrets": [secret.as_dict() for secret in secrets]}
     # ASCII escapes also carry lone surrogates, which UTF-8 itself cannot.
-    plaintext = json.dumps(document, separators=(",", ":")).encode()
-    return recipient.seal(plaintext, mission_id=mission_id, token=token)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+# The plaintext of a result without secrets; and of a secret all but what changes: quotes are counted with their text.
+EMPTY_BYTES = len(_plaintext([]))
+_FRAME_BYTES = len(_plaintext([Secret("", "", "", 0, 0)])) - EMPTY_BYTES - 3 * len('""') - 2 * len("0")
+
+
+def secret_bytes(secret: Secret) -> int:
+    """How many bytes of a result's plaintext one secret takes, with a comma, without encoding it."""
+    texts = (secret.detector, secret.category, secret.value)
+    numbers = len(str(secret.line)) + len(str(secret.column))
+    return _FRAME_BYTES + 1 + numbers + sum(len(encode_basestring_ascii(text)) for text in texts)
+
+
+def seal_secrets(recipient: Recipient, secrets: Sequence[Secret], *, mission_id: str, token: int) -> bytes:
+    """The sealed record of what a document held, possibly nothing."""
+    return recipient.seal(_plaintext(secrets), mission_id=mission_id, token=token)
 
 
 def open_secrets(identity: Identity, record: bytes, *, mission_id: str, token: int) -> list[Secret]:

@@ -57,6 +57,7 @@ FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
         _ENQUEUE,
         {Key.OPEN: "zcard zadd", Key.EXPIRY: "zadd", Key.QUOTA: "get set", Key.ENTRY: "hmget", Key.REFUSALS: "hincrby"},
+        {Key.STORED: "hmget hgetall"},
     ),
     # The declared list: `_appends`, `_trims`.
     "audit_append": {},
@@ -71,7 +72,10 @@ FUNCTIONS: dict[str, Rights] = {
             Key.TOKEN: "incr set",
         },
     ),
-    "commit": _union(_FINISH, {Key.ENTRY: "hmget"}),
+    "commit": _union(
+        *(_FINISH, {Key.ENTRY: "hmget", Key.RESULT: "del"}),
+        {Key.STORED: "hmget hgetall hset hdel expire del"},
+    ),
     "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
     "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
     "due": _union(

@@ -140,7 +140,8 @@ class Ledger:
     def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
         """Admit missions of one submitter, in one atomic call. Doing it again with the same ids changes nothing."""
         quota, seconds = self._settings.quota_rate
-        args: list[Any] = [scripts.WRITES, submitter, self._settings.queue_limit, quota, seconds * 1000]
+        limits = (self._settings.queue_limit, quota, seconds * 1000, int(self._settings.stored_quota))
+        args: list[Any] = [scripts.WRITES, submitter, *limits]
         for admission in admissions:
             known = ""
             if admission.prints:
@@ -194,23 +195,28 @@ class Ledger:
             unreadable=list(map(as_text, unreadable)),
         )
 
-    def commit(self, commits: Sequence[Commit], result_ttl: float) -> list[bool]:
-        """End missions, each with its result, in one transaction. False for one whose token is no longer current.
+    def commit(self, commits: Sequence[Commit], result_ttl: float) -> list[State | None]:
+        """End missions, each with its result, in one transaction; the state that each is in now.
 
-        The sealed record is written beside the script call, not by it: EVALSHA counts declared keys as read, and a worker's
-        login may not read results. A stale holder leaves an orphan, which expires.
+        None for one whose token is no longer current; `DEAD` for one whose result would have passed its submitter's
+        `DECODER_STORED_QUOTA`.
+
+        The sealed record is written beside the script call, not by it: a worker's login may not read results, and a key that a
+        call declares counts as read. Where the record does not count the script takes it back, in the same transaction.
         """
+        seconds = max(1, round(result_ttl))
 
         def queue(pipe: Any) -> None:
             for commit in commits:
                 if commit.record is not None:
-                    pipe.set(result_key(commit.id, commit.token), commit.record, ex=max(1, round(result_ttl)))
+                    pipe.set(result_key(commit.id, commit.token), commit.record, ex=seconds)
                 secrets = "" if commit.secrets is None else commit.secrets
-                args = (commit.id, commit.token, commit.state, commit.reason or "", secrets, self._ttl)
-                self._scripts.put(pipe, "commit", *args)
+                ending = (commit.id, commit.token, commit.state, commit.reason or "", secrets, self._ttl)
+                stored = (len(commit.record or b""), seconds * 1000, int(self._settings.stored_quota))
+                self._scripts.put(pipe, "commit", *ending, *stored)
 
-        answers = self._scripts.send(queue, transaction=True, replicated=True)
-        return [answer == b"ok" for answer in answers if answer in (b"ok", b"stale")]  # not SET's own OK
+        answers = map(as_text, self._scripts.send(queue, transaction=True, replicated=True))
+        return [None if answer == "stale" else State(answer) for answer in answers if answer != "OK"]  # SET's own
 
     def release(self, releases: Sequence[Release], max_attempts: int) -> list[State | None]:
         """Give missions back; `DEAD` for one whose attempts are used up, None for one whose token is no longer current."""

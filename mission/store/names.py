@@ -41,6 +41,7 @@ class Key(StrEnum):
     # Hosts and submitters.
     HOSTS = PREFIX + "hosts"  # hash: the breaker of each host in trouble
     QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
+    STORED = PREFIX + "stored:"  # hash: bytes of a submitter's sealed results, by when the last of them is gone, in ms
     # The audit: lists that logins can only append to.
     AUDIT = PREFIX + "audit:people"  # what people did
     # What workers say of the keys that they use: who takes over a worker must not reach the other chain.

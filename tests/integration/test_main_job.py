@@ -94,6 +94,22 @@ def test_a_celery_client_that_sends_the_same_task_id_again_gets_the_same_mission
     assert client.hget(PREFIX + "finished", "failed") is None
 
 
+def test_a_celery_client_that_sends_a_known_id_with_another_url_is_told_of_the_conflict(
+    mission_client: MissionClient, start_worker: StartWorker, site: SampleSite, settings: WorkerSettings
+) -> None:
+    start_worker(allowed_hosts=hosts_of(site))
+    url = settings.redis_url.get_secret_value()
+    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    of_the_client = mission_client.enqueue(f"{site.url}/letter.txt")
+    of_a_task = foreign.send_task("decoder.submit", args=[f"{site.url}/letter.txt"], queue="missions")
+    of_a_task.get(timeout=60)
+    of_a_task.forget()
+    for known in (of_the_client.id, of_a_task.id):
+        pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions", task_id=known)
+        with pytest.raises(DecoderError, match="idempotency_conflict"):
+            pending.get(timeout=60)
+
+
 def test_a_celery_client_is_told_why_its_mission_is_refused(
     start_worker: StartWorker, site: SampleSite, settings: WorkerSettings
 ) -> None:

@@ -135,7 +135,7 @@ def allowed(client: redis.Redis, *command: Any) -> bool:
 TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
     "read a result": (("GET", RESULT), "reader rewrapper"),
-    "delete a result": (("DEL", RESULT), "operator"),
+    "delete a result": (("DEL", RESULT), "worker operator"),
     "let a result expire": (("EXPIRE", RESULT, 1), ""),
     "read an entry": (("HMGET", ENTRY, "state"), "producer worker reader operator"),
     "read all of an entry": (("HGETALL", ENTRY), ""),
@@ -353,6 +353,7 @@ TARGETS = {
     "a result": RESULT,
     "a task's result": "celery-task-meta-1",
     "a quota": Key.QUOTA + "a",
+    "a count of bytes": Key.STORED + "a",
 }
 # What of that is somebody's work.
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
@@ -362,6 +363,8 @@ WORK = {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
         *((verb, "the chain of keys") for verb in ("RPUSH", "LRANGE")),
+        ("DEL", "a result"),
+        *((verb, "a count of bytes") for verb in ("DEL", "EXPIRE", "HDEL")),
     },
     "operator": {
         *APPEND,

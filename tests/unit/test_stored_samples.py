@@ -109,7 +109,7 @@ def restored(client: redis.Redis, schema: int) -> Any:
 def assert_worked(ledger: Ledger, found: Any) -> None:
     (claim,) = ledger.claim([found["id"]], 1, 60).claims
     assert UrlKeyring.parse(key_line(KEY).text).decrypt(claim.url_record, claim.id) == found["url"]
-    assert ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60) == [True]
+    assert ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60) == [State.SUCCEEDED]
     assert ledger.status(claim.id).state is State.SUCCEEDED
 
 

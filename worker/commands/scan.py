@@ -23,7 +23,7 @@ class _Unreadable(Exception):
     """An input that cannot be scanned; the text says why."""
 
 
-@click.command(cls=Command, settings=WorkerSettings, reads=("markers",))
+@click.command(cls=Command, settings=WorkerSettings, reads=("markers", "max_record"))
 @click.argument("files", nargs=-1, metavar="[FILE|-]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
@@ -45,7 +45,7 @@ def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool)
     if STDIN in inputs:
         note_terminal("a document")
     settings = WorkerSettings.from_env(**({} if markers is None else {"markers": markers}))
-    extractor = Extractor(settings.marker_pair)
+    extractor = Extractor(settings.marker_pair, settings.max_record)
     rows: list[dict[str, Any]] = []
     failed = 0
     for name in inputs:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 
-from mission.errors import MissionFailed
-from mission.model import Reason, Secret
+from mission.model import Secret
+from worker.extract.findings import Findings
 
 DETECTOR = "marker"
 UNCLASSIFIED = "UNCLASSIFIED"
-# A document of 10 MiB has room for two million secrets; no one wants them, and they would fill the worker's memory.
-MAX_SECRETS = 10_000
 
 _KEY_VALUE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,63}):\s+")
 
@@ -25,10 +23,15 @@ class Extractor:
     `KEY: value` has the category KEY, where KEY is a letter and up to 63 more of `A-Z a-z 0-9 _ . -` (all ASCII),
     directly followed by a colon and white space (so neither `https://host` nor `host:8080` has a KEY). Everything else,
     also a KEY without a value, is `UNCLASSIFIED`, with the whole text as its value.
+
+    Args:
+        markers: the opening and the closing one.
+        max_bytes: of the result's plaintext.
     """
 
-    def __init__(self, markers: tuple[str, str] = ("{*", "*}")) -> None:
+    def __init__(self, markers: tuple[str, str] = ("{*", "*}"), max_bytes: int = 1024 * 1024) -> None:
         self._marked = _compile(*markers)
+        self._max_bytes = max_bytes
 
     def extract(self, text: str) -> list[Secret]:
         r"""Every occurrence, in the order of the text.
@@ -37,9 +40,9 @@ class Extractor:
         ends with `\n`, `\r\n` or a lone `\r`.
 
         Raises:
-            MissionFailed: `too_many_secrets`, there are more than `MAX_SECRETS`.
+            MissionFailed: `too_many_secrets` or `result_too_large`, as `Findings` has it.
         """
-        secrets: list[Secret] = []
+        found = Findings(self._max_bytes)
         line, column, counted = 1, 1, 0
         for match in self._marked.finditer(text):
             content = match[1].lstrip()
@@ -47,8 +50,6 @@ class Extractor:
             content = content.rstrip()
             if not content:
                 continue  # only where a marker itself holds white space
-            if len(secrets) == MAX_SECRETS:
-                raise MissionFailed(Reason.TOO_MANY_SECRETS)
             key = _KEY_VALUE.match(content)
             category, value = (key[1], content[key.end() :]) if key else (UNCLASSIFIED, content)
             start += len(content) - len(value)
@@ -60,8 +61,8 @@ class Extractor:
             else:
                 column += start - counted
             counted = start
-            secrets.append(Secret(DETECTOR, category, value, line, column))
-        return secrets
+            found.add(Secret(DETECTOR, category, value, line, column))
+        return found.secrets
 
 
 def _compile(opening: str, closing: str) -> re.Pattern[str]:

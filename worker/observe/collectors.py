@@ -21,7 +21,10 @@ CACHE_SECONDS = 1.0
 # Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
 PATIENCE_SECONDS = 4.0
 # Reasons that refuse a mission before it is one.
-AT_ADMISSION = (Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT)
+AT_ADMISSION = (
+    *(Reason.QUOTA_EXCEEDED, Reason.STORED_QUOTA_EXCEEDED),
+    *(Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT),
+)
 _REFUSALS = (Reason.INVALID_URL, Reason.CREDENTIALS_IN_URL, *AT_ADMISSION)
 _NETWORK = Path("/proc/self/net/dev")
 

@@ -124,11 +124,9 @@ def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSett
     """The state that each mission is in now, by its token; None where it is in other hands."""
     commits = [one for one in told if isinstance(one, Commit)]
     releases = [one for one in told if isinstance(one, Release)]
-    held = ledger.commit(commits, settings.result_ttl) if commits else []
-    after = ledger.release(releases, settings.max_attempts) if releases else []
-    return {commit.token: commit.state if ok else None for commit, ok in zip(commits, held, strict=True)} | {
-        release.token: state for release, state in zip(releases, after, strict=True)
-    }
+    after = ledger.commit(commits, settings.result_ttl) if commits else []
+    after += ledger.release(releases, settings.max_attempts) if releases else []
+    return {one.token: state for one, state in zip((*commits, *releases), after, strict=True)}
 
 
 def _settled(ending: Ending, state: State | None) -> None:
@@ -140,9 +138,9 @@ def _settled(ending: Ending, state: State | None) -> None:
     seconds = time.monotonic() - ending.since
     metrics.MISSION_DURATION.observe(seconds)
     metrics.MISSION_AGE.observe(_age(claim) + seconds)
-    if state is State.DEAD and reason is not None:
+    if state is State.DEAD:
         with mission_context(claim.id, claim.attempt, claim.submitter):
-            died(claim.id, reason)
+            died(claim.id, reason or Reason.STORED_QUOTA_EXCEEDED)  # it had succeeded, but its result found no room
         return
     _ended(state.value, reason.value if reason else "").inc()
     if reason is None and not found:
@@ -161,3 +159,4 @@ _ended(State.SUCCEEDED.value, "")
 for _reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE, *retry.NO_FAULT}:
     _dead = _reason.transient or _reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED)
     _ended((State.DEAD if _dead else State.FAILED).value, _reason.value)
+_ended(State.DEAD.value, Reason.STORED_QUOTA_EXCEEDED.value)

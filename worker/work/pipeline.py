@@ -52,7 +52,7 @@ class Pipeline:
         self._policy = policy
         self._fetcher = fetcher
         self._memory = memory
-        self._extractor = Extractor(settings.marker_pair)
+        self._extractor = Extractor(settings.marker_pair, settings.max_record)
 
     def decode(self, claim: Claim) -> Outcome:
         """Do a mission and say how it went. Raises nothing."""

@@ -1,15 +1,40 @@
--- Admit missions of one submitter: queue limit, quota (GCRA), idempotency, ledger entry. All or none of a mission.
--- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, then for each mission:
---   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}} or ''.
+-- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. All or none of a mission.
+-- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, how many bytes of sealed results the submitter may
+-- have stored (0: any number), then for each mission, of which there are 1,024 at most:
+--   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}, "writes": key id} or ''.
 -- Returns for each mission {verdict, id, state or milliseconds to wait}.
-if #ARGV > 5 + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
+if #ARGV > 6 + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]
-local limit, quota, period = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+-- Before anything is written: what somebody sends who calls this by hand must not end half done, nor keep the server busy.
+local known = {}
+local function sound(id, key)
+  if type(key.ids) ~= 'table' or key.ids[1] ~= id or type(key.prints) ~= 'table' then return false end
+  for _, other in ipairs(key.ids) do
+    if type(other) ~= 'string' then return false end
+  end
+  return type(key.writes) == 'string' and type(key.prints[key.writes]) == 'string'
+end
+if #submitter > 64 then return redis.error_reply('ERR admit takes a submitter of 64 characters at most') end
+for i = 7, #ARGV, 4 do
+  local lifetime, idempotency = tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local good = lifetime and 0 <= lifetime and lifetime < 2 ^ 53 and idempotency and #idempotency <= 4096
+  if good and idempotency ~= '' then
+    good, known[i] = pcall(cjson.decode, idempotency)
+    good = good and type(known[i]) == 'table' and sound(ARGV[i], known[i])
+  end
+  if not good then return redis.error_reply('ERR admit takes no such mission') end
+end
+
 local waiting = redis.call('ZCARD', OPEN)
 local quota_key = QUOTA .. submitter
-local tat = quota > 0 and tonumber(redis.call('GET', quota_key) or now) or 0
-if tat > now + period then tat = now end -- Redis' clock ran ahead, and was put back
+local tat = quota > 0 and tonumber(redis.pcall('GET', quota_key)) or now
+-- More than a period ahead no admission has put it: somebody else has, or Redis' clock has gone back since.
+if not (tat <= now + period) then tat = now end
 local spent = false
+local bytes, first = 0, now
+if stored_quota > 0 then bytes, first = stored(submitter, '') end
 local answers = {}
 
 local function refuse(reason, id, wait)
@@ -17,25 +42,27 @@ local function refuse(reason, id, wait)
   return {reason, id, tostring(wait)}
 end
 
--- The mission that an earlier admission left under one of these ids, if any.
-local function earlier(id, known)
-  local prints = known and known.prints or {}
-  for _, other in ipairs(known and known.ids or {id}) do
-    local found = redis.call('HMGET', entry(other), 'state', 'print_key', 'print')
+-- The mission that an earlier admission left under one of these ids, if any. Who names an id that is known must show that it stands
+-- for the same URL: where the entry has no fingerprint, or is none at all, nobody can tell.
+local function earlier(id, key)
+  for _, other in ipairs(key and key.ids or {id}) do
+    local found = redis.pcall('HMGET', entry(other), 'state', 'print_key', 'print')
+    if found.err then return refuse('idempotency_conflict', other, 0) end
     if found[1] then
-      if found[2] and prints[found[2]] ~= found[3] then return refuse('idempotency_conflict', other, 0) end
+      if key and not (found[2] and key.prints[found[2]] == found[3]) then return refuse('idempotency_conflict', other, 0) end
       return {'duplicate', other, found[1]}
     end
   end
   return nil
 end
 
-for i = 6, #ARGV, 4 do
-  local id, url, lifetime, idempotency = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  if #idempotency > 65536 then return redis.error_reply('ERR admit takes 64 KiB of idempotency at most') end
-  local known = idempotency ~= '' and cjson.decode(idempotency)
-  local answer = earlier(id, known)
+for i = 7, #ARGV, 4 do
+  local id, url, lifetime = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local answer = earlier(id, known[i])
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
+  if not answer and bytes > 0 and bytes >= stored_quota then
+    answer = refuse('stored_quota_exceeded', id, first - now)
+  end
   if not answer and quota > 0 then
     local next_tat = math.max(tat, now) + period / quota
     if next_tat - now > period then
@@ -47,8 +74,8 @@ for i = 6, #ARGV, 4 do
   if not answer then
     redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'token', '0', 'attempts', '0',
       'submitter', submitter, 'submitted_at', now, 'expires_at', now + lifetime)
-    if known then
-      redis.call('HSET', entry(id), 'print_key', known.writes, 'print', known.prints[known.writes])
+    if known[i] then
+      redis.call('HSET', entry(id), 'print_key', known[i].writes, 'print', known[i].prints[known[i].writes])
     end
     redis.call('ZADD', OPEN, now, id)
     redis.call('ZADD', EXPIRY, now + lifetime, id)

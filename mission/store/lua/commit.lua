@@ -1,8 +1,42 @@
 -- End a mission, if the caller holds its current token. A stale holder changes nothing.
--- ARGV: id, token, state, reason, secrets, ledger TTL in s.
--- Returns 'ok' (also when this very commit had been done before: its answer was lost) or 'stale'.
+-- Its sealed result was set beside this call, since a worker may not read results. Where it does not count it goes again; so it does
+-- where its submitter has too much stored: then the mission is a dead letter, to be replayed when there is room.
+-- ARGV: id, token, state, reason, secrets, ledger TTL in s, bytes of the sealed result (0 without one), its lifetime in ms, how many
+-- bytes its submitter may have stored (0: any number).
+-- Returns the mission's state (also when this very commit had been done before: its answer was lost), or 'stale'.
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.call('HMGET', entry(id), 'state', 'token')
-if found[2] ~= token or found[1] ~= 'running' and found[1] ~= state then return 'stale' end
-if found[1] == 'running' then finish(id, state, ARGV[4], ARGV[5], ARGV[6]) end
-return 'ok'
+local size, lifetime, quota = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local found = redis.pcall('HMGET', entry(id), 'state', 'token', 'reason', 'submitter') -- of another type: nobody holds it
+
+local function take_back(answer)
+  if size > 0 then redis.call('DEL', RESULT .. id .. ':' .. token) end
+  return answer
+end
+
+local function store(submitter)
+  local width = math.max(1, math.floor(lifetime / 32))
+  local gone_at = math.ceil((now + lifetime) / width) * width
+  local key = STORED .. submitter
+  local bytes, first, at_moment, over = stored(submitter, gone_at)
+  if bytes + size > quota then return false end
+  if over == 'all' then
+    redis.call('DEL', key)
+  elseif over and #over > 0 then
+    redis.call('HDEL', key, unpack(over))
+  end
+  redis.call('HSET', key, gone_at, at_moment + size, 'bytes', bytes + size, 'until', math.min(first, gone_at))
+  if over or at_moment == 0 then
+    for _, when in ipairs({'NX', 'GT'}) do redis.call('EXPIRE', key, math.ceil((gone_at - now) / 1000), when) end
+  end
+  return true
+end
+
+if found[2] ~= token then return take_back('stale') end
+if found[1] == 'dead' and found[3] == 'stored_quota_exceeded' then return take_back('dead') end
+if found[1] ~= 'running' then return found[1] == state and state or take_back('stale') end
+if size > 0 and quota > 0 and not store(found[4] or '') then
+  finish(id, 'dead', 'stored_quota_exceeded', '', ARGV[6])
+  return take_back('dead')
+end
+finish(id, state, ARGV[4], ARGV[5], ARGV[6])
+return state

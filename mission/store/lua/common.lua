@@ -141,3 +141,31 @@ local function finish(id, state, reason, secrets, ttl)
   redis.call('HINCRBY', FINISHED, state, 1)
   redis.call('EXPIRE', entry(id), ttl)
 end
+
+-- How many bytes of sealed results a submitter has stored, when in ms the next of them are gone, and how many go at this moment. They
+-- stand in a hash: bytes by the moment when the last of them are gone; `bytes`, their sum, as long as `until` has not come. After that
+-- they are counted anew: then a fourth answer holds the fields that go; it is 'all' where this is no such hash.
+local function stored(submitter, moment)
+  local function whole(text) return text and text:find('^%d+$') and tonumber(text) < 2 ^ 52 and tonumber(text) end
+  local function ahead(text)
+    local number = whole(text)
+    return number and number > now and number - now < 2 ^ 40 and number
+  end
+  local found = redis.pcall('HMGET', STORED .. submitter, 'bytes', 'until', moment)
+  if found.err then return 0, math.huge, 0, 'all' end
+  local bytes, first, at_moment, over = whole(found[1]), ahead(found[2]), whole(found[3]) or 0, nil
+  if not (bytes and first) then
+    bytes, first, over = 0, math.huge, {}
+    found = redis.call('HGETALL', STORED .. submitter)
+    if #found > 1000 then return 0, first, 0, 'all' end -- dozens would be many
+    for i = 1, #found, 2 do
+      local when, size = ahead(found[i]), whole(found[i + 1])
+      if when and size then
+        bytes, first = bytes + size, math.min(first, when)
+      else
+        over[#over + 1] = found[i]
+      end
+    end
+  end
+  return bytes, first, at_moment, over
+end

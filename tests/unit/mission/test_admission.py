@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -14,6 +15,8 @@ from mission.errors import (
     IdempotencyConflict,
     InvalidMission,
     LedgerUnavailable,
+    QuotaExceeded,
+    StoredQuotaExceeded,
 )
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
@@ -21,7 +24,7 @@ from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Admitted, Ledger
-from mission.store.names import entry_key
+from mission.store.names import Key, entry_key
 from tests.unit.worker.parts import Unpublished
 from worker.settings import WorkerSettings
 
@@ -135,6 +138,27 @@ def test_an_id_of_the_callers_own_is_its_idempotency_key(admitter: Admitter) -> 
     assert (first.id, first.duplicate) == (own, False)
     assert (again.id, again.duplicate) == (own, True)
     assert isinstance(admitter.admit([URL + "&more"], mission_id=own)[0], IdempotencyConflict)
+
+
+def test_an_id_that_is_known_without_a_fingerprint_stands_for_no_other_url(admitter: Admitter) -> None:
+    """A ticket's id, sent as the task id of `decoder.submit`: nothing would tell that its URL is never fetched."""
+    (ticket,) = cast("list[Ticket]", admitter.admit([URL]))
+    assert isinstance(admitter.admit([URL + "&more"], mission_id=ticket.id)[0], IdempotencyConflict)
+
+
+def test_a_submitter_whose_results_fill_its_quota_is_told_when_there_is_room(
+    admitter: Admitter, client: redis.Redis
+) -> None:
+    soon = (round(time.time()) + 60) * 1000
+    client.hset(Key.STORED + "app", mapping={"bytes": 2**30, "until": soon, soon: 2**30})
+    (refusal,) = admitter.admit([URL], submitter="app")
+    assert isinstance(refusal, StoredQuotaExceeded)
+    assert isinstance(refusal, QuotaExceeded)
+    assert refusal.reason is Reason.STORED_QUOTA_EXCEEDED
+    assert refusal.reason.transient
+    assert 55 < refusal.retry_after <= 61
+    assert str(refusal).startswith("stored_quota_exceeded: this submitter's results fill DECODER_STORED_QUOTA; ")
+    assert isinstance(admitter.admit([URL], submitter="other")[0], Ticket)
 
 
 def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_that_wants_a_message(

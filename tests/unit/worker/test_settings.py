@@ -54,6 +54,10 @@ def test_a_size_is_bytes_with_a_unit(monkeypatch: pytest.MonkeyPatch, text: str,
         ("DECODER_MARKERS", "{* *} **"),
         ("DECODER_MAX_BYTES", "2GiB"),
         ("DECODER_MAX_BYTES", "0"),
+        ("DECODER_MAX_RECORD", "1000"),
+        ("DECODER_MAX_RECORD", "65MiB"),
+        ("DECODER_STORED_QUOTA", "-1"),
+        ("DECODER_STORED_QUOTA", "much"),
         ("DECODER_MAX_REDIRECTS", "21"),
         ("DECODER_FETCH_ATTEMPTS", "0"),
         ("DECODER_CONCURRENCY", "0"),
@@ -73,6 +77,12 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_it_takes(
         WorkerSettings.from_env()
     name = variable.removeprefix("DECODER_").lower()
     assert str(caught.value) == f"{variable}: got {value!r}; takes {WorkerSettings.model_fields[name].description}"
+
+
+@pytest.mark.parametrize(("value", "size"), [("", 0), ("0", 0), ("0B", 0), ("2GiB", 2 * 1024**3)])
+def test_the_stored_quota_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, value: str, size: int) -> None:
+    monkeypatch.setenv("DECODER_STORED_QUOTA", value)
+    assert WorkerSettings.from_env().stored_quota == size
 
 
 def test_a_lease_shorter_than_the_deadline_and_its_margin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_replayed_mission_runs_again_with_all_its_attempts(
     wake(ledger, mission_id)
     (claim,) = ledger.claim([mission_id], 1, 60).claims
     assert (claim.attempt, claim.url_record) == (1, b"sealed url")
-    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 2, b"r")], 60) == [True]
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 2, b"r")], 60) == [State.SUCCEEDED]
     assert ledger.status(mission_id).state is State.SUCCEEDED
 
 
@@ -133,7 +133,7 @@ def test_the_holder_of_before_cannot_commit_a_replayed_mission(ledger: Ledger, l
     wake(ledger, answer.id)
     (claim,) = ledger.claim([answer.id], 1, 60).claims
     assert claim.token > stale.token
-    assert ledger.commit([Commit(answer.id, stale.token, State.SUCCEEDED, None, 0, b"r")], 60) == [False]
+    assert ledger.commit([Commit(answer.id, stale.token, State.SUCCEEDED, None, 0, b"r")], 60) == [None]
 
 
 def test_an_expired_mission_gets_a_lifetime_of_its_own(

@@ -45,7 +45,7 @@ def test_what_a_worker_commits_is_found_with_its_count_and_its_end(client: redis
         Commit(ids[1], claims[ids[1]], State.SUCCEEDED, secrets=0, record=b"sealed"),
         Commit(ids[2], claims[ids[2]], State.FAILED, Reason.HTTP_CLIENT_ERROR),
     ]
-    assert ledger.commit(commits, 60) == [True] * 3
+    assert ledger.commit(commits, 60) == [commit.state for commit in commits]
     now = datetime.now(UTC)
     found = find_results(client, now - timedelta(hours=1), now + timedelta(hours=1))
     assert {result.id: result.secrets for result in found} == {ids[0]: 3, ids[1]: 0}

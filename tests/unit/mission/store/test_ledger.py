@@ -12,7 +12,7 @@ from mission.model import Claim, MissionStatus, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import PREFIX, entry_key, result_key
+from mission.store.names import PREFIX, Key, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 
@@ -28,7 +28,7 @@ def claim_one(ledger: Ledger, mission_id: str, lease: float = 60.0) -> Claim:
     return ledger.claim([mission_id], 1, lease).claims[0]
 
 
-def succeed(ledger: Ledger, claim: Claim) -> bool:
+def succeed(ledger: Ledger, claim: Claim) -> State | None:
     return ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], TTL)[0]
 
 
@@ -161,7 +161,9 @@ def test_an_entry_of_a_newer_schema_or_of_none_is_left_alone(ledger: Ledger, cli
 def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
-    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 3, b"record")], TTL) == [True]
+    assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 3, b"record")], TTL) == [
+        State.SUCCEEDED
+    ]
     status = ledger.status(mission_id)
     assert (status.state, status.secrets, status.attempts) == (State.SUCCEEDED, 3, 1)
     assert status.finished_at is not None
@@ -181,7 +183,7 @@ def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, c
         assert ledger.status(mission_id).state is State.RUNNING
     finally:
         client.config_set("maxmemory", "0")
-    assert ledger.commit([commit], TTL) == [True]
+    assert ledger.commit([commit], TTL) == [State.SUCCEEDED]
     assert client.get(result_key(mission_id, commit.token)) == b"record"
 
 
@@ -191,7 +193,7 @@ def test_a_worker_whose_lease_was_taken_over_cannot_commit(ledger: Ledger) -> No
     wait_for(lambda: mission_id in ledger.reap("missions", 5, 2).alone)
     fresh = claim_one(ledger, mission_id)
     assert fresh.token > stale.token
-    assert ledger.commit([Commit(mission_id, stale.token, State.FAILED, Reason.TLS_FAILURE)], TTL) == [False]
+    assert ledger.commit([Commit(mission_id, stale.token, State.FAILED, Reason.TLS_FAILURE)], TTL) == [None]
     assert succeed(ledger, fresh)
     assert ledger.status(mission_id).state is State.SUCCEEDED
 
@@ -200,9 +202,28 @@ def test_a_commit_sent_twice_is_done_once(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
     commit = Commit(mission_id, claim.token, State.SUCCEEDED, None, 1, b"r")
-    assert ledger.commit([commit], TTL) == [True]
-    assert ledger.commit([commit], TTL) == [True]
+    assert [ledger.commit([commit], TTL) for _ in range(2)] == [[State.SUCCEEDED]] * 2
     assert ledger.stats().succeeded == 1
+
+
+def test_a_stale_commit_takes_its_record_back(ledger: Ledger, client: redis.Redis) -> None:
+    stale = claim_one(ledger, admit(ledger)[0])
+    ledger.release([Release(stale.id, stale.token, Reason.SHUTDOWN, 0.0)], 5)
+    assert succeed(ledger, stale) is None
+    assert client.exists(result_key(stale.id, stale.token)) == 0
+    wait_for(lambda: stale.id in ledger.reap("missions", 5).batch)
+    assert succeed(ledger, fresh := claim_one(ledger, stale.id)) is State.SUCCEEDED
+    assert succeed(ledger, stale) is None
+    assert client.exists(result_key(stale.id, stale.token)) == 0
+    assert client.exists(result_key(stale.id, fresh.token)) == 1
+
+
+def test_a_record_whose_commit_is_sent_twice_stays_and_is_counted_once(ledger: Ledger, client: redis.Redis) -> None:
+    claim = claim_one(ledger, admit(ledger)[0])
+    commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * 100)
+    assert [ledger.commit([commit], TTL) for _ in range(2)] == [[State.SUCCEEDED]] * 2
+    assert client.get(result_key(claim.id, claim.token)) == b"r" * 100
+    assert client.hget(Key.STORED + "app", "bytes") == b"100"
 
 
 def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> None:
@@ -210,7 +231,7 @@ def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> N
     claims = ledger.claim(ids, 3, 60).claims
     commits = [Commit(c.id, c.token, State.SUCCEEDED, None, 0, b"r") for c in claims]
     commits[1] = Commit(ids[1], claims[1].token + 100, State.SUCCEEDED, None, 0, b"r")
-    assert ledger.commit(commits, TTL) == [True, False, True]
+    assert ledger.commit(commits, TTL) == [State.SUCCEEDED, None, State.SUCCEEDED]
 
 
 @pytest.mark.parametrize(("max_attempts", "state"), [(5, State.RETRYING), (1, State.DEAD)])

@@ -94,7 +94,9 @@ def test_a_full_redis_admits_nothing_and_still_ends_what_runs(ledger: Ledger, cl
     try:
         with pytest.raises(LedgerUnavailable, match="maxmemory"):
             ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")
-        assert ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.HOST_NOT_ALLOWED)], 60) == [True]
+        assert ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.HOST_NOT_ALLOWED)], 60) == [
+            State.FAILED
+        ]
     finally:
         client.config_set("maxmemory", "0")
     assert ledger.status(claim.id).state is State.FAILED

@@ -91,6 +91,12 @@ def test_too_many_secrets_are_refused_and_the_others_go_on(letter: Path) -> None
     assert result.exit_code == 1
 
 
+def test_what_is_too_large_for_a_result_is_refused_as_a_worker_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_MAX_RECORD", "1KiB")
+    result = run("--json", "-", stdin=b"{*secret*}" * 20)
+    assert (result.stderr, result.exit_code) == ("error: -: result_too_large\n", 1)
+
+
 def test_a_file_beyond_the_cap_is_refused_before_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "huge"
     with file.open("wb") as hole:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 
 from mission.model import Claim, Reason, State
 from mission.store.ledger import Commit, Ledger, Release
@@ -28,6 +29,7 @@ WOULD_NOT_CHANGE = (
     *(Reason.INVALID_URL, Reason.SCHEME_NOT_ALLOWED, Reason.HOST_NOT_ALLOWED, Reason.PORT_NOT_ALLOWED),
     *(Reason.CREDENTIALS_IN_URL, Reason.BLOCKED_ADDRESS, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR),
     *(Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE, Reason.TOO_MANY_SECRETS),
+    Reason.RESULT_TOO_LARGE,
 )
 MAY_CHANGE = (
     *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
@@ -75,7 +77,7 @@ def test_a_mission_that_did_nothing_wrong_keeps_its_attempt(reason: Reason) -> N
 
 def test_each_reason_is_one_that_an_attempt_ends_for_or_one_of_the_ledgers() -> None:
     of_the_ledger = {Reason.ATTEMPTS_EXHAUSTED, Reason.LEASE_EXPIRED, Reason.EXPIRED, Reason.MALFORMED_MESSAGE}
-    at_admission = {Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT}
+    at_admission = {Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT, Reason.STORED_QUOTA_EXCEEDED}
     of_an_attempt = {*WOULD_NOT_CHANGE, *MAY_CHANGE, *NO_FAULT_OF_THE_MISSION}
     assert of_an_attempt == set(Reason) - of_the_ledger - at_admission
 
@@ -174,6 +176,20 @@ def test_a_mission_whose_attempts_are_used_up_is_dead_counted_and_told_with_its_
     assert deaths(caplog) == [(claim.id, "read_timeout")]
 
 
+def test_a_mission_whose_result_finds_no_room_is_dead_counted_and_told_with_its_reason(
+    client: redis.Redis, settings: WorkerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = settings.model_copy(update={"stored_quota": 5})
+    ledger = Ledger(client, small)
+    claim, before = Keys(ledger, small).claim(), ended(State.DEAD, "stored_quota_exceeded")
+    secrets = counted(metrics.SECRETS_EXTRACTED, "marker")
+    end_mission(ledger, small, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), claim)
+    assert ledger.status(claim.id).reason is Reason.STORED_QUOTA_EXCEEDED
+    assert ended(State.DEAD, "stored_quota_exceeded") == before + 1
+    assert counted(metrics.SECRETS_EXTRACTED, "marker") == secrets
+    assert deaths(caplog) == [(claim.id, "stored_quota_exceeded")]
+
+
 def test_a_mission_in_other_hands_is_told_and_not_counted(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,3 +210,4 @@ def test_every_ending_that_there_can_be_has_a_series_from_the_start() -> None:
     }
     assert {("succeeded", ""), ("failed", "tls_failure"), ("dead", "read_timeout"), ("dead", "expired")} <= series
     assert not {("dead", "host_paused"), ("dead", "shutdown"), ("failed", "queue_full")} & series
+    assert ("dead", "stored_quota_exceeded") in series

@@ -1,0 +1,132 @@
+"""One submitter's documents do not fill Redis: a result has its size, and so has all that one submitter stores at a time."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import redis
+
+from mission.model import State, Ticket
+from mission.store.connection import connect
+from mission.store.ledger import Ledger
+from tests.unit.worker.parts import Keys
+from worker.fetch.dns import Resolver
+from worker.fetch.fetcher import Fetcher
+from worker.fetch.policy import UrlPolicy
+from worker.keys.recipients import Recipients
+from worker.local.embedded import EmbeddedRedis
+from worker.settings import WorkerSettings
+from worker.work.batch import Batch
+from worker.work.hosts import Hosts
+from worker.work.pipeline import Pipeline
+
+pytestmark = pytest.mark.full
+
+MIB = 1024 * 1024
+LIMIT = 64 * MIB  # of the test's own Valkey, an eighth of the chart's
+DOCUMENTS = 47  # so many of 10 MB filled 512 MB
+
+
+def document(secrets: int, length: int) -> bytes:
+    return gzip.compress(f"{{*{'a' * length}*}}\n".encode() * secrets)
+
+
+BODIES = {
+    "/huge": document(9_900, 1_000),  # 25 KB on the wire, 10 MB of plaintext
+    "/large": document(960, 1_000),  # just below DECODER_MAX_RECORD
+    "/plain": document(1, 20),
+}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = BODIES[self.path.partition("?")[0]]
+        self.send_response(200)
+        for name, value in (
+            ("Content-Type", "text/plain"),
+            ("Content-Encoding", "gzip"),
+            ("Content-Length", len(body)),
+        ):
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class World:
+    """A small Valkey, a site, and a worker's parts; `decode` does missions as a worker does."""
+
+    def __init__(self, url: str, site: str) -> None:
+        self.site = site
+        self.keys_settings = WorkerSettings.from_env(redis_url=url, stored_quota=LIMIT // 4)
+        self.client: redis.Redis = connect(self.keys_settings)
+        self.ledger = Ledger(self.client, self.keys_settings)
+        self.keys = Keys(self.ledger, self.keys_settings)
+        settings = WorkerSettings.from_env(
+            redis_url=url,
+            stored_quota=LIMIT // 4,
+            allowed_hosts=(site.removeprefix("http://"),),
+            allowed_schemes=("http",),
+            allowed_networks=("127.0.0.1/32",),
+            recipient=self.keys.identity.recipient.text,
+            concurrency=4,
+        )
+        policy = UrlPolicy.from_settings(settings)
+        fetcher = Fetcher(settings, policy, Resolver(), Hosts(self.ledger, 4).slot)
+        pipeline = Pipeline(
+            settings, keyring=self.keys.keyring, recipients=Recipients(settings), policy=policy, fetcher=fetcher
+        )
+        self.batch = Batch(self.ledger, pipeline, settings)
+
+    def enqueue(self, path: str, count: int, submitter: str) -> list[str]:
+        """The ids of those that were admitted, each of them worked."""
+        urls = [f"{self.site}{path}?{n}" for n in range(count)]
+        verdicts = self.keys.admitter.admit(urls, submitter=submitter)
+        ids = [verdict.id for verdict in verdicts if isinstance(verdict, Ticket)]
+        for mission_id in ids:
+            self.batch.work([mission_id])
+        return ids
+
+    def ends(self, ids: list[str]) -> Counter[str]:
+        return Counter(f"{(one := self.ledger.status(id_)).state}:{one.reason or ''}" for id_ in ids)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with EmbeddedRedis() as server, serving() as site, redis.Redis.from_url(server.url) as admin:
+        admin.config_set("maxmemory", LIMIT)
+        yield World(server.url, site)
+
+
+@pytest.mark.parametrize(
+    ("path", "ends"),
+    [
+        ("/huge", {"failed:result_too_large": DOCUMENTS}),
+        ("/large", {"succeeded:": 16, "dead:stored_quota_exceeded": DOCUMENTS - 16}),
+    ],
+)
+def test_one_submitters_large_documents_leave_redis_half_empty_and_others_are_served(
+    world: World, path: str, ends: dict[str, int]
+) -> None:
+    hostile = world.enqueue(path, DOCUMENTS, "hostile")
+    assert world.ends(hostile) == ends
+    assert world.ends(world.enqueue("/plain", 3, "honest")) == {"succeeded:": 3}
+    assert world.ledger.memory().used < LIMIT / 2

@@ -1,0 +1,121 @@
+"""Admission where the store holds what no release writes, and where somebody calls it by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from mission.errors import LedgerUnavailable
+from mission.ids import new_mission_id
+from mission.model import Claim, Reason, State
+from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.names import Key, entry_key, result_key
+from mission.store.scripts import Scripts
+from worker.settings import WorkerSettings
+
+OWN = new_mission_id()
+GOOD = {"ids": [OWN], "prints": {"k": "aa"}, "writes": "k"}
+
+# What can stand at a key of another type.
+OTHERS: dict[str, Callable[[redis.Redis, str], object]] = {
+    "string": lambda client, key: client.set(key, "x"),
+    "list": lambda client, key: client.lpush(key, "x"),
+    "zset": lambda client, key: client.zadd(key, {"x": 1}),
+}
+each_type = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+
+
+def keyed(print_: str = "aa", mission_id: str = OWN) -> Admission:
+    return Admission(mission_id, b"u", 100, [mission_id], {"k": print_})
+
+
+@each_type
+def test_what_stands_in_the_place_of_an_entry_is_a_conflict_and_stays(
+    other: Callable[[redis.Redis, str], object], ledger: Ledger, client: redis.Redis
+) -> None:
+    other(client, entry_key(OWN))
+    before = client.dump(entry_key(OWN))
+    answers = ledger.admit([keyed(), Admission(new_mission_id(), b"u", 100)], "app")
+    assert [answer.refusal for answer in answers] == [Reason.IDEMPOTENCY_CONFLICT, None]
+    assert client.dump(entry_key(OWN)) == before
+
+
+@each_type
+def test_a_commit_to_what_is_no_entry_is_stale_and_takes_its_record_back(
+    other: Callable[[redis.Redis, str], object], ledger: Ledger, client: redis.Redis
+) -> None:
+    ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(2)], "app")]
+    claims: list[Claim] = ledger.claim(ids, 2, 60.0).claims
+    client.delete(entry_key(ids[0]))
+    other(client, entry_key(ids[0]))
+    commits = [Commit(one.id, one.token, State.SUCCEEDED, None, 0, b"r") for one in claims]
+    assert ledger.commit(commits, 60) == [None, State.SUCCEEDED], "its neighbours are settled"
+    assert not client.exists(result_key(ids[0], claims[0].token))
+
+
+@pytest.mark.parametrize("fields", [{"print_key": "k"}, {"print": "aa"}, {"print_key": "other", "print": "aa"}, {}])
+def test_an_entry_whose_fingerprint_cannot_be_told_is_a_conflict(
+    fields: dict[str, Any], ledger: Ledger, client: redis.Redis
+) -> None:
+    client.hset(entry_key(OWN), mapping={"state": "queued"} | fields)
+    assert ledger.admit([keyed()], "app")[0].refusal is Reason.IDEMPOTENCY_CONFLICT
+
+
+@pytest.mark.parametrize(
+    "idempotency",
+    [
+        "x",
+        "[1]",
+        "7",
+        "null",
+        "[" * 4000,
+        json.dumps({}),
+        json.dumps(GOOD | {"ids": []}),
+        json.dumps(GOOD | {"ids": "x"}),
+        json.dumps(GOOD | {"ids": [new_mission_id(), OWN]}),
+        json.dumps(GOOD | {"ids": [OWN, {}]}),
+        json.dumps(GOOD | {"ids": [OWN] * 200}),
+        json.dumps(GOOD | {"prints": "x"}),
+        json.dumps(GOOD | {"prints": {"k": 7}}),
+        json.dumps(GOOD | {"writes": "other"}),
+        json.dumps(GOOD | {"writes": None}),
+    ],
+)
+def test_a_call_that_no_producer_makes_is_refused_before_anything_is_written(
+    idempotency: str, ledger: Ledger, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="admit takes no such mission"):
+        call(client, settings, new_mission_id(), "u", 1000, "", OWN, "u", 1000, idempotency)
+    assert ledger.stats().queued == 0
+
+
+@pytest.mark.parametrize("lifetime", ["", "x", "nan", "inf", "-1", "1e300"])
+def test_a_lifetime_that_is_none_is_refused_as_well(
+    lifetime: str, ledger: Ledger, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="admit takes no such mission"):
+        call(client, settings, OWN, "u", lifetime, "")
+    assert ledger.stats().queued == 0
+
+
+def call(client: redis.Redis, settings: WorkerSettings, *missions: Any) -> None:
+    Scripts(client, settings).run("admit", 1, "app", 100, 0, 0, 0, *missions)
+
+
+@pytest.mark.parametrize("arrival", ["x", "nan", "inf", "-inf", "1e300", "9" * 30, ""])
+def test_a_quota_that_holds_no_time_starts_anew(arrival: str, client: redis.Redis, settings: WorkerSettings) -> None:
+    client.set(Key.QUOTA + "app", arrival)
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    answers = ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(3)], "app")
+    assert [answer.refusal for answer in answers] == [None, None, Reason.QUOTA_EXCEEDED]
+
+
+def test_a_quota_of_another_type_starts_anew(client: redis.Redis, settings: WorkerSettings) -> None:
+    client.lpush(Key.QUOTA + "app", "x")
+    ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
+    answers = ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(3)], "app")
+    assert [answer.refusal for answer in answers] == [None, None, Reason.QUOTA_EXCEEDED]
