@@ -53,12 +53,13 @@ def _deadly() -> None:
 
 def _late() -> None:
     """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
+    from mission.model import State
     from mission.store.ledger import Commit, Ledger
     from mission.store.names import entry_key
 
     commit = Ledger.commit
 
-    def commit_late(self: Ledger, commits: Sequence[Commit], result_ttl: float) -> list[bool]:
+    def commit_late(self: Ledger, commits: Sequence[Commit], result_ttl: float) -> list[State | None]:
         Ledger.commit = commit  # type: ignore[method-assign]  # once
         for one in commits:
             while self.client.hget(entry_key(one.id), "token") == str(one.token).encode():

@@ -35,7 +35,7 @@ WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
     ),
     "stream": lambda client, key: client.xadd(key, {b"\xff": b"garbage"}),
 }
-OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app"}
+OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app", Key.STORED: "app"}
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
 FIELDS = (
     *("v", "state", "token", "url", "reason", "attempts", "secrets", "submitter", "submitted_at", "finished_at"),
@@ -67,7 +67,7 @@ class Everything:
         return {
             "admit": lambda: ledger.admit([Admission(mission_id, b"u", 60)], "app"),
             "claim": lambda: ledger.claim([mission_id], 1, 60),
-            "commit": lambda: ledger.commit([Commit(mission_id, 1, State.SUCCEEDED, secrets=0)], 60),
+            "commit": lambda: ledger.commit([Commit(mission_id, 1, State.SUCCEEDED, secrets=0, record=b"r")], 60),
             "release": lambda: ledger.release([Release(mission_id, 1, Reason.READ_TIMEOUT, 0)], 3),
             "reap": lambda: self.round(),
             "host_failed": lambda: ledger.host_failed("host", "app", 1, 60),
@@ -106,7 +106,8 @@ class Everything:
         else:
             pytest.fail("it is never due again")
         (claim,) = self.ledger.claim([mission], 1, 60).claims
-        assert self.ledger.commit([Commit(mission, claim.token, State.SUCCEEDED, secrets=0)], 60) == [True]
+        ending = Commit(mission, claim.token, State.SUCCEEDED, secrets=0, record=b"r")
+        assert self.ledger.commit([ending], 60) == [State.SUCCEEDED]
         assert self.ledger.status(mission).state is State.SUCCEEDED
 
 

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import redis
 
-from mission.model import State, Ticket
+from mission.model import Ticket
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from tests.unit.worker.parts import Keys
@@ -24,6 +24,7 @@ from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 from worker.work.batch import Batch
 from worker.work.hosts import Hosts
+from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 
 pytestmark = pytest.mark.full
@@ -72,27 +73,31 @@ def serving() -> Iterator[str]:
 
 
 class World:
-    """A small Valkey, a site, and a worker's parts; `decode` does missions as a worker does."""
+    """A small Valkey, a site, and the parts of a worker."""
 
     def __init__(self, url: str, site: str) -> None:
         self.site = site
-        self.keys_settings = WorkerSettings.from_env(redis_url=url, stored_quota=LIMIT // 4)
-        self.client: redis.Redis = connect(self.keys_settings)
-        self.ledger = Ledger(self.client, self.keys_settings)
-        self.keys = Keys(self.ledger, self.keys_settings)
         settings = WorkerSettings.from_env(
             redis_url=url,
             stored_quota=LIMIT // 4,
             allowed_hosts=(site.removeprefix("http://"),),
             allowed_schemes=("http",),
             allowed_networks=("127.0.0.1/32",),
-            recipient=self.keys.identity.recipient.text,
             concurrency=4,
+            memory="1GiB",
         )
+        client: redis.Redis = connect(settings)
+        self.ledger = Ledger(client, settings)
+        self.keys = Keys(self.ledger, settings)
+        settings = settings.model_copy(update={"recipient": self.keys.identity.recipient.text})
         policy = UrlPolicy.from_settings(settings)
-        fetcher = Fetcher(settings, policy, Resolver(), Hosts(self.ledger, 4).slot)
         pipeline = Pipeline(
-            settings, keyring=self.keys.keyring, recipients=Recipients(settings), policy=policy, fetcher=fetcher
+            settings,
+            keyring=self.keys.keyring,
+            recipients=Recipients(settings),
+            policy=policy,
+            fetcher=Fetcher(settings, policy, Resolver(), Hosts(self.ledger, 4).slot),
+            memory=Memory(settings),
         )
         self.batch = Batch(self.ledger, pipeline, settings)
 

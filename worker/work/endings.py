@@ -126,7 +126,8 @@ def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSett
     releases = [one for one in told if isinstance(one, Release)]
     after = ledger.commit(commits, settings.result_ttl) if commits else []
     after += ledger.release(releases, settings.max_attempts) if releases else []
-    return {one.token: state for one, state in zip((*commits, *releases), after, strict=True)}
+    tokens = [*(commit.token for commit in commits), *(release.token for release in releases)]
+    return dict(zip(tokens, after, strict=True))
 
 
 def _settled(ending: Ending, state: State | None) -> None:

@@ -150,7 +150,7 @@ def test_it_harms_nothing_while_workers_work(client: redis.Redis, ledger: Ledger
         for mission_id in ids:
             ledger.admit([Admission(mission_id, b"u", 60)], "app")
             (claim,) = ledger.claim([mission_id], 1, 60).claims
-            assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [True]
+            assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
         over.set()
 
     worker = threading.Thread(target=work)

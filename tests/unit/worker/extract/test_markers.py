@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mission.errors import MissionFailed
-from mission.model import Reason, Secret
+from mission.model import Secret
 from worker.extract import MAX_SECRETS, Extractor
 
 MIB_10 = 10 * 1024 * 1024

@@ -394,7 +394,7 @@ def test_endings_that_cannot_be_told_keep_no_other_from_being_told(
     ids = keys.admit(*["https://docs.example/"] * 2)
     refused, commit = threading.Event(), ledger.commit
 
-    def without_the_first(commits: list[Commit], result_ttl: float) -> list[bool]:
+    def without_the_first(commits: list[Commit], result_ttl: float) -> list[State | None]:
         if commits[0].id == ids[0]:
             refused.set()
             raise AWAY
