@@ -17,7 +17,7 @@ from mission.store.names import Key, entry_key, result_key
 from mission.store.scripts import Scripts
 from worker.settings import WorkerSettings
 
-OWN = new_mission_id()
+OWN, OTHER = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 GOOD = {"ids": [OWN], "prints": {"k": "aa"}, "writes": "k"}
 
 # What can stand at a key of another type.
@@ -76,7 +76,7 @@ def test_an_entry_whose_fingerprint_cannot_be_told_is_a_conflict(
         json.dumps({}),
         json.dumps(GOOD | {"ids": []}),
         json.dumps(GOOD | {"ids": "x"}),
-        json.dumps(GOOD | {"ids": [new_mission_id(), OWN]}),
+        json.dumps(GOOD | {"ids": [OTHER, OWN]}),
         json.dumps(GOOD | {"ids": [OWN, {}]}),
         json.dumps(GOOD | {"ids": [OWN] * 200}),
         json.dumps(GOOD | {"prints": "x"}),
