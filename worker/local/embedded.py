@@ -157,8 +157,10 @@ class EmbeddedRedis:
         with client:
             while child is not None and child.poll() is None and time.monotonic() < until:
                 try:
-                    info = client.info("server")
-                except redis.RedisError:  # not listening yet, or still loading its data
+                    info = client.info()
+                except redis.RedisError:  # not listening yet
+                    info = {"loading": 1}
+                if info["loading"]:
                     time.sleep(0.01)
                     continue
                 if info["process_id"] == child.pid:
