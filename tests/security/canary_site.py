@@ -42,6 +42,7 @@ ENDS: dict[str, Reason | None] = {
     "drip": Reason.DEADLINE_EXCEEDED,
     "cut": Reason.CONNECTION_FAILED,
     "too-many": Reason.TOO_MANY_SECRETS,
+    "too-large": Reason.RESULT_TOO_LARGE,
 }
 # Those whose answer waits for a word of the test.
 HELD = ("hold", "hold-redis", "hold-doomed", "hold-shutdown")
@@ -160,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "cut":
             self.raw(f"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{new('body')}")
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif kind == "too-large":
+            self.answer(200, f"{{*{new('secret value')}{'x' * 70_000}*}}")
         elif kind == "too-many":
             self.answer(200, f"{{*{new('secret value')}*}}" + "{*x*}" * 10_001)
 

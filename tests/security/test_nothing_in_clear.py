@@ -211,6 +211,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         _foreign(scene, second)
         for name, mission_id in missions.items():
             scene.wait(name, mission_id)
+        full = MissionClient(scene.settings.model_copy(update={"stored_quota": 1}))
+        scene.refused(lambda: full.enqueue(scene.site.url("document")))
         _reveal(scene, missions)
         scene.scrape(second)
         traces = scene.run.traces
@@ -273,7 +275,7 @@ def _enqueue(scene: Scene) -> dict[str, str]:
         missions[reason.value] = scene.client.enqueue(text).id
     missions["expired"] = scene.client.enqueue(url("document"), expires_seconds=0.01).id
     # So many that their host is left alone for a while; nobody waits for them.
-    assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(20)))
+    assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(80)))
     key = new("idempotency key")
     missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key).id
     scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=key))
