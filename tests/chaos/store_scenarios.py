@@ -64,7 +64,7 @@ def full_redis(scale: Scale) -> Report:
             next_end(arena)
             arena.mark()
             arena.redis.config_set("maxmemory", "1mb")
-            arena.wait(lambda: load.refusals["LedgerUnavailable"], 30, "LedgerUnavailable")
+            arena.wait(lambda: load.refusals["LedgerRefuses"], 30, "LedgerRefuses")
             time.sleep(full)
             accepted = len(load.tickets)
             time.sleep(0.5)
@@ -76,7 +76,7 @@ def full_redis(scale: Scale) -> Report:
         arena.count()
         ended = sum(worker.ended() for worker in arena.workers)
     report.notes.append(f"full for {full:g} s; work went on after {back:.1f} s; refused: {dict(load.refusals)}")
-    report.expect(set(load.refusals) == {"QueueFull", "LedgerUnavailable"}, "another refusal than these two")
+    report.expect(set(load.refusals) == {"QueueFull", "LedgerRefuses"}, "another refusal than these two")
     report.expect(not ended, f"{ended} workers ended")
     report.expect(report.succeeded == report.accepted, "not every mission succeeded")
     return report

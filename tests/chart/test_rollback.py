@@ -88,6 +88,8 @@ OTHER: Values = {
     "config.allowedSchemes": ["http", "https"],
     "config.allowedNetworks": ["10.1.0.0/16"],
     "config.maxBytes": "1MiB",
+    "config.maxRecord": "2MiB",
+    "config.storedQuota": "256MiB",
     "config.memory": "900MiB",
     "config.quota": "600/minute",
     "config.markers": "<< >>",

@@ -6,12 +6,11 @@ call gets what remains of the whole fetch, and the errors are the mission's: no 
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from dataclasses import dataclass
 from time import monotonic
-
-from urllib3.util.wait import wait_for_read
 
 from mission.errors import MissionFailed
 from mission.model import Reason
@@ -130,7 +129,12 @@ class Wire:
     @property
     def idle(self) -> bool:
         """Whether the next request may use this connection: open, with not one byte that nobody asked for."""
-        return self._open and not self.pending and not wait_for_read(self._sock, timeout=0.0)  # type: ignore[arg-type]  # it takes all that has a descriptor
+        return self._open and not self.pending and not self._readable()
+
+    def _readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     # What the response's parser calls.
 

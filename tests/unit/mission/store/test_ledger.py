@@ -211,7 +211,7 @@ def test_a_stale_commit_takes_its_record_back(ledger: Ledger, client: redis.Redi
     ledger.release([Release(stale.id, stale.token, Reason.SHUTDOWN, 0.0)], 5)
     assert succeed(ledger, stale) is None
     assert client.exists(result_key(stale.id, stale.token)) == 0
-    wait_for(lambda: stale.id in ledger.reap("missions", 5, 2).batch)
+    wait_for(lambda: stale.id in ledger.take_due(10)[0])
     assert succeed(ledger, fresh := claim_one(ledger, stale.id)) is State.SUCCEEDED
     assert succeed(ledger, stale) is None
     assert client.exists(result_key(stale.id, stale.token)) == 0
