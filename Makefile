@@ -1,10 +1,10 @@
 # `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
-# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, drill), UPGRADE=--upgrade (for lock).
+# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, attack, drill), UPGRADE=--upgrade (for lock).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up dev test test-all lint bench chaos drill lock clean
+.PHONY: help run up dev test test-all lint bench chaos attack drill lock clean
 
 VENV ?= .venv
 # The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev ## missions/s beside a tutorial's Celery task and Dramatiq
 
 chaos: $(VENV)/.dev ## kill workers and Valkey under load, count what is lost; or one of it: make chaos ARGS=kill-redis
 	$(VENV)/bin/python -m tests.chaos --long $(ARGS)
+
+attack: $(VENV)/.dev ## everything that outsiders can do, at once, against an honest submitter; or some of it: make attack ARGS="--only bombs"
+	$(VENV)/bin/python -m tests.attack --long $(ARGS)
 
 drill: $(VENV)/.dev ## bring about the cause of each alert, see the alert arrive and end; or one of it: make drill ARGS=redis_killed
 	$(VENV)/bin/python -m tests.drill $(ARGS)

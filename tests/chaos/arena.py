@@ -41,6 +41,7 @@ class Arena:
         hooks: of the nursery, for every worker.
         delay: how long the site takes to answer, in seconds.
         data_dir: folder of the server's data; without one it is temporary.
+        hosts: whom workers may fetch from, beside the site.
         worker: settings of the workers, beside what the arena sets; `producer` those of the client.
 
     Attributes:
@@ -55,6 +56,7 @@ class Arena:
         hooks: Sequence[str] = ("quick",),
         delay: float = 0.1,
         data_dir: Path | None = None,
+        hosts: Sequence[str] = (),
         worker: Mapping[str, str] | None = None,
         producer: Mapping[str, str] | None = None,
     ) -> None:
@@ -65,6 +67,7 @@ class Arena:
         self.url_key = generate_url_key()
         self.workers: list[Worker] = []
         self._hooks = tuple(hooks)
+        self._hosts = [self.site.authority, *hosts]
         self._worker = dict(worker or {})
         self._producer = dict(producer or {})
         self.tickets: dict[str, int] = {}
@@ -106,7 +109,7 @@ class Arena:
             "redis_url": self.redis_url,
             "url_key": self.url_key,
             "recipient": self.identity.recipient.text,
-            "allowed_hosts": self.site.authority,
+            "allowed_hosts": ",".join(self._hosts),
             "allowed_schemes": "http",
             "allowed_networks": "127.0.0.0/8",
             "metrics_port": "0",

@@ -1,0 +1,183 @@
+"""The attackers, in a process of their own: a hostile submitter, a hostile server, a stolen producer's login, idle connections."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.connection import Connection
+from urllib.parse import urlsplit
+
+import redis
+
+from mission.errors import DecoderError
+from mission.settings import Settings
+from producer import MissionClient
+from tests.attack.thief import Thief
+from tests.security.half_sent import SIZES, begin
+from tests.servers.misbehaving import BEHAVIOURS, MIB, Exchange, MisbehavingServer, behaviour
+
+# Hosts that refuse every connection, on the allowlist like any other.
+DEAD_HOSTS = [f"127.9.{n // 250}.{n % 250 + 1}:9" for n in range(1000)]
+_IDLE_CONNECTIONS = 300
+_HARMLESS = ("/ok", "/doc", "/status", "/hops", "/flaky", "/raw", "/bomb", "/redirect", "/slow-document")
+_FORBIDDEN = (
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[::1]:6379/",
+    "http://10.0.0.1/",
+    "file:///etc/passwd",
+)
+_GARBAGE_URLS = (
+    "",
+    "http://",
+    "javascript:alert(1)",
+    "http://\udcff/",
+    "https://" + "a" * 5000,
+    "\x9b31mhttp://x/",
+    "//x",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the attackers know: a producer's login and URL key, a healthy host with slow handshakes, the ports of /metrics."""
+
+    redis_url: str
+    url_key: str
+    slow_url: str
+    metrics_ports: tuple[int, ...]
+    only: tuple[str, ...]  # the attacks to make; none for all
+
+
+@behaviour("/slow-document")
+def _slow_document(exchange: Exchange) -> None:
+    """The document of a number, by a server whose TLS handshake is slow: healthy, and everybody's."""
+    exchange.answer(b"{* NUMBER: %b *}" % exchange.options["number"].encode())
+
+
+@cache
+def _packed(text: bytes, size: int) -> bytes:
+    return gzip.compress(text * (size // len(text)), 9, mtime=0)
+
+
+@behaviour("/marker-bomb")
+def _marker_bomb(exchange: Exchange) -> None:
+    """A few KB that grow to 10 MiB of markers."""
+    exchange.answer(_packed(b"{* KEY: " + b"v" * 2000 + b" *}\n", 10 * MIB - 2000), "Content-Encoding: gzip")
+
+
+@behaviour("/astral")
+def _astral(exchange: Exchange) -> None:
+    """10 MiB of text that takes Python four bytes a character."""
+    exchange.answer(
+        _packed("\U0001f600".encode() * 256, 10 * MIB),
+        "Content-Encoding: gzip",
+        "Content-Type: text/plain; charset=utf-8",
+    )
+
+
+HOSTILE_PATHS = sorted({path for path in BEHAVIOURS if path not in _HARMLESS} - {"/marker-bomb", "/astral"})
+
+
+class Attackers:
+    """Threads that attack at a steady pace; `seen` counts what came of it, by attacker and answer."""
+
+    def __init__(self, target: Target, servers: list[MisbehavingServer], stop: threading.Event) -> None:
+        self._target = target
+        self._servers = servers
+        self._stop = stop
+        self._dice = random.Random(14)
+        self.seen: Counter[str] = Counter()
+        self._client = MissionClient(Settings.from_env(redis_url=target.redis_url, url_key=target.url_key))
+
+    def run(self) -> None:
+        """Attack until told to stop."""
+        thief = Thief(self._target.redis_url, self._dice)
+        attacks: list[tuple[str, float, Callable[[], object]]] = [
+            ("short expiries", 20, self._short_expiry),
+            ("bombs", 0.5, lambda: self._submit("/marker-bomb")),
+            ("astral text", 0.2, lambda: self._submit("/astral")),
+            ("hostile answers", 3, lambda: self._submit(self._dice.choice(HOSTILE_PATHS))),
+            ("redirects", 5, lambda: self._submit(f"/redirect?to={self._dice.choice(_FORBIDDEN)}")),
+            ("garbage URLs", 10, lambda: self._client.enqueue(self._dice.choice(_GARBAGE_URLS), submitter="mallory")),
+            ("dead hosts", 10, self._dead_hosts),
+            ("stolen login", 50, thief.act),
+        ]
+        attacks = [attack for attack in attacks if attack[0] in (self._target.only or [attack[0]])]
+        threads = [threading.Thread(target=self._pace, args=attack, daemon=True) for attack in attacks]
+        for name, hold in {"idle connections": self._idle, "half-sent arguments": self._half_sent}.items():
+            if name in (self._target.only or [name]):
+                threads.append(threading.Thread(target=hold, daemon=True))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _pace(self, name: str, per_second: float, act: Callable[[], object]) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due += 1 / per_second
+            try:
+                act()
+                self.seen[f"{name}: taken"] += 1
+            except DecoderError as error:
+                self.seen[f"{name}: {type(error).__name__}"] += 1
+            except redis.RedisError as error:
+                word = str(error).partition(" ")[0]
+                self.seen[f"{name}: {word if isinstance(error, redis.ResponseError) else type(error).__name__}"] += 1
+
+    def _submit(self, path: str) -> None:
+        self._client.enqueue(self._dice.choice(self._servers).url(path), submitter="mallory")
+
+    def _short_expiry(self) -> None:
+        url = f"{self._target.slow_url}/slow-document?number=0"
+        self._client.enqueue(url, submitter="mallory", expires_seconds=self._dice.uniform(0.055, 0.09))
+
+    def _dead_hosts(self) -> None:
+        urls = [f"http://{host}/" for host in self._dice.sample(DEAD_HOSTS, 5)]
+        for _ in self._client.enqueue_many(urls, submitter="mallory"):
+            pass
+
+    def _half_sent(self) -> None:
+        """Begins commands whose one argument is said to be huge, and never ends them."""
+        url = urlsplit(self._target.redis_url)
+        held: list[socket.socket] = []
+        while not self._stop.wait(0.2):
+            for size in SIZES:
+                with suppress(OSError):
+                    held.append(socket.create_connection((url.hostname, url.port), timeout=1))
+                    begin(held[-1], str(url.username), str(url.password), size)
+        self.seen["half-sent arguments: begun"] = len(held)
+
+    def _idle(self) -> None:
+        """Connections to /metrics that ask for nothing, or never end asking."""
+        held: list[socket.socket] = []
+        while not self._stop.wait(0.5):
+            for port in self._target.metrics_ports:
+                for _ in range(_IDLE_CONNECTIONS if not held else 10):
+                    with suppress(OSError):
+                        held.append(socket.create_connection(("127.0.0.1", port), timeout=0.2))
+                        held[-1].sendall(b"GET /metrics HT")
+        self.seen["idle connections: opened"] = len(held)
+
+
+def main(pipe: Connection) -> None:
+    """Of the attackers' process: says where its servers listen, attacks the `Target` that it gets, ends at the next message."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(MisbehavingServer()) for _ in range(2)]
+        pipe.send([f"127.0.0.1:{server.port}" for server in servers])
+        stop = threading.Event()
+        attackers = Attackers(pipe.recv(), servers, stop)
+        thread = threading.Thread(target=attackers.run, daemon=True)
+        thread.start()
+        pipe.recv()
+        stop.set()
+        thread.join(timeout=10)
+        pipe.send(dict(attackers.seen))
