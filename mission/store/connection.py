@@ -14,7 +14,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 
 from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.settings import Settings
-from mission.store.tls import VerifiedConnection, VerifiedSentinelConnection, tls_options, verified
+from mission.store.tls import Distrusted, VerifiedConnection, VerifiedSentinelConnection, tls_options, verified
 
 # redis-py's own default of 100 makes a busy worker fail with MaxConnectionsError.
 MAX_CONNECTIONS = 4096
@@ -83,6 +83,8 @@ def explain(error: Exception) -> str:
     """What went wrong with Redis, and what to look at, in one line without a password."""
     if isinstance(error, MasterNotFoundError):  # its text is the representation of a client
         return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
+    if isinstance(error, Distrusted):
+        return str(error)
     # redis-py puts the command in front of what it says of one on a pipeline, with the arguments.
     said = str(error).rpartition(" of pipeline caused error: ")[2].strip()
     text = said.splitlines()[0][:200].rstrip(".") if said else type(error).__name__

@@ -25,6 +25,10 @@ def tls_options(settings: Settings) -> dict[str, Any]:
     return verified | {name: str(path) for name, path in files.items() if path}
 
 
+class Distrusted(redis.ConnectionError):
+    """A file that the connection would go by may be changed by everybody. Its text says what to do."""
+
+
 class VerifiedConnection(redis.SSLConnection):
     """A connection that trusts the CA file alone where one is given; redis-py's own trusts the system's authorities beside it.
 
@@ -34,7 +38,7 @@ class VerifiedConnection(redis.SSLConnection):
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         for file in (self.ca_certs, self.certfile, self.keyfile):  # read for each connection: they may have changed
             if file and (problem := distrust(Path(file))):
-                raise redis.ConnectionError(problem)
+                raise Distrusted(problem)
         context = ssl.create_default_context(cafile=self.ca_certs)  # the system's authorities only where this is None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certfile:
