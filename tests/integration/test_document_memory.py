@@ -48,6 +48,9 @@ def documents(size):
     yield "UTF-32", (b"\\xff\\xfe\\0\\0" + b"\\xff" * size)[:size], None
     yield "GB 18030", b"\\xff" * (size - 4) + "\\U0001f480".encode("gb18030"), "text/plain; charset=gbk"
     yield "one secret", b"{*" + widened(size - 4, *wide) + b"*}", None
+    blank = widened(size - 4, *wide).replace(b"x", b" ")
+    yield "white space around one character in the middle", b"{*" + blank + b"*}", None
+    yield "white space on both sides", b"{*" + b" " * (size // 2) + wide[-1] + b" " * (size // 2 - 8) + b"*}", None
     secrets = b"".join(b"{*K%05d: %05d*}" % (n, n) for n in range(min(9_999, size // 17)))
     yield "many secrets", secrets + widened(size - len(secrets) + 16, *wide), None
 
@@ -80,5 +83,5 @@ def test_a_document_takes_no_more_than_is_counted_for_it(size: int, sealed: int,
     command = [sys.executable, "-c", SCRIPT, str(size), str(sealed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     took = dict(map(json.loads, done.stdout.splitlines()))
-    assert len(took) == 11
+    assert len(took) == 13
     assert {name: peak for name, peak in took.items() if peak > most} == {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from mission.model import Secret
-from worker.extract.findings import Findings
+from worker.extract.findings import MAX_SECRET_BYTES, Findings
 
 DETECTOR = "marker"
 UNCLASSIFIED = "UNCLASSIFIED"
 
+_BLANK = re.compile(r"\s*")
+_PIECE = 64 * 1024
 _KEY_VALUE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,63}):\s+")
 
 
@@ -45,14 +48,13 @@ class Extractor:
         found = Findings(self._max_bytes)
         line, column, counted = 1, 1, 0
         for match in self._marked.finditer(text):
-            content = match[1].lstrip()
-            start = match.end(1) - len(content)
-            content = content.rstrip()
-            if not content:
+            start, end = _trim(text, *match.span(1))
+            if start == end:
                 continue  # only where a marker itself holds white space
-            key = _KEY_VALUE.match(content)
-            category, value = (key[1], content[key.end() :]) if key else (UNCLASSIFIED, content)
-            start += len(content) - len(value)
+            key = _KEY_VALUE.match(text, start, end)
+            category, start = (key[1], key.end()) if key else (UNCLASSIFIED, start)
+            # What is too long is refused, so no more of it is copied than shows that.
+            value = text[start : min(end, start + MAX_SECRET_BYTES + 1)]
             # A value starts with no white space, so a pair of \r\n never straddles the two places.
             breaks = text.count("\n", counted, start) + text.count("\r", counted, start)
             if breaks:
@@ -63,6 +65,17 @@ class Extractor:
             counted = start
             found.add(Secret(DETECTOR, category, value, line, column))
         return found.secrets
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where a span begins and ends without the white space around it. Copies a piece of it at a time."""
+    start = cast("re.Match[str]", _BLANK.match(text, start, end)).end()
+    while start < end:
+        piece = text[max(start, end - _PIECE) : end]
+        if kept := len(piece.rstrip()):
+            return start, end - len(piece) + kept
+        end -= len(piece)
+    return start, start
 
 
 def _compile(opening: str, closing: str) -> re.Pattern[str]:

@@ -200,3 +200,10 @@ def test_memory_stays_bounded(unit: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < MIB_10
+
+
+@pytest.mark.parametrize("blank", [65_535, 65_536, 65_537, 200_000])
+def test_white_space_without_end_around_a_value_is_dropped(blank: int) -> None:
+    space = " " * (blank - 1) + "\n"
+    (secret,) = Extractor().extract(f"{{*{space}KEY:{space}a b{space}*}}")
+    assert (secret.category, secret.value, secret.line, secret.column) == ("KEY", "a b", 3, 1)
