@@ -146,7 +146,6 @@ end
 -- stand in a hash: bytes by the moment when the last of them are gone; `bytes`, their sum, as long as `until` has not come. After that
 -- they are counted anew: then a fourth answer holds the fields that go; it is 'all' where this is no such hash.
 local function stored(submitter, moment)
-  local function whole(text) return text and text:find('^%d+$') and tonumber(text) < 2 ^ 52 and tonumber(text) end
   local function ahead(text)
     local number = whole(text)
     return number and number > now and number - now < 2 ^ 40 and number
