@@ -30,6 +30,7 @@ from worker.keys.recipients import Recipients
 from worker.observe import metrics
 from worker.observe.collectors import read_vitals
 from worker.observe.health import Heartbeat
+from worker.observe.scrapes import serve
 from worker.settings import WorkerSettings
 from worker.work.batch import Batch
 from worker.work.hosts import Hosts
@@ -101,7 +102,7 @@ class Runtime:
             SettingsError: the metrics port is taken.
         """
         metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
-        _, port = metrics.serve(self.settings.metrics_port, self.settings.metrics_host)
+        _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
         self.reaper.start()
         self.watchdog.start()

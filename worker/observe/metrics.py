@@ -1,4 +1,4 @@
-"""The one catalogue of metrics, on a registry of its own, and the server that a Prometheus scrapes.
+"""The one catalogue of metrics, on a registry of its own: see `worker.observe.scrapes`.
 
 No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets.
 The series of those sets stand at zero from the start, so that a rate sees the first event; those of missions' ends are
@@ -8,7 +8,6 @@ The series of those sets stand at zero from the start, so that a rate sees the f
 from __future__ import annotations
 
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,10 +19,8 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
 )
 
-from mission.errors import SettingsError
 from mission.model import Reason
 from mission.version import COMMIT, VERSION
 from worker.extract.markers import DETECTOR
@@ -96,28 +93,6 @@ BUILD.info({"version": VERSION, "commit": COMMIT})
 LEDGER = LedgerCollector()
 REGISTRY.register(LEDGER)
 REGISTRY.register(NetworkCollector())
-
-
-def serve(port: int, host: str) -> tuple[WSGIServer, int]:
-    """Serve the registry over HTTP from a daemon thread.
-
-    Args:
-        port: 0 for any free one.
-        host: the address to listen on.
-
-    Returns:
-        The server, to be shut down and closed, and the port that it listens on.
-
-    Raises:
-        SettingsError: it cannot listen there.
-    """
-    try:
-        server, _ = start_http_server(port, host, REGISTRY)
-    except OSError as error:
-        raise SettingsError(
-            f"DECODER_METRICS_PORT: got {port}; cannot listen there on {host} (DECODER_METRICS_HOST): {error.strerror}"
-        ) from None
-    return server, server.server_port
 
 
 def _start_at_zero() -> None:

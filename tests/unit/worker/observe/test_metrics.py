@@ -1,6 +1,5 @@
 """The catalogue, scraped for real over HTTP, and the numbers that come from the ledger."""
 
-import socket
 import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,12 +9,13 @@ from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from mission.errors import LedgerUnavailable, SettingsError
+from mission.errors import LedgerUnavailable
 from mission.model import Reason, State, Stats
 from mission.store.ledger import Memory
 from mission.version import VERSION
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
+from worker.observe.scrapes import serve
 
 STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
 VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
@@ -51,7 +51,7 @@ CATALOGUE = {
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server, port = metrics.serve(0, "127.0.0.1")
+    server, port = serve(0, "127.0.0.1")
     yield port
     server.shutdown()
     server.server_close()
@@ -173,15 +173,3 @@ def test_scrapes_close_together_read_the_ledger_once() -> None:
     collector._until = 0.0
     list(collector.collect())
     assert len(reads) == 2
-
-
-def test_a_port_in_use_is_refused_in_one_line_that_names_the_setting() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"^DECODER_METRICS_PORT: got {port}; .*in use$"):
-            metrics.serve(port, "127.0.0.1")
-
-
-def test_a_host_that_is_none_is_refused_in_one_line() -> None:
-    with pytest.raises(SettingsError, match=r"^DECODER_METRICS_PORT: .*DECODER_METRICS_HOST"):
-        metrics.serve(0, "192.0.2.1")

@@ -1,0 +1,112 @@
+"""The server that a Prometheus scrapes, which whoever reaches its port cannot exhaust.
+
+A connection takes a thread, of which there are few. Where all are taken the oldest connection gives way: a scraper sends its
+request at once and is served before it is old, and who only holds connections open loses them. None lasts for long anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from mission.errors import SettingsError
+from worker.observe.metrics import REGISTRY
+
+log = logging.getLogger("decoder.metrics")
+
+MAX_CONNECTIONS = 8
+# From a connection's start to its end, in seconds: Prometheus' own default for a scrape.
+MAX_SECONDS = 10.0
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
+        """Stay quiet."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._began: dict[socket.socket, float] = {}  # the oldest first
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self._cut(1)
+            self._free.acquire()  # the one that was cut ends, or another one before it
+        with self._lock:
+            self._began[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._began.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Between two connections, and twice a second."""
+        now = time.monotonic()
+        with self._lock:
+            old = sum(now - began > MAX_SECONDS for began in self._began.values())
+        self._cut(old)
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away, or had to, is no news."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a scrape failed: an unexpected %s", type(error).__name__)
+
+    def _cut(self, count: int) -> None:
+        with self._lock:
+            for request in list(self._began)[:count]:
+                del self._began[request]
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+
+class _ServerIPv6(_Server):
+    address_family = socket.AF_INET6
+
+
+def serve(port: int, host: str) -> tuple[WSGIServer, int]:
+    """Serve the registry over HTTP from a daemon thread.
+
+    Args:
+        port: 0 for any free one.
+        host: the address to listen on.
+
+    Returns:
+        The server, to be shut down and closed, and the port that it listens on.
+
+    Raises:
+        SettingsError: it cannot listen there.
+    """
+    kind = _ServerIPv6 if ":" in host else _Server
+    try:
+        server = make_server(host, port, make_wsgi_app(REGISTRY), kind, _Handler)
+    except OSError as error:
+        raise SettingsError(
+            f"DECODER_METRICS_PORT: got {port}; cannot listen there on {host} (DECODER_METRICS_HOST): {error.strerror}"
+        ) from None
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server, server.server_port
