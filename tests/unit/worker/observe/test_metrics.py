@@ -16,6 +16,7 @@ from mission.version import VERSION
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 from worker.observe.scrapes import serve
+from worker.work import endings
 
 STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
 VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
@@ -93,6 +94,7 @@ def test_buckets_resolve_both_sides_of_ten_seconds(histogram: Histogram) -> None
 
 
 def test_series_of_closed_sets_stand_from_the_start(port: int) -> None:
+    assert endings  # whose series are its own
     found = scrape(port)
     assert {
         ("succeeded", ""),
