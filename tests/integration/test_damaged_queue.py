@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from mission.model import State
-from mission.store.names import QUEUE, TYPES, Key
+from mission.store.names import QUEUE, TYPES, Key, entry_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
@@ -64,3 +64,15 @@ def test_a_queue_that_is_damaged_under_a_worker_is_mended(
     damage(client, *QUEUE_KEYS)
     succeeds(mission_client, worker, mission_client.enqueue(f"{site.url}/letter.txt?2").id)
     assert_set_aside(client, worker)
+
+
+def test_an_entry_that_is_none_harms_no_other_mission(
+    mission_client: MissionClient, start_worker: StartWorker, site: SampleSite, client: redis.Redis
+) -> None:
+    bad = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    client.set(entry_key(bad), CANARY)
+    for index in (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD):
+        client.zadd(index, {bad: 1})
+    worker = start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
+    succeeds(mission_client, worker, mission_client.enqueue(f"{site.url}/letter.txt").id)
+    wait_for(lambda: client.zscore(Key.LEASES, bad) is None, what="the damaged one to be dropped")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mission.audit.log import AuditLog
@@ -22,7 +24,7 @@ from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import Key
+from mission.store.names import Key, entry_key, result_key
 
 BAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
 WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
@@ -140,4 +142,36 @@ def test_a_counter_that_is_none_stops_nothing(everything: Everything, key: str, 
         with suppress(DecoderError):
             do()
     everything.ledger.mend(120, 3600)
+    everything.healthy()
+
+
+@examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    entry=st.one_of(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1), st.sampled_from(sorted(WRITE))),
+    state=st.sampled_from(State),
+    indexes=st.dictionaries(st.sampled_from(INDEXES), SCORES),
+    member=st.sampled_from([BAD.encode(), b"\xff", b"", b"no-id"]),
+)
+def test_a_damaged_entry_stops_no_other(
+    everything: Everything, entry: Any, state: State, indexes: dict[Key, float], member: bytes
+) -> None:
+    client, ledger = everything.client, everything.ledger
+    client.flushall()
+    if isinstance(entry, str):
+        WRITE[entry](client, entry_key(BAD))
+    else:
+        client.hset(entry_key(BAD), mapping={"state": state} | entry)
+    client.set(result_key(BAD, 1), b"sealed")
+    for index, score in indexes.items():
+        client.zadd(index, {BAD.encode(): score, member: score})
+    good = new_mission_id()
+    ledger.admit([Admission(good, b"u", 60)], "app")
+    assert [claim.id for claim in ledger.claim([BAD, good], 2, 60).claims if claim.id != BAD] == [good]
+    ledger.release([Release(BAD, 1, Reason.READ_TIMEOUT, 0)], 3)
+    ledger.commit([Commit(BAD, 1, State.SUCCEEDED, secrets=0)], 60)
+    for name, do in everything.on(BAD).items():
+        try:
+            do()
+        except DecoderError as error:
+            assert "WRONGTYPE" not in str(error) and "script" not in str(error), name  # noqa: PT017, PT018 (of several)
     everything.healthy()
