@@ -41,7 +41,7 @@ OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app", Key.STORED: 
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
 FIELDS = (
     *("v", "state", "token", "url", "reason", "attempts", "secrets", "submitter", "submitted_at", "finished_at"),
-    *("expires_at", "history", "print_key", "print", "crashes", "missed_at", "again"),
+    *("expires_at", "history", "print_key", "print", "crashes", "missed_at", "again", "host"),
 )
 VALUES = st.one_of(
     st.sampled_from(
@@ -148,19 +148,24 @@ def test_a_counter_that_is_none_stops_nothing(everything: Everything, key: str, 
 @examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entry=st.one_of(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1), st.sampled_from(sorted(WRITE))),
+    missing=st.sets(st.sampled_from(FIELDS), max_size=2),
     state=st.sampled_from(State),
     indexes=st.dictionaries(st.sampled_from(INDEXES), SCORES),
     member=st.sampled_from([BAD.encode(), b"\xff", b"", b"no-id"]),
 )
 def test_a_damaged_entry_stops_no_other(
-    everything: Everything, entry: Any, state: State, indexes: dict[Key, float], member: bytes
+    everything: Everything, entry: Any, missing: set[str], state: State, indexes: dict[Key, float], member: bytes
 ) -> None:
     client, ledger = everything.client, everything.ledger
     client.flushall()
     if isinstance(entry, str):
         WRITE[entry](client, entry_key(BAD))
     else:
+        # Whole but for these fields: else the first check that fails would hide the others.
+        ledger.admit([Admission(BAD, b"u", 60)], "app")
         client.hset(entry_key(BAD), mapping={"state": state} | entry)
+        if missing:
+            client.hdel(entry_key(BAD), *missing)
     client.set(result_key(BAD, 1), b"sealed")
     for index, score in indexes.items():
         client.zadd(index, {BAD.encode(): score, member: score})
