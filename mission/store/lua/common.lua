@@ -13,9 +13,16 @@ local function entry(id) return ENTRY .. id end
 -- Those that wait for a host lie together; the others, '', have a group of their own.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end
 
+-- Take an id off all indexes but its host's; whether it was on one.
+local function off_indexes(id)
+  local count = 0
+  for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do count = count + redis.call('ZREM', index, id) end
+  return count > 0
+end
+
 -- What is no mission is put aside, so that it is in nobody's way: off the indexes, on a list that an operator sees.
 local function put_aside(id, what)
-  for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do redis.call('ZREM', index, id) end
+  off_indexes(id)
   if redis.call('HLEN', DAMAGED) < 10000 then redis.call('HSET', DAMAGED, string.sub(id, 1, 64), what) end
 end
 
@@ -28,9 +35,9 @@ local function read(id, ...)
   return nil
 end
 
--- The whole number that a field holds, exact in a double; nil where it holds none.
-local function whole(text)
-  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+-- The whole number that a field holds, of so many digits at most (15; a token, a time in µs, has 16); nil where it holds none.
+local function whole(text, digits)
+  return text and #text <= (digits or 15) and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
 -- The state of a mission from an index. Nil where it has none any more (forgotten, evicted by hand): then it is in no index either.
@@ -42,7 +49,7 @@ local function state_of(id)
   local found = read(id, 'state', 'attempts', 'crashes', 'missed_at')
   if not found then return nil end
   if not found[1] then
-    for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY}) do redis.call('ZREM', index, id) end
+    off_indexes(id)
     return nil
   end
   for i, name in ipairs({'attempts', 'crashes', 'missed_at'}) do

@@ -2,5 +2,5 @@
 -- ARGV: id. Returns 'forgotten' or 'unknown'.
 local id = ARGV[1]
 detach(id)
-for _, index in ipairs({OPEN, EXPIRY, DEAD}) do redis.call('ZREM', index, id) end
+off_indexes(id)
 return redis.call('DEL', entry(id)) == 1 and 'forgotten' or 'unknown'

@@ -19,7 +19,8 @@ local function set_aside(key, was)
   say(key, was)
 end
 
-local function whole(text)
+-- As `whole`, but up to a token, which is a time in µs.
+local function counted(text)
   local number = text and string.match(text, '^%d+$') and tonumber(text)
   return number and number <= 2 * most and number or nil
 end
@@ -32,8 +33,8 @@ end
 -- Places in the queue: none is higher than the newest one given.
 local seq = redis.call('GET', SEQ)
 local top = redis.call('ZREVRANGEBYSCORE', QUEUED, most, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local newest = math.max(whole(seq) or 0, math.floor(tonumber(top[2] or 0)), 0)
-if newest ~= (whole(seq) or 0) or seq and not whole(seq) then
+local newest = math.max(counted(seq) or 0, math.floor(tonumber(top[2] or 0)), 0)
+if newest ~= (counted(seq) or 0) or seq and not counted(seq) then
   redis.call('SET', SEQ, string.format('%.0f', newest))
   say(SEQ, 'behind')
 end
@@ -42,17 +43,17 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUED, beyond, '+inf', 'LIMIT',
   redis.call('ZADD', QUEUED, redis.call('INCR', SEQ), id)
 end
 local head = redis.call('GET', HEAD)
-if head and (whole(head) or newest + 1) > newest then
+if head and (counted(head) or newest + 1) > newest then
   redis.call('DEL', HEAD)
   say(HEAD, 'ahead')
 end
 local looked = redis.call('GET', LOOKED)
-if looked and looked ~= '-inf' and not whole(string.match(looked, '^%(?(.*)$')) then
+if looked and looked ~= '-inf' and not counted(string.match(looked, '^%(?(.*)$')) then
   redis.call('DEL', LOOKED)
   say(LOOKED, 'no place')
 end
 local token = redis.call('GET', TOKEN)
-if token and not whole(token) then
+if token and not counted(token) then
   redis.call('DEL', TOKEN) -- the next one is the clock's: see claim
   say(TOKEN, 'no number')
 end
@@ -63,7 +64,7 @@ for _, key in ipairs({FINISHED, REFUSALS}) do
   else
     local counts = redis.call('HGETALL', key)
     for i = 1, #counts, 2 do
-      if not whole(counts[i + 1]) then
+      if not counted(counts[i + 1]) then
         redis.call('HDEL', key, counts[i])
         say(key, 'no number')
       end

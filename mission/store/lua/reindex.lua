@@ -9,8 +9,6 @@ local ended = {succeeded = true, failed = true, dead = true}
 local place = {queued = QUEUED, running = LEASES, retrying = DUE}
 local done = {}
 
-local function number(text) return text and string.match(text, '^%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?$') and tonumber(text) end
-
 -- Take an id off an index; whether it was there.
 local function off(index, id) return redis.call('ZREM', index, id) == 1 end
 
@@ -23,9 +21,9 @@ local function on(index, id, score, strict)
 end
 
 -- A field of a mission that has not ended, and so cannot be missed.
-local function whole(state, found)
+local function complete(state, found)
   if ended[state] then return true end
-  return found[2] and number(found[3]) and number(found[4]) and number(found[5]) and number(found[6])
+  return found[2] and whole(found[3], 16) and whole(found[4]) and whole(found[5]) and whole(found[6])
 end
 
 for i = 4, #ARGV do
@@ -35,8 +33,8 @@ for i = 4, #ARGV do
     and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at', 'host') or {}
   local state = found[1]
   local changed = false
-  if type == 'none' or not string.match(id, uuid) or not (state and string.match(state, '^%w[%w_.-]*$')) or not whole(state, found) then
-    for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do changed = off(index, id) or changed end
+  if type == 'none' or not string.match(id, uuid) or not (state and string.match(state, '^%w[%w_.-]*$')) or not complete(state, found) then
+    changed = off_indexes(id)
     if type ~= 'none' then
       redis.call('RENAME', entry(id), ASIDE .. 'm:' .. id)
       redis.call('EXPIRE', ASIDE .. 'm:' .. id, stay)
@@ -62,15 +60,15 @@ for i = 4, #ARGV do
         local first = redis.call('ZRANGE', place.retrying, 0, 0, 'WITHSCORES')[2]
         changed = redis.call('ZADD', DUE_HOSTS, 'LT', first, found[8] or '') == 1 or changed
       end
-      changed = on(OPEN, id, math.min(number(found[5]), now)) or changed
-      changed = on(EXPIRY, id, number(found[6]), true) or changed
+      changed = on(OPEN, id, math.min(whole(found[5]), now)) or changed
+      changed = on(EXPIRY, id, whole(found[6]), true) or changed
       changed = off(DEAD, id) or changed
       changed = redis.call('PERSIST', entry(id)) == 1 or changed
     else
       changed = off(OPEN, id) or changed
       changed = off(EXPIRY, id) or changed
       if state == 'dead' and found[2] then
-        changed = on(DEAD, id, math.min(number(found[7]) or now, now)) or changed
+        changed = on(DEAD, id, math.min(whole(found[7]) or now, now)) or changed
       else
         changed = off(DEAD, id) or changed
       end
