@@ -9,9 +9,16 @@ import click
 from mission.cli.console import DurationType, emit_json, json_option, say
 from mission.cli.help import Command
 from mission.errors import LedgerUnavailable
-from mission.operate.migration import migrate as run
 from mission.settings import Settings
-from mission.store.connection import connect
+from mission.store import library
+from mission.store.connection import connect, outages
+
+_SAYS = {
+    library.Loaded.LOADED: "loaded library {number}",
+    library.Loaded.REPLACED: "replaced by library {number}",
+    library.Loaded.KEPT: "library {number} is there",
+    library.Loaded.NEWER: "a newer library than {number} is there and stays",
+}
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
@@ -38,14 +45,15 @@ def migrate(wait: float | None, as_json: bool) -> None:
     with connect(Settings.from_env()) as client:
         while True:
             try:
-                steps = run(client)
+                with outages():
+                    loaded = library.load(client)
                 break
             except LedgerUnavailable:
                 if time.monotonic() >= until:
                     raise
                 time.sleep(1.0)
-    for step in steps:
-        if as_json:
-            emit_json(step.as_dict())
-        else:
-            say(f"{step.step}: {step.detail}")
+    detail = _SAYS[loaded].format(number=library.LIBRARY)
+    if as_json:
+        emit_json({"step": "functions", "outcome": loaded.value, "detail": detail})
+    else:
+        say(f"functions: {detail}")

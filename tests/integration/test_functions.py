@@ -8,7 +8,6 @@ import pytest
 import redis
 
 from mission.model import State
-from mission.operate.migration import migrate
 from mission.store import library
 from producer import MissionClient
 from tests.conftest import wait_for
@@ -55,6 +54,6 @@ def test_a_worker_that_may_not_says_what_is_to_be_done_and_goes_on_once_it_is(
     client.function_flush()
     wait_for(lambda: "Redis lacks the decoder's functions" in worker.log.read_text(), what="the worker to notice")
     with redis.Redis.from_url(redis_server.login_url("deployer")) as deployer:
-        migrate(deployer)
+        library.load(deployer)
     ticket = mission_client.enqueue(f"{site.url}/letter.txt")
     assert mission_client.wait(ticket.id, timeout=60).state is State.SUCCEEDED

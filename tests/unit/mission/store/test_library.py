@@ -10,7 +10,6 @@ import redis
 from mission.errors import DecoderError, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Reason, State
-from mission.operate.migration import migrate
 from mission.store import library
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger
@@ -46,16 +45,16 @@ def test_loads_what_is_missing_or_older_and_leaves_what_is_newer(
 ) -> None:
     if there:
         client.function_load(there)
-    assert [step.outcome for step in migrate(client)] == [outcome]
+    assert library.load(client) is outcome
     assert library.stored(client) == (there if stays else library.source())
-    assert [step.outcome for step in migrate(client)] == [Loaded.NEWER if outcome is Loaded.NEWER else Loaded.KEPT]
+    assert library.load(client) is (Loaded.NEWER if outcome is Loaded.NEWER else Loaded.KEPT)
 
 
 def test_a_library_of_that_name_that_is_not_the_decoders_is_left_alone(client: redis.Redis) -> None:
     foreign = "#!lua name=decoder\nredis.register_function('other', function() return 1 end)"
     client.function_load(foreign)
     with pytest.raises(DecoderError, match="not the decoder's"):
-        migrate(client)
+        library.load(client)
     assert library.stored(client) == foreign
 
 
@@ -82,7 +81,7 @@ def test_who_may_not_load_functions_says_what_is_to_be_done(client: redis.Redis,
         with pytest.raises(LedgerUnavailable, match="run `decoder migrate` with the deployer's login"):
             ledger.admit([admission], "a")
         with connect(WorkerSettings.from_env(redis_url=redis_server.login_url("deployer"))) as deployer:
-            migrate(deployer)
+            library.load(deployer)
         assert ledger.admit([admission], "a")[0].state is State.QUEUED
 
 
