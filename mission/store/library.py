@@ -109,16 +109,17 @@ def stored(client: redis.Redis) -> str | None:
 def source() -> str:
     """The library's text.
 
-    Each file is the body of a function, behind `common.lua`: the clock is read at each call. The names of the keys stand once in front.
+    Each file is the body of a function. The names of the keys and `common.lua` stand once in front.
     """
     folder = files("mission.store") / "lua"
     texts = {file.name[:-4]: file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}
     common = texts.pop("common")
     parts = [f"#!lua name={NAME}\n-- The decoder's library number {LIBRARY}\n"]
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
+    parts.append(common)
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
-        parts.append(_register(name, common + text, _FLAGS.get(name, "")))
+        parts.append(_register(name, f"read_clock()\n{text}", _FLAGS.get(name, "")))
     return "".join(parts)
 
 

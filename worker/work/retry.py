@@ -79,13 +79,23 @@ def within_attempt(
         tried("ok")
         return result
 
+    try:
+        return told()  # nearly all end here, and without what it costs to keep account of tries
+    except MissionFailed as failure:
+        first = [failure]
+
+    def next_try() -> _Result:
+        if first:
+            raise first.pop()
+        return told()
+
     again = Retrying(
         retry=retry_if_exception(_worth_another),
         wait=lambda state: max(asked[-1], _JITTER(state)),
         stop=lambda state: state.attempt_number >= tries or monotonic() + state.upcoming_sleep >= deadline,
         reraise=True,
     )
-    return again(told)
+    return again(next_try)
 
 
 def _worth_another(error: BaseException) -> bool:

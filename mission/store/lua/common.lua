@@ -1,6 +1,11 @@
--- Stands in front of every script, after the names of the keys (`mission.store.names.Key`). Time is the server's, in milliseconds.
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Stands in front of the functions, after the names of the keys (`mission.store.names.Key`).
+
+-- The server's clock as TIME has it, and in milliseconds. Each function begins with a look at it.
+local clock, now
+local function read_clock()
+  clock = redis.call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
 
 -- By what time missions expire: Redis' clock, unless it is a minute or more ahead of the caller's. No clock that jumps ends one alone.
 local function agreed(callers)
@@ -81,8 +86,8 @@ local function enqueue_again(id)
 end
 
 local function detach(id)
-  redis.call('ZREM', QUEUED, id)
-  redis.call('ZREM', LEASES, id)
+  -- It waits for a worker, or is in one's hands: then it waits for no host.
+  if redis.call('ZREM', LEASES, id) + redis.call('ZREM', QUEUED, id) > 0 then return end
   local found = read(id, 'host')
   local host = found and found[1] or ''
   redis.pcall('ZREM', group_of(host), id) -- whatever lies there: it is not in it
