@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self, cast
 
 MASK = "********"
 
@@ -54,6 +55,7 @@ class Reason(StrEnum):
     MALFORMED_RESPONSE = "malformed_response"
     TOO_MANY_SECRETS = "too_many_secrets"
     RESULT_TOO_LARGE = "result_too_large"
+    EXTRACTION_CRASHED = "extraction_crashed"  # in a process of its own: see `worker.extract.apart`
     # The mission's life in the ledger.
     STORE_UNAVAILABLE = "store_unavailable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -133,6 +135,19 @@ class Secret:
     def as_dict(self, *, show: bool = True) -> dict[str, Any]:
         """The secret as the interface prints it; with `show` false the value is masked."""
         return asdict(self) | ({} if show else {"value": MASK})
+
+    @classmethod
+    def from_dict(cls, item: Mapping[str, object]) -> Self:
+        """The secret of such a dictionary, whoever wrote it; what else it holds is passed over.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: a field is of another type.
+        """
+        kinds = {"detector": str, "category": str, "value": str, "line": int, "column": int}
+        if any(type(item[name]) is not kind for name, kind in kinds.items()):
+            raise TypeError
+        return cls(**{name: cast("Any", item[name]) for name in kinds})
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,16 +223,6 @@ def open_secrets(identity: Identity, record: bytes, *, mission_id: str, token: i
         document = json.loads(plaintext)
         if document["v"] != PLAINTEXT_VERSION:
             raise SealError("the record opens, but its content is of a version that this release does not read")
-        return [_secret(item) for item in document["secrets"]]
+        return [Secret.from_dict(item) for item in document["secrets"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SealError("the record opens, but holds no list of secrets") from None
-
-
-_FIELDS = {"detector": str, "category": str, "value": str, "line": int, "column": int}
-
-
-def _secret(item: dict[str, object]) -> Secret:
-    values = {name: item[name] for name in _FIELDS}
-    if any(type(values[name]) is not kind for name, kind in _FIELDS.items()):
-        raise TypeError
-    return Secret(**values)  # type: ignore[arg-type]  # each type was checked just above

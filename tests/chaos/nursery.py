@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 DIES = "/dies/"
+CRASHES, HOLDS = "/crashes/", "/holds/"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,9 +30,11 @@ def _quick() -> None:
     import worker.settings
     import worker.work.batch
     import worker.work.retry
+    import worker.work.watchdog
 
     worker.work.batch.HOLD_SECONDS = 0.5
     worker.work.retry.SUSPECT_DELAY_SECONDS = 0.5
+    worker.work.watchdog.OVERTIME_SECONDS = 1.0
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
     mission.store.ledger.LOST_AFTER_SECONDS = 1.5
 
@@ -49,6 +52,27 @@ def _deadly() -> None:
         return fetch(self, url, **options)
 
     Fetcher.fetch = fetch_or_die  # type: ignore[method-assign]  # that is what the hook is for
+
+
+def fragile() -> None:
+    """Extraction ends the process for a document that says `/crashes/`; for one that says `/holds/` it never ends, and holds the interpreter."""
+    from mission.model import Secret
+    from worker.extract import Extractor, apart
+
+    extract = Extractor.extract
+    # Its child comes from here as well.
+    root = str(Path(__file__).parents[2])
+    program = f"import sys; sys.path.insert(0, {root!r}); from tests.chaos import nursery; nursery.fragile(); from worker.extract.apart import main; main()"
+    apart.CHILD = (sys.executable, "-c", program)
+
+    def extract_or_die(self: Extractor, text: str) -> list[Secret]:
+        if CRASHES in text:
+            os.abort()
+        if HOLDS in text:
+            ctypes.PyDLL(None).sleep(10**6)
+        return extract(self, text)
+
+    Extractor.extract = extract_or_die  # type: ignore[method-assign]  # that is what the hook is for
 
 
 def _late() -> None:
@@ -81,6 +105,7 @@ HOOKS: dict[str, Callable[[], None]] = {
     "slow-clock": lambda: _shift_clock(-600),
     "quick": _quick,
     "deadly": _deadly,
+    "fragile": fragile,
     "late": _late,
 }
 

@@ -8,7 +8,7 @@ from typing import Final
 from tests.chaos.producer_scenarios import backlog, bad_messages, doomed_producer, one_key
 from tests.chaos.report import Report, Scale
 from tests.chaos.store_scenarios import failover, full_disk, full_redis, kill_redis, partition
-from tests.chaos.worker_scenarios import deadly_mission, kill_workers, rolling_sigterm, wrong_clocks
+from tests.chaos.worker_scenarios import deadly_mission, hostile_document, kill_workers, rolling_sigterm, wrong_clocks
 
 SCENARIOS: Final[Mapping[str, Callable[[Scale], Report]]] = {
     "kill-workers": kill_workers,
@@ -20,6 +20,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Scale], Report]]] = {
     "rolling-sigterm": rolling_sigterm,
     "wrong-clocks": wrong_clocks,
     "deadly-mission": deadly_mission,
+    "hostile-document": hostile_document,
     "bad-messages": bad_messages,
     "one-key": one_key,
     "backlog": backlog,

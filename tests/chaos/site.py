@@ -14,7 +14,7 @@ STUCK = "/stuck/"
 
 
 class Site:
-    """Every path that ends in a number holds that number as a secret; a context manager.
+    """A document says its path, and the number that it ends in as a secret; a context manager.
 
     `delay` is how long an answer takes on average, in seconds: half of it more or less. A path below `/stuck/` sends a byte now and then, and never ends.
     """
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             while not site.closing.wait(0.2):
                 self.wfile.write(b".")
         elif found:
-            body = b"number {* NUMBER: %s *}\n" % found[1].encode()
+            body = b"%s {* NUMBER: %s *}\n" % (self.path.encode(), found[1].encode())
             self._send(len(body), body)
         else:
             self.send_error(404)

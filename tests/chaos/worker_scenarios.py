@@ -7,7 +7,7 @@ import signal
 import time
 
 from tests.chaos.arena import Arena
-from tests.chaos.nursery import DIES
+from tests.chaos.nursery import CRASHES, DIES, HOLDS
 from tests.chaos.report import Report, Scale
 from tests.chaos.site import STUCK
 from tests.chaos.workers import Worker
@@ -52,10 +52,32 @@ def deadly_mission(scale: Scale) -> Report:
     """7. Missions that kill their worker each time; good ones in the same messages and beside them."""
     report = Report("7 a mission that kills its worker")
     deadly, count, attempts = scale.pick(1, 5), scale.pick(120, 2000), scale.pick(1, 5)
-    hooks = scale.pick(("quick", "deadly"), ("deadly",))
-    killers = {8 + 16 * n for n in range(deadly)}  # each in the middle of a message
+    killers = {8 + 16 * n: DIES for n in range(deadly)}  # each in the middle of a message
+    deaths = _with_killers(report, scale, "deadly", killers, count, attempts)
+    report.expect(deaths <= deadly * (SUSPECT_AFTER + attempts), "a mission took more workers along than is stated")
+    report.expect(report.dead == deadly, f"{report.dead} missions are dead, and {deadly} deserve it")
+    return report
+
+
+def hostile_document(scale: Scale) -> Report:
+    """8. Documents whose extraction crashes the process, or holds its interpreter for ever; good ones in the same messages."""
+    report = Report("8 a document that kills its worker")
+    pairs, count, attempts = scale.pick(1, 3), scale.pick(120, 2000), 3
+    killers = {8 + 32 * n: CRASHES for n in range(pairs)} | {24 + 32 * n: HOLDS for n in range(pairs)}
+    deaths = _with_killers(report, scale, "fragile", killers, count, attempts)
+    report.expect(deaths <= 2 * pairs * SUSPECT_AFTER, "a document took more workers along than is stated")
+    report.expect(
+        (report.failed, report.dead) == (pairs, pairs),
+        f"{report.failed} failed, {report.dead} dead; {pairs} each deserve it",
+    )
+    return report
+
+
+def _with_killers(report: Report, scale: Scale, hook: str, killers: dict[int, str], count: int, attempts: int) -> int:
+    """How many workers died of these missions, by number: each is replaced."""
+    hooks = scale.pick(("quick", hook), (hook,))
     with Arena(report, hooks=hooks, delay=0.3, worker={"max_attempts": str(attempts)}) as arena:
-        with arena.load(count, chunk=64, url=lambda n: arena.site.url(n, DIES if n in killers else "/document/")):
+        with arena.load(count, chunk=64, url=lambda n: arena.site.url(n, killers.get(n, "/document/"))):
             pass
         for _ in range(2):
             arena.start_worker()  # and it may be dead before it says that it is ready
@@ -70,11 +92,9 @@ def deadly_mission(scale: Scale) -> Report:
             time.sleep(0.05)
         arena.drain(1)
         arena.count()
-    report.notes.append(f"{deadly} deadly missions, {deaths} workers died, {attempts} attempts each")
-    report.expect(deaths <= deadly * (SUSPECT_AFTER + attempts), "a mission took more workers along than is stated")
-    report.expect(report.dead == deadly, f"{report.dead} missions are dead, and {deadly} deserve it")
-    report.expect(report.succeeded == count - deadly, "a good mission did not succeed")
-    return report
+    report.notes.append(f"{len(killers)} deadly missions, {deaths} workers died, {attempts} attempts each")
+    report.expect(report.succeeded == count - len(killers), "a good mission did not succeed")
+    return deaths
 
 
 def rolling_sigterm(scale: Scale) -> Report:

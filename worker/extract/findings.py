@@ -10,6 +10,8 @@ from mission.seal.sealing import EMPTY_BYTES, secret_bytes
 MAX_SECRETS = 10_000
 # Of one secret, as it is sealed. A private key or a chain of certificates has some thousands.
 MAX_SECRET_BYTES = 64 * 1024
+# Why a document's search ends before the document does.
+REFUSALS = (Reason.TOO_MANY_SECRETS, Reason.RESULT_TOO_LARGE)
 
 
 class Findings:

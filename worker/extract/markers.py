@@ -33,8 +33,9 @@ class Extractor:
     """
 
     def __init__(self, markers: tuple[str, str] = ("{*", "*}"), max_bytes: int = 1024 * 1024) -> None:
+        self.markers = markers
+        self.max_bytes = max_bytes
         self._marked = _compile(*markers)
-        self._max_bytes = max_bytes
 
     def extract(self, text: str) -> list[Secret]:
         r"""Every occurrence, in the order of the text.
@@ -45,7 +46,7 @@ class Extractor:
         Raises:
             MissionFailed: `too_many_secrets` or `result_too_large`, as `Findings` has it.
         """
-        found = Findings(self._max_bytes)
+        found = Findings(self.max_bytes)
         line, column, counted = 1, 1, 0
         for match in self._marked.finditer(text):
             start, end = _trim(text, *match.span(1))

@@ -20,6 +20,7 @@ from time import monotonic
 from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
 from mission.units import format_size
+from worker.extract.apart import CHILD_BYTES
 from worker.fetch.fetcher import FREE_BYTES
 from worker.settings import WorkerSettings
 
@@ -74,12 +75,12 @@ def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
 
 def largest(settings: WorkerSettings) -> int:
     """What one of the largest documents takes of the room, in bytes."""
-    return _large(settings.max_bytes)
+    return of_document(settings.max_bytes)
 
 
 def fixed(settings: WorkerSettings) -> int:
-    """What is taken whatever documents come: by the process itself and by its slots, in bytes."""
-    return BASE_BYTES + settings.concurrency * SLOT_BYTES
+    """What is taken whatever documents come: by the process itself, by its slots, and by one suspect's extraction, in bytes."""
+    return BASE_BYTES + settings.concurrency * SLOT_BYTES + CHILD_BYTES
 
 
 def worst_case(settings: WorkerSettings) -> int:
@@ -90,7 +91,7 @@ def worst_case(settings: WorkerSettings) -> int:
     """
     least, most = fixed(settings) + largest(settings), limit(settings)
     if least > most:
-        fetches = (most - BASE_BYTES - largest(settings)) // SLOT_BYTES
+        fetches = (most - fixed(settings) - largest(settings)) // SLOT_BYTES + settings.concurrency
         size = ((most - fixed(settings) - SECRETS_BYTES) // PER_BYTE) // MIB
         ways = [f"DECODER_CONCURRENCY to {fetches}"] * (fetches > 0) + [f"DECODER_MAX_BYTES to {size}MiB"] * (size > 0)
         lower = f", or lower {' or '.join(ways)}" if ways else ""
@@ -192,7 +193,7 @@ class Share:
         Raises:
             MissionFailed: there was no room in time (`memory_busy`).
         """
-        self._take(_large(size), deadline)
+        self._take(of_document(size), deadline)
 
     def for_secrets(self, count: int, deadline: float) -> None:
         """The same for so many secrets, where they are more than fit into a slot."""
@@ -214,5 +215,6 @@ class Share:
         self.size = size
 
 
-def _large(size: int) -> int:
+def of_document(size: int) -> int:
+    """What a document of so many bytes takes, with its secrets, in bytes."""
     return PER_BYTE * size + SECRETS_BYTES

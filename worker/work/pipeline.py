@@ -15,6 +15,7 @@ from mission.seal.sealing import seal_secrets
 from mission.seal.url_keys import UrlKeyring
 from mission.url import MissionUrl, parse_url
 from worker.extract import Extractor
+from worker.extract.apart import extract_apart
 from worker.extract.charset import decode_body
 from worker.fetch.fetcher import Document, Fetcher
 from worker.fetch.policy import UrlPolicy
@@ -24,7 +25,7 @@ from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
 from worker.work.hosts import HostPaused, name_of
-from worker.work.memory import Memory, Share
+from worker.work.memory import Memory, Share, of_document
 from worker.work.retry import within_attempt
 
 log = logging.getLogger("decoder.mission")
@@ -77,7 +78,7 @@ class Pipeline:
             with _phase(phases, "fetch"):
                 document = self._fetch(url, deadline, share)
             with _phase(phases, "extract"):
-                secrets = self._extract(document)
+                secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
@@ -108,8 +109,12 @@ class Pipeline:
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
         return document
 
-    def _extract(self, document: Document) -> list[Secret]:
-        return self._extractor.extract(decode_body(document.body, document.content_type))
+    def _extract(self, document: Document, claim: Claim, deadline: float) -> list[Secret]:
+        body, content_type = document.body, document.content_type
+        if claim.suspect:
+            left, memory = max(0.0, deadline - time.monotonic()), of_document(len(body))
+            return extract_apart(self._extractor, body, content_type, seconds=left, memory=memory)
+        return self._extractor.extract(decode_body(body, content_type))
 
 
 @contextmanager

@@ -33,7 +33,8 @@ LONGEST_WAIT_SECONDS = 4000.0
 NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN})
 # A mission that outlived so many leases may be what kills its workers; until then it may have been a neighbour, and the lost attempts
 # do not count. A worker takes one such suspect at a time, so that none dies with another time and again; the others come back
-# after the delay. So a killer takes along `SUSPECT_AFTER` + DECODER_MAX_ATTEMPTS workers at most.
+# after the delay. A suspect's document is extracted in a process of its own: a hostile one takes along `SUSPECT_AFTER` workers at
+# most. What else ends workers, in the fetch, takes along `SUSPECT_AFTER` + DECODER_MAX_ATTEMPTS at most.
 SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import math
 import os
@@ -88,5 +89,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
+            # Where native code keeps the interpreter no thread of ours runs any more; this one of the system's needs none.
+            faulthandler.dump_traceback_later(self._limit, exit=True)
             self.look()
             time.sleep(INTERVAL_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,6 +19,7 @@ from mission.store.ledger import Ledger
 from mission.url import MissionUrl, parse_url
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
+from worker.extract import apart
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher, Visit
 from worker.fetch.policy import UrlPolicy
@@ -108,6 +110,17 @@ def test_a_document_without_secrets_is_a_success(pipeline: Pipeline, keys: Keys,
     outcome = pipeline.decode(keys.claim(f"{site.url}/plain.txt"))
     assert (outcome.reason, outcome.found.total()) == (None, 0)
     assert outcome.record is not None
+
+
+def test_a_suspects_document_is_extracted_in_a_process_of_its_own(
+    pipeline: Pipeline, keys: Keys, site: SampleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = keys.claim(f"{site.url}/letter.txt")
+    suspect = dataclasses.replace(claim, suspect=True)
+    assert pipeline.decode(suspect).found == {"marker": 3}
+    monkeypatch.setattr(apart, "CHILD", (sys.executable, "-c", "import os; os.abort()"))
+    assert pipeline.decode(suspect).reason is Reason.EXTRACTION_CRASHED
+    assert pipeline.decode(claim).found == {"marker": 3}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +228,7 @@ def test_a_url_under_a_key_that_this_worker_lacks_is_left_to_another(
 def test_an_unexpected_error_gives_the_mission_back_and_shows_its_kind_alone(
     pipeline: Pipeline, keys: Keys, site: SampleSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def extract(document: object) -> None:
+    def extract(*_: object) -> None:
         raise ZeroDivisionError("the document said sesame")
 
     monkeypatch.setattr(pipeline, "_extract", extract)
