@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import sys
 
-_PR_SET_DUMPABLE = 4  # <linux/prctl.h>
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # <linux/prctl.h>
 
 
 def keep_memory_private() -> None:
@@ -21,3 +22,9 @@ def keep_memory_private() -> None:
         # A core_pattern that pipes to a program ignores RLIMIT_CORE (core(5)), but not this.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.environ.pop("SSLKEYLOGFILE", None)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the thread that started it ends (Linux), whatever ended that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -60,10 +60,9 @@ def fragile() -> None:
     from worker.extract import Extractor, apart
 
     extract = Extractor.extract
-    # Its child comes from here as well.
-    root = str(Path(__file__).parents[2])
-    program = f"import sys; sys.path.insert(0, {root!r}); from tests.chaos import nursery; nursery.fragile(); from worker.extract.apart import main; main()"
-    apart.CHILD = (sys.executable, "-c", program)
+    # Its child does the same.
+    hook = "from tests.chaos import nursery; nursery.fragile(); from "
+    apart.PROGRAM = apart.PROGRAM.replace("from ", hook, 1)
 
     def extract_or_die(self: Extractor, text: str) -> list[Secret]:
         if CRASHES in text:

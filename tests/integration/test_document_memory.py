@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.extract.apart import CHILD_BYTES
 from worker.fetch.fetcher import FREE_BYTES
 from worker.work.memory import FREE_SECRETS, MIB, PER_BYTE, SECRETS_BYTES, SLOT_BYTES
 
@@ -69,6 +70,34 @@ for name, body, content_type in documents(int(sys.argv[1])):
     secrets = []
     print(json.dumps([name, len(body) + memory("VmHWM") - before]))
 """
+
+
+# What a process for extraction took before it reads its document.
+APART = """
+import sys
+from pathlib import Path
+from worker.extract import apart
+
+def say(*_):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")))
+    sys.exit()
+
+apart._confine = say
+apart.main()
+"""
+
+
+def test_a_process_for_extraction_takes_no_more_by_itself_than_is_counted_for_it() -> None:
+    order = (
+        json.dumps(
+            {"markers": ["{*", "*}"], "max_bytes": MIB, "memory": MIB, "seconds": 9, "size": 0, "content_type": ""}
+        )
+        + "\n"
+    )
+    command = [sys.executable, "-c", APART]
+    done = subprocess.run(command, input=order, capture_output=True, text=True, env={}, timeout=60, check=True)
+    assert CHILD_BYTES / 2 < int(done.stdout) < CHILD_BYTES
 
 
 @pytest.mark.parametrize(

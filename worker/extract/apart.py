@@ -1,71 +1,112 @@
 """Extraction in a process of its own, for a document that may be what ends workers: a crash or an endless call costs one mission.
 
-`python -m worker.extract.apart` is that process. It gets no environment, so no key. It opens nothing, and its memory and its
-time are limited before it reads the document.
+That process has no environment; it opens neither file nor connection, so it reaches no key, and its memory and its time are
+limited before it reads the document. It gets one line of JSON and the document on a socket, and answers on the same one. The
+worker believes nothing of the answer: it reads so much at most, checks it, and ends the process in any case.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
-import threading
 from contextlib import suppress
-from pathlib import Path
 from time import monotonic
-from typing import IO, cast
 
-from mission.errors import MissionFailed
-from mission.hardening import keep_memory_private
+from mission.errors import DecoderError, MissionFailed
+from mission.hardening import end_with_parent, keep_memory_private
 from mission.model import Reason, Secret
-from worker.extract.charset import decode_body
+from worker.extract import charset
 from worker.extract.findings import REFUSALS, Findings
-from worker.extract.markers import Extractor
+from worker.extract.markers import DETECTOR, Extractor
 
-CHILD: tuple[str, ...] = (sys.executable, "-I", "-m", "worker.extract.apart")
+# The worker's own paths, for those of an isolated interpreter may not lead here.
+PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from worker.extract.apart import main; main()"
 # What the process takes beside its document's share, with 10,000 secrets in hand, in bytes.
 CHILD_BYTES = 40 * 1024**2
 
+_READY = b"ready\n"
+
 
 def extract_apart(
-    extractor: Extractor, body: bytes, content_type: str | None, *, seconds: float, memory: int
+    extractor: Extractor, body: bytes, content_type: str | None, *, deadline: float, memory: int
 ) -> list[Secret]:
-    """The secrets of a body, as `extractor` finds them in its text.
+    """The secrets of a body, as `extractor` finds them in its text; the process is gone when this returns.
 
     Args:
         extractor: what is to find them; another one of its kind does.
-        body: of the document.
+        body: of the document; it is not copied here.
         content_type: its charset's.
-        seconds: that it may take.
+        deadline: on the monotonic clock.
         memory: that it may take beside what it has when it starts, in bytes.
 
     Raises:
-        MissionFailed: as `Extractor.extract`; `extraction_crashed` where the process ended without an answer; `deadline_exceeded`.
+        MissionFailed: what `Findings` refuses; `extraction_crashed`, it ended without an answer; `deadline_exceeded`.
+        DecoderError: it ended before it was ready for the document.
+        OSError: no process could be started.
     """
-    options = {"markers": extractor.markers, "max_bytes": extractor.max_bytes, "content_type": content_type}
-    options |= {"seconds": math.ceil(seconds) + 1, "memory": memory}
-    until = monotonic() + seconds
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(CHILD, stdin=pipe, stdout=pipe, stderr=nowhere, env={}) as child:  # noqa: S603 (no stranger's text)
-        stdin, stdout = cast("IO[bytes]", child.stdin), cast("IO[bytes]", child.stdout)
-        timer = threading.Timer(seconds, child.kill)
-        timer.start()
+    options = {
+        "markers": extractor.markers,
+        "max_bytes": extractor.max_bytes,
+        "content_type": (content_type or "")[: charset.HEADER_LIMIT],
+        "seconds": math.ceil(_left(deadline)) + 1,  # the deadline comes first
+        "memory": memory,
+        "size": len(body),
+    }
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(  # noqa: S603 (no shell, and no stranger's text)
+                [sys.executable, "-I", "-c", PROGRAM, *sys.path],
+                env={},
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         try:
-            with suppress(OSError), stdin:  # it may end before it has read all
-                stdin.write(json.dumps(options).encode() + b"\n")
-                stdin.write(body)
-            # Whatever took it over may go on writing for ever.
-            answer = stdout.read(2 * extractor.max_bytes + 1024)
+            answer = _talk(ours, json.dumps(options).encode() + b"\n", body, 2 * extractor.max_bytes + 1024, deadline)
         finally:
-            timer.cancel()
-            child.kill()
-    return _secrets(answer, extractor.max_bytes, late=monotonic() >= until)
+            with suppress(ProcessLookupError, PermissionError):  # it has ended, says Linux or macOS
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    if not answer.startswith(_READY):
+        raise DecoderError(f"the process for extraction does not start: it ended with {child.returncode}")
+    return _secrets(answer.removeprefix(_READY), extractor.max_bytes)
 
 
-def _secrets(answer: bytes, max_bytes: int, *, late: bool) -> list[Secret]:
+def _talk(child: socket.socket, options: bytes, body: bytes, most: int, deadline: float) -> bytearray:
+    """What the process answers, of what is more than `most` bytes only that it is."""
+    answer = bytearray()
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may end before it has read all
+            for piece in (options, body):
+                child.settimeout(_left(deadline))
+                child.sendall(piece)
+        with suppress(ConnectionResetError):
+            while len(answer) <= most:
+                child.settimeout(_left(deadline))
+                if not (piece := child.recv(64 * 1024)):
+                    break
+                answer += piece
+    except TimeoutError:
+        raise MissionFailed(Reason.DEADLINE_EXCEEDED) from None
+    return answer
+
+
+def _left(deadline: float) -> float:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise MissionFailed(Reason.DEADLINE_EXCEEDED)
+    return left
+
+
+def _secrets(answer: bytearray, max_bytes: int) -> list[Secret]:
     """What an answer says. Nobody knows who wrote it."""
     try:
         told = json.loads(answer)
@@ -73,30 +114,38 @@ def _secrets(answer: bytes, max_bytes: int, *, late: bool) -> list[Secret]:
             raise MissionFailed(Reason(told["reason"]))
         found = Findings(max_bytes)
         for item in told["secrets"]:
-            found.add(Secret.from_dict(item))
+            secret = Secret.from_dict(item)
+            if secret.detector != DETECTOR:  # it becomes a metric's label
+                raise ValueError
+            found.add(secret)
         return found.secrets
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise MissionFailed(Reason.DEADLINE_EXCEEDED if late else Reason.EXTRACTION_CRASHED) from None
+        raise MissionFailed(Reason.EXTRACTION_CRASHED) from None
 
 
 def main() -> None:
-    """Read one document from standard input, and answer on standard output."""
+    """Get ready, give up what the document does not need, read it, answer."""
     keep_memory_private()
+    end_with_parent()
     options = json.loads(sys.stdin.buffer.readline())
-    signal.alarm(options["seconds"])  # ends it also where its worker is gone, and nobody else does
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + options["memory"]
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     extractor = Extractor(tuple(options["markers"]), options["max_bytes"])
+    charset.load()
+    _confine(options["memory"], options["seconds"])
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.buffer.flush()
     try:
-        secrets = extractor.extract(decode_body(sys.stdin.buffer.read(), options["content_type"]))
-        answer: object = {"secrets": [secret.as_dict() for secret in secrets]}
+        text = charset.decode_body(sys.stdin.buffer.read(options["size"]), options["content_type"])
+        answer: object = {"secrets": [secret.as_dict() for secret in extractor.extract(text)]}
     except MissionFailed as failure:
         answer = {"reason": failure.reason}
-    sys.stdout.write(json.dumps(answer))
+    sys.stdout.buffer.write(json.dumps(answer).encode())
 
 
-if __name__ == "__main__":
-    main()
+def _confine(memory: int, seconds: int) -> None:
+    signal.alarm(seconds)  # ends it also where nobody else does
+    limits = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 0, resource.RLIMIT_NPROC: 0}
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            limits[resource.RLIMIT_AS] = int(file.read().split()[0]) * resource.getpagesize() + memory
+    for limit, most in limits.items():
+        resource.setrlimit(limit, (most, most))

@@ -81,7 +81,7 @@ _TABLES = {
     for codec in _SINGLE_BYTE
 }
 
-_HEADER_LIMIT = 1024
+HEADER_LIMIT = 1024
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)=(?:"([^"]*)"|([^;\s]*))')
 
 
@@ -102,8 +102,14 @@ def decode_body(body: bytes, content_type: str | None) -> str:
     return body.decode(codec, errors="replace")
 
 
+def load() -> None:
+    """Load every codec now; Python reads them from files when they are first used."""
+    for codec in _MULTI_BYTE:
+        codecs.lookup(codec)
+
+
 def _codec(content_type: str | None) -> str:
-    for name, quoted, plain in _PARAMETER.findall((content_type or "")[:_HEADER_LIMIT]):
+    for name, quoted, plain in _PARAMETER.findall((content_type or "")[:HEADER_LIMIT]):
         if name.lower() == "charset":
             return _CODECS.get((quoted or plain).strip().lower(), DEFAULT)
     return DEFAULT

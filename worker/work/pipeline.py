@@ -112,8 +112,9 @@ class Pipeline:
     def _extract(self, document: Document, claim: Claim, deadline: float) -> list[Secret]:
         body, content_type = document.body, document.content_type
         if claim.suspect:
-            left, memory = max(0.0, deadline - time.monotonic()), of_document(len(body))
-            return extract_apart(self._extractor, body, content_type, seconds=left, memory=memory)
+            # Of its share the worker itself holds the body.
+            memory = of_document(len(body)) - len(body)
+            return extract_apart(self._extractor, body, content_type, deadline=deadline, memory=memory)
         return self._extractor.extract(decode_body(body, content_type))
 
 

@@ -20,6 +20,7 @@ LOOP_SILENCE_SECONDS = 90.0
 # A mission may outlive its lease by what one more round trip to the ledger takes.
 OVERTIME_SECONDS = 15.0
 EXIT_STUCK = 70
+_STDERR = 2  # `sys.stderr` is None where it was closed
 
 
 def _exit(code: int) -> None:
@@ -27,11 +28,17 @@ def _exit(code: int) -> None:
     os._exit(code)
 
 
+def _exit_after(seconds: float) -> None:
+    """End the process (1), with each thread's frames on stderr, unless this is called again in time. It needs no GIL."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
+
+
 class Watchdog:
     """A thread that looks once a second.
 
     Threads ignore Celery's time limits, so nothing can stop one that hangs but the end of the process; the ledger brings
-    the missions back. What only waits for Redis is left to wait.
+    the missions back. What only waits for Redis is left to wait. A native call that keeps the GIL lets no thread look: so each
+    look winds up a timer of the interpreter's own, which ends the process when no next one comes.
 
     Args:
         heartbeat: where to say so.
@@ -39,6 +46,7 @@ class Watchdog:
         lease_seconds: how long it may.
         ledger_answers: whether Redis answered last time.
         exit_: ends the process with a code.
+        exit_after: does so after so many seconds, unless it is called again.
     """
 
     def __init__(
@@ -48,12 +56,14 @@ class Watchdog:
         lease_seconds: float,
         ledger_answers: Callable[[], bool],
         exit_: Callable[[int], None] = _exit,
+        exit_after: Callable[[float], None] = _exit_after,
     ) -> None:
         self._heartbeat = heartbeat
         self._oldest_seconds = oldest_seconds
         self._limit = lease_seconds + OVERTIME_SECONDS
         self._ledger_answers = ledger_answers
         self._exit = exit_
+        self._exit_after = exit_after
         self._loop_seen = time.monotonic()
         self._away_at = -math.inf
         self._stopped = threading.Event()
@@ -73,6 +83,7 @@ class Watchdog:
 
     def look(self) -> None:
         """Look once."""
+        self._exit_after(self._limit)
         answers, now = self._ledger_answers(), time.monotonic()
         if not answers:
             self._away_at = now
@@ -89,7 +100,5 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
-            # Where native code keeps the interpreter no thread of ours runs any more; this one of the system's needs none.
-            faulthandler.dump_traceback_later(self._limit, exit=True)
             self.look()
             time.sleep(INTERVAL_SECONDS)

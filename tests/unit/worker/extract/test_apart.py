@@ -1,112 +1,237 @@
-"""Extraction in a process of its own: the same secrets, and whatever that process does costs its mission alone."""
+"""Extraction in a process of its own: finds the same, and whatever happens in there costs one document."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from mission.errors import MissionFailed
+from mission.errors import DecoderError, MissionFailed
 from mission.model import Reason, Secret
+from tests.conftest import wait_for
+from tests.processes import processes_in
 from worker.extract import MAX_SECRETS, Extractor, apart, decode_body
 from worker.extract.apart import extract_apart
 from worker.work.memory import MIB, of_document
 
-DOCUMENTS: dict[str, tuple[bytes, str | None]] = {
-    "empty": (b"", None),
-    "without secrets": (b"nothing here", "text/plain"),
-    "several": ("a {* KEY: välue *}\r\n{* two\nlines *}".encode(), "text/html; charset=utf-8"),
-    "another charset": ("{* NAME: Müller *}".encode("utf-16"), "text/plain; charset=utf-16"),
-    "no text": (bytes(range(256)) * 4 + b"{* \xff\xfe *}", None),
-    "escapes": (b'{* A: "quoted" \\ \x00 *}', None),
+# What a test puts in the place of the child's extraction. It may import nothing itself: the child opens no file.
+CHANGED = """
+import ctypes, os, resource, socket, sys
+from mission.model import Secret
+from worker.extract import apart
+def extract(self, text):
+    {}
+apart.Extractor.extract = extract
+apart.main()
+"""
+
+
+def answering(answer: bytes) -> str:
+    """Code that gives this answer, and then no more."""
+    return f"os.write(1, {answer!r}); os._exit(0)"
+
+
+CRASHES = {
+    "aborts": "os.abort()",
+    "reads where nothing is": "ctypes.string_at(0)",
+    "ends at once": "os._exit(0)",
+    "raises": "raise ZeroDivisionError",
+    "is killed": "os.kill(os.getpid(), 9)",
+    "takes more memory than it may": "bytearray(64 * 1024**2); return []",
+    "answers no JSON": answering(b"{"),
+    "answers no object": answering(b"[]"),
+    "answers nothing": answering(b"{}"),
+    "answers very deep": answering(b"[" * 10_000),
+    "answers another reason": answering(b'{"reason": "host_paused"}'),
+    "answers no secret": answering(b'{"secrets": [{}]}'),
+    "answers a value that is no text": answering(
+        b'{"secrets": [{"detector": "marker", "category": "K", "value": 1, "line": 1, "column": 1}]}'
+    ),
+    "answers a detector that there is not": "return [Secret('x', 'K', 'v', 1, 1)]",
+    "answers without an end": "[os.write(1, b' ' * 4096) for _ in iter(int, 1)]",
 }
 
 
-def apart_(
-    body: bytes, content_type: str | None = None, *, seconds: float = 60.0, extractor: Extractor | None = None
+@pytest.fixture
+def child_that(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have the child run this instead of extracting."""
+
+    def change(code: str) -> None:
+        monkeypatch.setattr(apart, "PROGRAM", f"import sys; sys.path[:] = sys.argv[1:]{CHANGED.format(code)}")
+
+    return change
+
+
+def extract(
+    body: bytes, content_type: str | None = None, *, extractor: Extractor | None = None, seconds: float = 60.0
 ) -> list[Secret]:
-    return extract_apart(extractor or Extractor(), body, content_type, seconds=seconds, memory=of_document(len(body)))
+    memory, deadline = of_document(len(body)) - len(body), time.monotonic() + seconds
+    return extract_apart(extractor or Extractor(), body, content_type, deadline=deadline, memory=memory)
 
 
-def refusal(body: bytes = b"{* KEY: value *}", *, seconds: float = 60.0, extractor: Extractor | None = None) -> Reason:
-    with pytest.raises(MissionFailed) as failed:
-        apart_(body, seconds=seconds, extractor=extractor)
-    return failed.value.reason
+def failure(body: bytes = b"{* a *}", *, extractor: Extractor | None = None, seconds: float = 60.0) -> Reason:
+    with pytest.raises(MissionFailed) as caught:
+        extract(body, extractor=extractor, seconds=seconds)
+    return caught.value.reason
 
 
-def does(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
-    """The process does this instead."""
-    monkeypatch.setattr(apart, "CHILD", (sys.executable, "-I", "-c", f"import os, sys, time\n{program}"))
+def here(body: bytes, content_type: str | None) -> list[Secret]:
+    return Extractor().extract(decode_body(body, content_type))
 
 
-def answering(value: str) -> str:
-    """A program that answers with one secret."""
-    fields = "detector='a', category='b', line=1, column=1"
-    return f"import json; print(json.dumps({{'secrets': [dict({fields}, value={value})]}}))"
+# The same is found
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_it_finds_what_is_found_in_the_worker(name: str) -> None:
-    body, content_type = DOCUMENTS[name]
-    assert apart_(body, content_type) == Extractor().extract(decode_body(body, content_type))
+@hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.sampled_from(["{*", "*}", "KEY: ", " ", "\r\n", "é", "\U0001f480", "\ud800", "x"]), max_size=60).map(
+        "".join
+    ),
+    st.sampled_from(
+        ["utf-8", "utf-16", "utf-32-be", "gb18030", "big5hkscs", "iso2022_jp", "shift_jis", "euc-kr", "windows-1252"]
+    ),
+)
+@example("{* KEY: value *}", "utf-16")
+def test_finds_what_is_found_in_process(text: str, charset: str) -> None:
+    body, content_type = text.encode(charset, errors="replace"), f"text/plain; charset={charset}"
+    assert extract(body, content_type) == here(body, content_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"".join(b"{*K%05d: %05d*}" % (n, n) for n in range(MAX_SECRETS)),
+        b"{*" + b"x" * 64_000 + b"*}",
+        b"{* a *}" + b"x" * (10 * MIB - 32) + "\U0001f480 {* b *}".encode(),
+        ("{* a *}" + "\u20ac" * (5 * MIB - 32) + "\U0001f480 {* b *}").encode("utf-16"),
+    ],
+    ids=[
+        "nothing",
+        "as many as there may be",
+        "a long one",
+        "the largest, widened at its end",
+        "the largest in UTF-16",
+    ],
+)
+def test_finds_what_is_found_in_process_in_a_document_at_the_bounds(body: bytes) -> None:
+    assert extract(body) == here(body, None)
 
 
 def test_markers_and_cap_are_those_of_the_worker() -> None:
     own = Extractor(("<<", ">>"), 2000)
-    assert [secret.value for secret in apart_(b"<< mine >> {* not *}", extractor=own)] == ["mine"]
-    assert refusal(b"<< %s >>" % (b"x" * 2000), extractor=own) is Reason.RESULT_TOO_LARGE
-    assert refusal(b"{* a *}" * (MAX_SECRETS + 1)) is Reason.TOO_MANY_SECRETS
+    assert [secret.value for secret in extract(b"<< mine >> {* not *}", extractor=own)] == ["mine"]
+    assert failure(b"<< %s >>" % (b"x" * 2000), extractor=own) is Reason.RESULT_TOO_LARGE
+    assert failure(b"{* a *}" * (MAX_SECRETS + 1)) is Reason.TOO_MANY_SECRETS
 
 
-def test_the_largest_document_has_memory_enough() -> None:
-    body = b"{* K: \xf0\x9f\x92\x80 *}" + b"x" * (10 * MIB)
-    assert [secret.value for secret in apart_(body)] == ["\U0001f480"]
+# Whatever happens in there
 
 
-def test_what_takes_more_memory_than_is_counted_ends_there() -> None:
-    body = b"x" * (10 * MIB)
-    with pytest.raises(MissionFailed) as failed:
-        extract_apart(Extractor(), body, None, seconds=60, memory=MIB)
-    assert failed.value.reason is Reason.EXTRACTION_CRASHED
+@pytest.mark.parametrize("code", CRASHES.values(), ids=CRASHES.keys())
+def test_a_child_that_dies_or_talks_nonsense_ends_the_mission(code: str, child_that: Callable[[str], None]) -> None:
+    child_that(code)
+    assert failure() is Reason.EXTRACTION_CRASHED
+
+
+def test_an_answer_is_held_to_the_cap(child_that: Callable[[str], None]) -> None:
+    child_that("return [Secret('marker', 'K', 'x' * 3000, 1, 1)]")
+    assert failure(extractor=Extractor(max_bytes=2000)) is Reason.RESULT_TOO_LARGE
 
 
 @pytest.mark.parametrize(
-    "program",
+    ("code", "size"),
     [
-        "os.abort()",
-        "os._exit(0)",
-        "sys.stdin.buffer.read(); os.kill(os.getpid(), 9)",
-        "print('[]')",
-        "print('{}')",
-        "print('nonsense')",
-        "sys.stdin.buffer.read(); print('[' * 10**5)",
-        'print(\'{"reason": "host_paused"}\')',
-        "print('{\"secrets\": [{}]}')",
-        answering("1"),
-        "sys.stdin.buffer.read()\nwhile True: sys.stdout.write('x' * 10**6)",
+        ("ctypes.PyDLL(None).sleep(1000)", 7),  # the GIL is held
+        ("pass\napart.charset.load = lambda: ctypes.PyDLL(None).sleep(1000)", 4 * MIB),
     ],
+    ids=["never answers", "never reads"],
 )
-def test_a_process_without_an_answer_costs_its_mission_alone(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    does(monkeypatch, program)
-    assert refusal(b"x" * MIB) is Reason.EXTRACTION_CRASHED
+def test_a_child_that_hangs_is_killed_at_the_deadline(
+    code: str, size: int, child_that: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    child_that(code)
+    assert failure(bytes(size), seconds=1.0) is Reason.DEADLINE_EXCEEDED
+    assert processes_in(tmp_path) == [os.getpid()]
 
 
-def test_an_answer_is_held_to_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    does(monkeypatch, answering("'x' * 3000"))
-    assert refusal(extractor=Extractor(max_bytes=2000)) is Reason.RESULT_TOO_LARGE
+def test_no_child_is_started_after_the_deadline(child_that: Callable[[str], None]) -> None:
+    child_that("os.abort()")
+    assert failure(seconds=0.0) is Reason.DEADLINE_EXCEEDED
 
 
-def test_it_gets_no_key_and_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DECODER_URL_KEY", "canary")
-    does(monkeypatch, answering("repr(dict(os.environ))"))
-    assert "DECODER" not in apart_(b"")[0].value
+def test_a_child_that_does_not_start_is_not_the_documents_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(DecoderError, match="does not start: it ended with") as caught:
+        extract(bytes(4 * MIB))
+    assert caught.value.reason is None
 
 
-def test_an_endless_one_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    does(monkeypatch, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
-    began = time.monotonic()
-    assert refusal(seconds=2.0) is Reason.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 60
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2)")
+def test_a_child_ends_with_the_worker_whatever_ends_that(tmp_path: Path) -> None:
+    body = CHANGED.format("ctypes.PyDLL(None).sleep(1000)")
+    program = (
+        "import time\nfrom worker.extract import apart\n"
+        f"apart.PROGRAM = 'import sys; sys.path[:] = sys.argv[1:]' + {body!r}\n"
+        "apart.extract_apart(apart.Extractor(), b'', None, deadline=time.monotonic() + 1000, memory=2**20)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as worker:
+        wait_for(lambda: len(processes_in(tmp_path)) == 2, what="the child")
+        worker.send_signal(signal.SIGKILL)
+    wait_for(lambda: not processes_in(tmp_path), what="the child's end")
+
+
+# What it has
+
+
+def test_it_has_no_environment_and_can_open_neither_file_nor_connection(
+    child_that: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DECODER_URL_KEY", "sesame")
+    tries = (
+        "open('/etc/passwd'), lambda: socket.socket(), lambda: os.pipe(), lambda: os.write(os.memfd_create('x'), b'x')"
+    )
+    child_that(
+        "found = []\n"
+        f"    for attempt in (lambda: {tries}):\n"
+        "        try: found.append(repr(attempt()))\n"
+        "        except OSError as error: found.append(error.strerror)\n"
+        "    found += [name for name in os.environ if name != 'LC_CTYPE']\n"  # that Python itself sets (PEP 538)
+        "    return [Secret('marker', 'K', value, 1, 1) for value in found]"
+    )
+    assert {secret.value for secret in extract(b"")} == {"Too many open files"}
+
+
+_HELD = """
+def _held(number):
+    try: return os.fstat(number)
+    except OSError: return None
+"""
+
+
+def test_it_inherits_no_open_file(child_that: Callable[[str], None]) -> None:
+    held, other = os.pipe()
+    try:
+        child_that("return [Secret('marker', 'K', str(d), 1, 1) for d in range(3, 256) if _held(d)]\n" + _HELD)
+        os.set_inheritable(held, True)
+        assert extract(b"") == []
+    finally:
+        os.close(held)
+        os.close(other)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_its_memory_is_private_and_leaves_no_core(child_that: Callable[[str], None]) -> None:
+    values = "ctypes.CDLL(None).prctl(3), *resource.getrlimit(resource.RLIMIT_CORE)"  # PR_GET_DUMPABLE
+    child_that(f"return [Secret('marker', 'K', str(value), 1, 1) for value in ({values})]")
+    assert [secret.value for secret in extract(b"")] == ["0", "0", "0"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -118,7 +117,7 @@ def test_a_suspects_document_is_extracted_in_a_process_of_its_own(
     claim = keys.claim(f"{site.url}/letter.txt")
     suspect = dataclasses.replace(claim, suspect=True)
     assert pipeline.decode(suspect).found == {"marker": 3}
-    monkeypatch.setattr(apart, "CHILD", (sys.executable, "-c", "import os; os.abort()"))
+    monkeypatch.setattr(apart, "PROGRAM", "import os; os.write(1, b'ready\\n'); os.abort()")
     assert pipeline.decode(suspect).reason is Reason.EXTRACTION_CRASHED
     assert pipeline.decode(claim).found == {"marker": 3}
 

@@ -25,8 +25,15 @@ class Worker:
         self.oldest = 0.0
         self.answers = True
         self.exits: list[int] = []
-        heartbeat = Heartbeat(self.file)
-        self.watchdog = Watchdog(heartbeat, lambda: self.oldest, LEASE, lambda: self.answers, self.exits.append)
+        self.wound_up: list[float] = []
+        self.watchdog = Watchdog(
+            Heartbeat(self.file),
+            lambda: self.oldest,
+            LEASE,
+            lambda: self.answers,
+            self.exits.append,
+            self.wound_up.append,
+        )
 
     @property
     def live(self) -> bool:
@@ -140,6 +147,29 @@ def test_a_mission_that_waits_for_redis_ends_nothing_until_redis_was_back_for_a_
     assert worker.exits == [EXIT_STUCK]
 
 
+def test_each_look_gives_the_next_one_as_long_as_a_mission_has(worker: Worker) -> None:
+    worker.watchdog.look()
+    worker.watchdog.look()
+    assert worker.wound_up == [LEASE + OVERTIME_SECONDS] * 2
+
+
+def test_a_native_call_that_keeps_the_gil_ends_the_process_and_only_that(tmp_path: Path) -> None:
+    """Nothing ends while it looks, for longer than the limit; then no thread runs any more."""
+    program = (
+        "import ctypes, time\n"
+        "from worker.work import watchdog\n"
+        "from worker.observe.health import Heartbeat\n"
+        "watchdog.OVERTIME_SECONDS, watchdog.INTERVAL_SECONDS = 1, 0.01\n"
+        "watchdog.Watchdog(Heartbeat(None), lambda: 0, 1, lambda: True).start()\n"
+        "time.sleep(3)\n"
+        "print('holds it', flush=True)\n"
+        "ctypes.PyDLL(None).sleep(60)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, b"holds it\n")
+    assert b"Timeout" in ended.stderr
+
+
 def test_it_goes_on_looking_after_the_worker_was_told_to_stop(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib\n"
@@ -158,7 +188,7 @@ def test_it_goes_on_looking_after_the_worker_was_told_to_stop(tmp_path: Path) ->
 
 def test_it_looks_by_itself_once_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "health"
-    dog = Watchdog(Heartbeat(file), lambda: 0.0, LEASE, lambda: True)
+    dog = Watchdog(Heartbeat(file), lambda: 0.0, LEASE, lambda: True, exit_after=lambda _: None)
     dog.start()
     wait_for(file.exists)
     assert is_ready(file, time.time(), 60)
