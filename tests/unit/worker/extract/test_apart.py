@@ -57,7 +57,7 @@ CRASHES = {
         b'{"secrets": [{"detector": "marker", "category": "K", "value": 1, "line": 1, "column": 1}]}'
     ),
     "answers a detector that there is not": "return [Secret('x', 'K', 'v', 1, 1)]",
-    "answers without an end": "[os.write(1, b' ' * 4096) for _ in iter(int, 1)]",
+    "answers without an end": "while os.write(1, b' ' * 4096): pass",
 }
 
 
@@ -179,14 +179,15 @@ def test_a_child_that_does_not_start_is_not_the_documents_fault(monkeypatch: pyt
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl(2)")
 def test_a_child_ends_with_the_worker_whatever_ends_that(tmp_path: Path) -> None:
-    body = CHANGED.format("ctypes.PyDLL(None).sleep(1000)")
+    body = CHANGED.format("pass\napart.charset.load = lambda: (open('hangs', 'w'), ctypes.PyDLL(None).sleep(1000))")
     program = (
         "import time\nfrom worker.extract import apart\n"
         f"apart.PROGRAM = 'import sys; sys.path[:] = sys.argv[1:]' + {body!r}\n"
         "apart.extract_apart(apart.Extractor(), b'', None, deadline=time.monotonic() + 1000, memory=2**20)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as worker:
-        wait_for(lambda: len(processes_in(tmp_path)) == 2, what="the child")
+        wait_for((tmp_path / "hangs").exists, what="the child")
+        assert len(processes_in(tmp_path)) == 2
         worker.send_signal(signal.SIGKILL)
     wait_for(lambda: not processes_in(tmp_path), what="the child's end")
 
