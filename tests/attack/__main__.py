@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from tests.attack.attackers import ANSWERS
 from tests.attack.trial import Run, Verdict, attack
 from tests.chaos.arena import no_settings_from_outside
 from tests.chaos.report import Scale
@@ -24,8 +25,10 @@ def table(verdict: Verdict) -> str:
 
     rows = [_COLUMNS, cells(verdict.calm), cells(verdict.attacked)]
     lines = ["".join(f"{cell:>17}" for cell in row) for row in rows]
-    lines.append(f"p95 under attack: {verdict.ratio:.1f} times that of the calm run ({verdict.allowed:g} is allowed)")
-    lines += [f"  {what}: {count}" for what, count in sorted(verdict.attacked.attacks.items())]
+    allowed = "judged in the long form alone" if verdict.allowed is None else f"{verdict.allowed:g} is allowed"
+    lines.append(f"p95 under attack: {verdict.ratio:.1f} times that of the calm run ({allowed})")
+    for name, answers in verdict.attacked.attacks.items():
+        lines.append(f"{name:>19}: " + ", ".join(f"{count} {answer}" for answer, count in sorted(answers.items())))
     return "\n".join(lines + [f"PROBLEM: {problem}" for problem in verdict.problems])
 
 
@@ -34,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     parser.add_argument("--long", action="store_true", help="2,000 honest missions, as is promised")
     parser.add_argument(
-        "--only", nargs="+", default=(), metavar="ATTACK", help="some attacks, as the table names them: bombs"
+        "--only", nargs="+", choices=ANSWERS, default=tuple(ANSWERS), metavar="ATTACK", help="not all: %(choices)s"
     )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     options = parser.parse_args()

@@ -7,9 +7,9 @@ import random
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import redis
 
 from mission.errors import DecoderError
+from mission.model import Reason
 from mission.settings import Settings
 from producer import MissionClient
 from tests.attack.thief import Thief
@@ -26,7 +27,7 @@ from tests.servers.misbehaving import BEHAVIOURS, MIB, Exchange, MisbehavingServ
 
 # Hosts that refuse every connection, on the allowlist like any other.
 DEAD_HOSTS = [f"127.9.{n // 250}.{n % 250 + 1}:9" for n in range(1000)]
-_IDLE_CONNECTIONS = 300
+_HELD = 300  # connections of one kind; a process may have 1,024 files open on many machines
 _HARMLESS = ("/ok", "/doc", "/status", "/hops", "/flaky", "/raw", "/bomb", "/redirect", "/slow-document")
 _FORBIDDEN = (
     "http://169.254.169.254/latest/meta-data/",
@@ -53,7 +54,7 @@ class Target:
     url_key: str
     slow_url: str
     metrics_ports: tuple[int, ...]
-    only: tuple[str, ...]  # the attacks to make; none for all
+    attacks: tuple[str, ...]
 
 
 @behaviour("/slow-document")
@@ -86,35 +87,50 @@ def _astral(exchange: Exchange) -> None:
 HOSTILE_PATHS = sorted({path for path in BEHAVIOURS if path not in _HARMLESS} - {"/marker-bomb", "/astral"})
 
 
+# What each attack gets where it works and the defence holds, among other answers.
+ANSWERS = {
+    "short expiries": "taken",
+    "bombs": "taken",
+    "astral text": "taken",
+    "hostile answers": "taken",
+    "redirects": "taken",
+    "garbage URLs": Reason.INVALID_URL.value,
+    "dead hosts": "taken",
+    "stolen login": "NOPERM",
+    "half-sent arguments": "taken",
+    "idle connections": "taken",
+}
+
+
 class Attackers:
-    """Threads that attack at a steady pace; `seen` counts what came of it, by attacker and answer."""
+    """Threads that attack at a steady pace; `seen` counts the answers to each attack."""
 
     def __init__(self, target: Target, servers: list[MisbehavingServer], stop: threading.Event) -> None:
         self._target = target
         self._servers = servers
         self._stop = stop
         self._dice = random.Random(14)
-        self.seen: Counter[str] = Counter()
+        self._half_sent_ones: deque[socket.socket] = deque()
+        self._idle_ones: deque[socket.socket] = deque()
+        self.seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._client = MissionClient(Settings.from_env(redis_url=target.redis_url, url_key=target.url_key))
 
     def run(self) -> None:
         """Attack until told to stop."""
         thief = Thief(self._target.redis_url, self._dice)
-        attacks: list[tuple[str, float, Callable[[], object]]] = [
-            ("short expiries", 20, self._short_expiry),
-            ("bombs", 0.5, lambda: self._submit("/marker-bomb")),
-            ("astral text", 0.2, lambda: self._submit("/astral")),
-            ("hostile answers", 3, lambda: self._submit(self._dice.choice(HOSTILE_PATHS))),
-            ("redirects", 5, lambda: self._submit(f"/redirect?to={self._dice.choice(_FORBIDDEN)}")),
-            ("garbage URLs", 10, lambda: self._client.enqueue(self._dice.choice(_GARBAGE_URLS), submitter="mallory")),
-            ("dead hosts", 10, self._dead_hosts),
-            ("stolen login", 50, thief.act),
-        ]
-        attacks = [attack for attack in attacks if attack[0] in (self._target.only or [attack[0]])]
-        threads = [threading.Thread(target=self._pace, args=attack, daemon=True) for attack in attacks]
-        for name, hold in {"idle connections": self._idle, "half-sent arguments": self._half_sent}.items():
-            if name in (self._target.only or [name]):
-                threads.append(threading.Thread(target=hold, daemon=True))
+        attacks: dict[str, tuple[float, Callable[[], object]]] = {  # how often a second, and what
+            "short expiries": (20, self._short_expiry),
+            "bombs": (0.5, lambda: self._submit("/marker-bomb")),
+            "astral text": (0.2, lambda: self._submit("/astral")),
+            "hostile answers": (3, lambda: self._submit(self._dice.choice(HOSTILE_PATHS))),
+            "redirects": (5, lambda: self._submit(f"/redirect?to={self._dice.choice(_FORBIDDEN)}")),
+            "garbage URLs": (10, lambda: self._client.enqueue(self._dice.choice(_GARBAGE_URLS), submitter="mallory")),
+            "dead hosts": (10, self._dead_hosts),
+            "stolen login": (50, thief.act),
+            "half-sent arguments": (15, self._half_sent),
+            "idle connections": (60, self._idle),
+        }
+        threads = [threading.Thread(target=self._pace, args=(name, *attacks[name])) for name in self._target.attacks]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -126,12 +142,9 @@ class Attackers:
             due += 1 / per_second
             try:
                 act()
-                self.seen[f"{name}: taken"] += 1
-            except DecoderError as error:
-                self.seen[f"{name}: {type(error).__name__}"] += 1
-            except redis.RedisError as error:
-                word = str(error).partition(" ")[0]
-                self.seen[f"{name}: {word if isinstance(error, redis.ResponseError) else type(error).__name__}"] += 1
+                self.seen[name]["taken"] += 1
+            except (DecoderError, redis.RedisError, OSError) as error:
+                self.seen[name][_answer(error)] += 1
 
     def _submit(self, path: str) -> None:
         self._client.enqueue(self._dice.choice(self._servers).url(path), submitter="mallory")
@@ -146,26 +159,34 @@ class Attackers:
             pass
 
     def _half_sent(self) -> None:
-        """Begins commands whose one argument is said to be huge, and never ends them."""
+        """Begins a command whose one argument is said to be huge, and never ends it."""
         url = urlsplit(self._target.redis_url)
-        held: list[socket.socket] = []
-        while not self._stop.wait(0.2):
-            for size in SIZES:
-                with suppress(OSError):
-                    held.append(socket.create_connection((url.hostname, url.port), timeout=1))
-                    begin(held[-1], str(url.username), str(url.password), size)
-        self.seen["half-sent arguments: begun"] = len(held)
+        connection = _connect(self._half_sent_ones, str(url.hostname), url.port or 0)
+        begin(connection, str(url.username), str(url.password), self._dice.choice(SIZES))
 
     def _idle(self) -> None:
-        """Connections to /metrics that ask for nothing, or never end asking."""
-        held: list[socket.socket] = []
-        while not self._stop.wait(0.5):
-            for port in self._target.metrics_ports:
-                for _ in range(_IDLE_CONNECTIONS if not held else 10):
-                    with suppress(OSError):
-                        held.append(socket.create_connection(("127.0.0.1", port), timeout=0.2))
-                        held[-1].sendall(b"GET /metrics HT")
-        self.seen["idle connections: opened"] = len(held)
+        """A connection to /metrics that never ends asking."""
+        _connect(self._idle_ones, "127.0.0.1", self._dice.choice(self._target.metrics_ports)).sendall(
+            b"GET /metrics HT"
+        )
+
+
+def _connect(held: deque[socket.socket], host: str, port: int) -> socket.socket:
+    """A connection that stays open until there are too many."""
+    if len(held) >= _HELD:
+        held.popleft().close()
+    held.append(socket.create_connection((host, port), timeout=1))
+    return held[-1]
+
+
+def _answer(error: Exception) -> str:
+    """The reason, or what Redis calls it: its errors begin with a word in capitals, that redis-py takes off where it knows it."""
+    if isinstance(error, DecoderError) and error.reason:
+        return error.reason.value
+    if isinstance(error, redis.ResponseError):
+        word = error.status_code or str(error).partition(" ")[0]
+        return word if word.isupper() else "ERR"
+    return type(error).__name__
 
 
 def main(pipe: Connection) -> None:
@@ -180,4 +201,4 @@ def main(pipe: Connection) -> None:
         pipe.recv()
         stop.set()
         thread.join(timeout=10)
-        pipe.send(dict(attackers.seen))
+        pipe.send({name: dict(answers) for name, answers in attackers.seen.items()})
