@@ -34,7 +34,7 @@ _SERVER = """
 function flush|flushall|config set maxmemory 1|acl setuser producer +@all|client pause 100000|client kill type normal|shutdown nosave
 debug sleep 30|monitor|keys *
 """
-# Each once, in this order: a script of its own, the server's own commands, values of the wrong type behind an index and for the queue.
+# In this order, at the beginning of each round of so many commands: a script of its own, the server's own commands, values of the wrong type behind an index and for the queue.
 _FIRST: list[Sequence[object]] = [
     ["function", "load", "replace", _LIBRARY],
     *([*line.split()] for line in re.split(r"[|\n]", _SERVER.strip())),
@@ -45,6 +45,7 @@ _FIRST: list[Sequence[object]] = [
     ["script", "load", _ENDLESS],
     ["evalsha", hashlib.sha1(_ENDLESS.encode()).hexdigest(), 1, Key.QUOTA + "x"],
 ]
+_ROUND = 100
 
 
 class Thief:
@@ -53,7 +54,7 @@ class Thief:
     def __init__(self, redis_url: str, dice: random.Random) -> None:
         self._client: Any = redis.Redis.from_url(redis_url, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self._dice = dice
-        self._turn = 0
+        self._turn = -1
 
     def act(self) -> None:
         """Raises: RedisError, if the server does not take it."""
@@ -61,9 +62,10 @@ class Thief:
         self._client.execute_command(*self._next())
 
     def _next(self) -> Sequence[object]:
-        if self._turn <= len(_FIRST):
-            return _FIRST[self._turn - 1]
-        if self._turn % 50 == 1:
+        step = self._turn % _ROUND
+        if step < len(_FIRST):
+            return _FIRST[step]
+        if step == len(_FIRST):
             return ["fcall", "decoder_admit", 1, Key.QUEUED, *[b"x"] * 100_000]
         garbage = self._dice.choices(_GARBAGE, k=self._dice.randint(0, 9))
         match self._turn % 3:
