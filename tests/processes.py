@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,14 @@ def processes_in(folder: Path) -> list[int]:
 def command_line(pid: int) -> str:
     """What `ps` shows of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory that a process has held by now, in bytes; 0 where it is gone."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    return 0
 
 
 def listening_addresses(pid: int) -> set[str]:

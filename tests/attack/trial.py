@@ -25,6 +25,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.load import Load
 from tests.chaos.report import Report, Scale
 from tests.chaos.workers import Worker
+from tests.processes import peak_memory
 from tests.servers.certificates import Authority
 from tests.servers.misbehaving import MisbehavingServer
 
@@ -172,15 +173,7 @@ def _measure(run: Run, arena: Arena, ids: Sequence[str], seconds: float) -> None
     run.died = sum(worker.ended() for worker in arena.workers) + (arena.server.pid is None)
     with suppress(redis.RedisError):  # a script without end
         run.redis_peak = cast("dict[str, int]", arena.redis.info("memory"))["used_memory_peak"]
-    run.worker_peak = max((_peak(worker) for worker in arena.alive()), default=0)
-
-
-def _peak(worker: Worker) -> int:
-    """The most memory that a worker has held, in bytes; 0 where the machine does not say."""
-    with suppress(OSError):
-        if found := re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{worker.pid}/status").read_text()):
-            return int(found[1]) * 1024
-    return 0
+    run.worker_peak = max((peak_memory(worker.pid) for worker in arena.alive()), default=0)
 
 
 def _metrics_port(worker: Worker) -> int:

@@ -18,10 +18,11 @@ from mission.model import State, Ticket
 from producer import MissionClient
 from tests.conftest import unavailable, wait_for
 from tests.integration.conftest import Keys
-from tests.processes import started
+from tests.processes import peak_memory, started
 from tests.servers.misbehaving import MIB, Exchange, MisbehavingServer, behaviour
 from worker.local.stack import stack_environment
 from worker.settings import WorkerSettings
+from worker.work.memory import BASE_BYTES, worst_case
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
@@ -105,13 +106,18 @@ def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
         log = stack.enter_context((tmp_path / "worker.log").open("wb"))
         enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(group)]
         command = [*enter, sys.executable, "-m", "worker", "worker"]
+        worker = stack.enter_context(
+            started(command, env=stack_environment(values), cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
+        )
+        first = mission_client.enqueue(good.url("/ok"), submitter="bystander")
+        wait_for(
+            lambda: worker.poll() is not None or mission_client.status(first.id).finished, what="the first mission"
+        )
+        assert 0 < peak_memory(worker.pid) < BASE_BYTES
         urls = [site.url(f"/hostile?coding={coding}") for site in sites for coding in ("gzip", "br")] * (EACH // 2)
         attack = list(mission_client.enqueue_many(urls, submitter="stranger"))
         others = list(mission_client.enqueue_many([good.url("/ok")] * BYSTANDERS, submitter="bystander"))
         tickets = [ticket.id for ticket in (*attack, *others) if isinstance(ticket, Ticket)]
-        worker = stack.enter_context(
-            started(command, env=stack_environment(values), cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
-        )
         wait_for(
             lambda: worker.poll() is not None or all(mission_client.status(id_).finished for id_ in tickets),
             seconds=200,
@@ -121,4 +127,9 @@ def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
         ends = [mission_client.status(id_) for id_ in tickets]
         assert {(end.state, end.attempts) for end in ends[-BYSTANDERS:]} == {(State.SUCCEEDED, 1)}
         assert {end.state for end in ends} == {State.SUCCEEDED}
+        own = WorkerSettings.from_env(concurrency=concurrency, memory=mebibytes * MIB)
+        assert peak_memory(worker.pid) <= worst_case(own)
+        print(
+            f"idle below {BASE_BYTES // MIB} MiB, at worst {worst_case(own) // MIB}, seen {peak_memory(worker.pid) // MIB}"
+        )
         worker.kill()
