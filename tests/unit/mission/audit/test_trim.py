@@ -70,8 +70,8 @@ def test_strangers_among_the_old_go_with_them_and_those_among_the_young_stay(
     assert found(audit) == [("inserted", None, False)]
 
 
-@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "2999-01-01T00:00:00Z", "soon"])
-def test_a_forged_time_does_not_keep_what_follows(audit: AuditLog, client: redis.Redis, at: str) -> None:
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "2999-01-01T00:00:00Z", -1 / 24, "soon"])
+def test_a_forged_time_does_not_keep_what_follows(audit: AuditLog, client: redis.Redis, at: float | str) -> None:
     aged(client, 9, at, 8, 0)
     assert audit.trim(DAY, why="a test") == 3
     assert audit.verify() == []

@@ -93,7 +93,7 @@ def test_a_call_that_no_producer_makes_is_refused_before_anything_is_written(
     assert ledger.stats().queued == 0
 
 
-@pytest.mark.parametrize("lifetime", ["", "x", "nan", "inf", "-1", "1e300"])
+@pytest.mark.parametrize("lifetime", ["", "x", "nan", "inf", "-1", "1e16", "1e300"])
 def test_a_lifetime_that_is_none_is_refused_as_well(
     lifetime: str, ledger: Ledger, client: redis.Redis, settings: WorkerSettings
 ) -> None:
@@ -102,8 +102,20 @@ def test_a_lifetime_that_is_none_is_refused_as_well(
     assert ledger.stats().queued == 0
 
 
-def call(client: redis.Redis, settings: WorkerSettings, *missions: Any) -> None:
-    Scripts(client, settings).run("admit", 1, "app", 100, 0, 0, 0, *missions)
+@pytest.mark.parametrize(
+    ("submitter", "count", "refusal"),
+    [("s" * 65, 1, "a submitter of 64 characters at most"), ("app", 1025, "1024 missions at most")],
+)
+def test_a_call_that_is_too_large_is_refused_as_well(
+    submitter: str, count: int, refusal: str, ledger: Ledger, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    with pytest.raises(LedgerUnavailable, match=refusal):
+        call(client, settings, *(OWN, "u", 1000, "") * count, submitter=submitter)
+    assert ledger.stats().queued == 0
+
+
+def call(client: redis.Redis, settings: WorkerSettings, *missions: Any, submitter: str = "app") -> None:
+    Scripts(client, settings).run("admit", 1, submitter, 10_000, 0, 0, 0, *missions)
 
 
 @pytest.mark.parametrize("arrival", ["x", "nan", "inf", "-inf", "1e300", "9" * 30, ""])

@@ -113,6 +113,14 @@ def test_after_the_pause_one_mission_probes_and_the_others_follow_when_it_has_re
     assert sorted([probe, *ledger.take_due(1000)[0]]) == sorted(ids + late)
 
 
+def test_while_a_probe_tries_the_host_there_is_no_other(ledger: Ledger, client: redis.Redis) -> None:
+    due(ledger, DEAD, 20)
+    pause(ledger)
+    pause_is_over(client, ledger)
+    assert ledger.host_probe(DEAD, PAUSE)
+    assert ledger.take_due(1000) == ([], False)
+
+
 def test_a_probe_that_fails_pauses_the_others_again(ledger: Ledger, client: redis.Redis) -> None:
     due(ledger, DEAD, 20)
     pause(ledger)

@@ -259,6 +259,22 @@ def test_a_host_that_failed_once_and_was_never_paused_is_forgotten_as_well(
     assert client.hlen(PREFIX + "hosts") == 0
 
 
+def test_nobody_pauses_a_host_for_more_than_an_hour(ledger: Ledger) -> None:
+    ledger.host_failed("dead", "app", 1, 365 * 86_400.0)
+    assert 3590 < ledger.hosts()["dead"] <= 3600
+
+
+def test_a_host_that_is_fetched_from_is_not_forgotten_however_many_others_come(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.work.hosts._MAX_HOSTS", 1)
+    teach_that_it_is_slow(hosts)
+    with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
+        fetch(hosts, url=OTHER)
+        with refused():
+            fetch(hosts)
+
+
 @pytest.mark.server("HRANDFIELD in a script")
 def test_names_without_end_do_not_fill_the_ledger_and_leave_room_for_the_newest(ledger: Ledger) -> None:
     for n in range(1100):
@@ -268,12 +284,18 @@ def test_names_without_end_do_not_fill_the_ledger_and_leave_room_for_the_newest(
 
 
 @pytest.mark.server("HRANDFIELD in a script")
-def test_who_names_hosts_without_end_forgets_his_own_and_not_the_dead_hosts_of_others(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    ("submitter", "threshold"),
+    [pytest.param("stranger", 1, id="of others"), pytest.param("app", FAILURES_TO_PAUSE, id="that are paused")],
+)
+def test_who_names_hosts_without_end_forgets_his_own_and_not_the_dead_hosts_of_others(
+    ledger: Ledger, submitter: str, threshold: int
+) -> None:
     dead = [f"dead-{n}" for n in range(50)]
     for host in dead * FAILURES_TO_PAUSE:
         ledger.host_failed(host, "app", FAILURES_TO_PAUSE, PAUSE_SECONDS)
-    for n in range(5000):
-        ledger.host_failed(f"name-{n}", "stranger", 1, PAUSE_SECONDS)
+    for n in range(2500):
+        ledger.host_failed(f"name-{n}", submitter, threshold, PAUSE_SECONDS)
     assert set(dead) <= ledger.hosts().keys()
 
 
