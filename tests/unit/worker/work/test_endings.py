@@ -71,8 +71,8 @@ def test_what_may_change_is_released_for_later(reason: Reason) -> None:
 
 @pytest.mark.parametrize("reason", NO_FAULT_OF_THE_MISSION)
 def test_a_mission_that_did_nothing_wrong_keeps_its_attempt(reason: Reason) -> None:
-    told = end(Outcome(PHASES, reason, retry_after=3.0)).told
-    assert told == Release(CLAIM.id, 7, reason, 3.0, uses_attempt=False)
+    told = end(Outcome(PHASES, reason, retry_after=3.0, host="host")).told
+    assert told == Release(CLAIM.id, 7, reason, 3.0, uses_attempt=False, host="host")
 
 
 def test_each_reason_is_one_that_an_attempt_ends_for_or_one_of_the_ledgers() -> None:
