@@ -175,12 +175,13 @@ def test_with_a_ca_file_the_systems_authorities_do_not_count(
             ask(Settings.from_env(**pki.options(port)))
 
 
-def test_a_ca_file_that_turns_open_to_everybody_is_trusted_no_more(
-    pki: Pki, good_server: int, ask: Callable[[Settings], None], tmp_path: Path
+@pytest.mark.parametrize("name", ["redis_ca_file", "redis_cert_file", "redis_key_file"])
+def test_a_file_that_turns_open_to_everybody_is_trusted_no_more(
+    pki: Pki, good_server: int, ask: Callable[[Settings], None], tmp_path: Path, name: str
 ) -> None:
-    file = tmp_path / "ca.pem"
-    file.write_bytes(pki.authority.ca_file.read_bytes())
-    settings = Settings.from_env(**pki.options(good_server, redis_ca_file=file))
+    file = tmp_path / "file.pem"
+    file.write_bytes(Path(pki.options(good_server)[name]).read_bytes())
+    settings = Settings.from_env(**pki.options(good_server, **{name: file}))
     ask(settings)
     file.chmod(0o666)
     with pytest.raises(REFUSED, match=f"run `chmod o-w {file}`"):
