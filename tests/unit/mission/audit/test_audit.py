@@ -294,3 +294,10 @@ def test_other_lines_of_the_log_and_a_collectors_prefix_do_not_count(
     assert audit.verify(log) == []
     client.delete(Key.AUDIT)
     assert _kinds(audit, log) == {("removed", 1)}
+
+
+def test_a_log_line_of_the_keys_chain_is_none_of_the_other_chains(client: redis.Redis) -> None:
+    lines: list[str] = []
+    keys = AuditLog(client, emit=lines.append, chain=Key.AUDIT_KEYS)
+    keys.append("key-loaded", mission_id=None, key_id=None, why="a test", outcome="done")
+    assert keys.verify(lines) == AuditLog(client).verify(lines) == []

@@ -114,6 +114,11 @@ def test_a_call_that_is_too_large_is_refused_as_well(
     assert ledger.stats().queued == 0
 
 
+def test_a_claim_of_more_than_a_worker_asks_for_is_refused_as_well(ledger: Ledger) -> None:
+    with pytest.raises(LedgerUnavailable, match="claim takes 1024 ids at most"):
+        ledger.claim([OWN] * 1025, 1, 60.0)
+
+
 def call(client: redis.Redis, settings: WorkerSettings, *missions: Any, submitter: str = "app") -> None:
     Scripts(client, settings).run("admit", 1, submitter, 10_000, 0, 0, 0, *missions)
 
