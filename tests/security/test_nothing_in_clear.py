@@ -39,6 +39,8 @@ from tests.security.canary_site import ENDS, CanarySite
 from tests.security.traces import Canaries, Capture, disguised, dump, files, guises, unescaped
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import Child, running_flower, running_worker
+from worker.settings import WorkerSettings
+from worker.work.memory import fixed, largest
 
 # The fixture's run must not be done twice: all tests of it go to one process.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.full]
@@ -337,11 +339,19 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
 
 
 def _end_in_the_middle(scene: Scene) -> Child:
-    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back. Another finds no memory there."""
-    long = {"read_timeout": "60s", "deadline": "60s", "lease_seconds": "75s"}
-    worker = scene.worker(
-        "third", **long, max_bytes="2MiB", concurrency="4", memory="194MiB"
-    )  # for one of them at a time
+    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back.
+
+    Another finds no memory there, and the extraction of one crashes.
+    """
+    suspect = scene.client.enqueue(scene.site.url("document")).id
+    scene.redis.hset(entry_key(suspect), "crashes", 2)
+    values = {"read_timeout": "60s", "deadline": "60s", "lease_seconds": "75s", "max_bytes": "2MiB", "concurrency": "4"}
+    rough = WorkerSettings.from_env(**values)
+    values["memory"] = str(fixed(rough) + largest(rough))  # for one large document at a time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "crashing_extraction"))
+        worker = scene.worker("third", **values)
+    wait_for(lambda: scene.client.status(suspect).reason is Reason.EXTRACTION_CRASHED, what="a crash of extraction")
     large = [scene.client.enqueue(scene.site.url("half")).id for _ in range(2)]
     wait_for(lambda: Reason.MEMORY_BUSY in {scene.client.status(id_).reason for id_ in large}, what="a mission put off")
     mission_id = scene.client.enqueue(scene.site.url("hold-shutdown")).id

@@ -1,0 +1,11 @@
+"""In a worker that finds this on its PYTHONPATH, a process for extraction reads its document and crashes."""
+
+from worker.extract import apart
+
+apart.PROGRAM = """
+import os, sys
+sys.stdin.buffer.readline()
+os.write(1, b"ready\\n")
+sys.stdin.buffer.read1()
+os.abort()
+"""
