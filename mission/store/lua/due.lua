@@ -25,9 +25,10 @@ local function take(host, count)
   end
 end
 
-local waiting = redis.call('ZCOUNT', DUE_HOSTS, '-inf', now)
+-- Turns of this very millisecond have come as well: who asks twice within one is not told that there are no more.
+local waiting = redis.call('ZCOUNT', DUE_HOSTS, '-inf', now + 1)
 local share = math.max(1, math.floor(most / math.max(1, waiting)))
-for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now, 'LIMIT', 0, most)) do
+for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now + 1, 'LIMIT', 0, most)) do
   local breaker = host ~= '' and breaker_in(redis.call('HGET', HOSTS, host)) or nil
   local next_turn
   if breaker and breaker.paused_until > now then
