@@ -192,8 +192,8 @@ def _partition(scale: Scale, report: Report, network: Callable[[int], Packets | 
 
 
 def _mount(folder: Path) -> str:
-    """Mount a small file system; why it was not possible."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(folder)]
+    """Mount a file system with room for all that is enqueued once it is back; why it was not possible."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
