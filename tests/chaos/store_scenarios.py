@@ -104,7 +104,7 @@ def full_disk(scale: Scale) -> Report:
             ballast.unlink()
             arena.server.start()
             back = next_end(arena)
-        arena.drain(60)
+        arena.drain(scale.pick(60, 300))
         arena.count()
         ended = sum(worker.ended() for worker in arena.workers)
     report.notes.append(f"work went on {back:.1f} s after Redis was back; refused: {dict(load.refusals)}")
