@@ -60,8 +60,8 @@ def deadly_mission(scale: Scale) -> Report:
 
 
 def hostile_document(scale: Scale) -> Report:
-    """8. Documents whose extraction crashes the process, or holds its interpreter for ever; good ones in the same messages."""
-    report = Report("8 a document that kills its worker")
+    """7b. Documents whose extraction crashes the process, or holds its interpreter for ever; good ones in the same messages."""
+    report = Report("7b a document that kills its worker")
     pairs, count, attempts = scale.pick(1, 3), scale.pick(120, 2000), 3
     killers = {8 + 32 * n: CRASHES for n in range(pairs)} | {24 + 32 * n: HOLDS for n in range(pairs)}
     deaths = _with_killers(report, scale, "fragile", killers, count, attempts)
