@@ -13,6 +13,7 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
+from mission.store import ledger as ledger_module
 from mission.store.ledger import Ledger, Release
 from mission.store.messages import Publisher, make_publisher
 from mission.store.names import PREFIX, Key, entry_key
@@ -134,6 +135,7 @@ def test_it_tells_an_error_from_an_outage(
     reaper: Reaper, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Ledger, "mend", lambda *_: [])
+    monkeypatch.setattr(ledger_module, "REAP_INTERVAL_SECONDS", 0.001)  # each round has its turn, and meets it
     client.set(Key.LEASES, "x")
     reaper.start()
     wait_for(lambda: "the ledger refuses: store_unavailable: WRONGTYPE" in caplog.text)
