@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -20,7 +21,10 @@ def parse_duration(value: object) -> float:
     match = _DURATION.fullmatch(str(value).strip())
     if match is None:
         raise ValueError("not a duration")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    if not math.isfinite(seconds):
+        raise ValueError("not a duration")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -26,11 +26,15 @@ def acl(passwords: TextIO) -> None:
       decoder acl passwords.txt > users.acl
     """
     given: dict[str, str] = {}
-    for number, line in enumerate(passwords.read().splitlines(), 1):
+    try:
+        lines = passwords.read().splitlines()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{passwords.name}: is no text in UTF-8") from None
+    for number, line in enumerate(lines, 1):
         name, _, password = line.strip().partition(":")
         if not line.strip():
             continue
-        if name not in LOGINS or name in given or not password:
+        if name not in LOGINS or name in given or not (password and password.isprintable()):
             # The line is not repeated: it may be a password whose login was lost.
             raise SettingsError(
                 f"{passwords.name}, line {number}: takes LOGIN:PASSWORD, once for each of {', '.join(LOGINS)}"

@@ -65,7 +65,7 @@ FUNCTIONS: dict[str, Rights] = {
     "claim": _union(
         *(_FINISH, _RETRY_AT),
         {
-            Key.ENTRY: "hmget hincrby",
+            Key.ENTRY: "hmget hincrby hstrlen",
             Key.QUEUED: "zscore",
             Key.LEASES: "zadd",
             Key.HEAD: "get set",
@@ -77,7 +77,9 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.STORED: "hmget hgetall hset hdel expire del"},
     ),
     "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
-    "forget": _union(_DETACH, {Key.ENTRY: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")),
+    "forget": _union(
+        _DETACH, {Key.ENTRY: "del", Key.ASIDE: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")
+    ),
     "due": _union(
         *(_ENQUEUE_AGAIN, _READ, dict.fromkeys((Key.DUE, Key.DUE_OF), "zrangebyscore zrange zrem del")),
         {Key.DUE: "exists", Key.DUE_HOSTS: "zadd zcount zrangebyscore zrem", Key.HOSTS: "hget"},
@@ -95,7 +97,7 @@ FUNCTIONS: dict[str, Rights] = {
     "reap": _union(
         *(_FINISH, _ENQUEUE_AGAIN, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
         dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.QUEUED), "zrangebyscore"),
-        {Key.DEAD: "zremrangebyscore"},
+        {Key.DEAD: "zcount zremrangebyrank", Key.LEASES: "zscore", Key.EXPIRY: "zadd"},
     ),
     "reindex": _union(
         {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},

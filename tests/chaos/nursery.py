@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mission.hardening import end_with_parent
+
 DIES = "/dies/"
 CRASHES, HOLDS = "/crashes/", "/holds/"
-_PR_SET_PDEATHSIG = 1
 
 
 def _quick() -> None:
@@ -112,7 +113,7 @@ HOOKS: dict[str, Callable[[], None]] = {
 def _start(folder: Path) -> int:
     if pid := os.fork():
         return pid
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     log = os.open(folder / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)

@@ -22,9 +22,12 @@ from mission.operate.erasure import forget
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
+from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.ledger import REAP_LIMIT, Admission, Commit, Ledger, Release
 from mission.store.names import Key, entry_key, result_key
+from mission.store.scripts import Scripts
+from mission.url import MAX_LENGTH
 
 BAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
 WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
@@ -180,3 +183,114 @@ def test_a_damaged_entry_stops_no_other(
         except DecoderError as error:
             assert "WRONGTYPE" not in str(error) and "script" not in str(error), name  # noqa: PT017, PT018 (of several)
     everything.healthy()
+
+
+@pytest.mark.parametrize("state", ["running", "succeeded", "of_a_newer_release"])
+def test_what_does_not_expire_hides_nobody_that_does(everything: Everything, state: str) -> None:
+    """A producer's login can write both: entries, and the index of what expires."""
+    client, ledger = everything.client, everything.ledger
+    pipe = client.pipeline(transaction=False)
+    for mission in (new_mission_id() for _ in range(REAP_LIMIT)):
+        pipe.hset(entry_key(mission), mapping={"state": state, "attempts": "0"})
+        pipe.zadd(Key.EXPIRY, {mission: 0})
+    pipe.execute()
+    (honest,) = ledger.admit([Admission(new_mission_id(), b"u", 0)], "app")
+    everything.round()
+    everything.round()
+    assert ledger.status(honest.id).reason is Reason.EXPIRED
+
+
+def test_a_running_mission_that_is_too_old_keeps_its_lease(everything: Everything) -> None:
+    ledger = everything.ledger
+    (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    everything.client.zadd(Key.EXPIRY, {mission.id: 0})
+    everything.round()
+    assert ledger.commit([Commit(mission.id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
+
+
+def test_what_stands_in_the_place_of_a_paused_hosts_missions_stops_no_other_host(everything: Everything) -> None:
+    client, ledger = everything.client, everything.ledger
+    assert ledger.host_failed("host", "app", 1, 60)
+    client.set(Key.DUE_OF + "host", "x")
+    client.zadd(Key.DUE_HOSTS, {"host": 1})
+    everything.healthy()
+
+
+@pytest.mark.parametrize("key", [Key.HOSTS, Key.DUE_HOSTS])
+def test_a_mission_given_back_on_a_damaged_store_is_due_once_that_is_mended(everything: Everything, key: Key) -> None:
+    client, ledger = everything.client, everything.ledger
+    (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    back = [Release(mission.id, claim.token, Reason.READ_TIMEOUT, 0, host="host")]
+    client.set(key, "x")
+    with suppress(DecoderError):
+        ledger.release(back, 3)
+    ledger.mend(120, 3600)
+    assert ledger.release(back, 3) == [State.RETRYING], "as a worker does until it is answered"
+    assert ledger.take_due(10)[0] == [mission.id]
+    assert ledger.status(mission.id).attempts == 1
+
+
+def test_a_million_dead_letters_that_are_too_old_do_not_go_in_one_step(everything: Everything) -> None:
+    everything.client.zadd(Key.DEAD, {f"{n:036d}": n for n in range(10 * REAP_LIMIT + 1)})
+    everything.round()
+    assert everything.client.zrange(Key.DEAD, 0, -1) == [f"{10 * REAP_LIMIT:036d}".encode()]
+    everything.round()
+    assert not everything.client.exists(Key.DEAD)
+
+
+@pytest.mark.parametrize("field", ["url", "submitter"])
+def test_a_mission_that_is_too_large_reaches_no_worker(everything: Everything, field: str) -> None:
+    """A producer's login can write the entry's field by itself."""
+    client, ledger = everything.client, everything.ledger
+    ids = [one.id for one in ledger.admit([Admission(new_mission_id(), b"u", 60) for _ in range(4)], "app")]
+    for mission_id in ids[:3]:
+        client.hset(entry_key(mission_id), field, b"x" * 20_000)
+    assert [claim.id for claim in ledger.claim(ids, 4, 60).claims] == ids[3:]
+    assert client.hgetall(Key.DAMAGED) == {mission_id.encode(): field.encode() for mission_id in ids[:3]}
+    with pytest.raises(DecoderError, match="admit takes no such mission"):
+        ledger.admit([Admission(new_mission_id(), b"x" * 20_000, 60)], "app")
+
+
+def test_the_longest_url_is_no_damage(everything: Everything) -> None:
+    url = "http://a.example/".ljust(MAX_LENGTH, "x")
+    mission_id = new_mission_id()
+    record = UrlKeyring.parse(generate_url_key()).encrypt(url, mission_id)
+    everything.ledger.admit([Admission(mission_id, record, 60)], "s" * 64)
+    (claim,) = everything.ledger.claim([mission_id], 1, 60).claims
+    assert (claim.url_record, claim.submitter) == (record, "s" * 64)
+
+
+def test_an_end_that_cannot_be_counted_is_whole_all_the_same(everything: Everything) -> None:
+    client, ledger = everything.client, everything.ledger
+    (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    client.set(Key.FINISHED, "x")
+    assert ledger.commit([Commit(mission.id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
+    assert client.ttl(entry_key(mission.id)) > 0
+
+
+@pytest.mark.parametrize("place", [*range(9)])
+@pytest.mark.parametrize("value", ["", "x", "-1", "nan", "1e400"])
+def test_a_claim_by_hand_without_numbers_writes_nothing(everything: Everything, place: int, value: str) -> None:
+    (mission,) = everything.ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    before = everything.client.hgetall(entry_key(mission.id))
+    arguments: list[object] = [1, 1, 1, 60_000, 60, 1, 2, 2000, 10**12]
+    arguments[place] = value
+    with pytest.raises(DecoderError, match="claim takes whole numbers"):
+        Scripts(everything.client).run("claim", *arguments, mission.id)
+    assert everything.client.hgetall(entry_key(mission.id)) == before
+
+
+@pytest.mark.parametrize("place", [5, 6, 7, 8])
+@pytest.mark.parametrize("value", ["", "x", "-1", "nan", "1e400"])
+def test_a_commit_by_hand_without_numbers_writes_nothing(everything: Everything, place: int, value: str) -> None:
+    (mission,) = everything.ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    (claim,) = everything.ledger.claim([mission.id], 1, 60).claims
+    before = everything.client.hgetall(entry_key(mission.id))
+    arguments: list[object] = [mission.id, claim.token, "succeeded", "", 0, 60, 1, 60_000, 1000]
+    arguments[place] = value
+    with pytest.raises(DecoderError, match="commit takes whole numbers"):
+        Scripts(everything.client).run("commit", *arguments)
+    assert everything.client.hgetall(entry_key(mission.id)) == before

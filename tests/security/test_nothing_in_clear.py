@@ -339,9 +339,9 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
 
 
 def _end_in_the_middle(scene: Scene) -> Child:
-    """SIGTERM while a mission is in hand, of a worker that would wait for long: it is given back.
+    """A worker gets SIGTERM while it fetches a document, and gives the mission back.
 
-    Another finds no memory there, and the extraction of one crashes.
+    Before that, a mission finds no memory free there, and the extraction of another one crashes.
     """
     suspect = scene.client.enqueue(scene.site.url("document")).id
     scene.redis.hset(entry_key(suspect), "crashes", 2)

@@ -27,7 +27,7 @@ from worker.extract.markers import DETECTOR, Extractor
 
 # The worker's own paths, for those of an isolated interpreter may not lead here.
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from worker.extract.apart import main; main()"
-# What the process takes beside its document's share, with 10,000 secrets in hand, in bytes.
+# Memory that the process itself needs, in bytes; its document has a share of its own. Measured with 10,000 secrets found.
 CHILD_BYTES = 40 * 1024**2
 
 _READY = b"ready\n"
@@ -53,7 +53,7 @@ def extract_apart(
     options = {
         "markers": extractor.markers,
         "max_bytes": extractor.max_bytes,
-        "content_type": (content_type or "")[: charset.HEADER_LIMIT],
+        "content_type": content_type,
         "seconds": math.ceil(_left(deadline)) + 1,  # the deadline comes first
         "memory": memory,
         "size": len(body),

@@ -81,7 +81,7 @@ _TABLES = {
     for codec in _SINGLE_BYTE
 }
 
-HEADER_LIMIT = 1024
+_HEADER_LIMIT = 1024
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)=(?:"([^"]*)"|([^;\s]*))')
 
 
@@ -109,7 +109,7 @@ def load() -> None:
 
 
 def _codec(content_type: str | None) -> str:
-    for name, quoted, plain in _PARAMETER.findall((content_type or "")[:HEADER_LIMIT]):
+    for name, quoted, plain in _PARAMETER.findall((content_type or "")[:_HEADER_LIMIT]):
         if name.lower() == "charset":
             return _CODECS.get((quoted or plain).strip().lower(), DEFAULT)
     return DEFAULT

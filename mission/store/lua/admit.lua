@@ -10,21 +10,26 @@ local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]),
 -- Before anything is written: what somebody sends who calls this by hand must not end half done, nor keep the server busy.
 local known = {}
 local function sound(id, key)
-  if type(key.ids) ~= 'table' or key.ids[1] ~= id or type(key.prints) ~= 'table' then return false end
+  if type(key.ids) ~= 'table' or key.ids[1] ~= id or #key.ids > 32 or type(key.prints) ~= 'table' then return false end
   for _, other in ipairs(key.ids) do
     if type(other) ~= 'string' then return false end
   end
   return type(key.writes) == 'string' and type(key.prints[key.writes]) == 'string'
 end
-if #submitter > 64 then return redis.error_reply('ERR admit takes a submitter of 64 characters at most') end
+local function within(number, least, most) return number and least <= number and number < most end
+if #submitter > MOST_NAME then return redis.error_reply('ERR admit takes a submitter of 64 characters at most') end
+if not (within(limit, 0, 2 ^ 53) and within(quota, 0, 2 ^ 53) and within(stored_quota, 0, 2 ^ 53)
+  and (quota == 0 or within(period, 1, 1e14))) then
+  return redis.error_reply('ERR admit takes no such limits')
+end
 for i = 7, #ARGV, 4 do
   local lifetime, idempotency = tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local good = lifetime and 0 <= lifetime and lifetime < 2 ^ 53 and idempotency and #idempotency <= 4096
+  local good = within(lifetime, 0, 1e14) and lifetime % 1 == 0 and idempotency and #idempotency <= 4096
   if good and idempotency ~= '' then
     good, known[i] = pcall(cjson.decode, idempotency)
     good = good and type(known[i]) == 'table' and sound(ARGV[i], known[i])
   end
-  if not good then return redis.error_reply('ERR admit takes no such mission') end
+  if not good or #ARGV[i + 1] > MOST_URL then return redis.error_reply('ERR admit takes no such mission') end
 end
 
 local waiting = redis.call('ZCARD', OPEN)
@@ -38,7 +43,7 @@ if stored_quota > 0 then bytes, first = stored(submitter, '') end
 local answers = {}
 
 local function refuse(reason, id, wait)
-  redis.call('HINCRBY', REFUSALS, reason, 1)
+  redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a counter that is none must not end what others admit half done
   return {reason, id, tostring(wait)}
 end
 

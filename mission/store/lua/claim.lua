@@ -7,6 +7,9 @@
 -- Returns {the time by which missions expire, claims, held ids, expired ids, unreadable ids};
 -- a claim is {id, token, attempt, submitter, url, submitted_at, expires_at, lost leases}.
 if #ARGV > 9 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
+for i = 1, 9 do
+  if not whole(ARGV[i]) then return redis.error_reply('ERR claim takes whole numbers before the ids') end
+end
 local reads_from, reads_to = tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, lease, ttl = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local suspect_allowed, suspect_after, suspect_delay = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -20,29 +23,32 @@ local function readable(version)
   return version and reads_from <= version and version <= reads_to
 end
 
--- The field that no release could have left so.
-local function damaged(found)
-  if not found[3] then return 'submitter' end
-  if not found[4] then return 'url' end
-  if not whole(found[5]) then return 'submitted_at' end
-  if not whole(found[6]) then return 'expires_at' end
-  return not whole(found[9]) and 'attempts' or nil
+-- The field that no release could have left so. The large ones are not read to find that out.
+local function damaged(id, found)
+  for name, most in pairs({submitter = MOST_NAME, url = MOST_URL}) do
+    local size = redis.call('HSTRLEN', entry(id), name)
+    if size == 0 or size > most then return name end
+  end
+  if not whole(found[3]) then return 'submitted_at' end
+  if not whole(found[4]) then return 'expires_at' end
+  return not whole(found[7]) and 'attempts' or nil
 end
 
 for i = 10, #ARGV do
   local id = ARGV[i]
-  local found = read(id, 'v', 'state', 'submitter', 'url', 'submitted_at', 'expires_at', 'crashes', 'again', 'attempts')
+  local found = read(id, 'v', 'state', 'submitted_at', 'expires_at', 'crashes', 'again', 'attempts')
   if found and found[2] == 'queued' then
-    local lost = whole(found[7]) or 0
+    local lost = whole(found[5]) or 0
     local suspect = suspect_after > 0 and lost >= suspect_after
     local seq = tonumber(redis.call('ZSCORE', QUEUED, id) or 0)
+    local problem = damaged(id, found)
     -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
-    if seq > head and not found[8] then head, moved = seq, true end
+    if seq > head and not found[6] then head, moved = seq, true end
     if not readable(found[1]) then
       unreadable[#unreadable + 1] = id
-    elseif damaged(found) then
-      put_aside(id, damaged(found))
-    elseif tonumber(found[6]) <= time then
+    elseif problem then
+      put_aside(id, problem)
+    elseif tonumber(found[4]) <= time then
       finish(id, 'dead', 'expired', '', ttl)
       expired[#expired + 1] = id
     elseif #claims >= count then
@@ -60,7 +66,8 @@ for i = 10, #ARGV do
       redis.call('HSET', entry(id), 'state', 'running', 'token', token)
       redis.call('ZREM', QUEUED, id)
       redis.call('ZADD', LEASES, now + lease, id)
-      claims[#claims + 1] = {id, token, attempt, found[3], found[4], found[5], found[6], lost}
+      local mission = redis.call('HMGET', entry(id), 'submitter', 'url')
+      claims[#claims + 1] = {id, token, attempt, mission[1], mission[2], found[3], found[4], lost}
     end
   end
 end

@@ -4,6 +4,9 @@
 -- ARGV: id, token, state, reason, secrets, ledger TTL in s, bytes of the sealed result (0 without one), its lifetime in ms, how many
 -- bytes its submitter may have stored (0: any number).
 -- Returns the mission's state (also when this very commit had been done before: its answer was lost), or 'stale'.
+for i = 6, 9 do
+  if not whole(ARGV[i]) then return redis.error_reply('ERR commit takes whole numbers after the secrets') end
+end
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
 local size, lifetime, quota = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local found = redis.pcall('HMGET', entry(id), 'state', 'token', 'reason', 'submitter') -- of another type: nobody holds it

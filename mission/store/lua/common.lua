@@ -15,6 +15,9 @@ end
 
 local function entry(id) return ENTRY .. id end
 
+-- The most bytes of a submitter's name and of an encrypted URL, whose text has 8,192 characters at most.
+local MOST_NAME, MOST_URL = 64, 16384
+
 -- Those that wait for a host lie together; the others, '', have a group of their own.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end
 
@@ -117,6 +120,12 @@ local function breaker_in(text)
   return breaker
 end
 
+-- The breaker of a host; nil where there is none, whatever stands in its place.
+local function breaker_of(host)
+  local text = redis.pcall('HGET', HOSTS, host)
+  return type(text) == 'string' and breaker_in(text) or nil
+end
+
 local function keep_breaker(host, breaker)
   local text = {}
   for i, name in ipairs(BREAKER) do text[i] = string.format('%.0f', breaker[name]) end
@@ -126,15 +135,16 @@ end
 -- Try it again after `time`; when the host that it waits for is not paused then, nor wants a probe first.
 local function retry_at(id, time, host)
   host = host or ''
+  local breaker = host ~= '' and breaker_of(host)
+  -- A paused host's turn is known; for another one it comes as early as its first mission is due. First of all: where this fails, the
+  -- mission is still in the hands that it was in.
+  redis.call('ZADD', DUE_HOSTS, breaker and breaker.paused_until > 0 and 'NX' or 'LT', time, host)
   detach(id)
   redis.call('HSET', entry(id), 'state', 'retrying', 'host', host)
   if type(redis.pcall('ZADD', group_of(host), time, id)) == 'table' then
     redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
     redis.call('ZADD', group_of(host), time, id)
   end
-  local breaker = host ~= '' and breaker_in(redis.call('HGET', HOSTS, host))
-  -- A paused host's turn is known; for another one it comes as early as its first mission is due.
-  redis.call('ZADD', DUE_HOSTS, breaker and breaker.paused_until > 0 and 'NX' or 'LT', time, host)
 end
 
 -- The one way into a terminal state.
@@ -150,7 +160,7 @@ local function finish(id, state, reason, secrets, ttl)
     -- Nobody fetches it again: what need not be kept is not kept.
     redis.call('HDEL', entry(id), 'url')
   end
-  redis.call('HINCRBY', FINISHED, state, 1)
+  redis.pcall('HINCRBY', FINISHED, state, 1) -- a count that cannot be kept must not end this half done
   redis.call('EXPIRE', entry(id), ttl)
 end
 

@@ -12,10 +12,7 @@ if redis.call('EXISTS', DUE) == 1 then redis.call('ZADD', DUE_HOSTS, 'NX', now, 
 
 local function take(host, count)
   local found = redis.pcall('ZRANGEBYSCORE', group_of(host), '-inf', now, 'LIMIT', 0, count)
-  if found.err then
-    redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
-    return
-  end
+  if found.err then return end
   for _, id in ipairs(found) do
     redis.call('ZREM', group_of(host), id)
     if state_of(id) == 'retrying' then
@@ -29,7 +26,7 @@ end
 local waiting = redis.call('ZCOUNT', DUE_HOSTS, '-inf', now + 1)
 local share = math.max(1, math.floor(most / math.max(1, waiting)))
 for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now + 1, 'LIMIT', 0, most)) do
-  local breaker = host ~= '' and breaker_in(redis.call('HGET', HOSTS, host)) or nil
+  local breaker = host ~= '' and breaker_of(host) or nil
   local next_turn
   if breaker and breaker.paused_until > now then
     next_turn = breaker.paused_until
@@ -39,7 +36,9 @@ for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now + 1,
   else
     take(host, share)
   end
-  local first = redis.call('ZRANGE', group_of(host), 0, 0, 'WITHSCORES')[2]
+  local group = redis.pcall('ZRANGE', group_of(host), 0, 0, 'WITHSCORES')
+  if group.err then redis.call('DEL', group_of(host)) end -- no sorted set: no mission is in it
+  local first = group[2]
   if not first then
     redis.call('ZREM', DUE_HOSTS, host)
   else

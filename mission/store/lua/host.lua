@@ -11,7 +11,7 @@ local most_hosts = 1024
 local function make_room(submitter)
   local victim, least
   for _, name in ipairs(redis.call('HRANDFIELD', HOSTS, 16)) do
-    local breaker = breaker_in(redis.call('HGET', HOSTS, name))
+    local breaker = breaker_of(name)
     local worth = 0
     if breaker then
       worth = breaker.failed_at + (breaker.submitter ~= submitter and 2e15 or 0) + (breaker.paused_until > now and 1e15 or 0)
@@ -21,7 +21,7 @@ local function make_room(submitter)
   redis.call('HDEL', HOSTS, victim)
 end
 
-local known = breaker_in(redis.call('HGET', HOSTS, host))
+local known = breaker_of(host)
 if verb == 'failed' then
   local submitter = ARGV[5]
   if not known and redis.call('HLEN', HOSTS) >= most_hosts then make_room(submitter) end

@@ -21,7 +21,7 @@ end
 
 -- As `whole`, but up to a token, which is a time in µs.
 local function counted(text)
-  local number = text and string.match(text, '^%d+$') and tonumber(text)
+  local number = whole(text, 16)
   return number and number <= 2 * most and number or nil
 end
 

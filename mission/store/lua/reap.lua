@@ -13,10 +13,16 @@ local function bury(id, reason)
   dead[#dead + 1] = {id, reason}
 end
 
--- Too old, paused or not. A running one ends with its lease, which is short.
+-- Too old, paused or not. A running one that somebody holds ends with its lease, which is short. What else is there a newer release left, or
+-- somebody put there: it is looked at again in an hour, and hides no other until then.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]), 'LIMIT', 0, limit)) do
   local state = state_of(id)
-  if state == 'queued' or state == 'retrying' then bury(id, 'expired') end
+  local lease = state == 'running' and redis.call('ZSCORE', LEASES, id)
+  if state == 'queued' or state == 'retrying' or state == 'running' and not lease then
+    bury(id, 'expired')
+  elseif state then
+    redis.call('ZADD', EXPIRY, lease or now + 3600000, id)
+  end
 end
 
 -- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it. The first few times that may
@@ -57,5 +63,7 @@ for i = 1, #passed, 2 do
   end
 end
 
-redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - tonumber(ttl) * 1000)
+-- The oldest first, and no more at once than is done in milliseconds.
+local gone = math.min(redis.call('ZCOUNT', DEAD, '-inf', now - tonumber(ttl) * 1000), 10 * limit)
+if gone > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, gone - 1) end
 return {alone, batch, dead, leases, lost}

@@ -2,6 +2,7 @@
 -- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s, the host that it waits for or ''.
 -- Returns 'retrying' or 'dead' (also when this very release had been done before: its answer was lost), or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
+local time = now + tonumber(ARGV[4])
 local found = read(id, 'state', 'token', 'attempts', 'reason')
 if not found or found[2] ~= token then return 'stale' end
 if (found[1] == 'retrying' or found[1] == 'dead') and found[4] == reason then return found[1] end
@@ -11,14 +12,12 @@ if not attempts then
   put_aside(id, 'attempts')
   return 'stale'
 end
-if ARGV[5] == '0' then
-  redis.call('HINCRBY', entry(id), 'attempts', -1)
-elseif attempts >= tonumber(ARGV[6]) then
+local counts = ARGV[5] ~= '0'
+if counts and attempts >= tonumber(ARGV[6]) then
   finish(id, 'dead', reason, '', ARGV[7])
   return 'dead'
-else
-  remember(id, reason)
 end
+retry_at(id, time, ARGV[8])
 redis.call('HSET', entry(id), 'reason', reason)
-retry_at(id, now + tonumber(ARGV[4]), ARGV[8])
+if counts then remember(id, reason) else redis.call('HINCRBY', entry(id), 'attempts', -1) end
 return 'retrying'

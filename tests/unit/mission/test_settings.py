@@ -68,7 +68,13 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_it_takes(
 
 @pytest.mark.parametrize(
     "url",
-    ["http://:pass-word@redis.example:6379/0", "redis://", "redis://:pass-word@redis.example:port/0", "pass-word"],
+    [
+        "http://:pass-word@redis.example:6379/0",
+        "redis://",
+        "redis://:pass-word@redis.example:port/0",
+        "pass-word",
+        "redis://:pass-word\udcff@redis.example",
+    ],
 )
 def test_a_bad_redis_url_is_refused_without_being_repeated(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DECODER_REDIS_URL", url)

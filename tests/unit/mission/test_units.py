@@ -31,7 +31,7 @@ def test_a_number_is_seconds(value: float) -> None:
     assert parse_duration(value) == value
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5s", "5 weeks", "1e3", "nan", "inf", "5s5", True, None])
+@pytest.mark.parametrize("value", ["", "soon", "-5s", "5 weeks", "1e3", "nan", "inf", "5s5", "9" * 400, True, None])
 def test_what_is_no_duration_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(value)

@@ -36,6 +36,13 @@ def test_what_is_no_list_of_logins_is_refused_in_one_line_without_being_repeated
     assert "s3cret" not in result.stderr
 
 
+def test_a_file_that_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_bytes(b"metrics:s3cret\xff\n")
+    result = CliRunner().invoke(main, ["acl", str(tmp_path / "passwords")])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "s3cret" not in result.stderr
+
+
 def test_a_file_serves_as_well(tmp_path: Path) -> None:
     (tmp_path / "passwords").write_text("metrics:s3cret\n")
     result = CliRunner().invoke(main, ["acl", str(tmp_path / "passwords")])

@@ -8,6 +8,7 @@ from mission.errors import UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.operate.erasure import forget
+from mission.operate.repair import repair
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.names import entry_key, result_key
@@ -108,3 +109,14 @@ def test_a_result_whose_entry_is_gone_already_is_deleted(
     mission_id = bring_to(ledger, State.SUCCEEDED)
     client.delete(entry_key(mission_id))
     assert forget(client, settings, audit, mission_id, why=WHY) == 1
+
+
+def test_what_a_repair_set_aside_of_it_goes_as_well(
+    ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
+) -> None:
+    mission_id = admit(ledger)
+    client.hdel(entry_key(mission_id), "submitted_at")
+    assert repair(client, settings, audit, why=WHY, lease_seconds=60).damaged == 1
+    assert places(client, mission_id)
+    forget(client, settings, audit, mission_id, why=WHY)
+    assert places(client, mission_id) == set()

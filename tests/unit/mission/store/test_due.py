@@ -11,6 +11,7 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.store.ledger import Admission, Ledger, Release
 from mission.store.names import Key, entry_key
+from mission.store.scripts import Scripts
 from tests.conftest import wait_for
 
 DEAD, OTHER = "d" * 32, "a" * 32
@@ -61,6 +62,15 @@ def test_each_host_has_its_turn_however_many_there_are(ledger: Ledger) -> None:
     rounds = [ledger.take_due(100)[0] for _ in range(4)]
     assert bystander in rounds[3]
     assert [len(ids) for ids in rounds] == [100] * 4
+
+
+def test_who_asks_twice_within_a_millisecond_is_told_that_there_are_more(client: redis.Redis, ledger: Ledger) -> None:
+    due(ledger, DEAD, 12)
+    with client.pipeline() as pipe:  # both at nearly the same moment
+        for _ in range(2):
+            Scripts(client).put(pipe, "due", 5)
+        answers = pipe.execute()
+    assert [(len(ids), more) for ids, more in answers] == [(5, 1), (5, 1)]
 
 
 def test_in_the_end_all_have_been_taken_once(ledger: Ledger) -> None:

@@ -53,7 +53,7 @@ CRASHES = {
     "answers very deep": answering(b"[" * 10_000),
     "answers another reason": answering(b'{"reason": "host_paused"}'),
     "answers no secret": answering(b'{"secrets": [{}]}'),
-    "answers a value that is no text": answering(
+    "answers a number for a text": answering(
         b'{"secrets": [{"detector": "marker", "category": "K", "value": 1, "line": 1, "column": 1}]}'
     ),
     "answers a detector that there is not": "return [Secret('x', 'K', 'v', 1, 1)]",
