@@ -206,7 +206,30 @@ def test_a_running_mission_that_is_too_old_keeps_its_lease(everything: Everythin
     (claim,) = ledger.claim([mission.id], 1, 60).claims
     everything.client.zadd(Key.EXPIRY, {mission.id: 0})
     everything.round()
+    assert everything.client.zscore(Key.EXPIRY, mission.id) == everything.client.zscore(Key.LEASES, mission.id)
     assert ledger.commit([Commit(mission.id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
+
+
+def test_a_running_mission_that_nobody_holds_expires(everything: Everything) -> None:
+    ledger = everything.ledger
+    (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    ledger.claim([mission.id], 1, 60)
+    everything.client.zrem(Key.LEASES, mission.id)
+    everything.client.zadd(Key.EXPIRY, {mission.id: 0})
+    everything.round()
+    assert ledger.status(mission.id).reason is Reason.EXPIRED
+
+
+@pytest.mark.parametrize("lifetime", ["", "x", "-1", "1.5", "nan", "1e400"])
+def test_a_replay_by_hand_without_a_lifetime_writes_nothing(everything: Everything, lifetime: str) -> None:
+    ledger, client = everything.ledger, everything.client
+    (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    ledger.release([Release(mission.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
+    before = client.hgetall(entry_key(mission.id))
+    with pytest.raises(DecoderError, match="replay takes a lifetime"):
+        Scripts(client).run("replay", mission.id, lifetime)
+    assert client.hgetall(entry_key(mission.id)) == before
 
 
 def test_what_stands_in_the_place_of_a_paused_hosts_missions_stops_no_other_host(everything: Everything) -> None:

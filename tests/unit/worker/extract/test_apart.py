@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -236,3 +237,23 @@ def test_its_memory_is_private_and_leaves_no_core(child_that: Callable[[str], No
     values = "ctypes.CDLL(None).prctl(3), *resource.getrlimit(resource.RLIMIT_CORE)"  # PR_GET_DUMPABLE
     child_that(f"return [Secret('marker', 'K', str(value), 1, 1) for value in ({values})]")
     assert [secret.value for secret in extract(b"")] == ["0", "0", "0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it takes root to become another user, whom the limit binds")
+def test_it_starts_no_process(child_that: Callable[[str], None]) -> None:
+    child_that(
+        "os.setuid(65534)\n"
+        "    try: return [Secret('marker', 'K', str(os.fork()), 1, 1)]\n"
+        "    except OSError as error: return [Secret('marker', 'K', type(error).__name__, 1, 1)]"
+    )
+    assert [secret.value for secret in extract(b"")] == ["BlockingIOError"]
+
+
+def test_it_ends_by_itself_where_nobody_ends_it() -> None:
+    options = {"markers": ["{*", "*}"], "max_bytes": 1000, "content_type": None, "seconds": 1, "memory": 0, "size": 1}
+    command = [sys.executable, "-c", apart.PROGRAM, *sys.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        assert child.stdin
+        child.stdin.write(json.dumps(options).encode() + b"\n")
+        child.stdin.flush()
+        assert child.wait(60) == -signal.SIGALRM

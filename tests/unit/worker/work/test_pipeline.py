@@ -112,11 +112,16 @@ def test_a_document_without_secrets_is_a_success(pipeline: Pipeline, keys: Keys,
 
 
 def test_a_suspects_document_is_extracted_in_a_process_of_its_own(
-    pipeline: Pipeline, keys: Keys, site: SampleSite, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline,
+    keys: Keys,
+    site: SampleSite,
+    other_site: MisbehavingServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    claim = keys.claim(f"{site.url}/letter.txt")
+    claim, large = keys.claim(f"{site.url}/letter.txt"), keys.claim(other_site.url("/doc?size=4000000"))
     suspect = dataclasses.replace(claim, suspect=True)
     assert pipeline.decode(suspect).found == {"marker": 3}
+    assert pipeline.decode(dataclasses.replace(large, suspect=True)).reason is None, "it has the memory that it needs"
     monkeypatch.setattr(apart, "PROGRAM", "import os; os.write(1, b'ready\\n'); os.abort()")
     assert pipeline.decode(suspect).reason is Reason.EXTRACTION_CRASHED
     assert pipeline.decode(claim).found == {"marker": 3}
