@@ -97,7 +97,7 @@ FUNCTIONS: dict[str, Rights] = {
     "reap": _union(
         *(_FINISH, _ENQUEUE_AGAIN, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
         dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.QUEUED), "zrangebyscore"),
-        {Key.DEAD: "zcount zremrangebyrank", Key.LEASES: "zscore", Key.EXPIRY: "zadd"},
+        {Key.DEAD: "zcount zremrangebyrank", Key.LEASES: "zscore", Key.EXPIRY: "zadd", Key.OPEN: "zrandmember"},
     ),
     "reindex": _union(
         {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},

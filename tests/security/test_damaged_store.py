@@ -200,6 +200,24 @@ def test_what_does_not_expire_hides_nobody_that_does(everything: Everything, sta
     assert ledger.status(honest.id).reason is Reason.EXPIRED
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_no_unfinished_mission_fills_nobodys_queue(
+    client: redis.Redis, settings: Settings, *, ended: bool
+) -> None:
+    ledger = Ledger(client, settings.model_copy(update={"queue_limit": 1000}))
+    everything, ids = Everything(client, ledger, settings), [new_mission_id() for _ in range(3000)]
+    (honest,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+    for mission in ids if ended else ():
+        client.hset(entry_key(mission), mapping={"state": "succeeded", "attempts": "1"})
+    client.zadd(Key.OPEN, dict.fromkeys(ids, 1))
+    another = Admission(new_mission_id(), b"u", 60)
+    assert ledger.admit([another], "app")[0].refusal is Reason.QUEUE_FULL
+    for _ in range(3):
+        everything.round()
+    assert ledger.admit([another], "app")[0].refusal is None
+    assert client.zscore(Key.OPEN, honest.id)
+
+
 def test_a_running_mission_that_is_too_old_keeps_its_lease(everything: Everything) -> None:
     ledger = everything.ledger
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")

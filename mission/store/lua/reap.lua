@@ -63,6 +63,20 @@ for i = 1, #passed, 2 do
   end
 end
 
+-- What stands among the unfinished ones and is none counts towards the queue's limit. A few are looked at, and more while many are none.
+local ended = {succeeded = true, failed = true, dead = true}
+for _ = 1, 20 do
+  local none = 0
+  for _, id in ipairs(redis.call('ZRANDMEMBER', OPEN, 100)) do
+    local state = state_of(id)
+    if not state or ended[state] then
+      redis.call('ZREM', OPEN, id)
+      none = none + 1
+    end
+  end
+  if none < 10 then break end
+end
+
 -- The oldest first, and no more at once than is done in milliseconds.
 local gone = math.min(redis.call('ZCOUNT', DEAD, '-inf', now - tonumber(ttl) * 1000), 10 * limit)
 if gone > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, gone - 1) end
