@@ -12,7 +12,9 @@ import json
 import secrets as randomness
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
@@ -159,9 +161,14 @@ class Identity(_Key):
         if header.token != token:
             raise SealError("the record is of another claim than the one that was committed")
         packed, sealed = record[: _HEADER.size], record[_HEADER.size :]
+        opened = partial(self.suite.hpke.decrypt, sealed, self._key, packed + mission_id.encode())
         try:
-            return self.suite.hpke.decrypt(sealed, self._key, packed + mission_id.encode())
+            return opened()
         except (InvalidTag, ValueError):
+            with suppress(InvalidTag, ValueError):
+                opened()
+                # cryptography calls it an invalid tag, too, when a signal's handler raises meanwhile, as for Ctrl-C.
+                raise KeyboardInterrupt from None
             raise SealError("the record does not open: it was changed, or sealed for another mission") from None
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

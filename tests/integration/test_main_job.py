@@ -83,9 +83,10 @@ def test_a_celery_client_that_sends_the_same_task_id_again_gets_the_same_mission
 ) -> None:
     start_worker(allowed_hosts=hosts_of(site))
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
     task_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
     for duplicate in (False, True):
+        # Each is another client: one that asks twice under the same id may hear the first answer twice.
+        foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
         answer = foreign.send_task(
             "decoder.submit", args=[f"{site.url}/plain.txt"], queue="missions", task_id=task_id
         ).get(timeout=60)

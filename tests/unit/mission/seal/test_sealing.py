@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,25 @@ def test_any_plaintext_and_any_token_survive(plaintext: bytes, token: int) -> No
     identity = IDENTITIES["x25519"]
     record = identity.recipient.seal(plaintext, mission_id=MISSION, token=token)
     assert identity.open(record, mission_id=MISSION, token=token) == plaintext
+
+
+@each_suite
+def test_ctrl_c_while_a_record_is_opened_is_no_damaged_record(identity: Identity) -> None:
+    record = _seal(identity)
+
+    def open_until_interrupted() -> None:
+        while True:
+            identity.open(record, mission_id=MISSION, token=TOKEN)
+
+    former = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    try:
+        for _ in range(20):  # the most of them fall into the decryption
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.001)
+            with pytest.raises(KeyboardInterrupt):
+                open_until_interrupted()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, former)
 
 
 def test_no_secrets_are_sealed_as_well() -> None:
