@@ -1,7 +1,7 @@
 """The server that a Prometheus scrapes, which whoever reaches its port cannot exhaust.
 
-A connection takes a thread, of which there are few. Where all are taken the oldest connection gives way: a scraper sends its
-request at once and is served before it is old, and who only holds connections open loses them. None lasts for long anyway.
+A connection takes a thread, of which there are few. Where all are taken, and nobody is just being served, the oldest connection gives way: a
+scraper sends its request at once and is served before it is old, and who only holds connections open loses them. None lasts for long anyway.
 """
 
 from __future__ import annotations
@@ -26,11 +26,20 @@ log = logging.getLogger("decoder.metrics")
 MAX_CONNECTIONS = 8
 # From a connection's start to its end, in seconds: Prometheus' own default for a scrape.
 MAX_SECONDS = 10.0
+# So long another one waits for those that are being served.
+SERVED_SECONDS = 0.25
 
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
         """Stay quiet."""
+
+    def parse_request(self) -> bool:
+        """Read the request's head; whoever sent one is served in a moment."""
+        asked = super().parse_request()
+        if asked and isinstance(self.server, _Server):
+            self.server.asked.add(self.request)
+        return asked
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -42,10 +51,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._began: dict[socket.socket, float] = {}  # the oldest first
+        self.asked: set[socket.socket] = set()  # those that are being served, up to the end of their threads
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        # Who has asked is done in a moment, but for one that does not read.
+        if not self._free.acquire(blocking=False) and not (self.asked and self._free.acquire(timeout=SERVED_SECONDS)):
             self._cut(1)
             self._free.acquire()  # the one that was cut ends, or another one before it
         with self._lock:
@@ -57,6 +68,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
+            self.asked.discard(request)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,16 @@ def test_who_holds_connections_open_neither_takes_threads_nor_keeps_scrapers_out
     unavailable("no curl here")
 
 
-def test_many_scrapers_at_once_are_all_served(port: int) -> None:
+def test_many_scrapers_at_once_are_all_served_also_where_a_thread_ends_late(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = scrapes._Server.shutdown_request
+
+    def end_late(server: scrapes._Server, request: socket.socket) -> None:
+        end(server, request)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(scrapes._Server, "shutdown_request", end_late)
     with ThreadPoolExecutor(MAX_CONNECTIONS) as scrapers:
         assert all("decoder_missions_total" in text for text in scrapers.map(scrape, [port] * 40))
 
