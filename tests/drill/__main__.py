@@ -27,6 +27,8 @@ def main() -> int:
         "--pictures", type=Path, metavar="FOLDER", help="draw the dashboard's data and Flower's tasks there"
     )
     args = parser.parse_args()
+    if unknown := set(args.scenarios) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     os.environ["CI"] = "drill"  # what is lacking is an error here
     chosen = [SCENARIOS[name] for name in args.scenarios or SCENARIOS]
     results = []
