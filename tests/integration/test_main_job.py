@@ -31,6 +31,11 @@ def log_lines(log: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
+def client_of_celery(url: str) -> Celery:
+    """Another one each time: who asks twice under the same id may hear the first answer twice."""
+    return Celery("foreign", broker=url, backend=url, set_as_current=False)
+
+
 def test_every_sample_document_ends_as_it_should(
     mission_client: MissionClient, start_worker: StartWorker, site: SampleSite, reader: ResultReader
 ) -> None:
@@ -65,7 +70,7 @@ def test_an_app_with_the_client_and_one_that_only_speaks_celery_work_side_by_sid
 ) -> None:
     start_worker(allowed_hosts=hosts_of(site))
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    foreign = client_of_celery(url)
     own = mission_client.enqueue(f"{site.url}/letter.txt")
     pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
     ticket = pending.get(timeout=60)
@@ -85,8 +90,7 @@ def test_a_celery_client_that_sends_the_same_task_id_again_gets_the_same_mission
     url = settings.redis_url.get_secret_value()
     task_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
     for duplicate in (False, True):
-        # Each is another client: one that asks twice under the same id may hear the first answer twice.
-        foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+        foreign = client_of_celery(url)
         answer = foreign.send_task(
             "decoder.submit", args=[f"{site.url}/plain.txt"], queue="missions", task_id=task_id
         ).get(timeout=60)
@@ -100,13 +104,15 @@ def test_a_celery_client_that_sends_a_known_id_with_another_url_is_told_of_the_c
 ) -> None:
     start_worker(allowed_hosts=hosts_of(site))
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    foreign = client_of_celery(url)
     of_the_client = mission_client.enqueue(f"{site.url}/letter.txt")
     of_a_task = foreign.send_task("decoder.submit", args=[f"{site.url}/letter.txt"], queue="missions")
     of_a_task.get(timeout=60)
     of_a_task.forget()
     for known in (of_the_client.id, of_a_task.id):
-        pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions", task_id=known)
+        pending = client_of_celery(url).send_task(
+            "decoder.submit", args=[f"{site.url}/map.txt"], queue="missions", task_id=known
+        )
         with pytest.raises(DecoderError, match="idempotency_conflict"):
             pending.get(timeout=60)
 
@@ -116,7 +122,7 @@ def test_a_celery_client_is_told_why_its_mission_is_refused(
 ) -> None:
     start_worker(allowed_hosts=hosts_of(site))
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    foreign = client_of_celery(url)
     pending = foreign.send_task("decoder.submit", args=["https://user:secret@example.com/"], queue="missions")
     with pytest.raises(DecoderError, match="credentials_in_url"):
         pending.get(timeout=60)
@@ -127,7 +133,7 @@ def test_results_for_celery_clients_go_after_an_hour(
 ) -> None:
     start_worker(allowed_hosts=hosts_of(site))
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    foreign = client_of_celery(url)
     pending = foreign.send_task("decoder.submit", args=[f"{site.url}/plain.txt"], queue="missions")
     pending.get(timeout=60)
     assert 0 < client.ttl(f"celery-task-meta-{pending.id}") <= RESULT_SECONDS
@@ -227,7 +233,7 @@ def test_submissions_by_message_can_be_switched_off(
     """The one way in on which a URL stands in the broker in clear."""
     start_worker(allowed_hosts=hosts_of(site), accept_submit="false")
     url = settings.redis_url.get_secret_value()
-    foreign = Celery("foreign", broker=url, backend=url, set_as_current=False)
+    foreign = client_of_celery(url)
     pending = foreign.send_task("decoder.submit", args=[f"{site.url}/letter.txt"], queue="missions")
     with pytest.raises(DecoderError, match="DECODER_ACCEPT_SUBMIT=false"):
         pending.get(timeout=60)
