@@ -16,12 +16,16 @@ TIMES = {"decoder:oldest_queued_seconds:max > 1800": "decoder:oldest_queued_seco
 
 
 def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
-    """Prometheus rules with every window, offset and `for` shortened.
+    """Prometheus rules with every window, offset and `for` shortened; all of them at the drill's own interval.
 
     Raises:
         KeyError: a window that the tables do not know.
     """
-    return {"groups": [group | {"rules": [_shortened(rule) for rule in group["rules"]]} for group in rules["groups"]]}
+    return {
+        "groups": [
+            {"name": group["name"], "rules": [_shortened(rule) for rule in group["rules"]]} for group in rules["groups"]
+        ]
+    }
 
 
 def _shortened(rule: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.observability.tools import ALERTMANAGER, RULES, load, rules
 
 pytestmark = pytest.mark.full
 
-SHORT = ("nothing", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
+SHORT = ("nothing", "flaky_server", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
 
 
 @pytest.mark.timeout(300)
