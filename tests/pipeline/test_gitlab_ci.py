@@ -247,7 +247,7 @@ def test_the_whole_suite_is_run_but_for_what_takes_root() -> None:
     """`make test` leaves out what is marked `full`, and the job `integration` runs that."""
     (rest,) = re.findall(r'ARGS="([^"]*)"', script(JOBS["integration"]))
     assert "make test-all " in script(JOBS["integration"])
-    assert rest == "-m full --ignore=tests/image/test_image.py --no-cov"
+    assert rest == "-m full --ignore=tests/image/test_image.py"
     # The last release is a tag.
     assert JOBS["integration"]["variables"]["GIT_DEPTH"] == "0"
 
