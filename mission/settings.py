@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
-        value.get_secret_value().encode()  # what is no text is no URL: its error is a ValueError, too
+        value.get_secret_value().encode()  # lone surrogates are refused here: UnicodeEncodeError is a ValueError
         parts = urlsplit(value.get_secret_value())
         hosts = [_HOST_PORT.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")]
         if parts.scheme not in ("redis", "rediss", "sentinel", "rediss+sentinel"):

@@ -221,6 +221,8 @@ def test_every_image_of_a_job_is_a_variable_that_is_written_down_with_its_digest
 
 def test_the_job_test_is_the_fast_suite_with_its_coverage_gate() -> None:
     assert script(JOBS["test"]) == "make test PYTHON=python"
+    commands = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert '--cov-fail-under=90 -m "not full"' in commands
     reports = JOBS["test"]["artifacts"]["reports"]
     assert reports["junit"] == "junit.xml"
     assert reports["coverage_report"] == {"coverage_format": "cobertura", "path": "coverage.xml"}

@@ -22,11 +22,17 @@ REQUEST = b"GET /metrics HTTP/1.1\r\nHost: worker\r\n\r\n"
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    server, port = serve(0, "127.0.0.1")
-    yield port
+def server() -> Iterator[scrapes._Server]:
+    server, _ = serve(0, "127.0.0.1")
+    assert isinstance(server, scrapes._Server)
+    yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def port(server: scrapes._Server) -> int:
+    return server.server_port
 
 
 def connect(stack: ExitStack, port: int) -> socket.socket:
@@ -65,7 +71,7 @@ def test_who_holds_connections_open_neither_takes_threads_nor_keeps_scrapers_out
 
 
 def test_many_scrapers_at_once_are_all_served_also_where_a_thread_ends_late(
-    port: int, monkeypatch: pytest.MonkeyPatch
+    server: scrapes._Server, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = scrapes._Server.shutdown_request
 
@@ -76,6 +82,7 @@ def test_many_scrapers_at_once_are_all_served_also_where_a_thread_ends_late(
     monkeypatch.setattr(scrapes._Server, "shutdown_request", end_late)
     with ThreadPoolExecutor(MAX_CONNECTIONS) as scrapers:
         assert all("decoder_missions_total" in text for text in scrapers.map(scrape, [port] * 40))
+    wait_for(lambda: not server.asked, what="nothing to be kept of them")
 
 
 def test_who_sends_a_byte_now_and_then_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
