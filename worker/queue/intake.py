@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 import redis
 from celery.app.amqp import AMQP
+from kombu.transport import virtual
 from kombu.transport.redis import QoS, SentinelTransport, Transport
 
 from mission.errors import InvalidMission
@@ -214,6 +215,19 @@ class _GuardedQoS(QoS):
             oldest = time.time() - self.visibility_timeout
             for tag in client.zrange(self.unacked_index_key, 0, oldest, byscore=True, offset=start, num=num or -1):
                 self.restore_by_tag(tag, client)
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        if message.headers.get("task") == DECODE:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: Any) -> None:
+        message = self._delivered.get(delivery_tag)
+        if message is not None and message.headers.get("task") == DECODE:
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
         """Put a message back into the queue; drop it where that cannot be done."""
