@@ -32,7 +32,7 @@ from worker.observe.collectors import read_vitals
 from worker.observe.health import Heartbeat
 from worker.observe.scrapes import serve
 from worker.settings import WorkerSettings
-from worker.work.batch import Batch
+from worker.work.coordinator import Coordinator
 from worker.work.hosts import Hosts
 from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
@@ -49,7 +49,7 @@ class Runtime:
     settings: WorkerSettings
     ledger: Ledger
     admitter: Admitter
-    batch: Batch
+    coordinator: Coordinator
     reaper: Reaper
     watchdog: Watchdog
     keys: Callable[[], list[tuple[str, str]]]
@@ -80,16 +80,16 @@ class Runtime:
             lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
             AuditLog(ledger.client, emit=_to_stdout, chain=Key.AUDIT_KEYS),
         )
-        batch = Batch(ledger, pipeline, settings)
+        coordinator = Coordinator(ledger, pipeline, settings)
         reaper = Reaper(ledger, publisher, hosts, settings.max_attempts, settings.lease_seconds)
         return cls(
             settings=settings,
             ledger=ledger,
             admitter=Admitter(ledger, keyring, publisher, settings),
-            batch=batch,
+            coordinator=coordinator,
             reaper=reaper,
             watchdog=Watchdog(
-                Heartbeat(settings.health_file), batch.oldest_seconds, settings.lease_seconds, reaper.ledger_answers
+                Heartbeat(settings.health_file), coordinator.oldest_seconds, settings.lease_seconds, reaper.ledger_answers
             ),
             keys=lambda: [("url", keyring.writing_id), *(("recipient", key) for key in recipients.key_ids())],
             key_watch=key_watch,
@@ -104,6 +104,9 @@ class Runtime:
         metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
+        import os
+        if os.environ.get('BIND'): os.sched_setaffinity(0, {os.getpid() % 2})
+        self.coordinator.start()
         self.reaper.start()
         self.watchdog.start()
         self.key_watch.start()
@@ -120,13 +123,13 @@ class Runtime:
     def _end(self) -> None:
         grace_seconds = self.ending.get()
         log.info("stopping: what is in hand has %g s", grace_seconds)
-        self.batch.close()
+        self.coordinator.close()
         self.watchdog.stop()
         self.reaper.stop()
         self.key_watch.stop()
         time.sleep(grace_seconds)
         try:
-            released = self.batch.release_all()
+            released = self.coordinator.release_all()
             log.warning("grace period is over; released %d missions", released)
         except LedgerUnavailable as error:
             log.warning("grace period is over; missions come back when their leases run out: %s", error)

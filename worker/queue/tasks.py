@@ -52,7 +52,7 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
 
     @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def decode(ids: list[str]) -> None:
-        runtime().batch.work(ids)
+        runtime().coordinator.work(ids)
 
     @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(

@@ -1,0 +1,232 @@
+"""From messages to endings: one thread claims for all free slots and settles what has ended; lanes decode side by side.
+
+A worker's missions pass through one pair of hands so: whoever competes for slots with claims and commits of its own pays for
+the competition, and for a round trip a mission.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
+
+from mission.errors import LedgerUnavailable
+from mission.model import Claim, Reason
+from mission.store.ledger import Claimed, Ledger
+from worker.observe import metrics
+from worker.observe.logs import mission_context
+from worker.settings import WorkerSettings
+from worker.work import retry
+from worker.work.endings import Ending, attempt_ended, died, give_back, settle
+from worker.work.pipeline import Pipeline
+
+log = logging.getLogger("decoder.coordinator")
+
+# So many finished missions are settled at once; fewer wait for their neighbours for so long at most.
+LOT = 32
+LINGER_SECONDS = 0.01
+# How long missions wait for a slot before the worker says again that they are not lost.
+HOLD_SECONDS = 5.0
+# So many ids one claim takes.
+_MOST_IDS = 1024
+_RETRY_SETTLE_SECONDS = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class _Message:
+    """How many of a message's missions are not over here, and what went wrong with one."""
+
+    left: int
+    over: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
+
+    def less_one(self, error: Exception | None = None) -> None:
+        """One of its missions ended, or is in other hands."""
+        self.error = self.error or error
+        self.left -= 1
+        if not self.left:
+            self.over.set()
+
+
+class Coordinator:
+    """Works the missions of messages. One for a worker process; Celery's threads only wait on it."""
+
+    def __init__(self, ledger: Ledger, pipeline: Pipeline, settings: WorkerSettings) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._settings = settings
+        self._most = settings.concurrency  # fetches side by side
+        # What the coordinator hears: missions of a message, or nothing but that it is time to look.
+        self._news: SimpleQueue[tuple[_Message, Sequence[str]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Claim, float] | None] = SimpleQueue()
+        self._ended: deque[Ending] = deque()
+        self._asleep = False  # no news: whatever ends first must wake it
+        self._closing = False
+        self._lanes = 0
+        # The rest is the coordinator's own.
+        self._waiting: deque[tuple[str, _Message]] = deque()
+        # By token: a mission whose lease ran out may come again while its first attempt is still here.
+        self._in_hand: dict[int, tuple[Claim, float, _Message]] = {}
+        self._ahead = 0
+        self._settled_at = -math.inf
+        self._said_at = -math.inf
+
+    def start(self) -> None:
+        """Begin to coordinate."""
+        threading.Thread(target=self._coordinate, name="coordinator", daemon=True).start()
+
+    def work(self, ids: Sequence[str]) -> None:
+        """Work a message's missions; returns when each is settled or in other hands.
+
+        Raises:
+            LedgerUnavailable: Redis was away; the reaper brings the missions back.
+        """
+        message = _Message(len(ids))
+        self._news.put((message, ids))
+        message.over.wait()
+        if message.error is not None:
+            raise message.error
+
+    def room(self) -> int:
+        """For how many more missions there is a free slot."""
+        return max(0, self._most - len(self._in_hand) - len(self._waiting))
+
+    def release_all(self) -> int:
+        """Give back what is in hand, without using up an attempt; how many. For the end of the process."""
+        self._closing = True
+        claims = [claim for claim, _, _ in list(self._in_hand.values())]
+        give_back(claims, self._ledger, self._settings)
+        return len(claims)
+
+    def close(self) -> None:
+        """Claim nothing more. Ends when nothing is in hand."""
+        self._closing = True
+        self._news.put(None)
+
+    def oldest_seconds(self) -> float:
+        """For how long the oldest mission in hand has been there; 0 with none."""
+        taken = [since for _, since, _ in list(self._in_hand.values())]
+        return monotonic() - min(taken) if taken else 0.0
+
+    def _coordinate(self) -> None:
+        while not self._closing or self._in_hand:
+            self._listen()
+            if self._ended:
+                self._settle()
+            self._claim()
+        while True:
+            while self._waiting:
+                self._waiting.popleft()[1].less_one()
+            self._hear(None)
+
+    def _listen(self) -> None:
+        """Wait until something is to be done."""
+        self._asleep = True
+        if not self._ended:
+            self._hear(max(0.0, self._said_at + HOLD_SECONDS - monotonic()) if self._waiting else None)
+        self._asleep = False
+        until = monotonic() + LINGER_SECONDS
+        while 0 < len(self._ended) < min(LOT, len(self._in_hand)) and (left := until - monotonic()) > 0:
+            self._hear(left)
+
+    def _hear(self, seconds: float | None) -> None:
+        try:
+            news = self._news.get(timeout=seconds)
+            while True:
+                if news is not None:
+                    message, ids = news
+                    self._waiting += [(id_, message) for id_ in ids]
+                news = self._news.get_nowait()
+        except Empty:
+            pass
+
+    def _claim(self) -> None:
+        """Claim for each free slot, as long as missions wait; once in a while say of all that wait that they are not lost."""
+        while self._waiting and not self._closing:
+            free = max(0, self._most + self._ahead - len(self._in_hand))
+            say = monotonic() - self._said_at >= HOLD_SECONDS
+            if not free and not say:
+                return
+            asked: dict[str, _Message] = {}
+            while self._waiting and len(asked) < (_MOST_IDS if say else free):
+                mission_id, message = self._waiting.popleft()
+                if mission_id in asked:
+                    message.less_one()
+                else:
+                    asked[mission_id] = message
+            if say or len(asked) < free: self._said_at = monotonic()
+            try:
+                self._take(self._claimed(list(asked), free), asked)
+            except Exception as error:
+                for message in asked.values():
+                    message.less_one(error)
+
+    def _claimed(self, ids: list[str], free: int) -> Claimed:
+        return self._ledger.claim(
+            ids,
+            free,
+            self._settings.lease_seconds,
+            # Two suspects never share a worker.
+            suspect=not any(claim.suspect for claim, _, _ in self._in_hand.values()),
+            suspect_after=retry.SUSPECT_AFTER,
+            suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
+        )
+
+    def _take(self, claimed: Claimed, asked: dict[str, _Message]) -> None:
+        since = monotonic()
+        for claim in claimed.claims:
+            self._in_hand[claim.token] = claim, since, asked.pop(claim.id)
+            if claim.attempt > 1 or claim.lost_leases > 0:
+                metrics.REDELIVERIES.inc()
+        while self._lanes < min(self._most, len(self._in_hand)):
+            threading.Thread(target=self._lane, name=f"lane-{self._lanes}", daemon=True).start()
+            self._lanes += 1
+        for claim in claimed.claims:
+            self._jobs.put((claim, since))
+        self._waiting.extendleft((id_, asked.pop(id_)) for id_ in reversed(claimed.held))
+        for mission_id in claimed.expired:
+            died(mission_id, Reason.EXPIRED)
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
+        for message in asked.values():
+            message.less_one()
+
+    def _lane(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            claim, since = job
+            with (
+                mission_context(claim.id, claim.attempt, claim.submitter),
+                metrics.MISSIONS_IN_PROGRESS.track_inprogress(),
+            ):
+                ending = attempt_ended(claim, since, self._pipeline.decode(claim))
+            self._ended.append(ending)
+            if self._asleep or len(self._ended) >= min(LOT, len(self._in_hand)):
+                self._news.put(None)
+
+    def _settle(self) -> None:
+        """Tell the ledger; go on trying while the leases last."""
+        endings = [self._ended.popleft() for _ in range(len(self._ended))]
+        error = self._told(endings)
+        now = monotonic()
+        # As many as end while the next ones linger are claimed ahead, so that no lane stands idle meanwhile.
+        self._ahead = int(len(endings) * LINGER_SECONDS / max(now - self._settled_at, LINGER_SECONDS))
+        self._settled_at = now
+        for ending in endings:
+            _, _, message = self._in_hand.pop(ending.claim.token)
+            message.less_one(error)
+
+    def _told(self, endings: list[Ending]) -> Exception | None:
+        give_up = min(ending.since for ending in endings) + self._settings.lease_seconds
+        while True:
+            try:
+                settle(endings, self._ledger, self._settings)
+                return None
+            except LedgerUnavailable as error:
+                if monotonic() + _RETRY_SETTLE_SECONDS > give_up:
+                    return error
+                sleep(_RETRY_SETTLE_SECONDS)
