@@ -15,10 +15,11 @@ from typing import Any, Protocol, cast
 
 import redis
 
-from benchmarks import BROKER_VARIABLE, RESULTS_VARIABLE
+from benchmarks import BROKER_VARIABLE, RECIPIENT_VARIABLE, RESULTS_VARIABLE, SESSION_VARIABLE
+from benchmarks.bare_loop import SHARES, mission_id
 from benchmarks.site import SECRETS
 from mission.errors import DecoderError
-from mission.seal.sealing import Identity
+from mission.seal.sealing import Identity, open_secrets
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from producer import MissionClient
@@ -173,19 +174,20 @@ class Peer:
         module: of this package; its `send` enqueues.
         arguments: of `python`, to start the workers.
         ready: what each of them logs when it is; `count` times in all.
+        session: whether each thread keeps a `requests.Session`, as who tunes it would have it.
     """
 
     def __init__(
-        self, place: Place, *, name: str, module: str, arguments: Sequence[str], ready: str, count: int
+        self, place: Place, *, name: str, module: str, arguments: Sequence[str], ready: str, count: int, session: bool
     ) -> None:
-        self.name = name
-        self._place = place
+        self.name = f"{name}, session" if session else name
+        self._folder = place.folder
         self._arguments = arguments
         self._ready = rf"(?s)(?:{ready}.*){{{count}}}"
         self._starts = 0
         self._last = -1
-        self._env = {BROKER_VARIABLE: place.database(1), RESULTS_VARIABLE: place.database(2)}
-        os.environ.update(self._env)  # the module reads them when it is imported
+        self._env = _redis_of(place) | ({SESSION_VARIABLE: "1"} if session else {})
+        os.environ.update(_redis_of(place))  # the module reads them when it is imported
         self._send: Callable[[int, str], None] = importlib.import_module(module).send
         self._results = redis.Redis.from_url(place.database(2))
 
@@ -193,8 +195,8 @@ class Peer:
     def workers(self) -> Iterator[list[Child]]:
         """The main process, all workers under it ready."""
         self._starts += 1
-        folder = self._place.folder / f"{self.name}-{self._starts}"
-        with running("workers", self._arguments, folder, os.environ) as child:
+        folder = self._folder / f"{self.name}-{self._starts}"
+        with running("workers", self._arguments, folder, os.environ | self._env) as child:
             child.wait_until(self._ready)
             yield [child]
 
@@ -215,25 +217,88 @@ class Peer:
             raise DecoderError(f"the last result has {len(found)} secrets, not {SECRETS}")
 
 
+class BareLoop:
+    """The limit: what every contender does for a mission, in two processes that nobody hands anything."""
+
+    name = "bare loop"
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._starts = 0
+        self._last = -1
+        self._identity = Identity.generate()
+        self._env = _redis_of(place) | {RECIPIENT_VARIABLE: self._identity.recipient.text}
+        self._shares, self._results = (redis.Redis.from_url(place.database(number)) for number in (1, 2))
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """The processes, ready."""
+        self._starts += 1
+        with ExitStack() as stack:
+            children = []
+            for number in range(PROCESSES):
+                folder = self._place.folder / f"bare-{self._starts}-{number}"
+                children.append(
+                    stack.enter_context(running("loop", ["benchmarks.bare_loop"], folder, os.environ | self._env))
+                )
+            for child in children:
+                child.wait_until("ready")
+            yield children
+
+    def enqueue(self, urls: Sequence[str]) -> None:
+        """Give each process its share."""
+        numbered = list(enumerate(urls, self._last + 1))
+        self._last += len(urls)
+        self._shares.rpush(SHARES, *(json.dumps(numbered[first::PROCESSES]) for first in range(PROCESSES)))
+
+    def finished(self) -> int:
+        """How many results there are."""
+        return self._results.dbsize()
+
+    def check(self) -> None:
+        """Open the last result."""
+        record = cast("bytes", self._results.get(f"result:{self._last}"))
+        found = open_secrets(self._identity, record, mission_id=mission_id(self._last), token=self._last)
+        if len(found) != SECRETS:
+            raise DecoderError(f"the last result has {len(found)} secrets, not {SECRETS}")
+
+
+def _redis_of(place: Place) -> dict[str, str]:
+    return {BROKER_VARIABLE: place.database(1), RESULTS_VARIABLE: place.database(2)}
+
+
 def contenders(place: Place) -> list[System]:
-    """All four, the decoder first."""
-    return [
-        Decoder(place, bulk=True),
-        Decoder(place, bulk=False),
-        Peer(
+    """The decoder first, then its peers, as their tutorials have them and tuned, and the limit."""
+
+    def celery(*, session: bool) -> Peer:
+        arguments = ["celery", "-A", "benchmarks.celery_peer", "worker", f"-c{PROCESSES}", "--loglevel=INFO"]
+        return Peer(
             place,
             name="Celery",
             module="benchmarks.celery_peer",
-            arguments=["celery", "-A", "benchmarks.celery_peer", "worker", f"-c{PROCESSES}", "--loglevel=INFO"],
+            arguments=arguments,
             ready=r"\bready\.",
             count=1,
-        ),
-        Peer(
+            session=session,
+        )
+
+    def dramatiq(*, session: bool) -> Peer:
+        return Peer(
             place,
             name="Dramatiq",
             module="benchmarks.dramatiq_peer",
             arguments=["dramatiq", "benchmarks.dramatiq_peer", f"-p{PROCESSES}", "-t8"],
             ready="ready for action",
             count=PROCESSES,
-        ),
+            session=session,
+        )
+
+    return [
+        Decoder(place, bulk=True),
+        Decoder(place, bulk=False),
+        dramatiq(session=True),
+        dramatiq(session=False),
+        celery(session=True),
+        celery(session=False),
+        BareLoop(place),
     ]
