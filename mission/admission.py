@@ -24,7 +24,6 @@ from mission.model import Reason, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.ledger import Admission, Admitted, Ledger
-from mission.store.messages import Publisher
 from mission.url import parse_url
 
 DEFAULT_SUBMITTER = "default"
@@ -36,12 +35,11 @@ Verdict = Ticket | DecoderError
 
 
 class Admitter:
-    """Checks, encrypts, admits and publishes. Refusals for syntax are counted in the ledger beside its own."""
+    """Checks, encrypts and admits. Refusals for syntax are counted in the ledger beside its own."""
 
-    def __init__(self, ledger: Ledger, keyring: UrlKeyring, publisher: Publisher, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, keyring: UrlKeyring, settings: Settings) -> None:
         self._ledger = ledger
         self._keyring = keyring
-        self._publisher = publisher
         self._settings = settings
 
     def admit(
@@ -83,7 +81,6 @@ class Admitter:
         self._count([refusal.reason for refusal in refusals if refusal])
         answers = self._ledger.admit(admissions, submitter) if admissions else []
         admitted = [self._verdict(*pair) for pair in zip(admissions, answers, strict=True)]
-        self._publish(admitted)
         rest = iter(admitted)
         return [refusal or next(rest) for refusal in refusals]
 
@@ -127,13 +124,6 @@ class Admitter:
                 return StoredQuotaExceeded(answer.retry_after)
             case _:
                 return IdempotencyConflict()
-
-    def _publish(self, admitted: Sequence[Verdict]) -> None:
-        new = [one.id for one in admitted if isinstance(one, Ticket) and not one.duplicate]
-        # Where this fails the ledger has them all the same: a worker's reaper publishes what nobody claims.
-        with suppress(LedgerUnavailable):
-            if new:
-                self._publisher.publish(new)
 
     def _check_options(self, submitter: object, keys: Sequence[object], expires: object) -> None:
         if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):

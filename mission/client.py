@@ -15,7 +15,6 @@ from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.messages import make_publisher
 
 CHUNK = 256
 _POLL_SECONDS = (0.02, 0.5)
@@ -32,7 +31,7 @@ class MissionClient:
     def __init__(self, settings: Settings) -> None:
         keyring = UrlKeyring.from_settings(settings)
         self._ledger = Ledger(connect(settings), settings)
-        self._admitter = Admitter(self._ledger, keyring, make_publisher(settings), settings)
+        self._admitter = Admitter(self._ledger, keyring, settings)
 
     @classmethod
     def from_env(cls) -> Self:

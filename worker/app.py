@@ -45,6 +45,7 @@ def make_app(settings: WorkerSettings) -> Celery:
     """The app as the settings say; its parts are built when a worker starts on it."""
     app = Celery("decoder", amqp=intake.GuardedAMQP, fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
+    app.conf.broker_transport_options["room"] = lambda: parts[0].coordinator.room()
     app.steps["consumer"].add(guard.GuardCheck)
     app.steps["consumer"].add(functions.FunctionCheck)
     parts: list[Runtime] = []

@@ -20,7 +20,6 @@ from mission.errors import LedgerUnavailable
 from mission.seal.url_keys import UrlKeyring
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.messages import Publisher
 from mission.store.names import Key
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher
@@ -66,7 +65,6 @@ class Runtime:
         keyring = UrlKeyring.from_settings(settings)
         policy = UrlPolicy.from_settings(settings)
         ledger = Ledger(connect(settings), settings)
-        publisher = Publisher(app)
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
         resolver = Resolver(threads=settings.concurrency)
@@ -81,11 +79,11 @@ class Runtime:
             AuditLog(ledger.client, emit=_to_stdout, chain=Key.AUDIT_KEYS),
         )
         coordinator = Coordinator(ledger, pipeline, settings)
-        reaper = Reaper(ledger, publisher, hosts, settings.max_attempts, settings.lease_seconds)
+        reaper = Reaper(ledger, hosts, settings.max_attempts, settings.lease_seconds)
         return cls(
             settings=settings,
             ledger=ledger,
-            admitter=Admitter(ledger, keyring, publisher, settings),
+            admitter=Admitter(ledger, keyring, settings),
             coordinator=coordinator,
             reaper=reaper,
             watchdog=Watchdog(

@@ -57,7 +57,7 @@ FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
         _ENQUEUE,
         {Key.OPEN: "zcard zadd", Key.EXPIRY: "zadd", Key.QUOTA: "get set", Key.ENTRY: "hmget", Key.REFUSALS: "hincrby"},
-        {Key.STORED: "hmget hgetall"},
+        {Key.STORED: "hmget hgetall", names.QUEUES: "lpush"},
     ),
     # The declared list: `_appends`, `_trims`.
     "audit_append": {},
@@ -110,6 +110,7 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
     ),
     "reseal": {Key.RESULT: "get set"},
+    "take": {names.QUEUES: "lindex rpop"},
     "stats": _union(
         dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DEAD, Key.OPEN), "zcard"),
         {Key.OPEN: "zcount", Key.FINISHED: "hmget"},
@@ -183,7 +184,7 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} {_BATCHES} unwatch publish info",
         _union(
             *(
-                _calls("admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend"),
+                _calls("admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend", "take"),
                 _appends(Key.AUDIT_KEYS),
             ),
             *(_STATS, _STATUS, _PUBLISH),

@@ -23,7 +23,8 @@ from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
 from mission.store.entries import instant, number, read_entries, word
-from mission.store.names import TYPES, Key, result_key
+from mission.store.messages import IDS_PER_MESSAGE, wake_ups
+from mission.store.names import QUEUE, TYPES, Key, result_key
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
@@ -138,10 +139,11 @@ class Ledger:
         self._scripts = Scripts(client, settings)
 
     def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
-        """Admit missions of one submitter, in one atomic call. Doing it again with the same ids changes nothing."""
+        """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing."""
         quota, seconds = self._settings.quota_rate
         limits = (self._settings.queue_limit, quota, seconds * 1000, int(self._settings.stored_quota))
-        args: list[Any] = [scripts.WRITES, submitter, *limits]
+        messages = wake_ups([admission.id for admission in admissions])
+        args: list[Any] = [scripts.WRITES, submitter, *limits, IDS_PER_MESSAGE, len(messages), *messages]
         for admission in admissions:
             known = ""
             if admission.prints:
@@ -269,6 +271,12 @@ class Ledger:
         """Up to `count` missions whose time has come, from each host in turn, to be published; and whether there are more."""
         ids, more = self._scripts.run("due", count)
         return list(map(as_text, ids)), bool(more)
+
+    def wake(self, ids: Sequence[str], per_message: int = IDS_PER_MESSAGE) -> None:
+        """Put messages for missions on the queue, each for so many of them."""
+        if ids:
+            with outages():
+                self.client.lpush(QUEUE, *wake_ups(ids, per_message))
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in that list."""

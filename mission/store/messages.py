@@ -5,21 +5,18 @@ A message carries mission ids and nothing else. It may be lost or doubled: the l
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import redis
-from celery import Celery
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
 
-from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
-from mission.store.broker import VerifiedAMQP
-from mission.store.connection import explain, parse_sentinel, sentinel_options
+from mission.store.connection import parse_sentinel, sentinel_options
 from mission.store.names import QUEUE
 from mission.store.tls import tls_options
 
@@ -74,42 +71,42 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-class Publisher:
-    """Puts wake-ups for missions on the queue."""
+def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+    """A message for a task, as it lies in the queue."""
+    body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    message = {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            SCHEMA_HEADER: scripts.WRITES,
+            "task": task,
+            "id": task_id,
+            "root_id": task_id,
+            "retries": 0,
+            **dict.fromkeys(("parent_id", "group", "eta", "expires")),
+            "timelimit": [None, None],
+            "argsrepr": "(...)",
+            "kwargsrepr": "{...}",
+            "origin": "",
+            "ignore_result": task == DECODE,
+        },
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": new_mission_id(),
+        },
+    }
+    return json.dumps(message).encode()
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
 
-    def publish(self, ids: Sequence[str], *, per_message: int = IDS_PER_MESSAGE) -> None:
-        """Wake workers for these missions, up to `per_message` of them with one message.
-
-        Raises:
-            LedgerUnavailable: the broker does not answer. The reaper will find the missions.
-        """
-        try:
-            with self._app.producer_or_acquire() as producer:
-                for start in range(0, len(ids), per_message):
-                    chunk = list(ids[start : start + per_message])
-                    self._app.send_task(
-                        DECODE,
-                        args=[chunk],
-                        task_id=new_mission_id(),
-                        queue=QUEUE,
-                        headers={SCHEMA_HEADER: scripts.WRITES},
-                        producer=producer,
-                        retry=False,
-                        ignore_result=True,
-                        argsrepr=f"({len(chunk)} missions)",
-                        kwargsrepr="{}",
-                    )
-        except redis.ResponseError as error:
-            raise LedgerRefuses(f"store_unavailable: {explain(error)}") from None
-        except (OperationalError, redis.RedisError, OSError) as error:
-            raise LedgerUnavailable(f"store_unavailable: {type(error).__name__} of the broker") from None
-
-
-def make_publisher(settings: Settings) -> Publisher:
-    """A publisher with a Celery app of its own, for a process that is no worker."""
-    app = Celery("mission", amqp=VerifiedAMQP, set_as_current=False, fixups=[])
-    app.conf.update(celery_config(settings))
-    return Publisher(app)
+def wake_ups(ids: Sequence[str], per_message: int = IDS_PER_MESSAGE) -> list[bytes]:
+    """Messages that wake workers for these missions, each for so many of them."""
+    return [
+        compose(DECODE, new_mission_id(), [list(ids[start : start + per_message])], {})
+        for start in range(0, len(ids), per_message)
+    ]

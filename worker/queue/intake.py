@@ -12,7 +12,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, cast
 
 import redis
@@ -20,13 +23,14 @@ from celery.app.amqp import AMQP
 from kombu.transport import virtual
 from kombu.transport.redis import QoS, SentinelTransport, Transport
 
-from mission.errors import InvalidMission
-from mission.ids import check_mission_id, new_mission_id
+from mission.errors import InvalidMission, LedgerUnavailable
+from mission.ids import check_mission_id
 from mission.model import Reason
 from mission.store import scripts
 from mission.store.broker import VerifiedBroker, VerifiedChannel, VerifiedSentinelChannel
-from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT
+from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT, compose
 from mission.store.names import CHECK_QUEUE, QUEUE, Key
+from mission.store.scripts import Scripts
 from worker.observe import metrics
 
 log = logging.getLogger("decoder.intake")
@@ -34,6 +38,8 @@ log = logging.getLogger("decoder.intake")
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_IDS_PER_MESSAGE = 256
 QUARANTINE_LENGTH = 1000
+# So many messages become one at most.
+_MOST_MESSAGES = 16
 # At most so often workers look for messages that nobody has acknowledged.
 _RESTORE_SECONDS = 10
 _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
@@ -51,8 +57,22 @@ class NewerMessage(Exception):
     """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
 
 
-def rebuild(entry: bytes) -> bytes:
-    """A queue entry written anew, from the fields that a decoder task needs.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a decoder task needs of a queue entry."""
+
+    task: str
+    id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+    def written(self) -> bytes:
+        """The entry, written anew."""
+        return compose(self.task, self.id, self.args, self.kwargs)
+
+
+def read(entry: bytes) -> Message:
+    """What a queue entry says.
 
     Raises:
         MalformedMessage: it is too large, not JSON, of another shape, or for another task.
@@ -76,7 +96,7 @@ def rebuild(entry: bytes) -> bytes:
     if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
         raise MalformedMessage("bad body")
     args, kwargs = _arguments(task, body[0], body[1])
-    return compose(task, task_id, args, kwargs)
+    return Message(task, task_id, args, kwargs)
 
 
 def _check_schema(schema: object) -> None:
@@ -109,39 +129,6 @@ def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict
     return [ids if task == DECODE else ids[0]], {}
 
 
-def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
-    """A message for a task, as it lies in the queue."""
-    body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-    message = {
-        "body": base64.b64encode(body.encode()).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {
-            "lang": "py",
-            SCHEMA_HEADER: scripts.WRITES,
-            "task": task,
-            "id": task_id,
-            "root_id": task_id,
-            "retries": 0,
-            **dict.fromkeys(("parent_id", "group", "eta", "expires")),
-            "timelimit": [None, None],
-            "argsrepr": "(...)",
-            "kwargsrepr": "{...}",
-            "origin": "",
-            "ignore_result": task == DECODE,
-        },
-        "properties": {
-            "correlation_id": task_id,
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": QUEUE},
-            "priority": 0,
-            "body_encoding": "base64",
-            "delivery_tag": new_mission_id(),
-        },
-    }
-    return json.dumps(message).encode()
-
-
 def _json(text: bytes) -> object:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -169,22 +156,54 @@ def _decoded(body: object, encoding: object) -> bytes:
 
 
 class _GuardedRedis(redis.Redis):
-    """kombu's client, whose BRPOP gives a rebuilt message or nothing."""
+    """kombu's client, whose BRPOP gives a message that was checked and written anew, or nothing."""
+
+    # For how many more missions there is a place; only a worker's has any.
+    room: Callable[[], int] = staticmethod(lambda: 0)
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        """The answer; for BRPOP what `rebuild` makes of it, None after a quarantine."""
+        """The answer; for BRPOP a message, None after a quarantine."""
         answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         if command_name != "BRPOP" or not answer:
             return answer
         queue, entry = answer
+        message = self._checked(entry, told=not queue.startswith(CHECK_QUEUE.encode()))
+        if message is None:
+            return None
+        if message.task == DECODE:
+            self._join_more(message.args[0])
+        return [queue, message.written()]
+
+    def _checked(self, entry: bytes, *, told: bool = True) -> Message | None:
         try:
-            return [queue, rebuild(entry)]
+            return read(entry)
         except MalformedMessage as problem:
-            if not queue.startswith(CHECK_QUEUE.encode()):
+            if told:
                 self._quarantine(entry, str(problem))
         except NewerMessage:
             log.warning("message of a newer release passed over; its missions are published anew")
         return None
+
+    def _join_more(self, ids: list[str]) -> None:
+        """To a message's missions join those of the next ones, while there is a place for them: Celery handles one message for all."""
+        count = min(self.room() // len(ids), _MOST_MESSAGES) - 1
+        if count < 1:
+            return
+        with suppress(LedgerUnavailable):
+            for entry in self._scripts.run("take", count):
+                message = self._checked(entry)
+                if message is not None and message.task != DECODE:
+                    self._own.rpush(QUEUE, entry)  # it only looked like one
+                elif message is not None and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
+                    ids += message.args[0]
+
+    @cached_property
+    def _own(self) -> redis.Redis:
+        return redis.Redis(connection_pool=self.connection_pool)
+
+    @cached_property
+    def _scripts(self) -> Scripts:
+        return Scripts(self._own)
 
     def _quarantine(self, entry: bytes, problem: str) -> None:
         """Keep a hash and a size, never the entry: it may hold anything."""
@@ -192,8 +211,7 @@ class _GuardedRedis(redis.Redis):
         facts = {"sha256": hashlib.sha256(entry).hexdigest(), "bytes": len(entry), "problem": problem}
         log.warning("malformed message: %s, %d bytes", problem, len(entry), extra={"event.reason": "malformed_message"})
         try:
-            with redis.Redis(connection_pool=self.connection_pool) as client:
-                client.xadd(Key.QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
+            self._own.xadd(Key.QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
         except redis.RedisError as error:
             log.warning("quarantine not written: %s", type(error).__name__)
 
@@ -249,7 +267,9 @@ class GuardedChannel(VerifiedChannel):
     def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001 (kombu's signature)
         """One client for as long as its pool lives: kombu makes one for each command, which costs more than the command."""
         if asynchronous:
-            return cast("redis.Redis", super()._create_client(asynchronous=True))  # type: ignore[no-untyped-call]  # as below
+            client = cast("_GuardedRedis", super()._create_client(asynchronous=True))  # type: ignore[no-untyped-call]  # as below
+            client.room = self.connection.client.transport_options.get("room", client.room)
+            return client
         if self._own is None or self._own.connection_pool is not self.pool:
             self._own = cast("redis.Redis", super()._create_client())  # type: ignore[no-untyped-call]  # as below
         return self._own
@@ -259,7 +279,7 @@ class GuardedChannel(VerifiedChannel):
         return _GuardedRedis
 
     def _do_restore_message(self, payload: Any, *args: Any, **options: Any) -> None:
-        rebuild(json.dumps(payload).encode())  # kombu would log what it cannot put back
+        read(json.dumps(payload).encode())  # kombu would log what it cannot put back
         super()._do_restore_message(payload, *args, **options)  # type: ignore[no-untyped-call]  # kombu has few types
 
 

@@ -8,7 +8,6 @@ import time
 
 from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
-from mission.store.messages import Publisher
 from mission.store.names import QUEUE
 from worker.observe import metrics
 from worker.work import retry
@@ -29,11 +28,8 @@ DUE_COUNT_THEN = 200
 class Reaper:
     """A thread that reaps until it is stopped."""
 
-    def __init__(
-        self, ledger: Ledger, publisher: Publisher, hosts: Hosts, max_attempts: int, lease_seconds: float
-    ) -> None:
+    def __init__(self, ledger: Ledger, hosts: Hosts, max_attempts: int, lease_seconds: float) -> None:
         self._ledger = ledger
-        self._publisher = publisher
         self._hosts = hosts
         self._max_attempts = max_attempts
         # While a release is rolled out, another worker's may be longer.
@@ -70,8 +66,8 @@ class Reaper:
         if found.leases_expired or found.messages_lost:
             log.warning("%d leases expired, %d messages lost", found.leases_expired, found.messages_lost)
         # A mission whose worker died is published alone: its neighbours must not die with it.
-        self._publisher.publish(found.alone, per_message=1)
-        self._publisher.publish(found.batch)
+        self._ledger.wake(found.alone, per_message=1)
+        self._ledger.wake(found.batch)
         return self._publish_due()
 
     def _publish_due(self) -> bool:
@@ -80,7 +76,7 @@ class Reaper:
         while True:
             room = self._ledger.waiting(QUEUE) < ENOUGH_MESSAGES
             ids, more = self._ledger.take_due(DUE_COUNT if room else DUE_COUNT_THEN)
-            self._publisher.publish(ids)
+            self._ledger.wake(ids)
             if not (more and room):
                 return False
             if time.monotonic() > until:

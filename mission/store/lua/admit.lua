@@ -1,9 +1,14 @@
 -- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. All or none of a mission.
 -- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, how many bytes of sealed results the submitter may
--- have stored (0: any number), then for each mission, of which there are 1,024 at most:
+-- have stored (0: any number), for how many missions a message is, how many messages, the messages, then for each mission, of which
+-- there are 1,024 at most:
 --   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}, "writes": key id} or ''.
+-- A message wakes a worker for the missions of its place; one without a new mission is not sent.
 -- Returns for each mission {verdict, id, state or milliseconds to wait}.
-if #ARGV > 6 + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
+local per_message, messages = whole(ARGV[7], 4), whole(ARGV[8], 4)
+if not (per_message and per_message > 0 and messages) then return redis.error_reply('ERR admit takes no such messages') end
+local first_mission = 9 + messages
+if #ARGV >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]
 local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -22,7 +27,7 @@ if not (within(limit, 0, 2 ^ 53) and within(quota, 0, 2 ^ 53) and within(stored_
   and (quota == 0 or within(period, 1, 1e14))) then
   return redis.error_reply('ERR admit takes no such limits')
 end
-for i = 7, #ARGV, 4 do
+for i = first_mission, #ARGV, 4 do
   local lifetime, idempotency = tonumber(ARGV[i + 2]), ARGV[i + 3]
   local good = within(lifetime, 0, 1e14) and lifetime % 1 == 0 and idempotency and #idempotency <= 4096
   if good and idempotency ~= '' then
@@ -40,7 +45,7 @@ if not (tat <= now + period) then tat = now end
 local spent = false
 local bytes, first = 0, now
 if stored_quota > 0 then bytes, first = stored(submitter, '') end
-local answers = {}
+local answers, wakes = {}, {}
 
 local function refuse(reason, id, wait)
   redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a counter that is none must not end what others admit half done
@@ -61,7 +66,7 @@ local function earlier(id, key)
   return nil
 end
 
-for i = 7, #ARGV, 4 do
+for i = first_mission, #ARGV, 4 do
   local id, url, lifetime = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local answer = earlier(id, known[i])
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
@@ -87,8 +92,13 @@ for i = 7, #ARGV, 4 do
     enqueue(id)
     waiting = waiting + 1
     answer = {'new', id, 'queued'}
+    wakes[math.floor((i - first_mission) / 4 / per_message) + 1] = true
   end
   answers[#answers + 1] = answer
 end
 if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
+-- Where the queue is of another type the missions are admitted all the same: the reaper finds them.
+for place = 1, messages do
+  if wakes[place] then redis.pcall('LPUSH', MESSAGES, ARGV[8 + place]) end
+end
 return answers
