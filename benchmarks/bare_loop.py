@@ -33,7 +33,9 @@ def main() -> None:
         _, share = shares.blpop([SHARES])
         for number, url in json.loads(share):
             secrets = extractor.extract(session.get(url, timeout=10).text)
-            results.set(f"result:{number}", seal_secrets(recipient, secrets, mission_id=mission_id(number), token=number))
+            results.set(
+                f"result:{number}", seal_secrets(recipient, secrets, mission_id=mission_id(number), token=number)
+            )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def make_app(settings: WorkerSettings) -> Celery:
         os.umask(0o077)  # its files are its own
         logs.configure(settings.log_level, settings.log_format)
         try:
-            parts.append(Runtime.build(settings, app))
+            parts.append(Runtime.build(settings))
             parts[0].start()
         except SettingsError as error:
             _refuse(error)

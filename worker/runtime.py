@@ -1,4 +1,4 @@
-"""A worker process' parts, put together once: ledger, pipeline, batch, reaper, metrics."""
+"""A worker process' parts, put together once: ledger, pipeline, coordinator, reaper, metrics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Self
-
-from celery import Celery
 
 from mission.admission import Admitter
 from mission.audit.log import AuditLog
@@ -56,7 +54,7 @@ class Runtime:
     ending: SimpleQueue[float] = field(default_factory=SimpleQueue)
 
     @classmethod
-    def build(cls, settings: WorkerSettings, app: Celery) -> Self:
+    def build(cls, settings: WorkerSettings) -> Self:
         """Read the keys and put the parts together; nothing is started, nothing connected to.
 
         Raises:
@@ -87,7 +85,10 @@ class Runtime:
             coordinator=coordinator,
             reaper=reaper,
             watchdog=Watchdog(
-                Heartbeat(settings.health_file), coordinator.oldest_seconds, settings.lease_seconds, reaper.ledger_answers
+                Heartbeat(settings.health_file),
+                coordinator.oldest_seconds,
+                settings.lease_seconds,
+                reaper.ledger_answers,
             ),
             keys=lambda: [("url", keyring.writing_id), *(("recipient", key) for key in recipients.key_ids())],
             key_watch=key_watch,
@@ -102,8 +103,6 @@ class Runtime:
         metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
-        import os
-        if os.environ.get('BIND'): os.sched_setaffinity(0, {os.getpid() % 2})
         self.coordinator.start()
         self.reaper.start()
         self.watchdog.start()

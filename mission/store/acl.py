@@ -184,7 +184,9 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} {_BATCHES} unwatch publish info",
         _union(
             *(
-                _calls("admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend", "take"),
+                _calls(
+                    "admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend", "take"
+                ),
                 _appends(Key.AUDIT_KEYS),
             ),
             *(_STATS, _STATUS, _PUBLISH),

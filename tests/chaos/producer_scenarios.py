@@ -1,10 +1,7 @@
-"""What happens on the way in: malformed messages, one key at the same moment, a long backlog, a producer that dies half-way."""
+"""What happens on the way in: malformed messages, one key at the same moment, a long backlog, a queue that lost its messages."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -14,9 +11,7 @@ from mission.store.messages import IDS_PER_MESSAGE
 from mission.store.names import PREFIX, QUEUE, Key
 from tests.chaos.arena import Arena
 from tests.chaos.report import Report, Scale
-from tests.chaos.workers import ROOT
 from tests.queue_entries import malformed
-from worker.local.stack import stack_environment
 
 
 def one_key(scale: Scale) -> Report:
@@ -112,18 +107,16 @@ def bad_messages(scale: Scale) -> Report:
     return report
 
 
-def doomed_producer(scale: Scale) -> Report:
-    """11. A producer is killed between admission and message: nobody has a ticket, yet what was admitted runs."""
-    report = Report("11 producer killed before the message")
-    count = scale.pick(20, 250)  # within one admission
+def lost_messages(scale: Scale) -> Report:
+    """11. All messages are gone from the queue: what was admitted runs."""
+    report = Report("11 the queue's messages are lost")
+    count = scale.pick(100, 5000)
     with Arena(report) as arena:
-        arena.start_workers(1)
-        command = [sys.executable, "-m", "tests.chaos.doomed", str(count), arena.site.url(7)]
-        done = subprocess.run(command, env=stack_environment(arena.producer_values()), cwd=ROOT, check=False)
-        report.expect(done.returncode == -signal.SIGKILL, f"the producer ended with {done.returncode}")
+        with arena.load(count):
+            pass
+        arena.redis.delete(QUEUE)
         arena.mark()
-        arena.tickets = {key.decode().rpartition(":")[2]: 7 for key in arena.redis.scan_iter(f"{PREFIX}m:*")}
-        report.expect(len(arena.tickets) == count, f"{len(arena.tickets)} of {count} were admitted")
+        arena.start_workers(1)
         arena.drain(60)
         arena.count()
     report.expect(report.succeeded == count, "not every mission succeeded")

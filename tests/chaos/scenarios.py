@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.chaos.producer_scenarios import backlog, bad_messages, doomed_producer, one_key
+from tests.chaos.producer_scenarios import backlog, bad_messages, lost_messages, one_key
 from tests.chaos.report import Report, Scale
 from tests.chaos.store_scenarios import failover, full_disk, full_redis, kill_redis, partition
 from tests.chaos.worker_scenarios import deadly_mission, hostile_document, kill_workers, rolling_sigterm, wrong_clocks
@@ -24,5 +24,5 @@ SCENARIOS: Final[Mapping[str, Callable[[Scale], Report]]] = {
     "bad-messages": bad_messages,
     "one-key": one_key,
     "backlog": backlog,
-    "doomed-producer": doomed_producer,
+    "lost-messages": lost_messages,
 }

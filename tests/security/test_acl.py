@@ -33,7 +33,7 @@ from mission.store import library
 from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Ledger, Release
-from mission.store.messages import STATUS
+from mission.store.messages import STATUS, compose
 from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
 from producer import MissionClient
 from tests.conftest import wait_for
@@ -41,7 +41,6 @@ from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis, server_program
 from worker.local.sample_site import SampleSite
 from worker.local.stack import running_flower, running_worker
-from worker.queue.intake import compose
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full

@@ -22,7 +22,7 @@ from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
-from worker.work.batch import Batch
+from worker.work.coordinator import Coordinator
 from worker.work.hosts import Hosts
 from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
@@ -99,7 +99,8 @@ class World:
             fetcher=Fetcher(settings, policy, Resolver(), Hosts(self.ledger, 4).slot),
             memory=Memory(settings),
         )
-        self.batch = Batch(self.ledger, pipeline, settings)
+        self.coordinator = Coordinator(self.ledger, pipeline, settings)
+        self.coordinator.start()
 
     def enqueue(self, path: str, count: int, submitter: str) -> list[str]:
         """The ids of those that were admitted, each of them worked."""
@@ -107,7 +108,7 @@ class World:
         verdicts = self.keys.admitter.admit(urls, submitter=submitter)
         ids = [verdict.id for verdict in verdicts if isinstance(verdict, Ticket)]
         for mission_id in ids:
-            self.batch.work([mission_id])
+            self.coordinator.work([mission_id])
         return ids
 
     def ends(self, ids: list[str]) -> Counter[str]:

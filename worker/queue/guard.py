@@ -14,9 +14,8 @@ from celery.bootsteps import StartStopStep
 from kombu.entity import Queue
 
 from mission.ids import new_mission_id
-from mission.store.messages import STATUS
+from mission.store.messages import STATUS, compose
 from mission.store.names import CHECK_QUEUE
-from worker.queue.intake import compose
 
 _POISON = "decoder.poison"
 # When the worker is killed half-way, Redis deletes the queue after so long.

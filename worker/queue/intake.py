@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, cast
 
 import redis
@@ -69,6 +69,15 @@ class Message:
     def written(self) -> bytes:
         """The entry, written anew."""
         return compose(self.task, self.id, self.args, self.kwargs)
+
+
+def rebuild(entry: bytes) -> bytes:
+    """A queue entry written anew, from the fields that a decoder task needs.
+
+    Raises:
+        MalformedMessage, NewerMessage: as `read`.
+    """
+    return read(entry).written()
 
 
 def read(entry: bytes) -> Message:
@@ -208,7 +217,7 @@ class _GuardedRedis(redis.Redis):
     def _quarantine(self, entry: bytes, problem: str) -> None:
         """Keep a hash and a size, never the entry: it may hold anything."""
         metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
-        facts = {"sha256": hashlib.sha256(entry).hexdigest(), "bytes": len(entry), "problem": problem}
+        facts: dict[Any, Any] = {"sha256": hashlib.sha256(entry).hexdigest(), "bytes": len(entry), "problem": problem}
         log.warning("malformed message: %s, %d bytes", problem, len(entry), extra={"event.reason": "malformed_message"})
         try:
             self._own.xadd(Key.QUARANTINE, facts, maxlen=QUARANTINE_LENGTH, approximate=True)
@@ -235,17 +244,15 @@ class _GuardedQoS(QoS):
                 self.restore_by_tag(tag, client)
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        if message.headers.get("task") == DECODE:
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            super().append(message, delivery_tag)
+        """Keep a message until it is acknowledged: here alone where it only wakes a worker, since the ledger knows its missions."""
+        keep = partial(virtual.QoS.append, self) if message.headers["task"] == DECODE else super().append
+        keep(message, delivery_tag)
 
     def ack(self, delivery_tag: Any) -> None:
-        message = self._delivered.get(delivery_tag)
-        if message is not None and message.headers.get("task") == DECODE:
-            virtual.QoS.ack(self, delivery_tag)
-        else:
-            super().ack(delivery_tag)
+        """Keep it no longer."""
+        only_here = self._delivered[delivery_tag].headers["task"] == DECODE
+        forget = partial(virtual.QoS.ack, self) if only_here else super().ack
+        forget(delivery_tag)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
         """Put a message back into the queue; drop it where that cannot be done."""
@@ -279,7 +286,7 @@ class GuardedChannel(VerifiedChannel):
         return _GuardedRedis
 
     def _do_restore_message(self, payload: Any, *args: Any, **options: Any) -> None:
-        read(json.dumps(payload).encode())  # kombu would log what it cannot put back
+        rebuild(json.dumps(payload).encode())  # kombu would log what it cannot put back
         super()._do_restore_message(payload, *args, **options)  # type: ignore[no-untyped-call]  # kombu has few types
 
 

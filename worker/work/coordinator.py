@@ -74,7 +74,7 @@ class Coordinator:
         self._in_hand: dict[int, tuple[Claim, float, _Message]] = {}
         self._ahead = 0
         self._settled_at = -math.inf
-        self._said_at = -math.inf
+        self._say_at = -math.inf
 
     def start(self) -> None:
         """Begin to coordinate."""
@@ -104,7 +104,7 @@ class Coordinator:
         return len(claims)
 
     def close(self) -> None:
-        """Claim nothing more. Ends when nothing is in hand."""
+        """Claim nothing more."""
         self._closing = True
         self._news.put(None)
 
@@ -114,21 +114,20 @@ class Coordinator:
         return monotonic() - min(taken) if taken else 0.0
 
     def _coordinate(self) -> None:
-        while not self._closing or self._in_hand:
+        while True:
             self._listen()
             if self._ended:
                 self._settle()
+            if self._closing:
+                while self._waiting:
+                    self._waiting.popleft()[1].less_one()
             self._claim()
-        while True:
-            while self._waiting:
-                self._waiting.popleft()[1].less_one()
-            self._hear(None)
 
     def _listen(self) -> None:
         """Wait until something is to be done."""
         self._asleep = True
         if not self._ended:
-            self._hear(max(0.0, self._said_at + HOLD_SECONDS - monotonic()) if self._waiting else None)
+            self._hear(max(0.0, self._say_at - monotonic()) if self._waiting else None)
         self._asleep = False
         until = monotonic() + LINGER_SECONDS
         while 0 < len(self._ended) < min(LOT, len(self._in_hand)) and (left := until - monotonic()) > 0:
@@ -146,25 +145,31 @@ class Coordinator:
             pass
 
     def _claim(self) -> None:
-        """Claim for each free slot, as long as missions wait; once in a while say of all that wait that they are not lost."""
+        """Claim for each free slot, as long as missions wait."""
         while self._waiting and not self._closing:
             free = max(0, self._most + self._ahead - len(self._in_hand))
-            say = monotonic() - self._said_at >= HOLD_SECONDS
-            if not free and not say:
+            due = monotonic() >= self._say_at
+            if not free and not due:
                 return
-            asked: dict[str, _Message] = {}
-            while self._waiting and len(asked) < (_MOST_IDS if say else free):
-                mission_id, message = self._waiting.popleft()
-                if mission_id in asked:
-                    message.less_one()
-                else:
-                    asked[mission_id] = message
-            if say or len(asked) < free: self._said_at = monotonic()
+            if due:  # all that wait are asked for: those that find no slot are not lost
+                self._say_at = monotonic() + HOLD_SECONDS
+            asked = self._next(_MOST_IDS if due else free)
             try:
                 self._take(self._claimed(list(asked), free), asked)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (whoever waits for the message raises it)
                 for message in asked.values():
                     message.less_one(error)
+
+    def _next(self, count: int) -> dict[str, _Message]:
+        """So many of those that wait, each with its message."""
+        asked: dict[str, _Message] = {}
+        while self._waiting and len(asked) < count:
+            mission_id, message = self._waiting.popleft()
+            if mission_id in asked:
+                message.less_one()  # it came twice
+            else:
+                asked[mission_id] = message
+        return asked
 
     def _claimed(self, ids: list[str], free: int) -> Claimed:
         return self._ledger.claim(
@@ -214,7 +219,8 @@ class Coordinator:
         error = self._told(endings)
         now = monotonic()
         # As many as end while the next ones linger are claimed ahead, so that no lane stands idle meanwhile.
-        self._ahead = int(len(endings) * LINGER_SECONDS / max(now - self._settled_at, LINGER_SECONDS))
+        expected = int(len(endings) * LINGER_SECONDS / max(now - self._settled_at, LINGER_SECONDS))
+        self._ahead = min(expected, self._most)
         self._settled_at = now
         for ending in endings:
             _, _, message = self._in_hand.pop(ending.claim.token)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
@@ -19,13 +21,12 @@ from mission.errors import (
     StoredQuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.model import Reason, State, Ticket
+from mission.model import Reason, Ticket
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Admitted, Ledger
-from mission.store.names import Key, entry_key
-from tests.unit.worker.parts import Unpublished
+from mission.store.names import QUEUE, Key, entry_key
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example/page?signature=sesame"
@@ -38,20 +39,15 @@ def keyring() -> UrlKeyring:
 
 
 @pytest.fixture
-def publisher() -> Unpublished:
-    return Unpublished()
-
-
-@pytest.fixture
-def admitter(ledger: Ledger, keyring: UrlKeyring, publisher: Unpublished, settings: WorkerSettings) -> Admitter:
-    return Admitter(ledger, keyring, publisher, settings)
+def admitter(ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings) -> Admitter:
+    return Admitter(ledger, keyring, settings)
 
 
 @pytest.fixture
 def away(keyring: UrlKeyring) -> Admitter:
     """An admitter whose Redis is away."""
     settings = Settings.from_env(redis_url="redis://127.0.0.1:1/0", redis_timeout=1)
-    return Admitter(Ledger(connect(settings), settings), keyring, Unpublished(), settings)
+    return Admitter(Ledger(connect(settings), settings), keyring, settings)
 
 
 def test_each_url_gets_a_ticket_or_a_refusal_in_order(admitter: Admitter) -> None:
@@ -161,8 +157,14 @@ def test_a_submitter_whose_results_fill_its_quota_is_told_when_there_is_room(
     assert isinstance(admitter.admit([URL], submitter="other")[0], Ticket)
 
 
-def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_that_wants_a_message(
-    admitter: Admitter, publisher: Unpublished, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def woken(client: redis.Redis) -> list[str]:
+    """The ids in the queue's messages."""
+    entries: Any = client.lrange(QUEUE, 0, -1)
+    return [id_ for entry in entries for id_ in json.loads(base64.b64decode(json.loads(entry)["body"]))[0][0]]
+
+
+def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_with_one_message(
+    admitter: Admitter, ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     admit = ledger.admit
 
@@ -174,14 +176,25 @@ def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_missio
     (ticket,) = admitter.admit([URL])
     assert isinstance(ticket, Ticket)
     assert not ticket.duplicate
-    assert publisher.ids == [ticket.id]
+    assert woken(client) == [ticket.id]
     assert ledger.stats().queued == 1
 
 
-def test_what_is_new_and_admitted_gets_a_message_and_nothing_else(admitter: Admitter, publisher: Unpublished) -> None:
-    (known,) = cast("list[Ticket]", admitter.admit([URL], batch_key="night-1"))
-    publisher.ids.clear()
-    again, fresh, _ = admitter.admit([URL, URL + "&more", BAD], batch_key="night-1")
-    assert again == Ticket(known.id, State.QUEUED, duplicate=True)
+def test_a_message_comes_with_what_is_new_and_none_with_what_is_known_or_refused(
+    admitter: Admitter, client: redis.Redis
+) -> None:
+    admitter.admit([f"{URL}&{n}" for n in range(20)], batch_key="night-1")
+    assert client.llen(QUEUE) == 2
+    client.delete(QUEUE)
+    *known, fresh, _ = admitter.admit([f"{URL}&{n}" for n in range(21)] + [BAD], batch_key="night-1")
+    assert all(isinstance(ticket, Ticket) and ticket.duplicate for ticket in known)
     assert isinstance(fresh, Ticket)
-    assert publisher.ids == [fresh.id]
+    assert (client.llen(QUEUE), fresh.id in woken(client)) == (1, True)
+
+
+def test_missions_are_admitted_where_the_queue_takes_no_message(
+    admitter: Admitter, ledger: Ledger, client: redis.Redis
+) -> None:
+    client.set(QUEUE, "a string where the list should be")
+    assert isinstance(admitter.admit([URL])[0], Ticket)
+    assert ledger.stats().queued == 1

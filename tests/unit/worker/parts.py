@@ -13,40 +13,30 @@ from mission.model import Claim, Reason, State, Ticket
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
-from mission.store.messages import Publisher
+from mission.store.names import QUEUE
 from worker.observe import metrics
 from worker.settings import WorkerSettings
-from worker.work.batch import Batch
+from worker.work.coordinator import Coordinator
 from worker.work.endings import Outcome
 from worker.work.pipeline import Pipeline
 
 URL = "https://docs.example/page?signature=sesame"
 
 
-class Unpublished(Publisher):
-    """What a publisher would have said: no message goes out."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-
-    def publish(self, ids: Sequence[str], *, per_message: int = 0) -> None:
-        del per_message
-        self.ids += ids
-
-
 class Keys:
-    """Keys of one test, and missions under them that have no message."""
+    """Keys of one test, and missions under them whose messages are gone."""
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self.ledger = ledger
         self.identity = Identity.generate()
         self.keyring = UrlKeyring.parse(generate_url_key())
-        self.admitter = Admitter(ledger, self.keyring, Unpublished(), settings)
+        self.admitter = Admitter(ledger, self.keyring, settings)
 
     def admit(self, *urls: str, submitter: str = "app", expires_seconds: float | None = None) -> list[str]:
         """Missions that wait for their claim; their ids."""
         verdicts = self.admitter.admit(urls or [URL], submitter=submitter, expires_seconds=expires_seconds)
         assert all(isinstance(verdict, Ticket) for verdict in verdicts)
+        self.ledger.client.delete(QUEUE)
         return [cast("Ticket", verdict).id for verdict in verdicts]
 
     def claim(self, *urls: str, submitter: str = "app") -> Claim:
@@ -86,9 +76,11 @@ class Scripted:
                 self._busy -= 1
 
 
-def batch_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted, **changes: object) -> Batch:
-    """A batch over the script, with some settings changed."""
-    return Batch(ledger, cast("Pipeline", scripted), settings.model_copy(update=changes))
+def coordinator_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted, **changes: object) -> Coordinator:
+    """A coordinator over the script that has begun, with some settings changed."""
+    coordinator = Coordinator(ledger, cast("Pipeline", scripted), settings.model_copy(update=changes))
+    coordinator.start()
+    return coordinator
 
 
 def states(ledger: Ledger, ids: Sequence[str]) -> set[State | str]:

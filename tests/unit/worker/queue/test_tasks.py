@@ -16,9 +16,9 @@ from mission.errors import DecoderError
 from mission.ids import new_mission_id
 from mission.model import State
 from mission.store.ledger import Ledger
-from mission.store.messages import celery_config, make_publisher
+from mission.store.messages import celery_config
 from mission.store.names import entry_key
-from tests.unit.worker.parts import URL, Keys, Scripted, batch_of, states
+from tests.unit.worker.parts import URL, Keys, Scripted, coordinator_of, states
 from worker.queue.tasks import register
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
@@ -31,8 +31,8 @@ class Tasks:
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self.keys = Keys(ledger, settings)
-        self.admitter = Admitter(ledger, self.keys.keyring, make_publisher(settings), settings)
-        self.batch = batch_of(ledger, settings, Scripted())
+        self.admitter = Admitter(ledger, self.keys.keyring, settings)
+        self.coordinator = coordinator_of(ledger, settings, Scripted())
         self.settings = settings
         self.app = Celery("test", set_as_current=False, fixups=[])
         self.app.conf.update(celery_config(settings))
@@ -43,7 +43,7 @@ class Tasks:
             settings=self.settings,
             ledger=self.keys.ledger,
             admitter=self.admitter,
-            batch=self.batch,
+            coordinator=self.coordinator,
         )
 
     def run(self, task: str, *args: object, task_id: str | None = None, **options: object) -> Any:

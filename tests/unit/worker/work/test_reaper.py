@@ -15,7 +15,6 @@ from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
 from mission.store import ledger as ledger_module
 from mission.store.ledger import Ledger, Release
-from mission.store.messages import Publisher, make_publisher
 from mission.store.names import PREFIX, Key, entry_key
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, deaths, ended
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.server("kombu's own connections")
 @pytest.fixture
 def reaper(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
     monkeypatch.setattr(reaper_module, "REAP_INTERVAL_SECONDS", 0.01)
-    reaper = Reaper(ledger, make_publisher(settings), Hosts(ledger, 8), max_attempts=2, lease_seconds=60)
+    reaper = Reaper(ledger, Hosts(ledger, 8), max_attempts=2, lease_seconds=60)
     yield reaper
     reaper.stop()
     if reaper._thread.is_alive():
@@ -77,7 +76,7 @@ def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
     def away(*_: object, **__: object) -> None:
         raise LedgerUnavailable("store_unavailable: away")
 
-    monkeypatch.setattr(Publisher, "publish", away)
+    monkeypatch.setattr(Ledger, "wake", away)
     doomed, stuck = keys.claim(), keys.claim()
     client.hset(entry_key(doomed.id), mapping={"attempts": "2", "crashes": "2"})
     client.zadd(PREFIX + "leases", {doomed.id: 1, stuck.id: 1})

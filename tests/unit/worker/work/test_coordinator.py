@@ -15,10 +15,10 @@ from mission.model import Claim, Reason, State
 from mission.store.ledger import Commit, Ledger, Release
 from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
-from tests.unit.worker.parts import Keys, Scripted, batch_of, deaths, ended, states, succeeded, timed_out
+from tests.unit.worker.parts import Keys, Scripted, coordinator_of, deaths, ended, states, succeeded, timed_out
 from worker.observe import metrics
 from worker.settings import WorkerSettings
-from worker.work import batch as batch_module
+from worker.work import coordinator as module
 from worker.work.endings import Outcome
 
 AWAY = LedgerUnavailable("store_unavailable: away")
@@ -26,8 +26,8 @@ AWAY = LedgerUnavailable("store_unavailable: away")
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "_RETRY_SETTLE_SECONDS", 0.01)
-    monkeypatch.setattr(batch_module, "HOLD_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_RETRY_SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "HOLD_SECONDS", 0.2)
 
 
 def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> Callable[..., Any]:
@@ -47,7 +47,7 @@ def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> 
 
 def test_a_lone_mission_is_worked_and_committed(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids, before = keys.admit(), ended(State.SUCCEEDED)
-    batch_of(ledger, settings, Scripted()).work(ids)
+    coordinator_of(ledger, settings, Scripted()).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
     assert ended(State.SUCCEEDED) == before + 1
 
@@ -57,7 +57,7 @@ def test_a_message_of_more_missions_than_slots_is_worked_through(
 ) -> None:
     ids = keys.admit(*["https://docs.example/"] * 7)
     scripted = Scripted()
-    batch_of(ledger, settings, scripted, concurrency=2).work(ids)
+    coordinator_of(ledger, settings, scripted, concurrency=2).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
     assert sorted(claim.id for claim in scripted.seen) == sorted(ids)
     assert scripted.most_side_by_side <= 2
@@ -73,7 +73,7 @@ def test_the_missions_of_a_message_are_worked_side_by_side(
         return succeeded(claim)
 
     ids = keys.admit(*["https://docs.example/"] * 4)
-    batch_of(ledger, settings, Scripted(outcome)).work(ids)
+    coordinator_of(ledger, settings, Scripted(outcome)).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
@@ -88,9 +88,9 @@ def test_a_slow_mission_keeps_no_other_from_a_slot_that_comes_free(
             assert others_done.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(batch.work, ids)
+        working = thread.submit(coordinator.work, ids)
         wait_for(lambda: states(ledger, ids[1:]) == {State.SUCCEEDED}, what="the others")
         others_done.set()
         working.result(30)
@@ -107,11 +107,11 @@ def test_a_slot_that_another_message_gives_back_is_taken_while_a_mission_is_slow
         assert claim.id == waiting or may_end[claim.id].wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(2) as threads:
-        working = [threads.submit(batch.work, [other])]
+        working = [threads.submit(coordinator.work, [other])]
         wait_for(lambda: ledger.status(other).state is State.RUNNING)
-        working.append(threads.submit(batch.work, [slow, waiting]))
+        working.append(threads.submit(coordinator.work, [slow, waiting]))
         wait_for(lambda: ledger.status(slow).state is State.RUNNING)
         may_end[other].set()
         try:
@@ -125,7 +125,7 @@ def test_a_slot_that_another_message_gives_back_is_taken_while_a_mission_is_slow
 def test_what_ends_early_is_settled_while_a_mission_is_slow(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_module, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.0)
     early, slow = keys.admit(*["https://docs.example/"] * 2)
     may_end = {early: threading.Event(), slow: threading.Event()}
 
@@ -133,9 +133,9 @@ def test_what_ends_early_is_settled_while_a_mission_is_slow(
         assert may_end[claim.id].wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), concurrency=2)
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(batch.work, [early, slow])
+        working = thread.submit(coordinator.work, [early, slow])
         wait_for(lambda: states(ledger, [early, slow]) == {State.RUNNING})
         may_end[early].set()
         try:
@@ -156,11 +156,11 @@ def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
         assert go_on.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=1)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), concurrency=1)
     with ThreadPoolExecutor(2) as threads:
-        working = [threads.submit(batch.work, [first])]
+        working = [threads.submit(coordinator.work, [first])]
         wait_for(lambda: ledger.status(first).state is State.RUNNING)
-        working.append(threads.submit(batch.work, [second]))
+        working.append(threads.submit(coordinator.work, [second]))
         wait_for(lambda: not client.hexists(entry_key(second), "missed_at"), what="a sign of life")
         assert ledger.status(second).state is State.QUEUED
         go_on.set()
@@ -179,25 +179,25 @@ def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_o
         assert claim.lost_leases == 1 or first_may_end.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome))
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome))
     with ThreadPoolExecutor(1) as thread:
-        first = thread.submit(batch.work, [mission_id])
+        first = thread.submit(coordinator.work, [mission_id])
         wait_for(lambda: ledger.status(mission_id).state is State.RUNNING)
         client.zadd(PREFIX + "leases", {mission_id: 1})
         ledger.reap("missions", 5, 2)
-        batch.work([mission_id])
-        assert batch.oldest_seconds() > 0  # the first attempt is still in hand
+        coordinator.work([mission_id])
+        assert coordinator.oldest_seconds() > 0  # the first attempt is still in hand
         first_may_end.set()
         first.result(30)
     assert states(ledger, [mission_id]) == {State.SUCCEEDED}
-    assert (ledger.stats().succeeded, batch.oldest_seconds()) == (1, 0)
+    assert (ledger.stats().succeeded, coordinator.oldest_seconds()) == (1, 0)
 
 
 def test_a_message_that_comes_twice_is_worked_once(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids, scripted = keys.admit(), Scripted()
-    batch = batch_of(ledger, settings, scripted)
-    batch.work(ids)
-    batch.work(ids)
+    coordinator = coordinator_of(ledger, settings, scripted)
+    coordinator.work(ids)
+    coordinator.work(ids)
     assert len(scripted.seen) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_mission_is_counted_as_in_progress_while_it_is_worked(
         seen.append(gauge.get())
         return succeeded(claim)
 
-    batch_of(ledger, settings, Scripted(outcome)).work(keys.admit())
+    coordinator_of(ledger, settings, Scripted(outcome)).work(keys.admit())
     assert (seen, gauge.get()) == ([1.0], 0.0)
 
 
@@ -219,17 +219,17 @@ def test_a_message_with_nothing_to_claim_gives_its_slots_back(
     ledger: Ledger, settings: WorkerSettings, keys: Keys
 ) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
-    batch = batch_of(ledger, settings, Scripted(), concurrency=2)
+    coordinator = coordinator_of(ledger, settings, Scripted(), concurrency=2)
     for _ in range(3):
-        batch.work(ids)
+        coordinator.work(ids)
     others = keys.admit(*["https://docs.example/"] * 2)
-    batch.work(others)
+    coordinator.work(others)
     assert states(ledger, [*ids, *others]) == {State.SUCCEEDED}
 
 
 def test_a_release_puts_the_mission_back(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
-    batch_of(ledger, settings, Scripted(timed_out)).work(ids)
+    coordinator_of(ledger, settings, Scripted(timed_out)).work(ids)
     assert states(ledger, ids) == {State.RETRYING}
 
 
@@ -238,7 +238,7 @@ def test_a_mission_that_had_expired_is_dead_counted_and_told(
 ) -> None:
     ids, before = keys.admit(), ended(State.DEAD, "expired")
     client.hset(entry_key(ids[0]), "expires_at", "1")
-    batch_of(ledger, settings, scripted := Scripted()).work(ids)
+    coordinator_of(ledger, settings, scripted := Scripted()).work(ids)
     assert (states(ledger, ids), scripted.seen) == ({State.DEAD}, [])
     assert ended(State.DEAD, "expired") == before + 1
     assert deaths(caplog) == [(ids[0], "expired")]
@@ -251,7 +251,7 @@ def test_an_attempt_after_the_first_counts_as_a_redelivery(
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 5)
     wait_for(lambda: ledger.take_due(10)[0] == [claim.id])
     before = metrics.REDELIVERIES._value.get()
-    batch_of(ledger, settings, Scripted()).work([claim.id])
+    coordinator_of(ledger, settings, Scripted()).work([claim.id])
     assert metrics.REDELIVERIES._value.get() == before + 1
 
 
@@ -262,7 +262,7 @@ def test_an_attempt_after_a_lost_lease_counts_as_a_redelivery(
     client.zadd(PREFIX + "leases", {claim.id: 1})
     assert ledger.reap("missions", 5, 2).alone == [claim.id]
     before = metrics.REDELIVERIES._value.get()
-    batch_of(ledger, settings, Scripted()).work([claim.id])
+    coordinator_of(ledger, settings, Scripted()).work([claim.id])
     assert metrics.REDELIVERIES._value.get() == before + 1
 
 
@@ -270,12 +270,12 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
     ids = keys.admit(*["https://docs.example/"] * 2)
     for mission_id in ids:
         ledger.client.hset(entry_key(mission_id), "crashes", "2")
-    batch = batch_of(ledger, settings, scripted := Scripted())
-    batch.work(ids)
+    coordinator = coordinator_of(ledger, settings, scripted := Scripted())
+    coordinator.work(ids)
     assert [claim.suspect for claim in scripted.seen] == [True]
     assert states(ledger, ids) == {State.SUCCEEDED, State.RETRYING}
     wait_for(lambda: ledger.take_due(10)[0], what="the other suspect's time")
-    batch.work(ids)
+    coordinator.work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
@@ -292,37 +292,37 @@ def test_what_is_in_hand_is_given_back_without_using_up_an_attempt(
         assert go_on.wait(30)
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(outcome))
-    assert batch.oldest_seconds() == 0
-    assert batch.release_all() == 0
-    batch = batch_of(ledger, settings, Scripted(outcome))
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome))
+    assert coordinator.oldest_seconds() == 0
+    assert coordinator.release_all() == 0
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome))
     with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(batch.work, [mission_id])
-        wait_for(lambda: batch.oldest_seconds() > 0)
-        assert batch.release_all() == 1
+        working = thread.submit(coordinator.work, [mission_id])
+        wait_for(lambda: coordinator.oldest_seconds() > 0)
+        assert coordinator.release_all() == 1
         status = ledger.status(mission_id)
         assert (status.state, status.attempts, status.reason) == (State.RETRYING, 0, Reason.SHUTDOWN)
         go_on.set()
         working.result(30)
-    assert batch.oldest_seconds() == 0
+    assert coordinator.oldest_seconds() == 0
     assert ledger.status(mission_id).state is State.RETRYING
 
 
-def test_a_closed_batch_claims_nothing_more(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+def test_a_closed_coordinator_claims_nothing_more(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     ids = keys.admit(*["https://docs.example/"] * 3)
 
     def last_one(claim: Claim) -> Outcome:
-        batch.close()
+        coordinator.close()
         return succeeded(claim)
 
-    batch = batch_of(ledger, settings, Scripted(last_one), concurrency=1)
-    batch.work(ids)
+    coordinator = coordinator_of(ledger, settings, Scripted(last_one), concurrency=1)
+    coordinator.work(ids)
     assert sorted(ledger.status(mission_id).state for mission_id in ids) == [
         State.QUEUED,
         State.QUEUED,
         State.SUCCEEDED,
     ]
-    batch.work(ids)
+    coordinator.work(ids)
     assert ledger.stats().queued == 2
 
 
@@ -334,7 +334,7 @@ def test_a_commit_is_sent_again_until_redis_answers(
 ) -> None:
     ids = keys.admit()
     monkeypatch.setattr(ledger, "commit", failing(ledger.commit, 3))
-    batch_of(ledger, settings, Scripted()).work(ids)
+    coordinator_of(ledger, settings, Scripted()).work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
@@ -343,10 +343,10 @@ def test_an_outage_longer_than_the_lease_leaves_the_mission_to_the_reaper(
 ) -> None:
     ids = keys.admit()
     monkeypatch.setattr(ledger, "commit", failing(ledger.commit, 10**9))
-    batch = batch_of(ledger, settings, Scripted(), lease_seconds=0.2)
+    coordinator = coordinator_of(ledger, settings, Scripted(), lease_seconds=0.2)
     with pytest.raises(LedgerUnavailable):
-        batch.work(ids)
-    assert batch.oldest_seconds() == 0
+        coordinator.work(ids)
+    assert coordinator.oldest_seconds() == 0
     monkeypatch.undo()
     wait_for(lambda: ledger.reap("missions", 5, 2).alone == ids, what="the reaper")
 
@@ -357,10 +357,10 @@ def test_a_claim_that_fails_gives_its_slots_back(
 ) -> None:
     ids = keys.admit(*["https://docs.example/"] * 2)
     monkeypatch.setattr(ledger, "claim", failing(ledger.claim, 1, error))
-    batch = batch_of(ledger, settings, Scripted(), concurrency=1)
+    coordinator = coordinator_of(ledger, settings, Scripted(), concurrency=1)
     with pytest.raises(type(error)):
-        batch.work(ids)
-    batch.work(ids)
+        coordinator.work(ids)
+    coordinator.work(ids)
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
@@ -381,10 +381,10 @@ def test_an_outage_at_a_later_claim_drops_nothing_that_is_in_hand(
         return succeeded(claim)
 
     monkeypatch.setattr(ledger, "claim", second_one_fails)
-    batch = batch_of(ledger, settings, Scripted(outcome), concurrency=2)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), concurrency=2)
     with pytest.raises(LedgerUnavailable):
-        batch.work(ids)
-    assert batch.oldest_seconds() == 0
+        coordinator.work(ids)
+    assert coordinator.oldest_seconds() == 0
     assert [ledger.status(mission_id).state for mission_id in ids] == [State.SUCCEEDED, State.SUCCEEDED, State.QUEUED]
 
 
@@ -405,8 +405,8 @@ def test_endings_that_cannot_be_told_keep_no_other_from_being_told(
         return succeeded(claim)
 
     monkeypatch.setattr(ledger, "commit", without_the_first)
-    batch = batch_of(ledger, settings, Scripted(outcome), lease_seconds=0.5)
+    coordinator = coordinator_of(ledger, settings, Scripted(outcome), lease_seconds=0.5)
     with pytest.raises(LedgerUnavailable):
-        batch.work(ids)
-    assert batch.oldest_seconds() == 0
+        coordinator.work(ids)
+    assert coordinator.oldest_seconds() == 0
     assert ledger.status(ids[1]).state is State.SUCCEEDED
