@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from typing import cast
 
 import redis
 import requests
@@ -30,7 +31,7 @@ def main() -> None:
     recipient, extractor, session = load_recipient(os.environ[RECIPIENT_VARIABLE]), Extractor(), requests.Session()
     print("ready", flush=True)
     while True:
-        _, share = shares.blpop([SHARES])
+        _, share = cast("tuple[bytes, bytes]", shares.blpop([SHARES]))
         for number, url in json.loads(share):
             secrets = extractor.extract(session.get(url, timeout=10).text)
             results.set(

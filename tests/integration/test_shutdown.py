@@ -12,7 +12,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from celery import Celery
 from pydantic import SecretStr
 
 from mission.model import State
@@ -121,7 +120,7 @@ def test_a_second_signal_that_interrupts_the_handling_of_the_first_is_harmless(
     settings: WorkerSettings, keys: Keys
 ) -> None:
     keyed = {"url_key": SecretStr(keys.url_key), "recipient": keys.identity.recipient.text}
-    runtime = Runtime.build(settings.model_copy(update=keyed), Celery("test", set_as_current=False))
+    runtime = Runtime.build(settings.model_copy(update=keyed))
     tracer = sys.gettrace()
 
     def interrupt(_frame: FrameType, _event: str, _argument: object) -> Any:

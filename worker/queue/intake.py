@@ -40,6 +40,8 @@ MAX_IDS_PER_MESSAGE = 256
 QUARANTINE_LENGTH = 1000
 # So many messages become one at most.
 _MOST_MESSAGES = 16
+# In the text of each that `compose` writes to wake a worker, and of no other.
+_WAKES = f'"task": "{DECODE}"'
 # At most so often workers look for messages that nobody has acknowledged.
 _RESTORE_SECONDS = 10
 _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
@@ -199,7 +201,7 @@ class _GuardedRedis(redis.Redis):
         if count < 1:
             return
         with suppress(LedgerUnavailable):
-            for entry in self._scripts.run("take", count):
+            for entry in self._scripts.run("take", count, _WAKES):
                 message = self._checked(entry)
                 if message is not None and message.task != DECODE:
                     self._own.rpush(QUEUE, entry)  # it only looked like one
@@ -246,13 +248,13 @@ class _GuardedQoS(QoS):
     def append(self, message: Any, delivery_tag: Any) -> None:
         """Keep a message until it is acknowledged: here alone where it only wakes a worker, since the ledger knows its missions."""
         keep = partial(virtual.QoS.append, self) if message.headers["task"] == DECODE else super().append
-        keep(message, delivery_tag)
+        keep(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def ack(self, delivery_tag: Any) -> None:
         """Keep it no longer."""
         only_here = self._delivered[delivery_tag].headers["task"] == DECODE
         forget = partial(virtual.QoS.ack, self) if only_here else super().ack
-        forget(delivery_tag)
+        forget(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
         """Put a message back into the queue; drop it where that cannot be done."""

@@ -6,7 +6,9 @@
 -- A message wakes a worker for the missions of its place; one without a new mission is not sent.
 -- Returns for each mission {verdict, id, state or milliseconds to wait}.
 local per_message, messages = whole(ARGV[7], 4), whole(ARGV[8], 4)
-if not (per_message and per_message > 0 and messages) then return redis.error_reply('ERR admit takes no such messages') end
+if not (per_message and per_message > 0 and messages and messages <= 1024) then
+  return redis.error_reply('ERR admit takes 1024 messages at most')
+end
 local first_mission = 9 + messages
 if #ARGV >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]

@@ -50,6 +50,7 @@ def stored(client: redis.Redis) -> dict[Any, Any]:
     for key in client.scan_iter():
         read: dict[Any, Callable[[Any], Any]] = {
             b"hash": client.hgetall,
+            b"list": lambda key: client.lrange(key, 0, -1),
             b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
             b"string": client.get,
         }

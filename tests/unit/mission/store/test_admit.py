@@ -161,7 +161,7 @@ def call(
     submitter: str = "app",
     limits: tuple[Any, ...] = (10_000, 0, 0, 0),
 ) -> None:
-    Scripts(client, settings).run("admit", 1, submitter, *limits, *missions)
+    Scripts(client, settings).run("admit", 1, submitter, *limits, 16, 0, *missions)
 
 
 @pytest.mark.parametrize("arrival", ["x", "nan", "inf", "-inf", "1e300", "9" * 30, ""])

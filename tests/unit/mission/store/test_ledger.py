@@ -12,7 +12,7 @@ from mission.model import Claim, MissionStatus, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import PREFIX, Key, entry_key, result_key
+from mission.store.names import PREFIX, QUEUE, Key, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 
@@ -21,6 +21,7 @@ TTL = 60.0
 
 def admit(ledger: Ledger, count: int = 1, *, lifetime: float = 100.0, submitter: str = "app") -> list[str]:
     answers = ledger.admit([Admission(new_mission_id(), b"sealed url", lifetime) for _ in range(count)], submitter)
+    ledger.client.delete(QUEUE)  # their messages are taken
     return [answer.id for answer in answers if answer.refusal is None]
 
 

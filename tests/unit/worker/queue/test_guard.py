@@ -41,7 +41,7 @@ def test_a_message_that_does_not_come_is_waited_for_no_longer_than_that(
     def refuse(_: bytes) -> Any:
         raise MalformedMessage("bad")
 
-    monkeypatch.setattr(intake, "rebuild", refuse)
+    monkeypatch.setattr(intake, "read", refuse)
     with (
         GuardedConnection(settings.redis_url.get_secret_value()) as connection,  # type: ignore[no-untyped-call]  # kombu has few types
         pytest.raises(connection.connection_errors),
