@@ -17,7 +17,8 @@ from mission.store.connection import connect
 from mission.store.ledger import Ledger
 
 CHUNK = 256
-_POLL_SECONDS = (0.02, 0.5)
+# What is told while a connection or Redis is away is not heard: so often a waiter looks at the ledger itself.
+_LOOK_SECONDS = 1.0
 
 
 class MissionClient:
@@ -128,16 +129,15 @@ class MissionClient:
         """
         check_mission_id(mission_id)
         give_up = time.monotonic() + timeout
-        pause, slowest = _POLL_SECONDS
         status = None
-        while True:
-            try:
-                status = self._ledger.status(mission_id)
-            except LedgerUnavailable:
-                if time.monotonic() >= give_up and status is None:
-                    raise
-            left = give_up - time.monotonic()
-            if status is not None and (status.finished or left <= 0):
-                return status
-            time.sleep(max(0.0, min(pause, left)))
-            pause = min(slowest, pause * 1.5)
+        with self._ledger.listen(mission_id) as ended:
+            while True:
+                left = give_up - time.monotonic()
+                ended.wait(max(0.0, min(left, _LOOK_SECONDS)))
+                try:
+                    status = self._ledger.status(mission_id)
+                except LedgerUnavailable:
+                    if left <= 0 and status is None:
+                        raise
+                if status is not None and (status.finished or left <= 0):
+                    return status

@@ -87,6 +87,9 @@ class ResultReader:
         held = ",".join(key_id.hex() for key_id in self._identities)
         with recorded(self._audit, "reveal", why=reason, mission_id=mission_id, key_id=held) as record:
             token, sealed = self._fetch(mission_id)
+            if sealed is None:
+                record.outcome = "no secrets"
+                return []
             identity = self._identities.get(sealed_to := RecordHeader.parse(sealed).key_id)
             if identity is None:
                 raise SealError(
@@ -96,8 +99,10 @@ class ResultReader:
             record.key_id, record.outcome = identity.key_id.hex(), "opened"
         return secrets
 
-    def _fetch(self, mission_id: str) -> tuple[int, bytes]:
-        (entry,) = read_entries(self._client, [mission_id], ("state", "token", "reason", "finished_at"))
+    def _fetch(self, mission_id: str) -> tuple[int, bytes | None]:
+        """The mission's token and sealed record; None where it found nothing, so that nothing was sealed."""
+        fields = ("state", "token", "reason", "finished_at", "secrets")
+        (entry,) = read_entries(self._client, [mission_id], fields)
         state, token = word(entry.get("state")), number(entry.get("token"))
         if not state:
             raise UnknownMission(mission_id)
@@ -110,7 +115,7 @@ class ResultReader:
             raise ResultUnavailable(f"the ledger entry of mission {mission_id} cannot be read")
         with outages():
             record = cast("bytes | None", self._client.get(result_key(mission_id, token)))
-        if record is None:
+        if record is None and number(entry.get("secrets")) != 0:
             raise ResultUnavailable(
                 f"the result of mission {mission_id} is gone: expired (DECODER_RESULT_TTL) or deleted"
             )

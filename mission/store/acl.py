@@ -177,7 +177,7 @@ LOGINS: dict[str, Login] = {
             *(_calls("admit"), _STATS, _STATUS, _PUBLISH),
             {Key.REFUSALS: "hincrby", names.TASK_RESULTS: "get mget del"},
         ),
-        names.TASK_RESULTS,
+        f"{names.TASK_RESULTS} {names.ENDED}*",
     ),
     # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
     "worker": Login(
@@ -206,7 +206,7 @@ LOGINS: dict[str, Login] = {
             },
             {names.TASK_RESULTS: "get setex"},
         ),
-        f"{names.TASK_RESULTS} {names.EVENTS}",
+        f"{names.TASK_RESULTS} {names.EVENTS} {names.ENDED}*",
     ),
     # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": Login(

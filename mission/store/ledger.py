@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -25,6 +26,7 @@ from mission.store.connection import outages
 from mission.store.entries import instant, number, read_entries, word
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import QUEUE, TYPES, Key, result_key
+from mission.store.notices import EndNotice
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
@@ -277,6 +279,10 @@ class Ledger:
         if ids:
             with outages():
                 self.client.lpush(QUEUE, *wake_ups(ids, per_message))
+
+    def listen(self, mission_id: str) -> closing[EndNotice]:
+        """Hear of a mission's end at once."""
+        return closing(EndNotice(self.client, mission_id))
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in that list."""

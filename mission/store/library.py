@@ -13,7 +13,7 @@ from importlib.resources import files
 import redis
 
 from mission.errors import DecoderError
-from mission.store.names import QUEUE, Key
+from mission.store.names import ENDED, QUEUE, Key
 
 # The number of the functions' arguments and answers, stored in the library. A change of a file under `lua/` that a release brings
 # brings a new number. A release also serves the one before: a function that the last release calls keeps its name, its arguments and its
@@ -116,7 +116,7 @@ def source() -> str:
     common = texts.pop("common")
     parts = [f"#!lua name={NAME}\n-- The decoder's library number {LIBRARY}\n"]
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
-    parts.append(f"local MESSAGES = '{QUEUE}'\n{common}")
+    parts.append(f"local MESSAGES, ENDED = '{QUEUE}', '{ENDED}'\n{common}")
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
         parts.append(_register(name, f"read_clock()\n{text}", _FLAGS.get(name, "")))

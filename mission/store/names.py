@@ -66,6 +66,7 @@ CELERY_BINDINGS = "_kombu.binding*celery*"
 # nobody leaves database 0.
 EVENTS = "/0.celeryev/*"
 REMOTE_CONTROL = "/0.celery.pidbox"
+ENDED = PREFIX + "ended:"  # and a mission's id: that it has ended
 
 
 # What has one place for each mission.

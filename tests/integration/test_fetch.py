@@ -135,7 +135,7 @@ def test_is_honest_and_carries_nothing_along(fresh: MisbehavingServer) -> None:
         assert head[0] == f"GET {target} HTTP/1.1"
         assert head[1:3] == [f"Host: 127.0.0.1:{fresh.port}", head[2]]
         assert head[2].startswith("User-Agent: mission-decoder/")
-        assert head[3:] == ["Accept: */*", "Accept-Encoding: identity", "", ""]
+        assert head[3:] == ["Accept: */*", "Accept-Encoding: gzip, deflate", "", ""]
 
 
 def test_sends_the_target_as_it_was_checked(fresh: MisbehavingServer) -> None:

@@ -1,6 +1,6 @@
 """Content codings, undone piece by piece with a cap on what comes out (RFC 9110 section 8.4).
 
-None is asked for (`Accept-Encoding: identity`), but servers send them all the same. A bomb costs no more than the cap:
+gzip and deflate are asked for; servers send others all the same. A bomb costs no more than the cap:
 every step gives at most `STEP` bytes, and the layer under it is read only when they are used up.
 """
 

@@ -57,7 +57,7 @@ class PinnedRequest(PreparedRequest):
         self.method = "GET"
         self.url = f"{url.scheme}://pinned/"
         self.headers = CaseInsensitiveDict(
-            {"Host": url.authority, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+            {"Host": url.authority, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
         )
 
 

@@ -32,7 +32,7 @@ _phase = cache(metrics.PHASE_DURATION.labels)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went: the seconds of each phase, and either secrets by detector with their sealed record, or a reason.
+    """How an attempt went: the seconds of each phase, and secrets by detector with their sealed record where there are any, or a reason.
 
     `host` is the name, as `hosts.name_of` has it, of the host that the mission waits for where it is to be tried again.
     """

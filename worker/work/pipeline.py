@@ -80,6 +80,8 @@ class Pipeline:
             with _phase(phases, "extract"):
                 secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
+            if not secrets:  # nothing to keep: that there are none stands in the ledger
+                return Outcome(phases)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)

@@ -162,6 +162,7 @@ local function finish(id, state, reason, secrets, ttl)
   end
   redis.pcall('HINCRBY', FINISHED, state, 1) -- a count that cannot be kept must not end this half done
   redis.call('EXPIRE', entry(id), ttl)
+  redis.pcall('PUBLISH', ENDED .. id, state) -- to who waits for it; a login that may not must not end this half done
 end
 
 -- How many bytes of sealed results a submitter has stored, when in ms the next of them are gone, and how many go at this moment. They
