@@ -9,6 +9,7 @@ import socket
 import click
 
 from mission.cli.help import Command
+from worker.local.processes import split
 from worker.observe import logs
 from worker.settings import WorkerSettings
 
@@ -23,10 +24,17 @@ _MATTER = (
 @click.option(
     "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
 )
-def worker(concurrency: int | None) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    help="Worker processes, each with a core where it can have its own; metrics ports count up.  [default: 1]",
+)
+def worker(concurrency: int | None, processes: int) -> None:
     """Run a worker until SIGTERM.
 
-    It is configured by DECODER_… variables; `decoder settings` lists them.
+    It is configured by DECODER_… variables; `decoder settings` lists them. Of several processes, each has `--concurrency` fetches, an
+    equal share of the cgroup's memory, a port for metrics (9464, 9465, …) and a health file (FILE.0, FILE.1, …) of its own.
 
     \b
     Example:
@@ -36,6 +44,9 @@ def worker(concurrency: int | None) -> None:
     if concurrency is not None:
         os.environ["DECODER_CONCURRENCY"] = str(concurrency)
     own = WorkerSettings.from_env()
+    if processes > 1:
+        split(processes, own)
+        own = WorkerSettings.from_env()
     logs.configure(own.log_level, own.log_format)
     for sentence in WorkerSettings.misspelt():
         logging.getLogger("decoder.settings").warning(sentence)

@@ -12,11 +12,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
+from select import PIPE_BUF
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -66,18 +67,19 @@ def add_to_mission_context(name: str, value: str) -> None:
     _mission.set({**(_mission.get() or {}), name: value})
 
 
-def configure(level: str, fmt: str, stream: TextIO | None = None) -> None:
+def configure(level: str, fmt: str, stream: TextIO | None = None, *, threads: bool = True) -> None:
     """Send every log record of the process to `stream` (stdout), and unhandled exceptions with them. May be called again.
 
     Args:
         level: `debug`, `info`, `warning` or `error`; libraries are heard from `info` on.
         fmt: `json`, or `text` for people.
         stream: where to; a write that fails is dropped, and never ends the process.
+        threads: whether a thread may write; not in a process that is to fork.
     """
     stream = sys.stdout if stream is None else stream
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    handler = _Writer(stream)
+    handler = _Writer(stream) if threads else logging.StreamHandler(stream)
     handler.setFormatter(EcsFormatter() if fmt == "json" else PlainFormatter())
     handler.addFilter(_heard)
     root = logging.getLogger()
@@ -145,8 +147,9 @@ class _Writer(logging.Handler):
                     items.append(self._waiting.get_nowait())
             lines = [self._line(item) if isinstance(item, logging.LogRecord) else item for item in items]
             with suppress(OSError, ValueError):  # nobody reads stdout any more, or it is closed
-                self._stream.write("".join(line for line in lines if isinstance(line, str)))
-                self._stream.flush()
+                for piece in _pieces(line for line in lines if isinstance(line, str)):
+                    self._stream.write(piece)
+                    self._stream.flush()
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
@@ -159,6 +162,17 @@ class _Writer(logging.Handler):
         except Exception:  # noqa: BLE001 (whatever a record holds, logging it must not end the work)
             self.handleError(record)
             return ""
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """As many lines together as a pipe takes whole: other processes may write to it as well (pipe(7), PIPE_BUF)."""
+    piece = ""
+    for line in lines:
+        if piece and len(piece) + len(line) > PIPE_BUF:
+            yield piece
+            piece = ""
+        piece += line
+    yield piece
 
 
 class EcsFormatter(JsonFormatter):

@@ -14,7 +14,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import monotonic
 
 from mission.errors import MissionFailed, SettingsError
@@ -23,6 +22,7 @@ from mission.units import format_size
 from worker.extract.apart import CHILD_BYTES
 from worker.fetch.fetcher import FREE_BYTES
 from worker.settings import WorkerSettings
+from worker.work import cgroup
 
 MIB = 1024**2
 
@@ -42,35 +42,13 @@ SLOT_BYTES = PER_BYTE * FREE_BYTES + 5 * MIB
 PATIENCE_SECONDS = 5.0
 RETURN_SECONDS = (1.0, 10.0)
 
-_UNLIMITED = 2**60
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h>
 
 
 def limit(settings: WorkerSettings) -> int:
     """The bytes that this process may use: the setting, but no more than its cgroup has; `DEFAULT_BYTES` with neither."""
-    known = [most for most in (settings.memory, cgroup_limit()) if most]
+    known = [most for most in (settings.memory, cgroup.memory_limit()) if most]
     return min(known, default=DEFAULT_BYTES)
-
-
-def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """The least limit of this process' memory cgroups (versions 1 and 2) and of those above them; None where there is none.
-
-    In a container the folder that `own` names may not be there: then its root is that of the container.
-    """
-    found = []
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "memory" not in controllers.split(","):
-                continue
-            top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-            folder = top / path.strip("/")
-            for place in (folder, *folder.parents):
-                if not place.is_relative_to(top):
-                    break
-                with suppress(OSError, ValueError):  # not there; `max`
-                    found.append(int((place / name).read_text()))
-    return min((most for most in found if most < _UNLIMITED), default=None)
 
 
 def largest(settings: WorkerSettings) -> int:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from mission.model import Reason
 from tests.conftest import wait_for
 from worker.extract.apart import CHILD_BYTES
 from worker.settings import WorkerSettings
-from worker.work import memory
+from worker.work import cgroup, memory
 from worker.work.memory import (
     BASE_BYTES,
     FREE_SECRETS,
@@ -24,7 +23,6 @@ from worker.work.memory import (
     SLOT_BYTES,
     Memory,
     Share,
-    cgroup_limit,
     largest,
     worst_case,
 )
@@ -34,7 +32,7 @@ CHART = 1024 * MIB
 
 @pytest.fixture(autouse=True)
 def _no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "cgroup_limit", lambda: None)
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: None)
 
 
 @pytest.fixture
@@ -66,43 +64,6 @@ def refusal(share: Share) -> Reason | None:
 # The limit
 
 
-def cgroup(folder: Path, own: str, files: dict[str, str]) -> int | None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    (folder / "own").write_text(own)
-    return cgroup_limit(folder, folder / "own")
-
-
-V1 = "9:name=systemd:/\n4:cpu,memory:/pods/one\n0::/\n"
-V2 = "0::/pods/one\n"
-
-
-@pytest.mark.parametrize(
-    ("own", "files", "limit"),
-    [
-        (V1, {"memory/pods/one/memory.limit_in_bytes": "1073741824\n"}, CHART),
-        (V1, {"memory/pods/one/memory.limit_in_bytes": "9223372036854771712\n"}, None),
-        (V2, {"pods/one/memory.max": "1073741824\n"}, CHART),
-        (V2, {"pods/one/memory.max": "max\n"}, None),
-        (V2, {"pods/one/memory.max": "max\n", "pods/memory.max": "1073741824\n"}, CHART),
-        (V2, {"pods/one/memory.max": "2147483648\n", "pods/memory.max": "1073741824\n"}, CHART),
-        (V1, {"memory/memory.limit_in_bytes": "1073741824\n"}, CHART),  # in a container, whose root is its own group
-        ("0::/\n", {"memory.max": "1073741824\n"}, CHART),
-        ("0::/../one\n", {"memory.max": "1073741824\n"}, CHART),
-        ("", {"memory.max": "1073741824\n"}, None),
-    ],
-)
-def test_the_limit_is_the_least_of_the_cgroups_above(
-    own: str, files: dict[str, str], limit: int | None, tmp_path: Path
-) -> None:
-    assert cgroup(tmp_path, own, files) == limit
-
-
-def test_without_a_proc_there_is_no_cgroup(tmp_path: Path) -> None:
-    assert cgroup_limit(tmp_path, tmp_path / "missing") is None
-
-
 @pytest.mark.parametrize(
     ("setting", "group", "limit"),
     [(None, None, CHART), (None, 5 * MIB, 5 * MIB), (6 * MIB, None, 6 * MIB), (6 * MIB, 5 * MIB, 5 * MIB)],
@@ -110,7 +71,7 @@ def test_without_a_proc_there_is_no_cgroup(tmp_path: Path) -> None:
 def test_a_setting_does_not_go_beyond_the_cgroup(
     setting: int | None, group: int | None, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "cgroup_limit", lambda: group)
+    monkeypatch.setattr(cgroup, "memory_limit", lambda: group)
     assert memory.limit(WorkerSettings.from_env(memory=setting)) == limit
 
 

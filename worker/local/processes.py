@@ -1,0 +1,109 @@
+"""Several worker processes under one command, each bound to a core of its own where that can be.
+
+Threads that run Python on several cores hand the interpreter's lock from core to core; a process that stays on one core does
+the same work with less CPU (`benchmarks/README.md`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+from mission.hardening import end_with_parent
+from mission.settings import PREFIX
+from worker.observe import logs
+from worker.settings import WorkerSettings
+from worker.work import cgroup, memory
+
+log = logging.getLogger("decoder.processes")
+
+# A process that died is started anew after so long: what kills it at once must not keep a core busy.
+RESTART_SECONDS = 1.0
+# The exit code for bad settings: no new start helps.
+REFUSED = 2
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def split(count: int, settings: WorkerSettings) -> None:
+    """Become so many worker processes; returns in each of them, with its own port, health file and memory in the environment.
+
+    The process that calls stays their parent, and this never returns there: it hands on signals, starts anew who died, and exits
+    when all have ended, with 0 where they all did in order. It is to be called before there are threads.
+    """
+    logs.configure(settings.log_level, settings.log_format, threads=False)
+    heard = {signal.SIGCHLD, *(number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN)}
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # who is ignored is not waited for everywhere
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    running: dict[int, int] = {}  # process to its number
+    waiting = list(range(count))
+    ending, code = False, 0
+    while running or waiting:
+        for number in waiting:
+            if (pid := os.fork()) == 0:
+                end_with_parent()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
+                _become(number, count, settings)
+                return
+            running[pid] = number
+        waiting = []
+        if signal.sigwait(heard) != signal.SIGCHLD:
+            ending = True
+        for number, left in _ended(running):
+            code = max(code, abs(left))
+            if left == REFUSED:
+                ending = True
+            elif not ending:
+                log.error("worker process %d ended (exit code %d); starting it anew", number, left)
+                waiting.append(number)
+        if ending:
+            waiting = []
+            for pid in running:
+                os.kill(pid, signal.SIGTERM)
+        elif waiting:
+            time.sleep(RESTART_SECONDS)
+    raise SystemExit(code)
+
+
+def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
+    """The numbers and exit codes of those that ended since the last look; they run no longer."""
+    found = []
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            break
+        found.append((running.pop(pid), os.waitstatus_to_exitcode(status)))
+    return found
+
+
+def _become(number: int, count: int, settings: WorkerSettings) -> None:
+    """The environment, and the core, of one of them."""
+    if settings.metrics_port:
+        os.environ[f"{PREFIX}METRICS_PORT"] = str(settings.metrics_port + number)
+    if settings.health_file is not None:
+        os.environ[f"{PREFIX}HEALTH_FILE"] = str(health_file(settings.health_file, number))
+    os.environ[f"{PREFIX}MEMORY"] = str(min(settings.memory or 2**63, memory.limit(settings) // count))
+    if (core := core_of(number, count)) is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def health_file(path: Path, number: int) -> Path:
+    """The health file of one of several processes."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+def core_of(number: int, count: int) -> int | None:
+    """The core for one of so many processes; None where not each can have its own.
+
+    That is so where there are fewer cores than processes, and where a cgroup's quota leaves less than the cores: then they are
+    shared with others, who would meet on those that all bind to first.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    free = count <= len(cores) and (cgroup.cores() or math.inf) >= len(cores)
+    return cores[number] if free else None

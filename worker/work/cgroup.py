@@ -1,0 +1,48 @@
+"""What the process' cgroups leave it of memory and CPU, in versions 1 and 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_UNLIMITED = 2**60
+
+
+def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
+    """The least limit in bytes of the process' cgroups and of those above them; None where there is none."""
+    found = []
+    for folder in _folders("memory", root, own):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # not there; `max`
+                found.append(int((folder / name).read_text()))
+    return min((most for most in found if most < _UNLIMITED), default=None)
+
+
+def cores(root: Path = _ROOT, own: Path = _OWN) -> float | None:
+    """The least quota, in cores; None where there is none."""
+    found = []
+    for folder in _folders("cpu", root, own):
+        with suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            found.append(int(quota) / int(period))
+        with suppress(OSError, ValueError):
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            found.append(int(quota) / int(period))
+    return min((quota for quota in found if quota > 0), default=None)  # version 1 has -1 for none
+
+
+def _folders(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """The folders of the process' cgroups, each with those above it.
+
+    In a container the folder that `own` names may not be there: then its root is that of the container.
+    """
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            top = root / controller if controllers else root
+            folder = top / path.strip("/")
+            yield from (place for place in (folder, *folder.parents) if place.is_relative_to(top))
