@@ -6,3 +6,6 @@ RESULTS_VARIABLE = "BENCH_RESULTS_URL"
 # whether they keep their connections (any text), and the bare loop whom to seal to.
 SESSION_VARIABLE = "BENCH_SESSION"
 RECIPIENT_VARIABLE = "BENCH_RECIPIENT"
+
+# Of each contender.
+PROCESSES = 2

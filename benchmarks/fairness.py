@@ -90,7 +90,7 @@ def main(missions: int, rounds: int, latency: float, *, as_json: bool) -> None:
                 order = list(neighbours)[number % 3 :] + list(neighbours)[: number % 3]
                 for name in order:
                     neighbour = neighbours[name]
-                    allowed = place.site if neighbour is None else f"{place.site},{neighbour}"
+                    allowed = ",".join((*place.sites, neighbour) if neighbour else place.sites)
                     system = Beside(place, bulk=True, settings={"allowed_hosts": allowed, "host_concurrency": "8"})
                     system.name = f"{name} {number}"
                     client.flushall()

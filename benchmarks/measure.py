@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -25,7 +26,7 @@ class Sample:
     """What one system did in one round, times in seconds.
 
     `seconds` go from the first enqueue to the last result, or, where all was enqueued before, from when the workers may
-    begin. `cpu_seconds` is the worker processes', None where it is not known.
+    begin. `cpu_seconds` is the worker processes', `peak_bytes` the most memory that one of them ever had; None where it is not known.
     """
 
     system: str
@@ -33,6 +34,7 @@ class Sample:
     seconds: float
     enqueue_seconds: float
     cpu_seconds: float | None
+    peak_bytes: int | None = None
 
     @property
     def rate(self) -> float:
@@ -77,10 +79,11 @@ def measure(
             enqueued = time.perf_counter()
         _wait(system, workers, warm_up + (len(urls) if expected is None else expected))
         ended = time.perf_counter()
-        cpu_after = _cpu_seconds(workers)
+        cpu_after, peak = _cpu_seconds(workers), _peak_bytes(workers)
         system.check()
     cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
-    return Sample(system.name, len(urls), ended - (enqueued if backlog else started), enqueued - started, cpu)
+    seconds = ended - (enqueued if backlog else started)
+    return Sample(system.name, expected or len(urls), seconds, enqueued - started, cpu, peak)
 
 
 @contextmanager
@@ -111,15 +114,24 @@ def _wait(system: System, workers: Sequence[Child], count: int) -> None:
 
 def _cpu_seconds(workers: Sequence[Child]) -> float | None:
     """CPU time so far of the workers and the processes under them, by proc(5); None where there is no /proc."""
-    if not Path("/proc/self/stat").exists():
-        return None
+    ticks = [int(fields[11]) + int(fields[12]) for _, fields in _processes(workers)]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+
+
+def _peak_bytes(workers: Sequence[Child]) -> int | None:
+    """The most memory that one of them ever had resident, by proc(5)."""
+    peaks = []
+    for folder, _ in _processes(workers):
+        with suppress(OSError):
+            peaks += re.findall(r"VmHWM:\s*(\d+) kB", (folder / "status").read_text())
+    return max((1024 * int(peak) for peak in peaks), default=None)
+
+
+def _processes(workers: Sequence[Child]) -> Iterator[tuple[Path, list[str]]]:
+    """The workers and the processes under them: folders of /proc, with the fields of `stat` from the state on."""
     sessions = {worker.process.pid for worker in workers}
-    ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with suppress(OSError):  # gone meanwhile
             fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # gone meanwhile
-        if int(fields[3]) in sessions:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+            if int(fields[3]) in sessions:
+                yield path.parent, fields

@@ -6,6 +6,7 @@ The decoder with metrics (scraped each second), logs, events and Flower on, besi
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import urllib.request
@@ -39,7 +40,7 @@ class Watched(Decoder):
         with ExitStack() as stack:
             flower = stack.enter_context(running_flower(self._folder(), self._values))
             children = stack.enter_context(super().workers())
-            ports = [child.wait_until(r"metrics on port (\d+)")[1] for child in children]
+            ports = re.findall(r"metrics on port (\d+)", children[0].log.read_text(encoding="utf-8"))
             targets = [f"{flower.url}/metrics", *(f"http://127.0.0.1:{port}/metrics" for port in ports)]
             stack.enter_context(_scraping(targets))
             yield children

@@ -1,6 +1,7 @@
 """A web site that is no bottleneck: small documents with three secrets each, made beforehand, over kept-alive connections.
 
-`python -m benchmarks.site [SECONDS]` serves on loopback, each answer after so many seconds, and prints its port.
+`python -m benchmarks.site [SECONDS [HOSTS [BYTES]]]` serves on so many addresses of loopback, each answer after so many seconds, with
+documents of at least so many bytes, and prints its port, which is the same for all.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import asyncio
 import sys
 
 SECRETS = 3
-DELAY_SECONDS = float(sys.argv[1]) if __name__ == "__main__" and len(sys.argv) > 1 else 0.0
-_DOCUMENTS = 64
+_ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else []
+DELAY_SECONDS, HOSTS, LEAST_BYTES = (float(_ARGUMENTS[i]) if i < len(_ARGUMENTS) else least for i, least in enumerate((0, 1, 0)))
+_DOCUMENTS = 64 if LEAST_BYTES < 1_000_000 else 2
 _FILLER = "The quick brown fox jumps over the lazy dog, and nobody minds. " * 10
 
 
@@ -21,7 +23,13 @@ def document(number: int) -> str:
         f"{{* API_KEY: sample-{number:04d}-1111 *}}",
         f"{{* no category, number {number} *}}",
     )
-    return "\n".join(f"{_FILLER}\n{secret}" for secret in marked) + "\n"
+    text = "\n".join(f"{_FILLER}\n{secret}" for secret in marked) + "\n"
+    return text + _FILLER * max(0, round((LEAST_BYTES - len(text)) / len(_FILLER)))
+
+
+def addresses(hosts: int) -> list[str]:
+    """The site's addresses; all of 127.0.0.0/8 is loopback (Linux)."""
+    return [f"127.0.{number // 250}.{number % 250 + 1}" for number in range(hosts)]
 
 
 def _answer(number: int) -> bytes:
@@ -54,10 +62,14 @@ class _Site(asyncio.Protocol):
 
 
 async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Site, "127.0.0.1", 0, backlog=1024)
-    sys.stdout.write(f"port {server.sockets[0].getsockname()[1]}\n")
+    first, *others = addresses(int(HOSTS))
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Site, first, 0, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    servers = [server, *[await loop.create_server(_Site, host, port, backlog=1024) for host in others]]
+    sys.stdout.write(f"port {port}\n")
     sys.stdout.flush()
-    await server.serve_forever()
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":

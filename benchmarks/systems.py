@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import redis
 
-from benchmarks import BROKER_VARIABLE, RECIPIENT_VARIABLE, RESULTS_VARIABLE, SESSION_VARIABLE
+from benchmarks import BROKER_VARIABLE, PROCESSES, RECIPIENT_VARIABLE, RESULTS_VARIABLE, SESSION_VARIABLE
 from benchmarks.bare_loop import SHARES, mission_id
 from benchmarks.site import SECRETS
 from mission.errors import DecoderError
@@ -26,7 +27,7 @@ from producer import MissionClient
 from worker.local.children import end_child, start_child
 from worker.local.stack import Child, running_worker
 
-PROCESSES = 2
+
 # Nothing is in hand when a measurement is over, so nothing needs a grace period.
 _GRACE_SECONDS = 0.0
 _ROOT = Path(__file__).parent.parent
@@ -34,15 +35,15 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it all happens: Redis (its database 0, 1 and 2 are ours), the site's host and port, a folder for logs."""
+    """Where it all happens: Redis (its database 0, 1 and 2 are ours), the site's hosts with their port, a folder for logs."""
 
     redis_url: str
-    site: str
+    sites: Sequence[str]
     folder: Path
 
     def urls(self, count: int) -> list[str]:
-        """So many documents."""
-        return [f"http://{self.site}/{number}" for number in range(count)]
+        """So many documents, of each host in turn."""
+        return [f"http://{site}/{number}" for number, site in zip(range(count), cycle(self.sites), strict=False)]
 
     def database(self, number: int) -> str:
         """The URL of one of Redis' databases."""
@@ -94,13 +95,24 @@ def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str,
 class Decoder:
     """This project, two workers. `DECODER_…` variables reach them, but for those that are set here.
 
+    `client` is the producer's.
+
     Args:
         bulk: enqueue with `enqueue_many` rather than one by one with `enqueue`.
+        processes: of the worker.
         settings: what is set otherwise, by field name.
     """
 
-    def __init__(self, place: Place, *, bulk: bool, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        bulk: bool,
+        processes: int = PROCESSES,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = "decoder, enqueue_many" if bulk else "decoder, enqueue"
+        self.processes = processes
         self._place = place
         self._bulk = bulk
         self._starts = 0
@@ -109,9 +121,9 @@ class Decoder:
             "redis_url": place.redis_url,
             "url_key": generate_url_key(),
             "recipient": Identity.generate().recipient.text,
-            "allowed_hosts": place.site,
+            "allowed_hosts": ",".join(place.sites),
             "allowed_schemes": "http",
-            "allowed_networks": "127.0.0.1/32",
+            "allowed_networks": "127.0.0.0/8",
             "metrics_host": "127.0.0.1",
             "metrics_port": "0",
             "log_level": "info",  # readiness is read from the log
@@ -119,20 +131,18 @@ class Decoder:
             "host_concurrency": "1024",
             **(settings or {}),
         }
-        self._client = MissionClient(Settings.from_env(redis_url=place.redis_url, url_key=self._values["url_key"]))
+        self.client = MissionClient(Settings.from_env(redis_url=place.redis_url, url_key=self._values["url_key"]))
 
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
         """The worker processes, ready."""
-        with ExitStack() as stack:
-            children = [stack.enter_context(self._worker()) for _ in range(PROCESSES)]
-            for child in children:
-                child.wait_until(r"\bready\b")
-            yield children
+        with self._worker() as child:
+            child.wait_until(rf"(?s)(?:\bready\b.*){{{self.processes}}}")
+            yield [child]
 
     def _worker(self) -> AbstractContextManager[Child]:
-        """One of them."""
-        return running_worker(self._folder(), self._values, grace=_GRACE_SECONDS)
+        """Their parent."""
+        return running_worker(self._folder(), self._values, processes=self.processes, grace=_GRACE_SECONDS)
 
     def _folder(self) -> Path:
         """A new one for a process of this system."""
@@ -145,23 +155,23 @@ class Decoder:
         """Give it work."""
         if not self._bulk:
             for url in urls:
-                self._last = self._client.enqueue(url).id
+                self._last = self.client.enqueue(url).id
             return
-        for verdict in self._client.enqueue_many(urls):
+        for verdict in self.client.enqueue_many(urls):
             if isinstance(verdict, DecoderError):
                 raise verdict
             self._last = verdict.id
 
     def finished(self) -> int:
         """How many missions succeeded."""
-        stats = self._client.stats()
+        stats = self.client.stats()
         if stats.failed or stats.dead:
             raise DecoderError(f"{stats.failed} missions failed, {stats.dead} are dead: see the workers' logs")
         return stats.succeeded
 
     def check(self) -> None:
         """Look at the last mission."""
-        status = self._client.status(self._last)
+        status = self.client.status(self._last)
         if status.secrets != SECRETS:
             raise DecoderError(f"the last mission has {status.secrets} secrets, not {SECRETS}")
 

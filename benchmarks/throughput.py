@@ -12,20 +12,24 @@ import redis
 
 from benchmarks.measure import WARM_UP, Sample, measure
 from benchmarks.report import report
+from benchmarks.site import addresses
 from benchmarks.systems import Place, contenders, running
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import temporary_folder
 
 
 @contextmanager
-def bench_place(fsync: str, *, delay_seconds: float = 0.0) -> Iterator[tuple[Place, redis.Redis]]:
+def bench_place(
+    fsync: str, *, delay_seconds: float = 0.0, hosts: int = 1, document_bytes: int = 0
+) -> Iterator[tuple[Place, redis.Redis]]:
     """A Valkey with its AOF synced as told, the site, its answers delayed, and a folder; all gone at the end."""
     with temporary_folder() as folder, EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
         client.config_set("appendfsync", fsync)
         client.config_set("auto-aof-rewrite-percentage", 0)  # none in the middle of a measurement
-        with running("site", ["benchmarks.site", str(delay_seconds)], folder / "site", os.environ) as site:
+        arguments = ["benchmarks.site", *map(str, (delay_seconds, hosts, document_bytes))]
+        with running("site", arguments, folder / "site", os.environ) as site:
             port = site.wait_until(r"port (\d+)\n")[1]
-            yield Place(server.url, f"127.0.0.1:{port}", folder), client
+            yield Place(server.url, tuple(f"{host}:{port}" for host in addresses(hosts)), folder), client
 
 
 def rounds(

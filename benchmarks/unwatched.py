@@ -9,7 +9,10 @@ from celery import signals
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from benchmarks import PROCESSES
+from worker.local.processes import split
 from worker.observe import logs, metrics
+from worker.settings import WorkerSettings
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -30,6 +33,7 @@ def main() -> None:
     for kind, names in ((Counter, ["inc"]), (Gauge, ["inc", "dec", "set"]), (Histogram, ["observe"])):
         for name in names:
             setattr(kind, name, _nothing)
+    split(PROCESSES, WorkerSettings.from_env())
     setattr(MetricWrapperBase, "labels", _myself)  # noqa: B010 (mypy does not let a method be assigned)
     setattr(metrics, "serve", _no_server)  # noqa: B010 (as above)
     setattr(logs, "configure", _nothing)  # noqa: B010 (as above)

@@ -156,13 +156,19 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def running_worker(
-    folder: Path, values: Mapping[str, str], *, name: str = "worker", grace: float = STOP_SECONDS
+    folder: Path,
+    values: Mapping[str, str],
+    *,
+    name: str = "worker",
+    processes: int = 1,
+    grace: float = STOP_SECONDS,
 ) -> Iterator[Child]:
     """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
 
     Its log is the folder's `NAME.log`.
     """
-    with _running(name, ["worker", "worker"], folder, stack_environment(values), grace) as child:
+    arguments = ["worker", "worker", f"--processes={processes}"]
+    with _running(name, arguments, folder, stack_environment(values), grace) as child:
         yield child
 
 

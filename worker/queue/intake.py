@@ -41,7 +41,7 @@ QUARANTINE_LENGTH = 1000
 # So many messages become one at most.
 _MOST_MESSAGES = 16
 # In the text of each that `compose` writes to wake a worker, and of no other.
-_WAKES = f'"task": "{DECODE}"'
+_WAKES = f'"task":"{DECODE}"'
 # At most so often workers look for messages that nobody has acknowledged.
 _RESTORE_SECONDS = 10
 _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {

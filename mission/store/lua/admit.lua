@@ -84,8 +84,8 @@ for i = first_mission, #ARGV, 4 do
     end
   end
   if not answer then
-    redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'token', '0', 'attempts', '0',
-      'submitter', submitter, 'submitted_at', now, 'expires_at', now + lifetime)
+    redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'submitter', submitter,
+      'submitted_at', now, 'expires_at', now + lifetime)
     if known[i] then
       redis.call('HSET', entry(id), 'print_key', known[i].writes, 'print', known[i].prints[known[i].writes])
     end

@@ -31,7 +31,7 @@ local function damaged(id, found)
   end
   if not whole(found[3]) then return 'submitted_at' end
   if not whole(found[4]) then return 'expires_at' end
-  return not whole(found[7]) and 'attempts' or nil
+  return found[7] and not whole(found[7]) and 'attempts' or nil
 end
 
 for i = 10, #ARGV do

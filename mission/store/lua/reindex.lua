@@ -23,7 +23,8 @@ end
 -- A field of a mission that has not ended, and so cannot be missed.
 local function complete(state, found)
   if ended[state] then return true end
-  return found[2] and whole(found[3], 16) and whole(found[4]) and whole(found[5]) and whole(found[6])
+  -- Before its first claim it has neither token nor attempts.
+  return found[2] and (not found[3] or whole(found[3], 16)) and (not found[4] or whole(found[4])) and whole(found[5]) and whole(found[6])
 end
 
 for i = 4, #ARGV do

@@ -1,0 +1,102 @@
+"""What a mission costs as there are more of them: `python -m benchmarks.growth`.
+
+Behind backlogs of several lengths, in Redis by its state, and in a worker's memory after many.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import click
+import redis
+
+from benchmarks.measure import measure
+from benchmarks.systems import Decoder, Place
+from benchmarks.throughput import bench_place
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from mission.model import State
+from mission.settings import Settings
+from mission.store.ledger import Commit, Ledger
+from producer import MissionClient
+from worker.local.stack import ending_on_signals
+
+BACKLOGS = (1_000, 100_000, 1_000_000)
+# So many missions of each backlog are timed; of a short one all, several times.
+TIMED = 10_000
+STORED = 20_000
+_CHUNK = 512
+
+
+def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> Iterator[tuple[int, float, float]]:
+    """For each length: missions a second, and CPU ms of the workers for each."""
+    for backlog in backlogs:
+        rounds = max(1, TIMED // backlog)
+        samples = []
+        for _ in range(rounds):
+            client.flushall()
+            samples.append(measure(Decoder(place, bulk=True), place.urls(backlog), backlog=True, expected=min(backlog, TIMED)))
+        missions = sum(sample.missions for sample in samples)
+        cpu = sum(sample.cpu_seconds or 0.0 for sample in samples)
+        yield backlog, missions / sum(sample.seconds for sample in samples), 1000 * cpu / missions
+
+
+def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[float, float]:
+    """Bytes of a mission that waits, and of one that ended and had no secrets."""
+    client.flushall()
+    producer, ledger = MissionClient(settings), Ledger(client, settings)
+    before = client.info("memory")["used_memory"]
+    verdicts = list(producer.enqueue_many(place.urls(STORED)))
+    queued = client.info("memory")["used_memory"] - before
+    ids = (verdict.id for verdict in verdicts if not isinstance(verdict, DecoderError))
+    while some := list(islice(ids, _CHUNK)):
+        claims = ledger.claim(some, _CHUNK, 60.0).claims
+        ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60.0)
+    client.delete("missions")
+    ended = client.info("memory")["used_memory"] - before
+    return queued / STORED, ended / STORED
+
+
+def _worker_bytes(place: Place, client: redis.Redis, missions: int) -> int:
+    client.flushall()
+    return measure(Decoder(place, bulk=True), place.urls(missions), backlog=True).peak_bytes or 0
+
+
+@click.command()
+@click.option("--most", default=BACKLOGS[-1], show_default=True, help="The longest backlog.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(most: int, *, as_json: bool) -> None:
+    """Measure cost by backlog, bytes in Redis by state, and a worker's memory after 10,000 and 100,000 missions.
+
+    \b
+    Example:
+      python -m benchmarks.growth --most 100000
+    """
+    rows: list[tuple[str, str]] = []
+
+    def tell(name: str, **figures: float) -> None:
+        if as_json:
+            emit_json({"what": name} | figures)
+        rows.append((name, ", ".join(f"{value:,.2f} {unit}" for unit, value in figures.items())))
+
+    try:
+        with ending_on_signals(), bench_place("everysec") as (place, client):
+            system = Decoder(place, bulk=True)
+            queued, ended = in_redis(place, client, system.settings)
+            tell("a mission that waits", bytes=queued)
+            tell("a mission that ended without secrets", bytes=ended)
+            for backlog, rate, cpu_ms in of_backlogs(place, client, [length for length in BACKLOGS if length <= most]):
+                tell(f"a backlog of {backlog:,}", missions_per_second=rate, cpu_ms=cpu_ms)
+            for missions in (10_000, 100_000):
+                tell(f"a worker process after {missions:,}", peak_mib=_worker_bytes(place, client, missions) / 1024**2)
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if not as_json:
+        emit_table(("", ""), rows)
+
+
+if __name__ == "__main__":
+    main()

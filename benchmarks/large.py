@@ -1,0 +1,47 @@
+"""Documents of 10 MiB, beside the bare loop: `python -m benchmarks.large`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from benchmarks.measure import Sample, measure
+from benchmarks.report import report
+from benchmarks.systems import BareLoop, Decoder, System
+from benchmarks.throughput import bench_place
+
+BYTES = 10 * 1024**2 - 4096
+
+
+def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
+    """Samples as they come, with their round.
+
+    Raises:
+        DecoderError: a side did not do its work.
+    """
+    with bench_place("everysec", document_bytes=BYTES) as (place, client):
+        sides: list[System] = [Decoder(place, bulk=True), BareLoop(place)]
+        urls = place.urls(missions)
+        for number in range(count):
+            for side in sides if number % 2 == 0 else reversed(sides):
+                client.flushall()
+                yield number, measure(side, urls, backlog=True, warm_up=8)
+
+
+@click.command()
+@click.option("--missions", default=200, show_default=True, type=click.IntRange(1), help="For each side and round.")
+@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(missions: int, count: int, *, as_json: bool) -> None:
+    """Measure what large documents cost, and what memory they take.
+
+    \b
+    Example:
+      python -m benchmarks.large --missions 50
+    """
+    report(rounds(missions, count)).show(as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()

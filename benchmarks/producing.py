@@ -1,0 +1,73 @@
+"""How fast a producer is: `python -m benchmarks.producing`. `enqueue_many` beside a loop of Celery's `apply_async`, no workers."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from benchmarks.systems import Decoder, Peer
+from benchmarks.throughput import bench_place
+from benchmarks.systems import contenders
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from worker.local.stack import ending_on_signals
+
+
+def _rate(enqueue: Callable[[], None], missions: int) -> float:
+    began = time.perf_counter()
+    enqueue()
+    return missions / (time.perf_counter() - began)
+
+
+def _resident() -> float:
+    """The most MiB that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@click.command()
+@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(20_000), help="By `enqueue_many`.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def main(missions: int, *, as_json: bool) -> None:
+    """Measure missions per second of a producer, and whether its memory grows.
+
+    \b
+    Example:
+      python -m benchmarks.producing --missions 100000
+    """
+    few = 20_000
+    try:
+        with ending_on_signals(), bench_place("everysec") as (place, client):
+            decoder = Decoder(place, bulk=True)
+            (celery,) = [one for one in contenders(place) if isinstance(one, Peer) and one.name == "Celery"]
+            ours, theirs = [], []
+            for _ in range(3):
+                client.flushall()
+                ours.append(_rate(lambda: decoder.enqueue(place.urls(few)), few))
+                client.flushall()
+                theirs.append(_rate(lambda: celery.enqueue(place.urls(few // 4)), few // 4))
+            before = _resident()
+            client.flushall()
+            site = place.sites[0]
+            many = _rate(lambda: decoder.enqueue(f"http://{site}/{number}" for number in range(missions)), missions)
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    found = {
+        "enqueue_many_per_second": max(ours),
+        "apply_async_per_second": max(theirs),
+        "ratio": sorted(a / b for a, b in zip(ours, theirs, strict=True))[1],
+        "long_iterable_per_second": many,
+        "mib_more_after_it": _resident() - before,
+    }
+    if as_json:
+        emit_json(found)
+    else:
+        emit_table(("", ""), [(name, f"{value:,.1f}") for name, value in found.items()])
+
+
+if __name__ == "__main__":
+    main()
