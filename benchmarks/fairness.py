@@ -60,7 +60,7 @@ class Beside(Decoder):
 
     def finished(self) -> int:
         """How many missions of the good host succeeded."""
-        return self._client.stats().succeeded
+        return self.client.stats().succeeded
 
 
 @click.command()

@@ -37,7 +37,9 @@ def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> I
         samples = []
         for _ in range(rounds):
             client.flushall()
-            samples.append(measure(Decoder(place, bulk=True), place.urls(backlog), backlog=True, expected=min(backlog, TIMED)))
+            samples.append(
+                measure(Decoder(place, bulk=True), place.urls(backlog), backlog=True, expected=min(backlog, TIMED))
+            )
         missions = sum(sample.missions for sample in samples)
         cpu = sum(sample.cpu_seconds or 0.0 for sample in samples)
         yield backlog, missions / sum(sample.seconds for sample in samples), 1000 * cpu / missions

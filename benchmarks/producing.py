@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks.systems import Decoder, Peer
+from benchmarks.systems import Decoder, Peer, contenders
 from benchmarks.throughput import bench_place
-from benchmarks.systems import contenders
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
 from worker.local.stack import ending_on_signals
@@ -29,7 +28,9 @@ def _resident() -> float:
 
 
 @click.command()
-@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(20_000), help="By `enqueue_many`.")
+@click.option(
+    "--missions", default=1_000_000, show_default=True, type=click.IntRange(20_000), help="By `enqueue_many`."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(missions: int, *, as_json: bool) -> None:
     """Measure missions per second of a producer, and whether its memory grows.

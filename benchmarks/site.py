@@ -11,7 +11,9 @@ import sys
 
 SECRETS = 3
 _ARGUMENTS = sys.argv[1:] if __name__ == "__main__" else []
-DELAY_SECONDS, HOSTS, LEAST_BYTES = (float(_ARGUMENTS[i]) if i < len(_ARGUMENTS) else least for i, least in enumerate((0, 1, 0)))
+DELAY_SECONDS, HOSTS, LEAST_BYTES = (
+    float(_ARGUMENTS[i]) if i < len(_ARGUMENTS) else least for i, least in enumerate((0, 1, 0))
+)
 _DOCUMENTS = 64 if LEAST_BYTES < 1_000_000 else 2
 _FILLER = "The quick brown fox jumps over the lazy dog, and nobody minds. " * 10
 

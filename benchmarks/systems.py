@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -26,7 +26,6 @@ from mission.settings import Settings
 from producer import MissionClient
 from worker.local.children import end_child, start_child
 from worker.local.stack import Child, running_worker
-
 
 # Nothing is in hand when a measurement is over, so nothing needs a grace period.
 _GRACE_SECONDS = 0.0
@@ -95,7 +94,7 @@ def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str,
 class Decoder:
     """This project, two workers. `DECODER_…` variables reach them, but for those that are set here.
 
-    `client` is the producer's.
+    `settings` and `client` are the producer's.
 
     Args:
         bulk: enqueue with `enqueue_many` rather than one by one with `enqueue`.
@@ -131,7 +130,8 @@ class Decoder:
             "host_concurrency": "1024",
             **(settings or {}),
         }
-        self.client = MissionClient(Settings.from_env(redis_url=place.redis_url, url_key=self._values["url_key"]))
+        self.settings = Settings.from_env(redis_url=place.redis_url, url_key=self._values["url_key"])
+        self.client = MissionClient(self.settings)
 
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
@@ -151,7 +151,7 @@ class Decoder:
         folder.mkdir(mode=0o700)
         return folder
 
-    def enqueue(self, urls: Sequence[str]) -> None:
+    def enqueue(self, urls: Iterable[str]) -> None:
         """Give it work."""
         if not self._bulk:
             for url in urls:

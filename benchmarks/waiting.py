@@ -23,7 +23,9 @@ SECONDS = 10
 
 @click.command()
 @click.option("--latency", default=0.1, show_default=True, help="Of each answer, in seconds.")
-@click.option("--concurrency", "several", default=(64, 256), multiple=True, show_default=True, help="Fetches side by side.")
+@click.option(
+    "--concurrency", "several", default=(64, 256), multiple=True, show_default=True, help="Fetches side by side."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(latency: float, several: tuple[int, ...], *, as_json: bool) -> None:
     """Measure what one process sustains on slow servers, and what memory it takes.
@@ -43,9 +45,22 @@ def main(latency: float, several: tuple[int, ...], *, as_json: bool) -> None:
                     sample = measure(system, place.urls(round(most * SECONDS)), backlog=True, warm_up=4 * concurrency)
                 mebibytes = (sample.peak_bytes or 0) / 1024**2
                 if as_json:
-                    emit_json({"concurrency": concurrency, "rate": sample.rate, "of_most": sample.rate / most, "peak_mib": mebibytes})
+                    emit_json(
+                        {
+                            "concurrency": concurrency,
+                            "rate": sample.rate,
+                            "of_most": sample.rate / most,
+                            "peak_mib": mebibytes,
+                        }
+                    )
                 rows.append(
-                    (str(concurrency), f"{sample.rate:.0f}", f"{sample.rate / most:.2f}", f"{sample.cpu_ms or 0:.2f}", f"{mebibytes:.0f}")
+                    (
+                        str(concurrency),
+                        f"{sample.rate:.0f}",
+                        f"{sample.rate / most:.2f}",
+                        f"{sample.cpu_ms or 0:.2f}",
+                        f"{mebibytes:.0f}",
+                    )
                 )
     except DecoderError as error:
         click.echo(f"error: {error}", err=True)

@@ -55,6 +55,12 @@ def envelope(task: str = "decoder.decode", args: object = None, kwargs: object =
     }
 
 
+def arguments(message: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """What a message of the decoder's own is for."""
+    args, kwargs, _ = json.loads(json.loads(message)["body"])
+    return args, kwargs
+
+
 def entry(task: str = "decoder.decode", args: object = None, kwargs: object = None) -> bytes:
     """The same as it stands in the list."""
     return json.dumps(envelope(task, args, kwargs)).encode()

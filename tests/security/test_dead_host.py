@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import cast
 
 import pytest
@@ -12,8 +10,8 @@ import redis
 from mission.ids import new_mission_id
 from mission.model import Reason
 from mission.store.ledger import Admission, Ledger, Release
-from mission.store.messages import make_publisher
 from mission.store.names import QUEUE, Key
+from tests.queue_entries import arguments
 from worker.settings import WorkerSettings
 from worker.work.hosts import FAILURES_TO_PAUSE, PAUSE_SECONDS, Hosts
 from worker.work.reaper import DUE_COUNT, Reaper
@@ -36,7 +34,7 @@ def come_back_at_once(ledger: Ledger, count: int, reason: Reason, host: str = ""
 def queued(client: redis.Redis) -> list[str]:
     """The ids in the queue, the next one first."""
     entries = cast("list[bytes]", client.lrange(QUEUE, 0, -1))
-    return [i for entry in reversed(entries) for i in json.loads(base64.b64decode(json.loads(entry)["body"]))[0][0]]
+    return [id_ for entry in reversed(entries) for id_ in arguments(entry)[0][0]]
 
 
 def test_eighty_thousand_missions_for_a_dead_host_are_before_nobody(
@@ -45,7 +43,7 @@ def test_eighty_thousand_missions_for_a_dead_host_are_before_nobody(
     for _ in range(MANY // AT_A_TIME):
         come_back_at_once(ledger, AT_A_TIME, Reason.HOST_PAUSED, DEAD)
     (bystander,) = come_back_at_once(ledger, 1, Reason.HTTP_SERVER_ERROR)
-    reaper = Reaper(ledger, make_publisher(settings), Hosts(ledger, 8), max_attempts=5, lease_seconds=60)
+    reaper = Reaper(ledger, Hosts(ledger, 8), max_attempts=5, lease_seconds=60)
     reaper.round()
     assert queued(client).index(bystander) <= DUE_COUNT // 2
 

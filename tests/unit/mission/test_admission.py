@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -27,6 +25,7 @@ from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Admitted, Ledger
 from mission.store.names import QUEUE, Key, entry_key
+from tests.queue_entries import arguments
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example/page?signature=sesame"
@@ -160,7 +159,7 @@ def test_a_submitter_whose_results_fill_its_quota_is_told_when_there_is_room(
 def woken(client: redis.Redis) -> list[str]:
     """The ids in the queue's messages."""
     entries: Any = client.lrange(QUEUE, 0, -1)
-    return [id_ for entry in entries for id_ in json.loads(base64.b64decode(json.loads(entry)["body"]))[0][0]]
+    return [id_ for entry in entries for id_ in arguments(entry)[0][0]]
 
 
 def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_mission_with_one_message(

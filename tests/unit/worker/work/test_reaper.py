@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -17,6 +15,7 @@ from mission.store import ledger as ledger_module
 from mission.store.ledger import Ledger, Release
 from mission.store.names import PREFIX, Key, entry_key
 from tests.conftest import wait_for
+from tests.queue_entries import arguments
 from tests.unit.worker.parts import Keys, deaths, ended
 from worker.observe import metrics
 from worker.settings import WorkerSettings
@@ -47,7 +46,7 @@ def again(reaper: Reaper, client: redis.Redis) -> list[list[str]]:
 def published(client: redis.Redis) -> list[list[str]]:
     """The ids of each message in the queue, the oldest message first."""
     entries: Any = client.lrange("missions", 0, -1)
-    return [json.loads(base64.b64decode(json.loads(entry)["body"]))[0][0] for entry in reversed(entries)]
+    return [arguments(entry)[0][0] for entry in reversed(entries)]
 
 
 def test_missions_whose_lease_ran_out_are_published_alone(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
