@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from ada_url import URL
@@ -65,10 +66,15 @@ class MissionUrl:
     @property
     def address(self) -> IPv4Address | IPv6Address | None:
         """The address, where the host is one."""
-        if self.host.startswith("["):
-            return IPv6Address(self.host[1:-1])
-        # The standard refuses every name that ends in a number and is no IPv4 address.
-        return IPv4Address(self.host) if self.host.rpartition(".")[2].isdigit() else None
+        return _address(self.host)
+
+
+@lru_cache(maxsize=1024)  # asked several times for each mission
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    if host.startswith("["):
+        return IPv6Address(host[1:-1])
+    # The standard refuses every name that ends in a number and is no IPv4 address.
+    return IPv4Address(host) if host.rpartition(".")[2].isdigit() else None
 
 
 def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:

@@ -15,6 +15,7 @@ Its translator must refuse private IPv4 by itself (RFC 6052, 5.1); metadata addr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -89,7 +90,8 @@ _ISATAP_BITS = 0xFCFFFFFF
 _WORD = 0xFFFFFFFF
 
 
-def blocked(address: Address, opened: Sequence[Network] = ()) -> bool:
+@lru_cache(maxsize=4096)  # each fetch asks, and most hosts are asked for again
+def blocked(address: Address, opened: tuple[Network, ...] = ()) -> bool:
     """Whether the guard refuses an address; the networks `opened` are let through, metadata addresses never are.
 
     An IPv6 address with a zone is refused: it means something only on one link (RFC 4007).

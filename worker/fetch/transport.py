@@ -209,14 +209,22 @@ class PinnedAdapter(HTTPAdapter):
         finally:
             _REQUEST.reset(token)
 
-    def build_connection_pool_key_attributes(
-        self, request: PreparedRequest, verify: object, cert: object = None
-    ) -> tuple[Any, Any]:
-        """The pool: for a checked address, and for the real host."""
-        del verify, cert
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: object, proxies: object = None, cert: object = None
+    ) -> HTTPConnectionPool:
+        """The pool: for a checked address, and for the real host. There is no proxy."""
+        del verify, proxies, cert
         assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `get` makes nothing else)
-        place = {"scheme": request.scheme, "host": str(request.address), "port": request.port}
-        return place, {"server_hostname": request.host, "ssl_context": self._tls, "cert_reqs": "CERT_REQUIRED"}
+        of_tls = {"server_hostname": request.host, "ssl_context": self._tls, "cert_reqs": "CERT_REQUIRED"}
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
+            str(request.address), request.port, request.scheme, of_tls
+        )
+        return pool
+
+    def request_url(self, request: PreparedRequest, proxies: object) -> str:
+        """Nothing: the connection knows the target."""
+        del request, proxies
+        return "/"
 
     def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
         """Nothing: the context verifies. requests would add certifi's certificates to it, for each connection."""

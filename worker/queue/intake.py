@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,6 +41,10 @@ MAX_IDS_PER_MESSAGE = 256
 QUARANTINE_LENGTH = 1000
 # So many messages become one at most.
 _MOST_MESSAGES = 16
+# Messages that come closer together than this are a stream, and then one waits so long for the next ones: to handle a message
+# costs Celery more than a mission costs the rest of the worker.
+_STREAM_SECONDS = 0.004
+_LINGER_SECONDS = 0.005
 # In the text of each that `compose` writes to wake a worker, and of no other.
 _WAKES = f'"task":"{DECODE}"'
 # At most so often workers look for messages that nobody has acknowledged.
@@ -171,6 +176,8 @@ class _GuardedRedis(redis.Redis):
 
     # For how many more missions there is a place; only a worker's has any.
     room: Callable[[], int] = staticmethod(lambda: 0)
+    _streaming = False
+    _heard_at = -math.inf
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         """The answer; for BRPOP a message, None after a quarantine."""
@@ -197,11 +204,16 @@ class _GuardedRedis(redis.Redis):
 
     def _join_more(self, ids: list[str]) -> None:
         """To a message's missions join those of the next ones, while there is a place for them: Celery handles one message for all."""
-        count = min(self.room() // len(ids), _MOST_MESSAGES) - 1
-        if count < 1:
+        if self.room() < 2 * len(ids):
             return
+        since, self._heard_at = time.monotonic() - self._heard_at, time.monotonic()
+        if self._streaming or since < _STREAM_SECONDS:
+            time.sleep(_LINGER_SECONDS)
         with suppress(LedgerUnavailable):
-            for entry in self._scripts.run("take", count, _WAKES):
+            count = min(self.room() // len(ids), _MOST_MESSAGES) - 1
+            more = self._scripts.run("take", count, _WAKES) if count > 0 else []
+            self._streaming = bool(more)
+            for entry in more:
                 message = self._checked(entry)
                 if message is not None and message.task != DECODE:
                     self._own.rpush(QUEUE, entry)  # it only looked like one
