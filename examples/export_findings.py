@@ -1,7 +1,7 @@
 """Export what was found on a day, as JSON lines or CSV, each read on the audit's record before it is made.
 
 It shows `mission.ResultReader`: `results` lists what there is between two times and opens nothing; `reveal` opens one result
-for a reason, recorded first. Missions that found nothing are counted and not opened. The audit's log lines go to standard
+for a reason, recorded first. A mission that found nothing has no result. The audit's log lines go to standard
 error: keep them.
 
     export DECODER_REDIS_URL=redis://reader:password@127.0.0.1:6379/0 DECODER_IDENTITY_FILE=/etc/decoder/reader.key
@@ -45,11 +45,10 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Summary:
-    """Results with secrets that were opened, the secrets in them, results without any, gone since, and that do not open."""
+    """Results that were opened, the secrets in them, results gone since, and that do not open."""
 
     opened: int = 0
     secrets: int = 0
-    empty: int = 0
     gone: int = 0
     unreadable: int = 0
 
@@ -57,9 +56,6 @@ class Summary:
 def read(reader: ResultReader, results: Iterable[SealedResult], reason: str, summary: Summary) -> Iterator[Row]:
     """The secrets of these results, one at a time."""
     for result in results:
-        if not result.secrets:
-            summary.empty += 1
-            continue
         try:
             secrets = reader.reveal(result.id, reason=reason)
         except (ResultUnavailable, UnknownMission):  # expired or forgotten since they were listed

@@ -286,7 +286,7 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 # Which function each login may call; the others are refused.
 CALLS = {
     "producer": "admit stats",
-    "worker": "admit audit_append claim commit due host hosts library mend reap release stats",
+    "worker": "admit audit_append claim commit due host hosts library mend reap release stats take",
     "reader": "audit_append",
     "operator": "audit_append discard forget mend reindex replay stats",
     "metrics": "stats",

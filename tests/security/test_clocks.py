@@ -13,7 +13,7 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
-from mission.store.names import Key
+from mission.store.names import QUEUE, Key
 from tests.conftest import wait_for
 from tests.servers.clock import Clock, server_with_a_clock
 from worker.settings import WorkerSettings
@@ -102,10 +102,11 @@ def test_a_reapers_turn_that_began_ahead_ends(ledger: Ledger, clock: Clock) -> N
 
 
 def test_a_message_that_was_missed_ahead_is_found_lost(
-    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, clock: Clock, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", 0.5)
     mission_id = admitted(ledger)
+    client.delete(QUEUE)
     clock.is_ahead_by(HOUR)
     ledger.reap("missions", 5, 2)
     clock.is_ahead_by(0)
