@@ -215,10 +215,14 @@ class _GuardedRedis(redis.Redis):
             self._streaming = bool(more)
             for entry in more:
                 message = self._checked(entry)
-                if message is not None and message.task != DECODE:
-                    self._own.rpush(QUEUE, entry)  # it only looked like one
-                elif message is not None and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
+                if message is None:
+                    continue
+                if message.task == DECODE and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
                     ids += message.args[0]
+                else:
+                    self._own.rpush(
+                        QUEUE, entry
+                    )  # it only looked like one, or is one of somebody else's with very many
 
     @cached_property
     def _own(self) -> redis.Redis:

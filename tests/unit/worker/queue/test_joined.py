@@ -1,0 +1,129 @@
+"""Messages that wake a worker for missions are joined at the choke point, as far as there is room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from mission.ids import new_mission_id
+from mission.store.messages import DECODE, wake_ups
+from mission.store.names import QUEUE, Key
+from tests.queue_entries import arguments, entry, envelope, malformed
+from worker.queue import intake
+from worker.queue.intake import MAX_IDS_PER_MESSAGE, GuardedConnection
+from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.server("kombu's own connections")
+
+Taken = Callable[[], list[str]]
+
+
+class Room:
+    """For how many missions there is a place, as a test has it."""
+
+    def __init__(self) -> None:
+        self.left = 32
+
+    def __call__(self) -> int:
+        return self.left
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+@pytest.fixture
+def taken(settings: WorkerSettings, room: Room) -> Iterator[Taken]:
+    """The ids of the next message that a worker gets."""
+    options: dict[str, Any] = {"room": room}
+    with GuardedConnection(settings.redis_url.get_secret_value(), transport_options=options) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
+        channel = connection.channel()
+
+        def take() -> list[str]:
+            _, message = channel.client.brpop([QUEUE], timeout=1)
+            (ids,), _ = arguments(message)
+            return list(ids)
+
+        yield take
+
+
+def publish(client: redis.Redis, count: int, per_message: int = 1) -> list[str]:
+    """Missions in messages of so many; the ids, the first published first."""
+    ids = [new_mission_id() for _ in range(count)]
+    client.lpush(QUEUE, *wake_ups(ids, per_message))
+    return ids
+
+
+def test_what_waits_becomes_one_message(client: redis.Redis, taken: Taken) -> None:
+    ids = publish(client, 5)
+    assert taken() == ids
+    assert client.llen(QUEUE) == 0
+
+
+def test_a_worker_takes_no_more_than_it_has_room_for(client: redis.Redis, taken: Taken, room: Room) -> None:
+    room.left = 5
+    ids = publish(client, 10, per_message=2)
+    assert taken() == ids[:4]
+    assert client.llen(QUEUE) == 3
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_without_room_a_message_comes_alone(client: redis.Redis, taken: Taken, room: Room, left: int) -> None:
+    room.left = left
+    first, second = publish(client, 2)
+    assert (taken(), taken()) == ([first], [second])
+
+
+def test_sixteen_messages_are_joined_at_most(client: redis.Redis, taken: Taken, room: Room) -> None:
+    room.left = 1000
+    ids = publish(client, 20)
+    assert (taken(), taken()) == (ids[:16], ids[16:])
+
+
+def test_a_message_of_another_kind_ends_it_and_keeps_its_place(client: redis.Redis, taken: Taken) -> None:
+    ids = publish(client, 2)
+    client.lpush(QUEUE, other := entry("decoder.submit", ["https://docs.example/"]))
+    publish(client, 1)
+    assert taken() == ids
+    assert client.lindex(QUEUE, -1) == other
+
+
+def test_one_that_only_looks_like_a_wake_up_is_put_back(client: redis.Redis, taken: Taken) -> None:
+    disguised = envelope("decoder.submit", ["https://docs.example/"])
+    disguised["note"] = {"task": DECODE}
+    client.lpush(QUEUE, *wake_ups([new_mission_id()]), other := json.dumps(disguised, separators=(",", ":")).encode())
+    assert len(taken()) == 1
+    assert client.lrange(QUEUE, 0, -1) == [other]
+
+
+def test_one_with_very_many_missions_is_put_back(client: redis.Redis, taken: Taken, room: Room) -> None:
+    room.left = 1000
+    first = publish(client, 1)
+    many = publish(client, MAX_IDS_PER_MESSAGE, per_message=MAX_IDS_PER_MESSAGE)
+    assert (taken(), taken()) == (first, many)
+
+
+def test_a_malformed_one_among_them_goes_into_quarantine(client: redis.Redis, taken: Taken) -> None:
+    (first,) = publish(client, 1)
+    bad = json.loads(malformed()["unknown task"]) | {"note": {"task": DECODE}}
+    client.lpush(QUEUE, json.dumps(bad, separators=(",", ":")))
+    (last,) = publish(client, 1)
+    assert taken() == [first, last]
+    assert client.xlen(Key.QUARANTINE) == 1
+
+
+def test_in_a_stream_a_message_waits_a_moment_for_the_next_ones(
+    client: redis.Redis, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_STREAM_SECONDS", 60.0)
+    late: list[str] = []
+    monkeypatch.setattr("worker.queue.intake.time.sleep", lambda _: late.extend(publish(client, 1)))
+    first = publish(client, 1)
+    assert taken() == first, "alone, it does not wait"
+    second = publish(client, 1)
+    assert taken() == second + late
