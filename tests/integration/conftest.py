@@ -64,7 +64,7 @@ def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterat
     with ExitStack() as stack:
         count = 0
 
-        def start(**values: str) -> Child:
+        def start(*, processes: int = 1, **values: str) -> Child:
             nonlocal count
             count += 1
             folder = tmp_path / f"worker-{count}"
@@ -80,8 +80,11 @@ def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterat
                 "log_format": "json",
                 "concurrency": "16",
             }
-            child = stack.enter_context(running_worker(folder, own | values, grace=0))
-            wait_for(lambda: "ready" in child.log.read_text() or child.process.poll() is not None, what="the worker")
+            child = stack.enter_context(running_worker(folder, own | values, processes=processes, grace=0))
+            wait_for(
+                lambda: child.log.read_text().count(" ready.") >= processes or child.process.poll() is not None,
+                what="the worker",
+            )
             child.check()
             return child
 

@@ -28,18 +28,19 @@ _MATTER = (
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
-    help="Worker processes, each with a core where it can have its own; metrics ports count up.  [default: 1]",
+    help="Worker processes, each with a core of its own where there are enough.  [default: 1]",
 )
 def worker(concurrency: int | None, processes: int) -> None:
     """Run a worker until SIGTERM.
 
-    It is configured by DECODER_… variables; `decoder settings` lists them. Of several processes, each has `--concurrency` fetches, an
-    equal share of the cgroup's memory, a port for metrics (9464, 9465, …) and a health file (FILE.0, FILE.1, …) of its own.
+    It is configured by DECODER_… variables; `decoder settings` lists them. Of several processes each has `--concurrency` fetches, a port
+    for metrics (9464, 9465, …), a health file (FILE.0, FILE.1, …; a probe of FILE asks them all) and an equal share of the cgroup's memory. One
+    that dies is started anew; a signal ends all in order.
 
     \b
-    Example:
+    Example, with two processes:
       DECODER_REDIS_URL=redis://127.0.0.1:6379/0 DECODER_URL_KEY=url.key \\
-      DECODER_RECIPIENT=reader.pub DECODER_ALLOWED_HOSTS=docs.example.com decoder worker
+      DECODER_RECIPIENT=reader.pub DECODER_ALLOWED_HOSTS=docs.example.com decoder worker --processes 2
     """
     if concurrency is not None:
         os.environ["DECODER_CONCURRENCY"] = str(concurrency)

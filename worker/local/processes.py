@@ -11,13 +11,13 @@ import math
 import os
 import signal
 import time
-from pathlib import Path
 
+from mission.errors import SettingsError
 from mission.hardening import end_with_parent
 from mission.settings import PREFIX
-from worker.observe import logs
+from worker.observe import health, logs
 from worker.settings import WorkerSettings
-from worker.work import cgroup, memory
+from worker.work import cgroup
 
 log = logging.getLogger("decoder.processes")
 
@@ -26,57 +26,78 @@ RESTART_SECONDS = 1.0
 # The exit code for bad settings: no new start helps.
 REFUSED = 2
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_LAST_PORT = 65535
 
 
 def split(count: int, settings: WorkerSettings) -> None:
     """Become so many worker processes; returns in each of them, with its own port, health file and memory in the environment.
 
     The process that calls stays their parent, and this never returns there: it hands on signals, starts anew who died, and exits
-    when all have ended, with 0 where they all did in order. It is to be called before there are threads.
+    when all have ended: with 0 where they did in order, 2 where one refused its settings, else 1. It is to be called before there
+    are threads.
+
+    Raises:
+        SettingsError: there are not so many ports.
     """
+    if settings.metrics_port + count - 1 > _LAST_PORT:
+        raise SettingsError(
+            f"{PREFIX}METRICS_PORT: got {settings.metrics_port}; takes one that leaves a port for each of {count} processes, "
+            f"up to {_LAST_PORT - count + 1}"
+        )
     logs.configure(settings.log_level, settings.log_format, threads=False)
+    if settings.health_file is not None:
+        health.announce(settings.health_file, count)
+    parent = os.getpid()
     heard = {signal.SIGCHLD, *(number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN)}
     signal.signal(signal.SIGCHLD, lambda *_: None)  # who is ignored is not waited for everywhere
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     running: dict[int, int] = {}  # process to its number
-    waiting = list(range(count))
+    missing = list(range(count))
     ending, code = False, 0
-    while running or waiting:
-        for number in waiting:
+    while running or missing:
+        for number in missing:
             if (pid := os.fork()) == 0:
                 end_with_parent()
+                if os.getppid() != parent:  # it ended before that held
+                    os._exit(1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
                 _become(number, count, settings)
                 return
             running[pid] = number
-        waiting = []
+        missing = []
         if signal.sigwait(heard) != signal.SIGCHLD:
             ending = True
         for number, left in _ended(running):
-            code = max(code, abs(left))
             if left == REFUSED:
-                ending = True
+                ending, code = True, REFUSED
             elif not ending:
                 log.error("worker process %d ended (exit code %d); starting it anew", number, left)
-                waiting.append(number)
+                missing.append(number)
+            elif left not in (0, -signal.SIGTERM):  # one that had only begun to start ends by the signal itself
+                log.error("worker process %d ended (exit code %d)", number, left)
+                code = code or 1
         if ending:
-            waiting = []
+            missing = []
             for pid in running:
                 os.kill(pid, signal.SIGTERM)
-        elif waiting:
+        elif missing:
             time.sleep(RESTART_SECONDS)
     raise SystemExit(code)
 
 
 def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
-    """The numbers and exit codes of those that ended since the last look; they run no longer."""
+    """The numbers and exit codes of those that ended since the last look; they run no longer.
+
+    In a container this is the first process, which also inherits what others leave behind: that only goes.
+    """
     found = []
     while running:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             break
-        found.append((running.pop(pid), os.waitstatus_to_exitcode(status)))
+        if (number := running.pop(pid, None)) is not None:
+            found.append((number, os.waitstatus_to_exitcode(status)))
     return found
 
 
@@ -85,15 +106,11 @@ def _become(number: int, count: int, settings: WorkerSettings) -> None:
     if settings.metrics_port:
         os.environ[f"{PREFIX}METRICS_PORT"] = str(settings.metrics_port + number)
     if settings.health_file is not None:
-        os.environ[f"{PREFIX}HEALTH_FILE"] = str(health_file(settings.health_file, number))
-    os.environ[f"{PREFIX}MEMORY"] = str(min(settings.memory or 2**63, memory.limit(settings) // count))
+        os.environ[f"{PREFIX}HEALTH_FILE"] = str(health.file_of(settings.health_file, number))
+    if shared := cgroup.memory_limit():
+        os.environ[f"{PREFIX}MEMORY"] = str(min(settings.memory or shared, shared // count))
     if (core := core_of(number, count)) is not None:
         os.sched_setaffinity(0, {core})
-
-
-def health_file(path: Path, number: int) -> Path:
-    """The health file of one of several processes."""
-    return path.with_name(f"{path.name}.{number}")
 
 
 def core_of(number: int, count: int) -> int | None:

@@ -1,6 +1,7 @@
 """The health file: what a probe reads to learn that the worker is alive and ready, without a port or a client.
 
-`python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast.
+`python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast. Where
+one command has several processes, each has a file of its own, and the probe of FILE asks them all.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
 MAX_AGE_SECONDS = 15.0
+_MOST_PROCESSES = 256
 
 _USAGE = "usage: python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]"
 
@@ -36,12 +39,17 @@ class Heartbeat:
             if self._path is None or time.monotonic() < self._next:
                 return
             self._next = time.monotonic() + BEAT_SECONDS
-            try:
-                new = self._path.with_name(f"{self._path.name}.new")
-                new.write_text(json.dumps({"live_at": time.time(), "ready": ready}), encoding="utf-8")
-                new.replace(self._path)
-            except OSError:
-                return  # the file ages, and the probe says so
+            _write(self._path, {"live_at": time.time(), "ready": ready})
+
+
+def file_of(path: Path, number: int) -> Path:
+    """The health file of one of several processes."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+def announce(path: Path, count: int) -> None:
+    """Say in the health file that so many processes, 256 at most, have one each."""
+    _write(path, {"processes": count})
 
 
 def is_live(path: Path, now: float, max_age: float) -> bool:
@@ -53,6 +61,20 @@ def is_live(path: Path, now: float, max_age: float) -> bool:
 def is_ready(path: Path, now: float, max_age: float) -> bool:
     """Whether the worker lives and takes work."""
     return is_live(path, now, max_age) and _read(path).get("ready") is True
+
+
+def _write(path: Path, said: dict[str, object]) -> None:
+    with suppress(OSError):  # the file ages, or is missing, and the probe says so
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(json.dumps(said), encoding="utf-8")
+        new.replace(path)
+
+
+def _files(path: Path) -> list[Path]:
+    count = _read(path).get("processes")
+    if not isinstance(count, int) or not 0 < count <= _MOST_PROCESSES:
+        return [path]
+    return [file_of(path, number) for number in range(count)]
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -74,10 +96,11 @@ def main(arguments: Sequence[str]) -> int:
             sys.stderr.write(f"{_USAGE}\n")
             return 2
     ask = is_live if question == "--live" else is_ready
-    if ask(Path(file), time.time(), max_age):
-        return 0
-    sys.stderr.write(f"not {question[2:]}: {file!r} is missing, too old, or says so\n")
-    return 1
+    for path in _files(Path(file)):
+        if not ask(path, time.time(), max_age):
+            sys.stderr.write(f"not {question[2:]}: {str(path)!r} is missing, too old, or says so\n")
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

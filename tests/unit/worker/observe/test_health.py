@@ -94,6 +94,27 @@ def test_the_probe_takes_an_age(file: Path) -> None:
     assert found.stderr.startswith("not ready: ")
 
 
+def test_the_probe_of_several_processes_asks_each(file: Path) -> None:
+    health.announce(file, 2)
+    Heartbeat(health.file_of(file, 0)).beat()
+    found = probe(str(file), "--live")
+    assert (found.returncode, f"{file}.1" in found.stderr) == (1, True)
+    Heartbeat(health.file_of(file, 1)).beat(ready=False)
+    assert (probe(str(file), "--live").returncode, probe(str(file), "--ready").returncode) == (0, 1)
+
+
+def test_one_process_that_follows_several_is_asked_alone(file: Path) -> None:
+    health.announce(file, 2)
+    Heartbeat(file).beat()
+    assert probe(str(file), "--ready").returncode == 0
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "true", "257", "1e9", '"2"', "null"])
+def test_a_number_of_processes_that_makes_no_sense_is_not_live(file: Path, count: str) -> None:
+    file.write_text(f'{{"processes": {count}}}')
+    assert health.main([str(file), "--live"]) == 1
+
+
 @pytest.mark.parametrize("arguments", [[], ["--live"], ["f"], ["f", "--dead"], ["f", "--live", "--max-age", "soon"]])
 def test_the_probe_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     found = probe(*arguments)
