@@ -23,7 +23,8 @@ from mission.store import ledger as ledger_module
 from mission.store import messages, scripts
 from mission.store.ledger import Commit, Ledger
 from mission.store.names import PREFIX, QUEUE, Key, entry_key
-from worker.queue.intake import GuardedConnection, MalformedMessage, NewerMessage, rebuild
+from worker.queue.entry import MalformedMessage, NewerMessage, rebuild
+from worker.queue.intake import GuardedConnection
 from worker.settings import WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -1,4 +1,4 @@
-"""The one choke point where a message comes in: capped, parsed, checked and rebuilt, or put into quarantine.
+"""The one choke point where a message comes in: checked and written anew, joined with the next ones, or put into quarantine.
 
 A stock Celery worker ends on many a malformed list entry, and logs others in clear. Here nothing reaches kombu but a
 message that this module wrote anew from the few fields that a decoder task needs (Celery message protocol 2).
@@ -6,38 +6,32 @@ message that this module wrote anew from the few fields that a decoder task need
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import redis
 from celery.app.amqp import AMQP
 from kombu.transport import virtual
 from kombu.transport.redis import QoS, SentinelTransport, Transport
 
-from mission.errors import InvalidMission, LedgerUnavailable
-from mission.ids import check_mission_id
+from mission.errors import LedgerUnavailable
 from mission.model import Reason
-from mission.store import scripts
 from mission.store.broker import VerifiedBroker, VerifiedChannel, VerifiedSentinelChannel
-from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT, compose
+from mission.store.messages import DECODE
 from mission.store.names import CHECK_QUEUE, QUEUE, Key
 from mission.store.scripts import Scripts
 from worker.observe import metrics
+from worker.queue.entry import MAX_IDS_PER_MESSAGE, MalformedMessage, Message, NewerMessage, read, rebuild
 
 log = logging.getLogger("decoder.intake")
 
-MAX_MESSAGE_BYTES = 256 * 1024
-MAX_IDS_PER_MESSAGE = 256
 QUARANTINE_LENGTH = 1000
 # So many messages become one at most.
 _MOST_MESSAGES = 16
@@ -49,126 +43,6 @@ _LINGER_SECONDS = 0.005
 _WAKES = f'"task":"{DECODE}"'
 # At most so often workers look for messages that nobody has acknowledged.
 _RESTORE_SECONDS = 10
-_SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
-    "url": (str,),
-    "submitter": (str,),
-    "expires": (int, float, type(None)),
-}
-
-
-class MalformedMessage(ValueError):
-    """A queue entry is no message for a decoder task. Its text is one of a few fixed words, never the entry's."""
-
-
-class NewerMessage(Exception):
-    """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a decoder task needs of a queue entry."""
-
-    task: str
-    id: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-
-    def written(self) -> bytes:
-        """The entry, written anew."""
-        return compose(self.task, self.id, self.args, self.kwargs)
-
-
-def rebuild(entry: bytes) -> bytes:
-    """A queue entry written anew, from the fields that a decoder task needs.
-
-    Raises:
-        MalformedMessage, NewerMessage: as `read`.
-    """
-    return read(entry).written()
-
-
-def read(entry: bytes) -> Message:
-    """What a queue entry says.
-
-    Raises:
-        MalformedMessage: it is too large, not JSON, of another shape, or for another task.
-        NewerMessage: its schema is newer than this release's.
-    """
-    if len(entry) > MAX_MESSAGE_BYTES:
-        raise MalformedMessage("too large")
-    envelope = _mapping(_json(entry))
-    headers = _mapping(envelope.get("headers"))
-    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # who only speaks Celery does not say
-    task, task_id = headers.get("task"), headers.get("id")
-    if task not in (DECODE, SUBMIT, STATUS):
-        raise MalformedMessage("unknown task")
-    try:
-        task_id = check_mission_id(task_id)
-    except InvalidMission:
-        raise MalformedMessage("bad task id") from None
-    if envelope.get("content-type") != "application/json":
-        raise MalformedMessage("not JSON")
-    body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))
-    if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
-        raise MalformedMessage("bad body")
-    args, kwargs = _arguments(task, body[0], body[1])
-    return Message(task, task_id, args, kwargs)
-
-
-def _check_schema(schema: object) -> None:
-    oldest, newest = scripts.READS
-    if not isinstance(schema, int) or schema < oldest:
-        raise MalformedMessage("unknown schema")
-    if schema > newest:
-        raise NewerMessage
-
-
-def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) > 1:
-        raise MalformedMessage("bad arguments")
-    if task == SUBMIT:
-        options = dict(kwargs) if not args else kwargs | {"url": args[0]}
-        if len(options) < len(args) + len(kwargs) or "url" not in options:
-            raise MalformedMessage("bad arguments")
-        if not all(isinstance(value, _SUBMIT_OPTIONS.get(name, ())) for name, value in options.items()):
-            raise MalformedMessage("bad arguments")
-        return [], options
-    if kwargs or len(args) != 1:
-        raise MalformedMessage("bad arguments")
-    ids = args[0] if task == DECODE else [args[0]]
-    if not isinstance(ids, list) or not 0 < len(ids) <= MAX_IDS_PER_MESSAGE:
-        raise MalformedMessage("bad arguments")
-    try:
-        ids = [check_mission_id(item) for item in ids]
-    except InvalidMission:
-        raise MalformedMessage("bad mission id") from None
-    return [ids if task == DECODE else ids[0]], {}
-
-
-def _json(text: bytes) -> object:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise MalformedMessage("not JSON") from None
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError  # NaN and Infinity are no JSON (RFC 8259, section 6); comparisons with NaN are false
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise MalformedMessage("wrong shape")
-    return value
-
-
-def _decoded(body: object, encoding: object) -> bytes:
-    if not isinstance(body, str):
-        raise MalformedMessage("bad body")
-    try:
-        return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
-    except (binascii.Error, UnicodeEncodeError, ValueError):
-        raise MalformedMessage("bad body") from None
 
 
 class _GuardedRedis(redis.Redis):
@@ -219,10 +93,8 @@ class _GuardedRedis(redis.Redis):
                     continue
                 if message.task == DECODE and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
                     ids += message.args[0]
-                else:
-                    self._own.rpush(
-                        QUEUE, entry
-                    )  # it only looked like one, or is one of somebody else's with very many
+                else:  # it only looked like one, or is somebody else's with very many
+                    self._own.rpush(QUEUE, entry)
 
     @cached_property
     def _own(self) -> redis.Redis:

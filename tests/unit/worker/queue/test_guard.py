@@ -10,8 +10,9 @@ from kombu.connection import Connection
 
 from worker.observe import metrics
 from worker.queue import intake
+from worker.queue.entry import MalformedMessage
 from worker.queue.guard import delivered
-from worker.queue.intake import GuardedConnection, MalformedMessage
+from worker.queue.intake import GuardedConnection
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.server("kombu's own connections")

@@ -14,7 +14,8 @@ from mission.store.messages import DECODE, wake_ups
 from mission.store.names import QUEUE, Key
 from tests.queue_entries import arguments, entry, envelope, malformed
 from worker.queue import intake
-from worker.queue.intake import MAX_IDS_PER_MESSAGE, GuardedConnection
+from worker.queue.entry import MAX_IDS_PER_MESSAGE
+from worker.queue.intake import GuardedConnection
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.server("kombu's own connections")

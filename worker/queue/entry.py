@@ -1,0 +1,141 @@
+"""What an entry of the queue says: capped, parsed and checked, down to the few fields that a decoder task needs.
+
+Source: Celery's message protocol 2, in kombu's envelope (https://docs.celeryq.dev/en/stable/internals/protocol.html).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mission.errors import InvalidMission
+from mission.ids import check_mission_id
+from mission.store import scripts
+from mission.store.messages import DECODE, SCHEMA_HEADER, STATUS, SUBMIT, compose
+
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_IDS_PER_MESSAGE = 256
+_SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
+    "url": (str,),
+    "submitter": (str,),
+    "expires": (int, float, type(None)),
+}
+
+
+class MalformedMessage(ValueError):
+    """A queue entry is no message for a decoder task. Its text is one of a few fixed words, never the entry's."""
+
+
+class NewerMessage(Exception):
+    """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a decoder task needs of a queue entry."""
+
+    task: str
+    id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+    def written(self) -> bytes:
+        """The entry, written anew."""
+        return compose(self.task, self.id, self.args, self.kwargs)
+
+
+def rebuild(entry: bytes) -> bytes:
+    """A queue entry written anew, from the fields that a decoder task needs.
+
+    Raises:
+        MalformedMessage, NewerMessage: as `read`.
+    """
+    return read(entry).written()
+
+
+def read(entry: bytes) -> Message:
+    """What a queue entry says.
+
+    Raises:
+        MalformedMessage: it is too large, not JSON, of another shape, or for another task.
+        NewerMessage: its schema is newer than this release's.
+    """
+    if len(entry) > MAX_MESSAGE_BYTES:
+        raise MalformedMessage("too large")
+    envelope = _mapping(_json(entry))
+    headers = _mapping(envelope.get("headers"))
+    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # who only speaks Celery does not say
+    task, task_id = headers.get("task"), headers.get("id")
+    if task not in (DECODE, SUBMIT, STATUS):
+        raise MalformedMessage("unknown task")
+    try:
+        task_id = check_mission_id(task_id)
+    except InvalidMission:
+        raise MalformedMessage("bad task id") from None
+    if envelope.get("content-type") != "application/json":
+        raise MalformedMessage("not JSON")
+    body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))
+    if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
+        raise MalformedMessage("bad body")
+    args, kwargs = _arguments(task, body[0], body[1])
+    return Message(task, task_id, args, kwargs)
+
+
+def _check_schema(schema: object) -> None:
+    oldest, newest = scripts.READS
+    if not isinstance(schema, int) or schema < oldest:
+        raise MalformedMessage("unknown schema")
+    if schema > newest:
+        raise NewerMessage
+
+
+def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) > 1:
+        raise MalformedMessage("bad arguments")
+    if task == SUBMIT:
+        options = dict(kwargs) if not args else kwargs | {"url": args[0]}
+        if len(options) < len(args) + len(kwargs) or "url" not in options:
+            raise MalformedMessage("bad arguments")
+        if not all(isinstance(value, _SUBMIT_OPTIONS.get(name, ())) for name, value in options.items()):
+            raise MalformedMessage("bad arguments")
+        return [], options
+    if kwargs or len(args) != 1:
+        raise MalformedMessage("bad arguments")
+    ids = args[0] if task == DECODE else [args[0]]
+    if not isinstance(ids, list) or not 0 < len(ids) <= MAX_IDS_PER_MESSAGE:
+        raise MalformedMessage("bad arguments")
+    try:
+        ids = [check_mission_id(item) for item in ids]
+    except InvalidMission:
+        raise MalformedMessage("bad mission id") from None
+    return [ids if task == DECODE else ids[0]], {}
+
+
+def _json(text: bytes) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise MalformedMessage("not JSON") from None
+
+
+def _refuse_constant(_name: str) -> None:
+    raise ValueError  # NaN and Infinity are no JSON (RFC 8259, section 6); comparisons with NaN are false
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedMessage("wrong shape")
+    return value
+
+
+def _decoded(body: object, encoding: object) -> bytes:
+    if not isinstance(body, str):
+        raise MalformedMessage("bad body")
+    try:
+        return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        raise MalformedMessage("bad body") from None
