@@ -95,7 +95,7 @@ def test_joins_tiny_chunks(rig: Fetching, server: MisbehavingServer) -> None:
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip,br", "zstd,gzip"])
 @pytest.mark.parametrize("size", [0, 1, MIB])
-def test_undoes_codings_that_it_did_not_ask_for(
+def test_undoes_codings_those_too_that_it_did_not_ask_for(
     rig: Fetching, server: MisbehavingServer, coding: str, size: int
 ) -> None:
     assert len(rig.fetch(server.url(f"/doc?size={size}&coding={coding}")).body) == size

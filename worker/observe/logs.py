@@ -166,12 +166,14 @@ class _Writer(logging.Handler):
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:
     """As many lines together as a pipe takes whole: other processes may write to it as well (pipe(7), PIPE_BUF)."""
-    piece = ""
+    piece, size = "", 0
     for line in lines:
-        if piece and len(piece) + len(line) > PIPE_BUF:
+        # For people a line may hold what is not ASCII.
+        more = len(line) if line.isascii() else len(line.encode(errors="backslashreplace"))
+        if piece and size + more > PIPE_BUF:
             yield piece
-            piece = ""
-        piece += line
+            piece, size = "", 0
+        piece, size = piece + line, size + more
     yield piece
 
 

@@ -21,8 +21,6 @@ from mission.store.names import entry_key
 from producer import MissionClient
 from worker.settings import WorkerSettings
 
-pytestmark = pytest.mark.server("kombu's own connections")
-
 URL = "https://docs.example.com/page?token=hidden"
 
 

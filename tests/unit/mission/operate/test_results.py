@@ -164,6 +164,33 @@ def test_a_reason_that_nobody_of_us_wrote_is_not_repeated(client: redis.Redis, r
     assert "all is well" not in str(caught.value)
 
 
+def test_a_mission_that_found_nothing_has_no_record_and_its_read_is_on_record(
+    client: redis.Redis, reader: ResultReader, audit: AuditLog
+) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": "succeeded", "token": 3, "secrets": 0})
+    assert reader.reveal(MISSION, reason="incident 4711") == []
+    assert _outcomes(audit) == ["started", "no secrets"]
+
+
+def test_a_record_that_is_there_is_opened_whatever_the_ledger_counts(
+    client: redis.Redis, reader: ResultReader, audit: AuditLog
+) -> None:
+    """A stolen login may falsify the ledger; a release before sealed a record for each success."""
+    _finish(client)
+    client.hset(entry_key(MISSION), "secrets", 0)
+    assert reader.reveal(MISSION, reason="incident 4711") == SECRETS
+    assert _outcomes(audit) == ["started", "opened"]
+
+
+@pytest.mark.parametrize("count", [1, "", "x", "-0.0", b"\xff"])
+def test_without_a_record_only_a_count_of_none_says_that_there_was_none(
+    client: redis.Redis, reader: ResultReader, count: Any
+) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": "succeeded", "token": 3, "secrets": count})
+    with pytest.raises(ResultUnavailable, match="gone"):
+        reader.reveal(MISSION, reason="incident 4711")
+
+
 def test_an_expired_result_says_so(client: redis.Redis, reader: ResultReader) -> None:
     _finish(client)
     client.delete(result_key(MISSION, 3))

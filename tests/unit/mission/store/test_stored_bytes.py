@@ -66,6 +66,16 @@ def test_a_submitter_whose_results_fill_the_quota_is_refused_and_no_other(ledger
     assert admit(ledger, "other").refusal is None
 
 
+def test_what_found_nothing_takes_nothing_and_ends_also_where_the_quota_is_full(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    waiting = admit(ledger)
+    store(ledger, QUOTA)
+    (claim,) = ledger.claim([waiting.id], 1, 60.0).claims
+    assert ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, None)], TTL) == [State.SUCCEEDED]
+    assert (bytes_of(client), client.exists(result_key(claim.id, claim.token))) == (QUOTA, 0)
+
+
 def test_a_mission_that_was_admitted_before_is_a_duplicate_all_the_same(ledger: Ledger) -> None:
     admission = Admission(new_mission_id(), b"u", 1000)
     ledger.admit([admission], "app")

@@ -59,6 +59,14 @@ def test_the_table_shows_values_and_steers_no_terminal(client: redis.Redis, iden
     assert "canary\\x1b[2J" in result.stdout
 
 
+@pytest.mark.usefixtures("identity")
+def test_of_a_document_without_secrets_it_says_so(client: redis.Redis) -> None:
+    client.hset(entry_key(MISSION), mapping={"state": "succeeded", "token": 1, "secrets": 0})
+    assert "the document held no secrets" in _run(MISSION, "--reason", "incident 4711").output
+    result = _run(MISSION, "--reason", "incident 4711", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"id": MISSION, "secrets": []})
+
+
 def test_the_audits_lines_go_to_stderr_and_hold_no_secret(client: redis.Redis, identity: Identity) -> None:
     _finish(client, identity, [Secret("marker", "API_KEY", "canary-4711", 1, 2)])
     result = _run(MISSION, "--reason", "incident")

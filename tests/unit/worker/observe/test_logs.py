@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -46,9 +47,17 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
             root.handlers[0].flush()
             return super().getvalue()
 
-    def start(level: str = "info", fmt: str = "json") -> io.StringIO:
+        def __init__(self) -> None:
+            super().__init__()
+            self.pieces: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.pieces.append(text)
+            return super().write(text)
+
+    def start(level: str = "info", fmt: str = "json", *, threads: bool = True) -> io.StringIO:
         stream = Stream()
-        logs.configure(level, fmt, stream)
+        logs.configure(level, fmt, stream, threads=threads)
         return stream
 
     yield start
@@ -306,6 +315,28 @@ def test_text_for_people_is_one_line_with_the_same_content(configure: Configure)
     assert "event.action=test" in line
     assert "error.type=ValueError" in line
     assert leaks(out) == []
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "\N{OLD PERSIAN SIGN A}"])
+def test_other_processes_write_between_lines_and_never_into_one(configure: Configure, letter: str) -> None:
+    """To the same pipe, which takes so many bytes whole (pipe(7))."""
+    out = configure(fmt="text")
+    for number in range(200):
+        logging.getLogger("decoder.x").info("%d %s", number, letter * (number % 7 * 100))
+    assert out.getvalue().count("\n") == 200
+    pieces = [piece for piece in vars(out)["pieces"] if piece]
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert max(len(piece.encode()) for piece in pieces) <= select.PIPE_BUF
+    assert len(pieces) < 200
+
+
+def test_a_process_that_is_to_fork_writes_each_line_at_once_by_no_thread(configure: Configure) -> None:
+    before = threading.active_count()
+    out = configure(threads=False)
+    for number in range(3):
+        logging.getLogger("decoder.x").info("%d", number)
+    assert threading.active_count() == before
+    assert [json.loads(piece)["message"] for piece in vars(out)["pieces"]] == ["0", "1", "2"]
 
 
 def test_configuring_again_does_not_double_the_lines(configure: Configure) -> None:
