@@ -110,7 +110,7 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
     ),
     "reseal": {Key.RESULT: "get set"},
-    "take": {names.QUEUES: "lindex rpop"},
+    "take": {names.QUEUE: "lindex rpop"},
     "stats": _union(
         dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DEAD, Key.OPEN), "zcard"),
         {Key.OPEN: "zcount", Key.FINISHED: "hmget"},

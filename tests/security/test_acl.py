@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 import redis
 from celery import Celery
 
+import mission.client
 import worker.local.embedded
 from mission.audit.log import AuditLog
 from mission.errors import AuditError, LedgerUnavailable, SettingsError
@@ -29,10 +32,10 @@ from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store import library
+from mission.store import library, names
 from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Ledger, Release
+from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.messages import STATUS, compose
 from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
 from producer import MissionClient
@@ -221,6 +224,87 @@ def test_each_cell_of_the_table_holds(server: Server, name: str) -> None:
     with server.login(name) as client:
         found = {what for what, (command, _) in TABLE.items() if allowed(client, *command)}
     assert found == wanted
+
+
+ENDED_NOTICE = names.ENDED + MISSION
+# Who hears what on which channel, and who says something there.
+CHANNELS: dict[tuple[str, str], str] = {
+    ("SUBSCRIBE", ENDED_NOTICE): "producer",
+    ("SUBSCRIBE", "celery-task-meta-1"): "producer",
+    ("SUBSCRIBE", "/0.celeryev/worker.online"): "",
+    ("SUBSCRIBE", "/0.celery.pidbox"): "",
+    ("SUBSCRIBE", f"__keyspace@0__:{RESULT}"): "",
+    ("PSUBSCRIBE", names.ENDED + "*"): "",  # of an end one hears by the mission's id alone
+    ("PSUBSCRIBE", "*"): "",
+    ("PSUBSCRIBE", names.EVENTS): "flower",
+    ("SSUBSCRIBE", ENDED_NOTICE): "",
+    ("PUBLISH", ENDED_NOTICE): "worker",
+    ("PUBLISH", "celery-task-meta-1"): "worker",
+    ("PUBLISH", "/0.celeryev/worker.online"): "worker flower",
+    ("PUBLISH", "/0.celery.pidbox"): "flower",
+    ("PUBLISH", "somebody-else"): "",
+    ("SPUBLISH", ENDED_NOTICE): "",
+}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_a_login_hears_and_speaks_on_the_channels_of_its_work_alone(server: Server, name: str) -> None:
+    def may(verb: str, channel: str) -> bool:
+        with server.login(name) as client, closing(client.pubsub()) as listening:
+            if "PUBLISH" in verb:
+                return allowed(client, verb, channel, "x")
+            try:
+                listening.execute_command(verb, channel)
+                return listening.parse_response(block=False, timeout=10) is not None
+            except redis.exceptions.NoPermissionError:
+                return False
+
+    found = {place for place in CHANNELS if may(*place)}
+    assert found == {place for place, logins in CHANNELS.items() if name in logins.split()}
+
+
+def test_a_producer_hears_of_an_end_at_once_and_with_the_rights_of_before_it_looks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mission.client, "_LOOK_SECONDS", 30.0)
+    settings = Settings.from_env(redis_url=server.url("producer"), url_key=generate_url_key())
+    missions = MissionClient(settings)
+    with server.login("worker") as client, ThreadPoolExecutor() as pool:
+        ledger = Ledger(client, settings)
+
+        def end(mission_id: str) -> None:
+            (claim,) = ledger.claim([mission_id], 1, 60).claims
+            ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0)], 60)
+
+        heard = missions.enqueue("https://docs.example.com/a").id
+        waiting = pool.submit(missions.wait, heard, 30)
+        wait_for(lambda: server.admin.pubsub_numsub(names.ENDED + heard)[0][1] == 1, what="the producer to listen")
+        end(heard)
+        assert waiting.result(15).state is State.SUCCEEDED
+        assert server.refused() == set()
+
+        run(server.admin, "ACL", "SETUSER", "producer", "resetchannels", "&celery-task-meta-*")
+        run(server.admin, "ACL", "SETUSER", "worker", "resetchannels", f"&{names.EVENTS}")
+        looked = missions.enqueue("https://docs.example.com/b").id
+        waiting = pool.submit(missions.wait, looked, 30)
+        wait_for(lambda: ("producer", names.ENDED + looked) in server.refused(), what="the refusal")
+        end(looked)
+        assert waiting.result(15).state is State.SUCCEEDED
+    for line in acl_lines({name: f"{name}-pw" for name in LOGINS}):
+        run(server.admin, "ACL", "SETUSER", *line.split()[1:])
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_more_messages_are_taken_by_workers_alone(server: Server, name: str) -> None:
+    server.admin.delete("missions", "missions-other")
+    server.admin.lpush("missions", "wake")
+    server.admin.lpush("missions-other", "wake")
+    with server.login(name) as client:
+        found = allowed(client, "FCALL", library.function_name("take"), 1, Key.QUEUED, 10, "wake", 1000)
+        assert found == (name == "worker")
+        assert not allowed(client, "RPOP", "missions-other")
+        assert not allowed(client, "LINDEX", "missions-other", 0)
+    assert server.admin.llen("missions") == (0 if found else 1)
 
 
 def by(*command: Any) -> Callable[[redis.Redis], object]:

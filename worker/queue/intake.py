@@ -28,7 +28,15 @@ from mission.store.messages import DECODE
 from mission.store.names import CHECK_QUEUE, QUEUE, Key
 from mission.store.scripts import Scripts
 from worker.observe import metrics
-from worker.queue.entry import MAX_IDS_PER_MESSAGE, MalformedMessage, Message, NewerMessage, read, rebuild
+from worker.queue.entry import (
+    MAX_IDS_PER_MESSAGE,
+    MAX_MESSAGE_BYTES,
+    MalformedMessage,
+    Message,
+    NewerMessage,
+    read,
+    rebuild,
+)
 
 log = logging.getLogger("decoder.intake")
 
@@ -85,7 +93,7 @@ class _GuardedRedis(redis.Redis):
             time.sleep(_LINGER_SECONDS)
         with suppress(LedgerUnavailable):
             count = min(self.room() // len(ids), _MOST_MESSAGES) - 1
-            more = self._scripts.run("take", count, _WAKES) if count > 0 else []
+            more = self._scripts.run("take", count, _WAKES, MAX_MESSAGE_BYTES) if count > 0 else []
             self._streaming = bool(more)
             for entry in more:
                 message = self._checked(entry)

@@ -10,6 +10,9 @@ if not (per_message and per_message > 0 and messages and messages <= 1024) then
   return redis.error_reply('ERR admit takes 1024 messages at most')
 end
 local first_mission = 9 + messages
+for i = 9, 8 + messages do
+  if #(ARGV[i] or '') > MOST_MESSAGE then return redis.error_reply('ERR admit takes messages of 16 KiB at most') end
+end
 if #ARGV >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]
 local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

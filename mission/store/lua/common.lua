@@ -15,8 +15,8 @@ end
 
 local function entry(id) return ENTRY .. id end
 
--- The most bytes of a submitter's name and of an encrypted URL, whose text has 8,192 characters at most.
-local MOST_NAME, MOST_URL = 64, 16384
+-- The most bytes of a submitter's name, of an encrypted URL, whose text has 8,192 characters at most, and of a message for 256 missions.
+local MOST_NAME, MOST_URL, MOST_MESSAGE = 64, 16384, 16384
 
 -- Those that wait for a host lie together; the others, '', have a group of their own.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end

@@ -1,10 +1,12 @@
--- Take more messages that wake workers for missions, up to so many. One of another kind ends it: kombu keeps account of those.
--- ARGV: how many at most, a text that such a message has and no other kind.
+-- Take more messages that wake workers for missions, up to so many. One of another kind ends it: kombu keeps account of those. So does
+-- one that is too large: who takes several such at once may have no memory for them.
+-- ARGV: how many at most, a text that such a message has and no other kind, how many bytes it has at most.
 -- Returns the messages.
+local most = tonumber(ARGV[3])
 local taken = {}
 while #taken < tonumber(ARGV[1]) do
   local message = redis.pcall('LINDEX', MESSAGES, -1)
-  if type(message) ~= 'string' or not string.find(message, ARGV[2], 1, true) then break end
+  if type(message) ~= 'string' or #message > most or not string.find(message, ARGV[2], 1, true) then break end
   taken[#taken + 1] = redis.call('RPOP', MESSAGES)
 end
 return taken

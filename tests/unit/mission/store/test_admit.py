@@ -13,7 +13,8 @@ from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.store.ledger import Admission, Commit, Ledger
-from mission.store.names import Key, entry_key, result_key
+from mission.store.messages import wake_ups
+from mission.store.names import QUEUE, Key, entry_key, result_key
 from mission.store.scripts import Scripts
 from worker.settings import WorkerSettings
 
@@ -117,6 +118,31 @@ def test_a_call_that_is_too_large_is_refused_as_well(
     assert ledger.stats().queued == 0
 
 
+@pytest.mark.parametrize(
+    ("messages", "refusal"),
+    [
+        ((16, 1025), "1024 messages at most"),
+        ((16, "x"), "1024 messages at most"),
+        ((0, 1, "m"), "1024 messages at most"),
+        (("", 1, "m"), "1024 messages at most"),
+        ((16, 1, "m" * 16385), "messages of 16 KiB at most"),
+        ((16, 2, "m", "m" * 1024**2), "messages of 16 KiB at most"),
+    ],
+)
+def test_messages_that_no_producer_sends_are_refused_as_well(
+    messages: tuple[Any, ...], refusal: str, client: redis.Redis, settings: WorkerSettings
+) -> None:
+    with pytest.raises(LedgerUnavailable, match=refusal):
+        call(client, settings, OWN, "u", 1000, "", messages=messages)
+    assert client.keys() == []
+
+
+def test_the_largest_message_is_let_through(client: redis.Redis, settings: WorkerSettings) -> None:
+    (message,) = wake_ups([OWN] * 256, 256)
+    call(client, settings, OWN, "u", 1000, "", messages=(256, 1, message))
+    assert client.lrange(QUEUE, 0, -1) == [message]
+
+
 def test_a_claim_of_more_than_a_worker_asks_for_is_refused_as_well(ledger: Ledger) -> None:
     with pytest.raises(LedgerUnavailable, match="claim takes 1024 ids at most"):
         ledger.claim([OWN] * 1025, 1, 60.0)
@@ -160,8 +186,9 @@ def call(
     *missions: Any,
     submitter: str = "app",
     limits: tuple[Any, ...] = (10_000, 0, 0, 0),
+    messages: tuple[Any, ...] = (16, 0),
 ) -> None:
-    Scripts(client, settings).run("admit", 1, submitter, *limits, 16, 0, *missions)
+    Scripts(client, settings).run("admit", 1, submitter, *limits, *messages, *missions)
 
 
 @pytest.mark.parametrize("arrival", ["x", "nan", "inf", "-inf", "1e300", "9" * 30, ""])

@@ -14,7 +14,7 @@ from mission.store.messages import DECODE, wake_ups
 from mission.store.names import QUEUE, Key
 from tests.queue_entries import arguments, entry, envelope, malformed
 from worker.queue import intake
-from worker.queue.entry import MAX_IDS_PER_MESSAGE
+from worker.queue.entry import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from worker.queue.intake import GuardedConnection
 from worker.settings import WorkerSettings
 
@@ -107,6 +107,15 @@ def test_one_with_very_many_missions_is_put_back(client: redis.Redis, taken: Tak
     first = publish(client, 1)
     many = publish(client, MAX_IDS_PER_MESSAGE, per_message=MAX_IDS_PER_MESSAGE)
     assert (taken(), taken()) == (first, many)
+
+
+def test_one_too_large_for_a_message_is_not_taken_beside_another(client: redis.Redis, taken: Taken) -> None:
+    """Fifteen of the largest that Redis takes were in a worker's memory at once."""
+    first = publish(client, 1)
+    (large,) = (message + b" " * MAX_MESSAGE_BYTES for message in wake_ups([new_mission_id()]))
+    client.lpush(QUEUE, large)
+    assert taken() == first
+    assert client.llen(QUEUE) == 1
 
 
 def test_a_malformed_one_among_them_goes_into_quarantine(client: redis.Redis, taken: Taken) -> None:
