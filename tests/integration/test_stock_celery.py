@@ -5,11 +5,12 @@ from __future__ import annotations
 from queue import SimpleQueue
 from typing import Any
 
-import kombu
 import pytest
 import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker as start_stock_worker
+from kombu.connection import Connection
+from kombu.entity import Queue
 
 from mission.model import Ticket
 from mission.store.messages import DECODE
@@ -53,8 +54,8 @@ def test_a_stock_kombu_consumer_reads_the_message_and_may_put_it_back(
     mission_client: MissionClient, settings: WorkerSettings
 ) -> None:
     ids = enqueued(mission_client)[:1]
-    with kombu.Connection(settings.redis_url.get_secret_value()) as connection:
-        queue = connection.SimpleQueue(kombu.Queue(QUEUE))
+    with Connection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
+        queue = connection.SimpleQueue(Queue(QUEUE))  # type: ignore[no-untyped-call]  # as above
         queue.get(timeout=10).requeue()
         messages = [queue.get(timeout=10) for _ in range(3)]
         (alone,) = (message for message in messages if message.payload[0] == [ids])
