@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,14 +21,16 @@ from celery import Celery
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from kombu.exceptions import OperationalError
 
+import mission.client
 from mission.errors import LedgerUnavailable, SettingsError
 from mission.model import State
+from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.broker import VerifiedAMQP
 from mission.store.connection import connect
-from mission.store.ledger import Ledger
+from mission.store.ledger import Commit, Ledger
 from mission.store.messages import celery_config
-from mission.store.names import Key
+from mission.store.names import ENDED, Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
@@ -196,6 +199,24 @@ def cluster(pki: Pki) -> Iterator[TlsCluster]:
 
 def test_sentinel_and_master_are_reached_by_tls(pki: Pki, cluster: TlsCluster, ask: Callable[[Settings], None]) -> None:
     ask(Settings.from_env(**pki.options(0, redis_url=cluster.url)))
+
+
+def test_who_waits_hears_of_an_end_by_tls(
+    pki: Pki, cluster: TlsCluster, good_server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not merely look, as he does where he hears nothing."""
+    monkeypatch.setattr(mission.client, "_LOOK_SECONDS", 30.0)
+    for url in (f"rediss://127.0.0.1:{good_server}/0", cluster.url):
+        settings = Settings.from_env(url_key=generate_url_key(), **pki.options(0, redis_url=url))
+        missions = MissionClient(settings)
+        mission_id = missions.enqueue("https://docs.example.com/").id
+        with connect(settings) as client, ThreadPoolExecutor() as pool:
+            waiting = pool.submit(missions.wait, mission_id, 30)
+            wait_for(lambda c=client, i=mission_id: c.pubsub_numsub(ENDED + i)[0][1], what="the listener")  # type: ignore[misc]  # mypy infers no type for it
+            ledger = Ledger(client, settings)
+            (claim,) = ledger.claim([mission_id], 1, 60).claims
+            ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0)], 60)
+            assert waiting.result(15).state is State.SUCCEEDED
 
 
 # redis-py says of Sentinels that did not answer only so much.
