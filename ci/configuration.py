@@ -42,8 +42,13 @@ def table() -> str:
 
 def with_table(document: str) -> str:
     """The document with the table made anew between its two marks."""
-    before, _, rest = document.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
+    return with_block(document, BEGIN, END, table())
+
+
+def with_block(document: str, begin: str, end: str, block: str) -> str:
+    """The text with a block made anew between its two marks, which are there once."""
+    before, _, rest = document.partition(begin)
+    return f"{before}{begin}\n{block}\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:

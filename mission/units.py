@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and large numbers as people write them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_COUNTS = {"k": 1e3, "M": 1e6, "G": 1e9}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG])?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 
 
@@ -25,6 +27,18 @@ def parse_duration(value: object) -> float:
     if not math.isfinite(seconds):
         raise ValueError("not a duration")
     return seconds
+
+
+def parse_count(value: str) -> float:
+    """A number from text like `250k`, `50M`, `1.5G` or `1000000`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _COUNT.fullmatch(value.strip())
+    if match is None or not math.isfinite(count := float(match[1]) * _COUNTS.get(match[2], 1)):
+        raise ValueError("not a number")
+    return count
 
 
 def format_duration(seconds: float) -> str:

@@ -17,6 +17,10 @@ from mission.cli.console import Commands, Lazy, version_option
         Lazy("mission.cli.dead_letters", "Look at missions that ended without an answer; replay or discard them."),
         Lazy("mission.cli.keys", "Make keys, tell what a key file holds, seal results anew to another key."),
         Lazy("mission.cli.migrate", "Load this release's functions into Redis."),
+        Lazy(
+            "worker.commands.capacity",
+            "Say what so many missions a day take: workers, Redis, network, and what breaks first.",
+        ),
         Lazy("worker.commands.check_url", "Say what the policy says of each URL, without fetching it."),
         Lazy(
             "worker.commands.doctor",

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and large numbers as people write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mission.units import format_duration, format_size, parse_duration
+from mission.units import format_duration, format_size, parse_count, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,16 @@ def test_a_duration_is_written_in_the_largest_unit_that_fits(seconds: float, tex
 )
 def test_a_size_has_its_shortest_exact_text(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("50M", 50_000_000), ("1.5G", 1_500_000_000), ("250k", 250_000), ("12", 12), (" 2 k ", 2000)]
+)
+def test_a_number_may_end_with_its_thousands(text: str, count: float) -> None:
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "5MB", "1e3", "nan", "inf", "5M5", "9" * 400, "5K", "5m"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        parse_count(text)

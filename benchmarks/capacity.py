@@ -1,0 +1,454 @@
+"""The constants of the capacity model, measured, fitted and checked: `python -m benchmarks.capacity`.
+
+One worker process on a core of its own, everything else on another one. Several configurations differ in one thing each; plain least
+squares over them give the constants of `worker.capacity`. Two further ones, which differ in several things, are then predicted. What it
+prints as `MODEL` belongs into `worker/capacity.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import click
+import redis
+
+from benchmarks.measure import measure
+from benchmarks.systems import Decoder, Place
+from benchmarks.throughput import bench_place
+from ci import scaling
+from ci.configuration import with_block
+from mission.audit.entry import Actor
+from mission.audit.log import AuditLog
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from mission.ids import new_mission_id
+from mission.model import Reason, Secret, State
+from mission.seal.sealing import Identity, seal_secrets
+from mission.seal.url_keys import generate_url_key
+from mission.settings import Settings
+from mission.store.ledger import Commit, Ledger, Release
+from mission.store.names import QUEUE, Key, result_key
+from producer import MissionClient
+from worker import capacity as module
+from worker.capacity import MODEL, Cost, Model, Stored
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import Child, ending_on_signals
+
+HOSTS = 64
+STORED = 10_000
+_LOT = 500
+URL_CHARACTERS = 100
+_T = TypeVar("_T")
+# Between these stands the model in worker/capacity.py.
+BEGIN, END = "# fitted: written by `python -m benchmarks.capacity --write`", "# end of fitted"
+# The most that a prediction may be off.
+OFF = 0.15
+_LOOK_SECONDS = 0.1
+# What is found between these in the site's documents: nothing; one word in each line of filler, 30 in 2 KB; otherwise it is 3 secrets.
+_NOTHING, _WORDS = "<<< >>>", "quick fox"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A configuration. The document's KB are 1,000 bytes; `secrets` of each document are 0, 3 or 30 (then it is of 2 KB)."""
+
+    name: str
+    document_kb: float = 2.0
+    latency_ms: float = 0.0
+    concurrency: int = 32
+    secrets: int = 3
+    alone: bool = False
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """How often each cost of the model is met in a mission of this."""
+        return {
+            "document_kb": self.document_kb,
+            "records": float(self.secrets > 0),
+            "secrets": float(self.secrets),
+            "alone": float(self.alone),
+        }
+
+
+FITTED = (
+    Setup("busy"),
+    Setup("busy, 160 KB", document_kb=160.0),
+    Setup("busy, no secrets", secrets=0),
+    Setup("busy, 30 secrets", secrets=30),
+    Setup("busy, one by one", alone=True),
+    Setup("waits", latency_ms=150.0),
+    Setup("waits, no secrets", latency_ms=150.0, secrets=0),
+    Setup("waits, one by one", latency_ms=150.0, alone=True),
+)
+PREDICTED = (
+    Setup("busy, 60 KB, no secrets, one by one", document_kb=60.0, secrets=0, alone=True),
+    Setup("waits 250 ms, 20 KB, 64 side by side", document_kb=20.0, latency_ms=250.0, concurrency=64),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What came out of one: missions a second, what each cost, and how long a slot was taken beside the latency, in ms."""
+
+    rate: float
+    cost: Cost
+    slot_ms: float
+
+
+class _Watched(Decoder):
+    """One worker process on the last core; Redis is looked at before and after the work."""
+
+    def __init__(self, place: Place, setup: Setup, client: redis.Redis) -> None:
+        markers = {0: _NOTHING, 30: _WORDS}.get(setup.secrets)
+        settings = {"concurrency": str(setup.concurrency), "memory": "2GiB"} | ({"markers": markers} if markers else {})
+        super().__init__(place, bulk=not setup.alone, processes=1, settings=settings)
+        self._client, self._secrets = client, setup.secrets
+        self.before: dict[str, Any] = {}
+        self.after: dict[str, Any] = {}
+
+    @contextmanager
+    def workers(self) -> Iterator[list[Child]]:
+        """The worker, bound."""
+        ours = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {_cores()[-1]})
+        with super().workers() as children:
+            os.sched_setaffinity(0, ours)
+            yield children
+
+    def enqueue(self, urls: Iterable[str]) -> None:
+        """Give it work."""
+        self.before = self._look()
+        super().enqueue(urls)
+
+    def finished(self) -> int:
+        """How many succeeded; asked seldom and by one command, since it is Redis that is measured."""
+        time.sleep(_LOOK_SECONDS)
+        ended = {state.decode(): int(count) for state, count in self._client.hgetall(Key.FINISHED).items()}
+        if set(ended) - {State.SUCCEEDED}:
+            raise DecoderError(f"missions failed: {ended}; see the worker's log")
+        return ended.get(State.SUCCEEDED, 0)
+
+    def check(self) -> None:
+        """Look at the last mission, and at Redis."""
+        self.after = self._look()
+        found = self.client.status(self._last).secrets
+        if found != self._secrets:
+            raise DecoderError(f"the last mission has {found} secrets, not {self._secrets}")
+
+    def _look(self) -> dict[str, Any]:
+        return {**self._client.info("cpu"), **self._client.info("stats")}
+
+    def costs(self, missions: int, worker_ms: float) -> Cost:
+        """What a mission cost."""
+
+        def grown(*names: str) -> float:
+            return sum(float(self.after[name]) - float(self.before[name]) for name in names) / missions
+
+        thread = grown("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        return Cost(
+            worker_ms,
+            1e6 * thread,
+            grown("total_commands_processed"),
+            grown("total_net_input_bytes"),
+            grown("total_net_output_bytes"),
+        )
+
+
+def _cores() -> list[int]:
+    """All that there are, those of the others first, the worker's last."""
+    cores = list(range(os.cpu_count() or 1))
+    if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
+        raise DecoderError("takes Linux and two cores: one for the worker, one for all else")
+    return cores
+
+
+def work(setup: Setup, seconds: float) -> Measured:
+    """Run one for about so many seconds.
+
+    Raises:
+        DecoderError: a mission failed, or a result is wrong.
+    """
+    rate = (
+        MODEL.of_slots(setup.concurrency, setup.latency_ms)
+        if setup.latency_ms
+        else 1000 / MODEL.cost(**setup.parts).worker_ms
+    )
+    # Whole rounds of all slots, so that few of them stand idle at the end.
+    missions = setup.concurrency * max(10, round(rate * seconds / setup.concurrency))
+    hosts = HOSTS if setup.latency_ms else 1
+    os.sched_setaffinity(0, set(_cores()[:-1]))
+    with bench_place(
+        "everysec",
+        delay_seconds=setup.latency_ms / 1000,
+        hosts=hosts,
+        document_bytes=round(1000 * setup.document_kb),
+    ) as (place, client):
+        system = _Watched(place, setup, client)
+        sample = measure(system, place.urls(missions), backlog=True, warm_up=8 * setup.concurrency)
+    cost = system.costs(missions, sample.cpu_ms or 0.0)
+    return Measured(sample.rate, cost, 1000 * setup.concurrency / sample.rate - setup.latency_ms)
+
+
+def typical(several: Sequence[Measured]) -> Measured:
+    """The median of each figure."""
+    cost = Cost(*(median(getattr(one.cost, column.name) for one in several) for column in fields(Cost)))
+    return Measured(median(one.rate for one in several), cost, median(one.slot_ms for one in several))
+
+
+_PARTS = ("mission", "document_kb", "record", "secret", "waiting", "alone", "alone_waiting")
+
+
+def _row(setup: Setup) -> list[float]:
+    """How often each of these is met."""
+    *parts, alone = setup.parts.values()
+    waiting = float(setup.latency_ms > 0)
+    return [1.0, *parts, waiting, alone * (1 - waiting), alone * waiting]
+
+
+def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
+    """The x that makes the sum of the squares of rows · x - values the least: normal equations, by Gauss and Jordan."""
+    size = len(rows[0])
+    matrix = [
+        [sum(row[i] * row[j] for row in rows) for j in range(size)]
+        + [sum(row[i] * value for row, value in zip(rows, values, strict=True))]
+        for i in range(size)
+    ]
+    for i in range(size):
+        pivot = max(range(i, size), key=lambda r: abs(matrix[r][i]))
+        matrix[i], matrix[pivot] = matrix[pivot], matrix[i]
+        matrix[i] = [value / matrix[i][i] for value in matrix[i]]
+        for r in range(size):
+            if r != i:
+                matrix[r] = [a - matrix[r][i] * b for a, b in zip(matrix[r], matrix[i], strict=True)]
+    return [row[-1] for row in matrix]
+
+
+def fit(measured: Sequence[tuple[Setup, Measured]], stored: Stored) -> Model:
+    """The model of these. Each figure of a cost is fitted by itself; what came out below 0 is noise, and 0.
+
+    It is the relative errors whose squares are the least: so a configuration that costs little counts like one that costs much.
+    """
+    columns = []
+    for column in fields(Cost):
+        values = [getattr(one.cost, column.name) for _, one in measured]
+        rows = [[x / value for x in _row(setup)] for (setup, _), value in zip(measured, values, strict=True)]
+        columns.append(least_squares(rows, [1.0] * len(rows)))
+    costs = {
+        part: Cost(*(_rounded(max(0.0, column[number])) for column in columns)) for number, part in enumerate(_PARTS)
+    }
+    slot_ms = median(one.slot_ms for setup, one in measured if setup.latency_ms)
+    return Model(**costs, slot_ms=_rounded(slot_ms), stored=stored)
+
+
+def _rounded(value: float) -> float:
+    """To three digits."""
+    return float(f"{value:.3g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A figure of a configuration: what the model said, and what came out."""
+
+    setup: str
+    figure: str
+    predicted: float
+    measured: float
+
+    @property
+    def off(self) -> float:
+        """By which part of what came out."""
+        return self.predicted / self.measured - 1
+
+    def cells(self) -> tuple[str, ...]:
+        """For a table."""
+        return (
+            self.setup,
+            self.figure.replace("_", " "),
+            _shown(self.predicted),
+            _shown(self.measured),
+            f"{self.off:+.0%}",
+        )
+
+
+def predictions(model: Model, setup: Setup, measured: Measured) -> Iterator[Check]:
+    """What the model says of a configuration, beside what came out."""
+    of_slots, of_core = model.of_slots(setup.concurrency, setup.latency_ms), 1000 / model.cost(**setup.parts).worker_ms
+    waits = setup.latency_ms > 0 and of_slots < of_core
+    yield Check(setup.name, "missions/s", of_slots if waits else of_core, measured.rate)
+    cost = model.cost(**setup.parts, waiting=float(waits))
+    for column in fields(Cost):
+        yield Check(setup.name, column.name, getattr(cost, column.name), getattr(measured.cost, column.name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A server of its own, and how much its memory has grown since it was empty."""
+
+    client: redis.Redis
+    settings: Settings
+    empty: int
+
+    def grown(self, count: int) -> float:
+        """Bytes, of each of so many."""
+        used: int = self.client.info("memory")["used_memory"]
+        return round((used - self.empty) / count)
+
+
+@contextmanager
+def _weighed() -> Iterator[_Weighed]:
+    with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
+        settings = Settings.from_env(redis_url=server.url, url_key=generate_url_key())
+        yield _Weighed(client, settings, client.info("memory")["used_memory"])
+
+
+def in_redis() -> Stored:
+    """What is stored of each."""
+    queued, leased, finished = _missions(State.SUCCEEDED)
+    dead = _missions(State.DEAD)[-1]
+    few, many = _records(3), _records(30)
+    secret = (many - few) / 27
+    return Stored(queued, leased, finished, dead, round(few - 3 * secret), _rounded(secret), _audit_entry())
+
+
+def _missions(end: State) -> tuple[float, float, float]:
+    """Bytes of a mission that waits, that is in hand, and that ended so."""
+    with _weighed() as place:
+        producer, ledger = MissionClient(place.settings), Ledger(place.client, place.settings)
+        page = "https://docs.example.com/".ljust(URL_CHARACTERS - 6, "x")
+        ids = iter([producer.enqueue(f"{page}{number:06}").id for number in range(STORED)])
+        queued = place.grown(STORED)
+        place.client.delete(QUEUE)
+        claims = [claim for some in _lots(ids) for claim in ledger.claim(some, _LOT, 60.0).claims]
+        leased = place.grown(STORED)
+        for some in _lots(iter(claims)):
+            if end is State.DEAD:
+                ledger.release([Release(one.id, one.token, Reason.HTTP_SERVER_ERROR, 0.0, True, "") for one in some], 1)
+            else:
+                ledger.commit([Commit(one.id, one.token, end, None, 0) for one in some], 60.0)
+        return queued, leased, place.grown(STORED)
+
+
+def _lots(items: Iterator[_T]) -> Iterator[list[_T]]:
+    while some := list(islice(items, _LOT)):
+        yield some
+
+
+def _records(secrets: int) -> float:
+    """Bytes of a sealed record with so many secrets."""
+    recipient = Identity.generate().recipient
+    found = [Secret("marker", "API_KEY", f"sample-{number:04}-1111", number, 12) for number in range(secrets)]
+    with _weighed() as place:
+        for token in range(STORED // 10):
+            mission_id = new_mission_id()
+            record = seal_secrets(recipient, found, mission_id=mission_id, token=token)
+            place.client.set(result_key(mission_id, token + 10**15), record, ex=3600)
+        return place.grown(STORED // 10)
+
+
+def _audit_entry() -> float:
+    with _weighed() as place:
+        audit = AuditLog(place.client, Actor("reader", "jane", "laptop-17.example.com"), emit=lambda _: None)
+        for _ in range(STORED // 10):
+            audit.append("reveal", mission_id=new_mission_id(), key_id="0" * 16, why="ticket 4711", outcome="opened")
+        return place.grown(STORED // 10)
+
+
+def run(rounds: int, seconds: float) -> Iterator[tuple[Setup, Measured]]:
+    """All configurations, each the median of so many rounds.
+
+    Raises:
+        DecoderError: one did not do its work.
+    """
+    found: dict[Setup, list[Measured]] = {setup: [] for setup in (*FITTED, *PREDICTED)}
+    for number in range(rounds):
+        for setup, several in found.items():
+            several.append(one := work(setup, seconds))
+            click.echo(f"round {number + 1}: {setup.name}: {one.rate:.0f}/s, {one.cost.worker_ms:.3f} ms", err=True)
+    return ((setup, typical(several)) for setup, several in found.items())
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How many; medians count.")
+@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1), help="Of each measurement, about.")
+@click.option("--write", is_flag=True, help="Write the model to worker/capacity.py, the checks to docs/SCALING.md.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
+    """Measure, fit and check the capacity model. Exit code 1 where a prediction is off by more than 15 %.
+
+    \b
+    Example:
+      python -m benchmarks.capacity --rounds 1
+    """
+    try:
+        with ending_on_signals():
+            stored = in_redis()
+            measured = dict(run(rounds, seconds))
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    model = fit([(setup, measured[setup]) for setup in FITTED], stored)
+    checks = [check for setup in PREDICTED for check in predictions(model, setup, measured[setup])]
+    machine = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    if as_json:
+        for setup, one in measured.items():
+            emit_json({"setup": setup.name} | asdict(one))
+        emit_json({"model": asdict(model)})
+        for check in checks:
+            emit_json(asdict(check) | {"off": check.off})
+    else:
+        head = ("", "MISSIONS/S", "SLOT MS", *(column.name.upper() for column in fields(Cost)))
+        emit_table(head, [(setup.name, *map(_shown, _figures(one))) for setup, one in measured.items()])
+        click.echo()
+        emit_table(("PREDICTED", "", "MODEL", "MEASURED", "OFF"), [check.cells() for check in checks])
+        click.echo(f"\n# {machine}, {rounds} rounds.\n{as_python(model)}")
+    if write:
+        _put(Path(module.__file__), BEGIN, END, as_python(model))
+        lines = [
+            f"{machine}, the median of {rounds}:",
+            "",
+            "| predicted | | model | measured | off |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [f"| {' | '.join(check.cells())} |" for check in checks]
+        _put(scaling.DOCUMENT, scaling.CHECKS, scaling.END, "\n".join(lines))
+        # Of its own: here the model is still the one before.
+        subprocess.run([sys.executable, "-m", "ci.scaling"], check=True)
+    sys.exit(any(abs(check.off) > OFF for check in checks))
+
+
+def as_python(model: Model) -> str:
+    """The model as it stands in worker/capacity.py."""
+    lines = ["MODEL = Model("]
+    for part in _PARTS:
+        cost = getattr(model, part)
+        lines.append(f"    {part}=Cost({', '.join(str(getattr(cost, column.name)) for column in fields(Cost))}),")
+    stored = ", ".join(f"{one.name}={getattr(model.stored, one.name):g}" for one in fields(Stored))
+    return "\n".join([*lines, f"    slot_ms={model.slot_ms},", f"    stored=Stored({stored}),", ")"])
+
+
+def _put(file: Path, begin: str, end: str, block: str) -> None:
+    file.write_text(with_block(file.read_text(encoding="utf-8"), begin, end, block), encoding="utf-8")
+
+
+def _figures(one: Measured) -> list[float]:
+    return [one.rate, one.slot_ms, *(getattr(one.cost, column.name) for column in fields(Cost))]
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()

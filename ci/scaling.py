@@ -1,0 +1,120 @@
+"""Writes the tables of docs/SCALING.md: the model's constants, and what `decoder capacity` prints.
+
+`python -m ci.scaling`; a test holds document and command together. `python -m benchmarks.capacity --write` measures the constants anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from ci.configuration import with_block
+from mission.settings import PREFIX
+from worker.capacity import GIB, MODEL, Cost
+from worker.cli import main as decoder
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "SCALING.md"
+END = "<!-- end -->"
+CHECKS = "<!-- checks: made by `python -m benchmarks.capacity --write` -->"
+EXAMPLE = "decoder capacity --missions-per-day 50M --document-kb 40 --latency 200ms"
+LOADS = {"10⁶": "1M", "10⁸": "100M", "10⁹": "1G"}
+# How long finished missions and results are kept: the defaults, and shorter.
+RETENTIONS = {
+    "30 d, 7 d": "",
+    "2 d, 1 d": " --ledger-ttl 2d --result-ttl 1d",
+    "2 h, 2 h": " --ledger-ttl 2h --result-ttl 2h",
+}
+_PARTS = {
+    "mission": "a mission",
+    "document_kb": "a KB of its document",
+    "record": "its record, where it has secrets",
+    "secret": "each secret in that",
+    "waiting": "its worker mostly waits for servers",
+    "alone": "enqueued by itself, not by `enqueue_many`; a busy worker",
+    "alone_waiting": "the same; a worker that mostly waits",
+}
+
+
+def printed(command: str) -> str:
+    """What a `decoder` command prints with the default settings."""
+    unset = {name: None for name in os.environ if name.upper().startswith(PREFIX)}
+    result = CliRunner().invoke(decoder, shlex.split(command)[1:], env=unset, catch_exceptions=False)
+    return result.stdout.rstrip("\n")
+
+
+def costs() -> str:
+    """The model's constants as a Markdown table."""
+    rows = [
+        "| | worker CPU ms | Redis CPU µs | Redis commands | bytes to Redis | bytes from Redis |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part, says in _PARTS.items():
+        cost = getattr(MODEL, part)
+        rows.append(f"| {says} | " + " | ".join(f"{getattr(cost, column.name):,g}" for column in fields(Cost)) + " |")
+    stored = MODEL.stored
+    rows += ["", "| bytes in Redis | |", "|---|---|"]
+    rows += [f"| {one.name.replace('_', ' ')} | {getattr(stored, one.name):,g} |" for one in fields(stored)]
+    rows += ["", f"A slot of the worker is taken for {MODEL.slot_ms:g} ms beside the server's latency."]
+    return "\n".join(rows)
+
+
+def loads() -> str:
+    """The three loads with each retention, as a Markdown table."""
+    head = (
+        "missions a day",
+        "kept: finished, results",
+        "worker pods",
+        "their CPU at the peak, cores",
+        "Redis' thread at the peak",
+        "Redis' memory, GiB",
+        "from the sites, Mbit/s",
+        "breaks first",
+        "releases",
+    )
+    rows = [head, ("---",) * len(head)]
+    for number, argument in LOADS.items():
+        for kept, options in RETENTIONS.items():
+            found = json.loads(printed(f"decoder capacity --missions-per-day {argument} --bulk{options} --json"))
+            rows.append((number, kept, *_cells(found)))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cells(found: Mapping[str, Any]) -> Iterator[str]:
+    first = found["limits"][found["breaks_first"]]
+    yield f"{found['pods']:,}"
+    yield f"{found['worker_cores_peak']:,.1f}"
+    yield f"{found['redis_thread_peak']:.0%}"
+    yield f"{found['redis_memory_bytes'] / GIB:,.0f}"
+    yield f"{found['sites_in_mbit_peak']:,.0f}"
+    yield found["breaks_first"] if first["needed"] > first["most"] else "nothing"
+    yield f"{found['releases']}"
+
+
+BLOCKS = {
+    "<!-- costs: made by `python -m ci.scaling` -->": costs,
+    "<!-- example: made by `python -m ci.scaling` -->": lambda: f"```console\n$ {EXAMPLE}\n{printed(EXAMPLE)}\n```",
+    "<!-- loads: made by `python -m ci.scaling` -->": loads,
+}
+
+
+def with_tables(document: str) -> str:
+    """The document with its tables made anew."""
+    for begin, block in BLOCKS.items():
+        document = with_block(document, begin, END, block())
+    return document
+
+
+def main() -> None:
+    """Write the document."""
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

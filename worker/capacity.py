@@ -1,0 +1,306 @@
+"""What so many missions a day take: worker processes, Redis' thread and memory, network, and what breaks first.
+
+The model is linear. A mission costs what its parts cost: itself, its document's KB, its record where it has secrets, each of these; more
+where its worker mostly waits, and more where it was enqueued by itself: a busy worker joins such messages, one that waits takes each as it comes. `benchmarks/capacity.py` measures the constants, fits them, and
+checks them on two configurations that it did not fit; docs/SCALING.md tells how it came out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+from mission.units import format_size
+from worker.settings import WorkerSettings
+
+DAY_SECONDS = 86400.0
+GIB = 1024**3
+# Of what a process, a link or Redis' thread can do, so much is planned with: beyond it waiting grows quickly.
+PLANNED_SHARE = 0.8
+# The chart's defaults for a worker's pod, which is one process.
+POD_REQUEST_CORES = 0.25
+POD_REQUEST_MIB = 256
+LEAST_PODS = 2
+# Of a request and of an answer's head, beside the document. Assumed, not measured: sites differ.
+REQUEST_BYTES, HEAD_BYTES = 300, 700
+# For so long the queue should hold what comes while workers are away.
+QUEUE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What something costs: CPU of the worker and of Redis' thread, commands that Redis counts, bytes to and from Redis."""
+
+    worker_ms: float = 0.0
+    redis_us: float = 0.0
+    redis_commands: float = 0.0
+    redis_in_bytes: float = 0.0
+    redis_out_bytes: float = 0.0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    def __mul__(self, count: float) -> Self:
+        return type(self)(*(getattr(self, one.name) * count for one in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes in Redis of each, as its `used_memory` counts them; of missions with URLs of 100 characters."""
+
+    queued: float
+    leased: float
+    finished: float
+    dead: float
+    record: float
+    secret: float
+    audit_entry: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The constants: what each part of a mission costs, and what is stored.
+
+    `slot_ms` is how long a slot of the worker is taken beside the server's latency.
+    """
+
+    mission: Cost
+    document_kb: Cost
+    record: Cost
+    secret: Cost
+    waiting: Cost
+    alone: Cost
+    alone_waiting: Cost
+    slot_ms: float
+    stored: Stored
+
+    def cost(
+        self,
+        *,
+        document_kb: float,
+        records: float = 1.0,
+        secrets: float = 0.0,
+        alone: float = 0.0,
+        waiting: float = 0.0,
+    ) -> Cost:
+        """Of a mission with a document of so many KB (1,000 bytes), so many records and secrets (shares, as a mean), and so on."""
+        return (
+            self.mission
+            + self.document_kb * document_kb
+            + self.record * records
+            + self.secret * secrets
+            + self.waiting * waiting
+            + self.alone * (alone * (1 - waiting))
+            + self.alone_waiting * (alone * waiting)
+        )
+
+    def of_slots(self, concurrency: int, latency_ms: float) -> float:
+        """Missions a second that the slots of one process let through."""
+        return 1000 * concurrency / (latency_ms + self.slot_ms)
+
+
+# fitted: written by `python -m benchmarks.capacity --write`
+MODEL = Model(
+    mission=Cost(0.718, 107.0, 31.4, 573.0, 353.0),
+    document_kb=Cost(0.0016, 0.0694, 0.00355, 0.0666, 0.0121),
+    record=Cost(0.29, 23.1, 3.05, 1330.0, 15.2),
+    secret=Cost(0.00655, 0.211, 0.014, 85.2, 0.0409),
+    waiting=Cost(0.336, 39.6, 2.65, 34.0, 9.64),
+    alone=Cost(0.218, 77.7, 6.1, 843.0, 315.0),
+    alone_waiting=Cost(0.4, 80.0, 6.1, 1060.0, 315.0),
+    slot_ms=17.9,
+    stored=Stored(queued=1296, leased=1092, finished=728, dead=1139, record=1340, secret=91.7, audit_entry=549),
+)
+# end of fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is to be done. Shares are of all missions; sizes in KB (1,000 bytes) and bytes, times in seconds."""
+
+    missions_per_day: float
+    document_kb: float
+    latency_seconds: float
+    peak: float
+    share_with_secrets: float
+    secrets_per_document: float
+    share_dead: float
+    reads_per_day: float
+    alone: bool
+    redis_memory_bytes: float
+    network_mbit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something that breaks: what is needed of it at the peak, what there is, and what one does then.
+
+    `by_releases`: several releases side by side help, since each has one of its own.
+    """
+
+    name: str
+    needed: float
+    most: float
+    unit: str
+    remedy: str
+    by_releases: bool = True
+
+    @property
+    def share(self) -> float:
+        """More than 1 where it breaks."""
+        return self.needed / self.most
+
+    @property
+    def then(self) -> str:
+        """What one does, with how many."""
+        return self.remedy.format(math.ceil(self.share))
+
+
+_SIDE_BY_SIDE = "run {} releases side by side, each with its Redis; the producer chooses one for each mission"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a load takes; `_peak` is the busiest hour, the rest the day's mean."""
+
+    missions_per_second: float
+    missions_per_second_peak: float
+    process_missions_per_second: float
+    core_missions_per_second: float
+    slots_missions_per_second: float
+    pods: int
+    worker_cores_peak: float
+    pod_cores_peak: float
+    requested_cores: float
+    requested_memory_mib: float
+    redis_thread: float
+    redis_thread_peak: float
+    redis_commands_per_second_peak: float
+    redis_bytes: Mapping[str, float]
+    redis_in_mbit_peak: float
+    redis_out_mbit_peak: float
+    sites_in_mbit_peak: float
+    sites_out_mbit_peak: float
+    cost: Cost
+    limits: tuple[Limit, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def redis_memory_bytes(self) -> float:
+        """All of it."""
+        return sum(self.redis_bytes.values())
+
+    @property
+    def first(self) -> Limit:
+        """What breaks first, or would."""
+        return max(self.limits, key=lambda limit: limit.share)
+
+    @property
+    def releases(self) -> int:
+        """How many, each with its Redis, keep all of these below what breaks them."""
+        return max(math.ceil(limit.share) for limit in self.limits if limit.by_releases)
+
+
+def plan(load: Load, settings: WorkerSettings, model: Model = MODEL) -> Plan:
+    """What it takes, with the concurrency, the retentions and the queue of these settings."""
+    mean = load.missions_per_day / DAY_SECONDS
+    peak = mean * load.peak
+    of_slots = model.of_slots(settings.concurrency, 1000 * load.latency_seconds)
+    parts = {
+        "document_kb": load.document_kb,
+        "records": load.share_with_secrets,
+        "secrets": load.share_with_secrets * load.secrets_per_document,
+        "alone": float(load.alone),
+    }
+    of_core = 1000 / model.cost(**parts).worker_ms
+    of_process = min(of_slots, of_core)
+    cost = model.cost(**parts, waiting=float(of_slots < of_core))
+    pods = max(LEAST_PODS, math.ceil(peak / (PLANNED_SHARE * of_process)))
+    cores = peak * cost.worker_ms / 1000
+    stored = _stored(load, settings, model.stored)
+    document_bytes = 1000 * load.document_kb
+    redis_in, redis_out, sites_in, sites_out = (
+        8e-6 * peak * size
+        for size in (cost.redis_in_bytes, cost.redis_out_bytes, document_bytes + HEAD_BYTES, REQUEST_BYTES)
+    )
+    thread = cost.redis_us / 1e6
+    return Plan(
+        missions_per_second=mean,
+        missions_per_second_peak=peak,
+        process_missions_per_second=of_process,
+        core_missions_per_second=of_core,
+        slots_missions_per_second=of_slots,
+        pods=pods,
+        worker_cores_peak=cores,
+        pod_cores_peak=cores / pods,
+        requested_cores=pods * POD_REQUEST_CORES,
+        requested_memory_mib=pods * POD_REQUEST_MIB,
+        redis_thread=mean * thread,
+        redis_thread_peak=peak * thread,
+        redis_commands_per_second_peak=peak * cost.redis_commands,
+        redis_bytes=stored,
+        redis_in_mbit_peak=redis_in,
+        redis_out_mbit_peak=redis_out,
+        sites_in_mbit_peak=sites_in,
+        sites_out_mbit_peak=sites_out,
+        cost=cost,
+        limits=(
+            Limit("Redis' one thread", 100 * peak * thread, 100 * PLANNED_SHARE, "%", _SIDE_BY_SIDE),
+            Limit(
+                "Redis' memory",
+                sum(stored.values()) / GIB,
+                load.redis_memory_bytes / GIB,
+                "GiB",
+                "shorten DECODER_LEDGER_TTL and DECODER_RESULT_TTL, or " + _SIDE_BY_SIDE,
+            ),
+            Limit(
+                "Redis' network", max(redis_in, redis_out), PLANNED_SHARE * load.network_mbit, "Mbit/s", _SIDE_BY_SIDE
+            ),
+            Limit(
+                "the network to the sites",
+                sites_in,
+                PLANNED_SHARE * load.network_mbit,
+                "Mbit/s",
+                "spread the workers over {} such links (zones, gateways)",
+                by_releases=False,
+            ),
+        ),
+        advice=tuple(_advice(mean, cores / pods, stored, settings, model)),
+    )
+
+
+def _advice(
+    mean: float, pod_cores: float, stored: Mapping[str, float], settings: WorkerSettings, model: Model
+) -> Iterator[str]:
+    """What the defaults are too small for."""
+    if pod_cores > POD_REQUEST_CORES:
+        yield f"A pod takes {pod_cores:.2f} cores at the peak and requests {POD_REQUEST_CORES}: raise worker.resources.requests.cpu."
+    if (wanted := mean * QUEUE_SECONDS) > settings.queue_limit:
+        size = wanted * model.stored.queued / GIB
+        yield (
+            f"DECODER_QUEUE_LIMIT is reached {settings.queue_limit / mean / 60:,.1f} minutes after the workers stop; "
+            f"an hour takes {wanted:,.0f}, {size:,.1f} GiB."
+        )
+    if settings.stored_quota and stored["results"] > settings.stored_quota:
+        yield (
+            f"One submitter may have {format_size(settings.stored_quota)} of results: these take "
+            f"{math.ceil(stored['results'] / settings.stored_quota):,} submitters, or a larger DECODER_STORED_QUOTA."
+        )
+
+
+def _stored(load: Load, settings: WorkerSettings, stored: Stored) -> dict[str, float]:
+    """Bytes in Redis, by what they are: with a full queue, and as long as the retentions keep the rest."""
+    per_day = load.missions_per_day
+    finished_days, result_days, audit_days = (
+        seconds / DAY_SECONDS for seconds in (settings.ledger_ttl, settings.result_ttl, settings.audit_ttl)
+    )
+    record = stored.record + stored.secret * load.secrets_per_document
+    return {
+        "queue": settings.queue_limit * max(stored.queued, stored.leased),
+        "finished": per_day * (1 - load.share_dead) * finished_days * stored.finished,
+        "dead": per_day * load.share_dead * finished_days * stored.dead,
+        "results": per_day * load.share_with_secrets * result_days * record,
+        "audit": load.reads_per_day * audit_days * stored.audit_entry,
+    }
