@@ -103,15 +103,15 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.718, 107.0, 31.4, 573.0, 353.0),
-    document_kb=Cost(0.0016, 0.0694, 0.00355, 0.0666, 0.0121),
-    record=Cost(0.29, 23.1, 3.05, 1330.0, 15.2),
-    secret=Cost(0.00655, 0.211, 0.014, 85.2, 0.0409),
-    waiting=Cost(0.336, 39.6, 2.65, 34.0, 9.64),
-    alone=Cost(0.218, 77.7, 6.1, 843.0, 315.0),
-    alone_waiting=Cost(0.4, 80.0, 6.1, 1060.0, 315.0),
-    slot_ms=17.9,
-    stored=Stored(queued=1296, leased=1092, finished=728, dead=1139, record=1340, secret=91.7, audit_entry=549),
+    mission=Cost(0.663, 103.0, 30.8, 579.0, 353.0),
+    document_kb=Cost(0.00183, 0.125, 0.00277, 0.0209, 0.00962),
+    record=Cost(0.309, 29.1, 3.15, 1330.0, 15.0),
+    secret=Cost(0.00882, 0.58, 0.0117, 85.0, 0.041),
+    waiting=Cost(0.456, 76.0, 4.65, 38.0, 21.2),
+    alone=Cost(0.163, 95.6, 6.54, 663.0, 313.0),
+    alone_waiting=Cost(0.339, 80.3, 2.99, 1040.0, 306.0),
+    slot_ms=19.3,
+    stored=Stored(queued=1297, leased=1091, finished=727, dead=1065, record=1338, secret=92.1, audit_entry=549),
 )
 # end of fitted
 

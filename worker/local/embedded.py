@@ -46,6 +46,7 @@ save ""
 maxmemory-policy noeviction
 proto-max-bulk-len 64mb
 maxmemory-clients 96mb
+hash-max-listpack-value 1024
 crash-log-enabled no
 {logins}
 """

@@ -45,6 +45,7 @@ def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
         ("maxmemory-policy", "noeviction"),
         ("proto-max-bulk-len", str(64 * 2**20)),
         ("maxmemory-clients", str(96 * 2**20)),
+        ("hash-max-listpack-value", "1024"),
         ("protected-mode", "yes"),
         ("bind", "127.0.0.1"),
     ],
