@@ -103,15 +103,15 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.663, 103.0, 30.8, 579.0, 353.0),
-    document_kb=Cost(0.00183, 0.125, 0.00277, 0.0209, 0.00962),
-    record=Cost(0.309, 29.1, 3.15, 1330.0, 15.0),
-    secret=Cost(0.00882, 0.58, 0.0117, 85.0, 0.041),
-    waiting=Cost(0.456, 76.0, 4.65, 38.0, 21.2),
-    alone=Cost(0.163, 95.6, 6.54, 663.0, 313.0),
-    alone_waiting=Cost(0.339, 80.3, 2.99, 1040.0, 306.0),
-    slot_ms=19.3,
-    stored=Stored(queued=1297, leased=1091, finished=727, dead=1065, record=1338, secret=92.1, audit_entry=549),
+    mission=Cost(0.675, 119.0, 30.6, 576.0, 351.0),
+    document_kb=Cost(0.00126, 0.0834, 0.000984, 0.0155, 0.00336),
+    record=Cost(0.267, 7.29, 2.86, 1330.0, 14.2),
+    secret=Cost(0.00806, 0.482, 0.0053, 85.0, 0.0164),
+    waiting=Cost(0.4, 63.6, 3.24, 20.2, 7.0),
+    alone=Cost(0.188, 105.0, 7.26, 569.0, 316.0),
+    alone_waiting=Cost(0.592, 101.0, 4.89, 1120.0, 326.0),
+    slot_ms=22.6,
+    stored=Stored(queued=1053, leased=748, finished=367, dead=656, record=1340, secret=91.7, audit_entry=549),
 )
 # end of fitted
 

@@ -244,7 +244,13 @@ def test_a_new_version_does_not_restart_the_queue() -> None:
 
 def test_valkey_loses_nothing_that_it_acknowledged() -> None:
     conf = find(render(environment("staging")), "ConfigMap", "decoder-valkey")["data"]["valkey.conf"].splitlines()
-    assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction", "maxmemory 512mb", "hash-max-listpack-value 1024"} <= set(conf)
+    assert {
+        "appendonly yes",
+        "appendfsync always",
+        "maxmemory-policy noeviction",
+        "maxmemory 512mb",
+        "hash-max-listpack-value 1024",
+    } <= set(conf)
     assert "aclfile /etc/valkey/acl/users.acl" in conf
 
 
