@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import redis
@@ -135,7 +135,8 @@ class _Watched(Decoder):
     def finished(self) -> int:
         """How many succeeded; asked seldom and by one command, since it is Redis that is measured."""
         time.sleep(_LOOK_SECONDS)
-        ended = {state.decode(): int(count) for state, count in self._client.hgetall(Key.FINISHED).items()}
+        counts = cast("dict[bytes, bytes]", self._client.hgetall(Key.FINISHED))
+        ended = {state.decode(): int(count) for state, count in counts.items()}
         if set(ended) - {State.SUCCEEDED}:
             raise DecoderError(f"missions failed: {ended}; see the worker's log")
         return ended.get(State.SUCCEEDED, 0)

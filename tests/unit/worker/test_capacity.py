@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -54,8 +55,8 @@ LOAD = Load(
 )
 
 
-def planned(model: Model = MODEL, **load: float) -> Plan:
-    return plan(replace(LOAD, **load), SETTINGS, model)
+def planned(**load: Any) -> Plan:
+    return plan(replace(LOAD, **load), SETTINGS, MODEL)
 
 
 def test_a_process_that_waits_does_what_its_slots_let_through() -> None:
