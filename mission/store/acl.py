@@ -55,8 +55,8 @@ _FINISH = _union(
 # Each function of `lua/`, and what it does with which keys.
 FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
-        _ENQUEUE,
-        {Key.OPEN: "zcard zadd", Key.EXPIRY: "zadd", Key.QUOTA: "get set", Key.ENTRY: "hmget", Key.REFUSALS: "hincrby"},
+        dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.QUEUED), "zcard zadd"),
+        {Key.SEQ: "incrby", Key.QUOTA: "get set", Key.ENTRY: "hmget hset", Key.REFUSALS: "hincrby"},
         {Key.STORED: "hmget hgetall", names.QUEUES: "lpush"},
     ),
     # The declared list: `_appends`, `_trims`.

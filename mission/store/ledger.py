@@ -56,7 +56,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The verdict on an admission: `new`, `duplicate`, or the reason of its refusal with the seconds to wait."""
+    """The verdict on an admission: new, `duplicate`, or the reason of its refusal with the seconds to wait."""
 
     id: str
     state: State | str | None
@@ -153,7 +153,10 @@ class Ledger:
                 known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": writes})
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
         answers = self._scripts.run("admit", *args, replicated=True)
-        return [_admitted(*map(as_text, answer)) for answer in answers]
+        found = [Admitted(admission.id, State.QUEUED, duplicate=False) for admission in admissions]
+        for place, *answer in answers:
+            found[place - 1] = _admitted(*map(as_text, answer))
+        return found
 
     def claim(
         self,
@@ -394,8 +397,8 @@ def _now_ms() -> int:
 
 
 def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:
-    if verdict in ("new", "duplicate"):
-        return Admitted(mission_id, _known(State, word(detail.encode())), duplicate=verdict == "duplicate")
+    if verdict == "duplicate":
+        return Admitted(mission_id, _known(State, word(detail.encode())), duplicate=True)
     return Admitted(mission_id, None, duplicate=False, refusal=Reason(verdict), retry_after=float(detail) / 1000)
 
 

@@ -29,6 +29,8 @@ RESULT_SECONDS = 3600
 # Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
 VISIBILITY_SECONDS = 300
 
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` makes an encoder for each call
+
 
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's configuration, the same for producer and worker."""
@@ -76,13 +78,13 @@ def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) ->
     Source: https://docs.celeryq.dev/en/stable/internals/protocol.html (version 2), in kombu's envelope.
     """
     message = {
-        "body": json.dumps([args, kwargs, {}], separators=(",", ":")),
+        "body": _as_json([args, kwargs, {}]),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {"lang": "py", "task": task, "id": task_id, SCHEMA_HEADER: scripts.WRITES},
         "properties": {"delivery_info": {"exchange": "", "routing_key": QUEUE}, "delivery_tag": new_mission_id()},
     }
-    return json.dumps(message, separators=(",", ":")).encode()
+    return _as_json(message).encode()
 
 
 def wake_ups(ids: Sequence[str], per_message: int = IDS_PER_MESSAGE) -> list[bytes]:

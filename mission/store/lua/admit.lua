@@ -4,7 +4,7 @@
 -- there are 1,024 at most:
 --   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}, "writes": key id} or ''.
 -- A message wakes a worker for the missions of its place; one without a new mission is not sent.
--- Returns for each mission {verdict, id, state or milliseconds to wait}.
+-- Returns for each mission that was not admitted as new {its place from 1, verdict, id, state or milliseconds to wait}.
 local per_message, messages = whole(ARGV[7], 4), whole(ARGV[8], 4)
 if not (per_message and per_message > 0 and messages and messages <= 1024) then
   return redis.error_reply('ERR admit takes 1024 messages at most')
@@ -42,7 +42,12 @@ for i = first_mission, #ARGV, 4 do
   if not good or #ARGV[i + 1] > MOST_URL then return redis.error_reply('ERR admit takes no such mission') end
 end
 
+-- These fail where a key is of another type, before there is an entry that stands in no index.
 local waiting = redis.call('ZCARD', OPEN)
+redis.call('ZCARD', QUEUED)
+redis.call('ZCARD', EXPIRY)
+local missions = (#ARGV - first_mission + 1) / 4
+local seq = redis.call('INCRBY', SEQ, missions) - missions + 1 -- the first one's place in the queue
 local quota_key = QUOTA .. submitter
 local tat = quota > 0 and tonumber(redis.pcall('GET', quota_key)) or now
 -- More than a period ahead no admission has put it: somebody else has, or Redis' clock has gone back since.
@@ -51,6 +56,9 @@ local spent = false
 local bytes, first = 0, now
 if stored_quota > 0 then bytes, first = stored(submitter, '') end
 local answers, wakes = {}, {}
+local at = string.format('%.0f', now)
+-- Of all new missions: what the indexes take at once.
+local queued, open, expiry = {}, {}, {}
 
 local function refuse(reason, id, wait)
   redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a counter that is none must not end what others admit half done
@@ -73,6 +81,7 @@ end
 
 for i = first_mission, #ARGV, 4 do
   local id, url, lifetime = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local place = (i - first_mission) / 4
   local answer = earlier(id, known[i])
   if not answer and waiting >= limit then answer = refuse('queue_full', id, 0) end
   if not answer and bytes > 0 and bytes >= stored_quota then
@@ -86,20 +95,28 @@ for i = first_mission, #ARGV, 4 do
       tat, spent = next_tat, true
     end
   end
-  if not answer then
+  if answer then
+    table.insert(answer, 1, place + 1)
+    answers[#answers + 1] = answer
+  else
+    local expires = string.format('%.0f', now + lifetime)
     redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'submitter', submitter,
-      'submitted_at', now, 'expires_at', now + lifetime)
+      'submitted_at', at, 'expires_at', expires)
     if known[i] then
       redis.call('HSET', entry(id), 'print_key', known[i].writes, 'print', known[i].prints[known[i].writes])
     end
-    redis.call('ZADD', OPEN, now, id)
-    redis.call('ZADD', EXPIRY, now + lifetime, id)
-    enqueue(id)
-    waiting = waiting + 1
-    answer = {'new', id, 'queued'}
-    wakes[math.floor((i - first_mission) / 4 / per_message) + 1] = true
+    local n = #open
+    queued[n + 1], queued[n + 2] = seq, id
+    open[n + 1], open[n + 2] = at, id
+    expiry[n + 1], expiry[n + 2] = expires, id
+    seq, waiting = seq + 1, waiting + 1
+    wakes[math.floor(place / per_message) + 1] = true
   end
-  answers[#answers + 1] = answer
+end
+if #open > 0 then
+  redis.call('ZADD', OPEN, unpack(open))
+  redis.call('ZADD', EXPIRY, unpack(expiry))
+  redis.call('ZADD', QUEUED, unpack(queued))
 end
 if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
 -- Where the queue is of another type the missions are admitted all the same: the reaper finds them.
