@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -26,7 +26,7 @@ from mission.store.connection import outages
 from mission.store.entries import instant, number, read_entries, word
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import QUEUE, TYPES, Key, result_key
-from mission.store.notices import EndNotice
+from mission.store.notices import EndNotice, EndNotices
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
@@ -139,6 +139,7 @@ class Ledger:
         self.client = client
         self._settings = settings
         self._scripts = Scripts(client, settings)
+        self._notices = EndNotices(client)
 
     def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
         """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing."""
@@ -283,9 +284,9 @@ class Ledger:
             with outages():
                 self.client.lpush(QUEUE, *wake_ups(ids, per_message))
 
-    def listen(self, mission_id: str) -> closing[EndNotice]:
+    def listen(self, mission_id: str) -> AbstractContextManager[EndNotice]:
         """Hear of a mission's end at once."""
-        return closing(EndNotice(self.client, mission_id))
+        return self._notices.of(mission_id)
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in that list."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import redis
 
@@ -11,12 +15,41 @@ from mission.store.names import ENDED
 _PAUSE_SECONDS = 0.5
 
 
+class EndNotices:
+    """Hears of missions' ends. Connections are kept for the next who waits: to open one takes longer than to enqueue. Thread-safe."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._idle: list[Any] = []
+        self._process = os.getpid()
+
+    @contextmanager
+    def of(self, mission_id: str) -> Iterator[EndNotice]:
+        """Word of one mission's end."""
+        if self._process != os.getpid():  # those are the parent's
+            self._idle, self._process = [], os.getpid()
+        try:
+            pubsub = self._idle.pop()
+        except IndexError:
+            pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        notice = EndNotice(pubsub, ENDED + mission_id)
+        try:
+            yield notice
+            pubsub.unsubscribe(ENDED + mission_id)
+        except BaseException as error:
+            pubsub.close()
+            if not isinstance(error, redis.RedisError):
+                raise
+        else:
+            self._idle.append(pubsub)
+
+
 class EndNotice:
     """Hears of one mission's end. It may be missed, while Redis or the connection is away: who waits looks at the ledger, too."""
 
-    def __init__(self, client: redis.Redis, mission_id: str) -> None:
-        self._channel = ENDED + mission_id
-        self._pubsub = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    def __init__(self, pubsub: Any, channel: str) -> None:
+        self._pubsub = pubsub
+        self._channel = channel
         self._subscribed = False
 
     def wait(self, seconds: float) -> None:
@@ -26,11 +59,10 @@ class EndNotice:
             if not self._subscribed:
                 self._pubsub.subscribe(self._channel)
                 self._subscribed = True
-            self._pubsub.get_message(timeout=seconds)  # Redis' confirmation that it listens comes first
+            # Redis' confirmation that it listens comes first; before that, what was said to who waited before.
+            while message := self._pubsub.get_message(timeout=max(0.0, until - time.monotonic())):
+                if message["channel"] == self._channel.encode():
+                    return
         except redis.RedisError:
             self._subscribed = False
             time.sleep(max(0.0, min(_PAUSE_SECONDS, until - time.monotonic())))
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._pubsub.close()

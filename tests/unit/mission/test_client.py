@@ -116,6 +116,16 @@ def test_waiting_for_an_unknown_mission_is_an_error_at_once(mission_client: Miss
         mission_client.wait(new_mission_id(), timeout=60)
 
 
+def test_who_waits_again_takes_the_connection_that_is_there(mission_client: MissionClient, client: redis.Redis) -> None:
+    tickets = [mission_client.enqueue(f"{URL}&{n}") for n in range(4)]
+    mission_client.wait(tickets[0].id, timeout=0.01)
+    before = client.info("stats")["total_connections_received"]
+    for ticket in tickets:
+        assert mission_client.wait(ticket.id, timeout=0.01).state is State.QUEUED
+        mission_client.enqueue(URL)
+    assert client.info("stats")["total_connections_received"] == before
+
+
 def test_without_a_url_key_there_is_no_client(settings: WorkerSettings) -> None:
     with pytest.raises(SettingsError, match="DECODER_URL_KEY: not set"):
         MissionClient(Settings.from_env(redis_url=settings.redis_url))
