@@ -25,6 +25,8 @@ log = logging.getLogger("decoder.processes")
 RESTART_SECONDS = 1.0
 # The exit code for bad settings: no new start helps.
 REFUSED = 2
+# What the parent takes for itself of the cgroup's memory; 25 MiB were seen.
+PARENT_BYTES = 32 * 1024**2
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _LAST_PORT = 65535
 
@@ -108,7 +110,8 @@ def _become(number: int, count: int, settings: WorkerSettings) -> None:
     if settings.health_file is not None:
         os.environ[f"{PREFIX}HEALTH_FILE"] = str(health.file_of(settings.health_file, number))
     if shared := cgroup.memory_limit():
-        os.environ[f"{PREFIX}MEMORY"] = str(min(settings.memory or shared, shared // count))
+        share = max(1, (shared - PARENT_BYTES) // count)
+        os.environ[f"{PREFIX}MEMORY"] = str(min(settings.memory or share, share))
     if (core := core_of(number, count)) is not None:
         os.sched_setaffinity(0, {core})
 

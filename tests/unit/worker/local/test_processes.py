@@ -56,9 +56,10 @@ def test_any_free_port_stays_any_free_port_and_no_health_file_none() -> None:
     [
         (None, None, None),  # each may use what one may
         (512 * MIB, None, None),
-        (None, 1024 * MIB, 256 * MIB),
+        (None, 1024 * MIB, 248 * MIB),  # the parent has its own part
         (128 * MIB, 1024 * MIB, 128 * MIB),
-        (512 * MIB, 1024 * MIB, 256 * MIB),
+        (512 * MIB, 1024 * MIB, 248 * MIB),
+        (None, 16 * MIB, 1),  # too little, and not none
     ],
 )
 def test_the_cgroups_memory_is_for_all_of_them_and_the_setting_for_each(
