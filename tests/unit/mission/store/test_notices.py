@@ -21,6 +21,7 @@ from mission.store.names import ENDED, entry_key
 from mission.store.notices import EndNotice
 from producer import MissionClient
 from tests.conftest import wait_for
+from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 LONG = 30.0  # seconds: who looks by himself only so often has not heard, and the test fails
@@ -198,6 +199,23 @@ def test_who_waits_listens_again_when_the_connection_was_lost(
     for _ in range(3):
         wait_for_listeners(client, ids)
         client.client_kill_filter(_type="pubsub")
+    wait_for_listeners(client, ids)
+    end(ledger, ids)
+    assert future.result(LONG / 2).state is State.SUCCEEDED
+
+
+@pytest.mark.server("it is stopped and started")
+@pytest.mark.usefixtures("hearing_alone")
+def test_who_waits_is_still_there_when_redis_comes_back(
+    ledger: Ledger, client: redis.Redis, waiting: Waiting, looks: list[str], redis_server: EmbeddedRedis
+) -> None:
+    ids = admitted(ledger)
+    future = waiting(ids[0])
+    wait_for_listeners(client, ids)
+    redis_server.stop()
+    before = len(looks)
+    wait_for(lambda: len(looks) > before + 1, what="looks that fail")
+    redis_server.start()
     wait_for_listeners(client, ids)
     end(ledger, ids)
     assert future.result(LONG / 2).state is State.SUCCEEDED
