@@ -120,7 +120,7 @@ class MissionClient:
     def wait(self, mission_id: str, timeout: float) -> MissionStatus:
         """Wait until a mission is finished; at most `timeout` seconds, then its status as it is.
 
-        It hears of the end at once, on a connection to Redis of its own. An outage is waited out as long as the time lasts.
+        It hears of the end at once, on a connection to Redis that it has for so long. An outage is waited out as long as the time lasts.
 
         Raises:
             InvalidMission: the id is none.

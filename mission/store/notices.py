@@ -13,6 +13,8 @@ import redis
 from mission.store.names import ENDED
 
 _PAUSE_SECONDS = 0.5
+# So many connections are kept for the next who wait, however many waited at once.
+MOST_IDLE = 16
 
 
 class EndNotices:
@@ -41,7 +43,10 @@ class EndNotices:
             if not isinstance(error, redis.RedisError):
                 raise
         else:
-            self._idle.append(pubsub)
+            if len(self._idle) < MOST_IDLE:
+                self._idle.append(pubsub)
+            else:
+                pubsub.close()
 
 
 class EndNotice:

@@ -116,6 +116,7 @@ def test_waiting_for_an_unknown_mission_is_an_error_at_once(mission_client: Miss
         mission_client.wait(new_mission_id(), timeout=60)
 
 
+@pytest.mark.server("INFO")
 def test_who_waits_again_takes_the_connection_that_is_there(mission_client: MissionClient, client: redis.Redis) -> None:
     tickets = [mission_client.enqueue(f"{URL}&{n}") for n in range(4)]
     mission_client.wait(tickets[0].id, timeout=0.01)

@@ -18,7 +18,7 @@ from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger
 from mission.store.names import ENDED, entry_key
-from mission.store.notices import EndNotice
+from mission.store.notices import MOST_IDLE, EndNotices
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.local.embedded import EmbeddedRedis
@@ -94,7 +94,7 @@ def test_who_waits_looks_once_before_and_once_when_it_has_ended(
     end(ledger, ids)
     assert future.result(LONG / 2).state is State.SUCCEEDED
     assert looks == ids * 2
-    assert listeners(client, ids) == 0
+    wait_for(lambda: listeners(client, ids) == 0, what="the subscription to go")
 
 
 def fail(ledger: Ledger, mission_id: str) -> None:
@@ -172,6 +172,25 @@ def test_each_of_very_many_who_wait_hears_of_his_own(ledger: Ledger, client: red
     assert {future.result(LONG / 2).state for future in futures.values()} == {State.SUCCEEDED}
 
 
+@pytest.mark.server("fakeredis has no CLIENT LIST")
+@pytest.mark.usefixtures("hearing_alone")
+def test_after_very_many_have_waited_few_connections_are_kept(
+    ledger: Ledger, client: redis.Redis, waiting: Waiting
+) -> None:
+    ids = admitted(ledger, 50)
+    addresses = [one["id"] for one in client.client_list()]
+    futures = [waiting(id_) for id_ in ids]
+    wait_for_listeners(client, ids)
+    end(ledger, ids)
+    assert {future.result(LONG / 2).state for future in futures} == {State.SUCCEEDED}
+
+    def kept() -> int:
+        new = [one for one in client.client_list() if one["id"] not in addresses]
+        return sum(one["cmd"] in ("subscribe", "unsubscribe") for one in new)
+
+    wait_for(lambda: kept() <= MOST_IDLE, what="the connections to go")
+
+
 def test_ctrl_c_leaves_no_subscription(
     ledger: Ledger, client: redis.Redis, mission_client: MissionClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,13 +241,12 @@ def test_who_waits_is_still_there_when_redis_comes_back(
 
 
 def test_while_redis_is_away_it_waits_no_longer_than_it_was_asked_to() -> None:
-    with connect(Settings.from_env(redis_url="redis://127.0.0.1:1/0")) as nowhere:
-        notice = EndNotice(nowhere, new_mission_id())
+    nowhere = connect(Settings.from_env(redis_url="redis://127.0.0.1:1/0"))
+    with nowhere, EndNotices(nowhere).of(new_mission_id()) as notice:
         asked = threading.Thread(target=notice.wait, args=(0.01,), daemon=True)
         asked.start()
         asked.join(LONG)
         assert not asked.is_alive()
-        notice.close()
 
 
 def test_the_word_is_the_state_and_nothing_else(ledger: Ledger, client: redis.Redis) -> None:
