@@ -41,8 +41,8 @@ lint: $(VENV)/.dev ## ruff (rules and format), mypy, who imports whom
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev ## missions/s beside a tutorial's Celery task and Dramatiq
-	$(VENV)/bin/python -m benchmarks.throughput $(ARGS)
+bench: $(VENV)/.dev ## missions/s beside Celery, Dramatiq and the bare loop: a table, and JSON and a plot in bench-results/
+	$(VENV)/bin/python -m benchmarks.throughput --out bench-results $(ARGS)
 
 chaos: $(VENV)/.dev ## kill workers and Valkey under load, count what is lost; or one of it: make chaos ARGS=kill-redis
 	$(VENV)/bin/python -m tests.chaos --long $(ARGS)

@@ -1,21 +1,24 @@
-"""The bare loop, `python -m benchmarks.bare_loop`: fetch, extract, seal, SET. No queue, no policy, nothing kept account of.
+"""The bare loop, `python -m benchmarks.bare_loop NUMBER`: fetch, extract, seal, SET. No queue, no policy, nothing kept account of.
 
-Whatever has a queue does all of this as well: two processes of it are the limit.
+Whatever has a queue does all of this as well: two processes of it are the limit. Each takes the core that the decoder's worker process
+of that number takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from typing import cast
 
 import redis
 import requests
 
-from benchmarks import BROKER_VARIABLE, RECIPIENT_VARIABLE, RESULTS_VARIABLE
+from benchmarks import BROKER_VARIABLE, PROCESSES, RECIPIENT_VARIABLE, RESULTS_VARIABLE
 from mission.seal.sealing import load_recipient, seal_secrets
 from worker.extract.markers import Extractor
+from worker.local.processes import core_of
 
 SHARES = "shares"
 
@@ -27,6 +30,8 @@ def mission_id(number: int) -> str:
 
 def main() -> None:
     """Work off one share after the other: a list of numbers and URLs each."""
+    if (core := core_of(int(sys.argv[1]), PROCESSES)) is not None:
+        os.sched_setaffinity(0, {core})
     shares, results = (redis.Redis.from_url(os.environ[name]) for name in (BROKER_VARIABLE, RESULTS_VARIABLE))
     recipient, extractor, session = load_recipient(os.environ[RECIPIENT_VARIABLE]), Extractor(), requests.Session()
     print("ready", flush=True)

@@ -249,7 +249,9 @@ class BareLoop:
             for number in range(PROCESSES):
                 folder = self._place.folder / f"bare-{self._starts}-{number}"
                 children.append(
-                    stack.enter_context(running("loop", ["benchmarks.bare_loop"], folder, os.environ | self._env))
+                    stack.enter_context(
+                        running("loop", ["benchmarks.bare_loop", str(number)], folder, os.environ | self._env)
+                    )
                 )
             for child in children:
                 child.wait_until("ready")
@@ -282,6 +284,8 @@ def contenders(place: Place) -> list[System]:
 
     def celery(*, session: bool) -> Peer:
         arguments = ["celery", "-A", "benchmarks.celery_peer", "worker", f"-c{PROCESSES}", "--loglevel=INFO"]
+        if session:  # what Celery's own guide advises for many short tasks
+            arguments += ["--prefetch-multiplier=64", "--without-gossip", "--without-mingle"]
         return Peer(
             place,
             name="Celery",

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import redis
@@ -58,19 +59,26 @@ def rounds(
 )
 @click.option("--backlog", is_flag=True, help="Enqueue all before the workers may begin, and time the workers alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def main(missions: int, count: int, fsync: str, *, backlog: bool, as_json: bool) -> None:
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write throughput.json and throughput.svg into this folder.",
+)
+def main(missions: int, count: int, fsync: str, out: Path | None, *, backlog: bool, as_json: bool) -> None:
     """Measure missions per second of the decoder and of its peers on this machine.
 
     \b
     Example:
       python -m benchmarks.throughput --missions 1000 --rounds 2
     """
-    found = report(rounds(missions, count, fsync, backlog=backlog))
+    found = report(rounds(missions, count, fsync, backlog=backlog), ours=2)
+    mode = "workers alone" if backlog else "producer beside workers"
+    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
     if not as_json:
-        mode = "workers alone" if backlog else "producer beside workers"
-        machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
         click.echo(f"missions: {missions}, rounds: {count}, appendfsync {fsync}, {mode}, {machine}")
     found.show(as_json=as_json)
+    if out:
+        found.write(out, missions=missions, rounds=count, appendfsync=fsync, mode=mode, machine=machine)
 
 
 if __name__ == "__main__":
