@@ -6,8 +6,10 @@ Behind backlogs of several lengths, in Redis by its state, and in a worker's mem
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from statistics import median
 
 import click
 import redis
@@ -27,22 +29,43 @@ BACKLOGS = (1_000, 100_000, 1_000_000)
 # So many missions of each backlog are timed; of a short one all, several times.
 TIMED = 10_000
 STORED = 20_000
+STATS = 200
 _CHUNK = 512
 
 
-def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> Iterator[tuple[int, float, float]]:
-    """For each length: missions a second, and CPU ms of the workers for each."""
+class Counted(Decoder):
+    """The decoder; while its workers are held, `stats` is timed on the backlog."""
+
+    def enqueue(self, urls: Iterable[str]) -> None:
+        """Give it work."""
+        super().enqueue(urls)
+        times = []
+        for _ in range(STATS):
+            began = time.perf_counter()
+            self.client.stats()
+            times.append(time.perf_counter() - began)
+        self.stats_ms = 1000 * median(times)
+
+
+def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> Iterator[tuple[int, dict[str, float]]]:
+    """For each length: missions a second, CPU ms of the workers for each, ms of a call of `stats`."""
     for backlog in backlogs:
         rounds = max(1, TIMED // backlog)
-        samples = []
+        samples, stats_ms = [], []
         for _ in range(rounds):
             client.flushall()
-            samples.append(
-                measure(Decoder(place, bulk=True), place.urls(backlog), backlog=True, expected=min(backlog, TIMED))
-            )
+            system = Counted(place, bulk=True)
+            samples.append(measure(system, place.urls(backlog), backlog=True, expected=min(backlog, TIMED)))
+            stats_ms.append(system.stats_ms)
         missions = sum(sample.missions for sample in samples)
-        cpu = sum(sample.cpu_seconds or 0.0 for sample in samples)
-        yield backlog, missions / sum(sample.seconds for sample in samples), 1000 * cpu / missions
+        yield (
+            backlog,
+            {
+                "missions_per_second": missions / sum(sample.seconds for sample in samples),
+                "cpu_ms": 1000 * sum(sample.cpu_seconds or 0.0 for sample in samples) / missions,
+                "stats_ms": median(stats_ms),
+            },
+        )
 
 
 def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[float, float]:
@@ -68,9 +91,12 @@ def _worker_bytes(place: Place, client: redis.Redis, missions: int) -> int:
 
 @click.command()
 @click.option("--most", default=BACKLOGS[-1], show_default=True, help="The longest backlog.")
+@click.option(
+    "--worked", default=100_000, show_default=True, help="Missions after which a worker's memory is looked at."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def main(most: int, *, as_json: bool) -> None:
-    """Measure cost by backlog, bytes in Redis by state, and a worker's memory after 10,000 and 100,000 missions.
+def main(most: int, worked: int, *, as_json: bool) -> None:
+    """Measure cost by backlog, bytes in Redis by state, and a worker's memory after many missions and after a tenth of them.
 
     \b
     Example:
@@ -89,9 +115,9 @@ def main(most: int, *, as_json: bool) -> None:
             queued, ended = in_redis(place, client, system.settings)
             tell("a mission that waits", bytes=queued)
             tell("a mission that ended without secrets", bytes=ended)
-            for backlog, rate, cpu_ms in of_backlogs(place, client, [length for length in BACKLOGS if length <= most]):
-                tell(f"a backlog of {backlog:,}", missions_per_second=rate, cpu_ms=cpu_ms)
-            for missions in (10_000, 100_000):
+            for backlog, figures in of_backlogs(place, client, [length for length in BACKLOGS if length <= most]):
+                tell(f"a backlog of {backlog:,}", **figures)
+            for missions in (worked // 10, worked):
                 tell(f"a worker process after {missions:,}", peak_mib=_worker_bytes(place, client, missions) / 1024**2)
     except DecoderError as error:
         click.echo(f"error: {error}", err=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 import pygal
+
+# It stays in the way of every later import: a finder of a kind that Python gave up.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 
 def plot(rates: Mapping[str, Sequence[float]]) -> str:

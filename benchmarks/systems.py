@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -114,7 +115,6 @@ class Decoder:
         self.processes = processes
         self._place = place
         self._bulk = bulk
-        self._starts = 0
         self._last = ""
         self._values = {
             "redis_url": place.redis_url,
@@ -146,10 +146,7 @@ class Decoder:
 
     def _folder(self) -> Path:
         """A new one for a process of this system."""
-        self._starts += 1
-        folder = self._place.folder / f"{self.name}-{self._starts}"
-        folder.mkdir(mode=0o700)
-        return folder
+        return Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=self._place.folder))
 
     def enqueue(self, urls: Iterable[str]) -> None:
         """Give it work."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
-from benchmarks import observability
+import click
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import fairness, growth, large, latency, observability, producing, waiting
 from benchmarks.measure import Sample
 from benchmarks.report import Report
 from benchmarks.site import SECRETS, document
@@ -13,7 +20,7 @@ from worker.extract import Extractor
 
 
 def sample(system: str, seconds: float, cpu: float | None = 0.5) -> Sample:
-    return Sample(system, missions=100, seconds=seconds, enqueue_seconds=0.25, cpu_seconds=cpu)
+    return Sample(system, missions=100, seconds=seconds, enqueue_seconds=0.25, cpu_seconds=cpu, peak_bytes=3 * 2**20)
 
 
 @pytest.fixture
@@ -32,7 +39,10 @@ def test_the_table_has_a_row_for_each_system_and_each_pair(report: Report, capsy
     report.show(as_json=False)
     rows = [line.split("  ") for line in capsys.readouterr().out.splitlines() if line]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
-    assert cells[1:3] == [["ours", "75", "50 to 100", "0.25", "5.00"], ["theirs", "31", "12 to 50", "0.25", "5.00"]]
+    assert cells[1:3] == [
+        ["ours", "75", "50 to 100", "0.25", "5.00", "3"],
+        ["theirs", "31", "12 to 50", "0.25", "5.00", "3"],
+    ]
     assert cells[4] == ["ours : theirs", "3.00", "2.00 to 4.00"]
 
 
@@ -40,7 +50,7 @@ def test_where_cpu_time_is_not_known_the_table_says_so(capsys: pytest.CaptureFix
     report = Report()
     report.add(sample("ours", 1, cpu=None))
     report.show(as_json=False)
-    assert capsys.readouterr().out.splitlines()[1].endswith("?")
+    assert capsys.readouterr().out.splitlines()[1].split()[-2] == "?"
 
 
 def test_the_lines_for_machines_hold_every_round(report: Report) -> None:
@@ -49,15 +59,40 @@ def test_the_lines_for_machines_hold_every_round(report: Report) -> None:
     assert pair == {"system": "ours", "beside": "theirs", "ratios": [2.0, 4.0]}
 
 
+def test_what_comes_later_is_set_beside_ours_alone() -> None:
+    report = Report(ours=2)
+    for name in ("one", "two", "peer", "limit"):
+        report.add(sample(name, 1))
+    pairs = [(one, other) for one, other, _ in report.ratios()]
+    assert pairs == [("one", "two"), ("one", "peer"), ("one", "limit"), ("two", "peer"), ("two", "limit")]
+
+
+def test_a_folder_gets_the_figures_and_a_plot_of_them(report: Report, tmp_path: Path) -> None:
+    report.write(tmp_path / "new", machine="this one")
+    written = json.loads((tmp_path / "new" / "throughput.json").read_text())
+    assert (written["machine"], written["results"]) == ("this one", list(report.lines()))
+    plot = ElementTree.parse(tmp_path / "new" / "throughput.svg")
+    texts = [text.text for text in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"ours", "theirs", "75", "31"} <= set(texts)
+
+
 def test_a_document_is_about_two_kilobytes_with_its_secrets() -> None:
     assert 1800 < len(document(7)) < 2300
     assert len(Extractor().extract(document(7))) == SECRETS
 
 
 @pytest.mark.full
-def test_all_four_systems_do_their_missions() -> None:
+def test_all_seven_systems_do_their_missions() -> None:
     samples = [one for _, one in rounds(missions=20, count=1, fsync="always", backlog=True, warm_up=20)]
-    assert [one.system for one in samples] == ["decoder, enqueue_many", "decoder, enqueue", "Celery", "Dramatiq"]
+    assert [one.system for one in samples] == [
+        "decoder, enqueue_many",
+        "decoder, enqueue",
+        "Dramatiq, session",
+        "Dramatiq",
+        "Celery, session",
+        "Celery",
+        "bare loop",
+    ]
     assert all(one.missions == 20 and one.enqueue_seconds > 0 and one.rate > 0 for one in samples)
 
 
@@ -66,3 +101,61 @@ def test_the_decoder_does_its_missions_watched_and_unwatched() -> None:
     samples = [one for _, one in observability.rounds(missions=20, count=1, warm_up=20)]
     assert [one.system for one in samples] == ["all on", "all off"]
     assert all(one.missions == 20 and one.rate > 0 for one in samples)
+
+
+def lines(main: click.Command, *arguments: str) -> list[dict[str, Any]]:
+    """What a benchmark prints for machines."""
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.full
+def test_waiting_tells_of_each_concurrency() -> None:
+    (found,) = lines(waiting.main, "--concurrency", "4", "--latency", "0.02")
+    assert found["concurrency"] == 4
+    assert 0 < found["of_most"] <= 1.01
+    assert found["peak_mib"] > 10
+
+
+@pytest.mark.full
+def test_latency_tells_of_the_whole_way_and_of_the_call() -> None:
+    (found,) = lines(latency.main, "--missions", "100")
+    assert 0 < found["call_p50_ms"] < found["p50_ms"] <= found["p99_ms"]
+    assert found["call_cpu_ms"] > 0
+
+
+@pytest.mark.full
+def test_producing_sets_one_beside_the_other() -> None:
+    (found,) = lines(producing.main, "--missions", "600")
+    rates = {"enqueue_many_per_second", "apply_async_per_second", "ratio", "long_iterable_per_second"}
+    assert set(found) == rates | {"mib_more_after_it"}
+    assert all(found[rate] > 0 for rate in rates)
+
+
+@pytest.mark.full
+def test_growth_tells_of_bytes_backlogs_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "BACKLOGS", (50, 200))
+    monkeypatch.setattr(growth, "TIMED", 100)
+    monkeypatch.setattr(growth, "STORED", 600)
+    waits, ended, short, long, *workers = lines(growth.main, "--most", "200", "--worked", "200")
+    assert min(waits["bytes"], ended["bytes"]) > 100
+    assert (short["what"], long["what"]) == ("a backlog of 50", "a backlog of 200")
+    for backlog in (short, long):
+        assert min(backlog["missions_per_second"], backlog["cpu_ms"], backlog["stats_ms"]) > 0
+    assert [one["what"] for one in workers] == ["a worker process after 20", "a worker process after 200"]
+    assert all(one["peak_mib"] > 10 for one in workers)
+
+
+@pytest.mark.full
+def test_large_documents_are_decoded_by_both_sides() -> None:
+    samples = [one for _, one in large.rounds(missions=4, count=1)]
+    assert [one.system for one in samples] == ["decoder, enqueue_many", "bare loop"]
+    assert all((one.peak_bytes or 0) > large.BYTES for one in samples)
+
+
+@pytest.mark.full
+def test_fairness_tells_of_each_neighbour() -> None:
+    found = lines(fairness.main, "--missions", "40", "--rounds", "1", "--latency", "0.01")
+    assert [one["good_host"] for one in found] == [fairness.ALONE, fairness.SLOW, fairness.DEAD]
+    assert all(one["rates"][0] > 0 for one in found)

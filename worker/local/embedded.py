@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -58,12 +59,14 @@ class EmbeddedRedis:
     Args:
         data_dir: folder of its own for its data, made when it is missing; data there is read at start and stays.
             Without one, a temporary folder that is removed at the end.
+        env: the server's environment, but for PATH.
 
     Raises (on entering, and from `start`):
         SettingsError: there is no server program, it does not start, or another one works in the folder.
     """
 
-    def __init__(self, data_dir: Path | None = None) -> None:
+    def __init__(self, data_dir: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        self._env = {"PATH": os.defpath, **(env or {})}
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="decoder-")) if data_dir is None else data_dir.resolve()
         self.log = self.data_dir / "server.log"
@@ -114,7 +117,7 @@ class EmbeddedRedis:
                 [str(program), "-"],
                 folder=self.data_dir,
                 log=self.log,
-                env={"PATH": os.defpath},
+                env=self._env,
                 stdin=_CONFIG.format(port=port, password=self._password, logins=logins).encode(),
             )
             if self._answers(port):
