@@ -25,7 +25,7 @@ def plot(rates: Mapping[str, Sequence[float]]) -> str:
         title="missions/s: median of the rounds, and the extremes",
         value_formatter=lambda value: f"{value:,.0f}",
     )
-    systems = list(reversed(rates))
+    systems = list(rates)[::-1]
     chart.x_labels = systems
     chart.add(
         "missions/s",
