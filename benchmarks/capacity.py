@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,7 +26,7 @@ import redis
 
 from benchmarks.measure import measure
 from benchmarks.systems import Decoder, Place
-from benchmarks.throughput import bench_place
+from benchmarks.throughput import as_packaged, bench_place
 from ci import scaling
 from ci.configuration import with_block
 from mission.audit.entry import Actor
@@ -121,10 +121,9 @@ class _Watched(Decoder):
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
         """The worker, bound."""
-        ours = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {_cores()[-1]})
-        with super().workers() as children:
-            os.sched_setaffinity(0, ours)
+        with ExitStack() as stack:
+            with _on(_cores()[-1:]):
+                children = stack.enter_context(super().workers())
             yield children
 
     def enqueue(self, urls: Iterable[str]) -> None:
@@ -175,6 +174,17 @@ def _cores() -> list[int]:
     return cores
 
 
+@contextmanager
+def _on(cores: Iterable[int]) -> Iterator[None]:
+    """Run on these alone, with every child that is started meanwhile."""
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
 def work(setup: Setup, seconds: float) -> Measured:
     """Run one for about so many seconds.
 
@@ -189,13 +199,15 @@ def work(setup: Setup, seconds: float) -> Measured:
     # Whole rounds of all slots, so that few of them stand idle at the end.
     missions = setup.concurrency * max(10, round(rate * seconds / setup.concurrency))
     hosts = HOSTS if setup.latency_ms else 1
-    os.sched_setaffinity(0, set(_cores()[:-1]))
-    with bench_place(
-        "everysec",
-        delay_seconds=setup.latency_ms / 1000,
-        hosts=hosts,
-        document_bytes=round(1000 * setup.document_kb),
-    ) as (place, client):
+    with (
+        _on(_cores()[:-1]),
+        bench_place(
+            "everysec",
+            delay_seconds=setup.latency_ms / 1000,
+            hosts=hosts,
+            document_bytes=round(1000 * setup.document_kb),
+        ) as (place, client),
+    ):
         system = _Watched(place, setup, client)
         sample = measure(system, place.urls(missions), backlog=True, warm_up=8 * setup.concurrency)
     cost = system.costs(missions, sample.cpu_ms or 0.0)
@@ -309,7 +321,7 @@ class _Weighed:
 
 @contextmanager
 def _weighed() -> Iterator[_Weighed]:
-    with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
+    with EmbeddedRedis(env=as_packaged()) as server, redis.Redis.from_url(server.url) as client:
         settings = Settings.from_env(redis_url=server.url, url_key=generate_url_key())
         yield _Weighed(client, settings, client.info("memory")["used_memory"])
 

@@ -20,15 +20,22 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import temporary_folder
 
 
+def as_packaged() -> dict[str, str]:
+    """A server's environment with the allocator that packaged ones have; with glibc's own, each command takes longer the more there is."""
+    allocator = find_library("jemalloc")
+    return {"LD_PRELOAD": allocator} if allocator else {}
+
+
 @contextmanager
 def bench_place(
     fsync: str, *, delay_seconds: float = 0.0, hosts: int = 1, document_bytes: int = 0
 ) -> Iterator[tuple[Place, redis.Redis]]:
     """A Valkey with its AOF synced as told, the site, its answers delayed, and a folder; all gone at the end."""
-    # The allocator that servers as they are packaged have; with glibc's own, each command takes longer the more there is.
-    allocator = find_library("jemalloc")
-    env = {"LD_PRELOAD": allocator} if allocator else {}
-    with temporary_folder() as folder, EmbeddedRedis(env=env) as server, redis.Redis.from_url(server.url) as client:
+    with (
+        temporary_folder() as folder,
+        EmbeddedRedis(env=as_packaged()) as server,
+        redis.Redis.from_url(server.url) as client,
+    ):
         client.config_set("appendfsync", fsync)
         client.config_set("auto-aof-rewrite-percentage", 0)  # none in the middle of a measurement
         arguments = ["benchmarks.site", *map(str, (delay_seconds, hosts, document_bytes))]

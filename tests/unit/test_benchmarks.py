@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import fairness, growth, large, latency, observability, producing, waiting
+from benchmarks import capacity, fairness, growth, large, latency, observability, producing, waiting
 from benchmarks.measure import Sample
 from benchmarks.report import Report
 from benchmarks.site import SECRETS, document
@@ -108,6 +110,26 @@ def lines(main: click.Command, *arguments: str) -> list[dict[str, Any]]:
     done = CliRunner().invoke(main, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("setup", capacity.PREDICTED, ids=lambda setup: setup.name)
+def test_a_configuration_of_the_capacity_model_is_measured(setup: capacity.Setup) -> None:
+    before = os.sched_getaffinity(0)
+    found = capacity.work(setup, 0.2)
+    assert found.rate > 0
+    assert all(figure > 0 for figure in dataclasses.astuple(found.cost))
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.full
+def test_what_is_stored_for_the_capacity_model_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "STORED", 1000)
+    stored = capacity.in_redis()
+    assert 100 < stored.finished < stored.dead < stored.queued
+    assert stored.record > 1000
+    assert 50 < stored.secret < 150
+    assert stored.audit_entry > 300
 
 
 @pytest.mark.full
