@@ -10,23 +10,30 @@ from benchmarks.measure import Sample, measure
 from benchmarks.report import report
 from benchmarks.systems import BareLoop, Decoder, System
 from benchmarks.throughput import bench_place
+from mission.errors import DecoderError
 
 BYTES = 10 * 1024**2 - 4096
+# What a process may use: less than all of its fetches of such documents at once would take, so they get turns.
+MEMORY = 512 * 1024**2
 
 
 def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
     """Samples as they come, with their round.
 
     Raises:
-        DecoderError: a side did not do its work.
+        DecoderError: a side did not do its work, or a worker process took more than `MEMORY`.
     """
     with bench_place("everysec", document_bytes=BYTES) as (place, client):
-        sides: list[System] = [Decoder(place, bulk=True), BareLoop(place)]
+        decoder = Decoder(place, bulk=True, settings={"memory": f"{MEMORY // 1024**2}MiB"})
+        sides: list[System] = [decoder, BareLoop(place)]
         urls = place.urls(missions)
         for number in range(count):
             for side in sides if number % 2 == 0 else reversed(sides):
                 client.flushall()
-                yield number, measure(side, urls, backlog=True, warm_up=8)
+                sample = measure(side, urls, backlog=True, warm_up=8)
+                if side is decoder and (sample.peak_bytes or 0) > MEMORY:
+                    raise DecoderError(f"a worker process took {sample.peak_bytes} bytes; it may take {MEMORY}")
+                yield number, sample
 
 
 @click.command()
@@ -34,7 +41,7 @@ def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
 @click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(missions: int, count: int, *, as_json: bool) -> None:
-    """Measure what large documents cost, and what memory they take.
+    """Measure what large documents cost, and what memory they take: exit code 1 where it is more than DECODER_MEMORY, set to 512MiB.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How fast a producer is: `python -m benchmarks.producing`. `enqueue_many` beside a loop of Celery's `apply_async`, no workers."""
+"""How fast a producer is: `python -m benchmarks.producing`. `enqueue_many` beside a loop of Celery's `apply_async`, and a loop of `enqueue`; no workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _resident() -> float:
 @click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(8), help="By `enqueue_many`.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(missions: int, *, as_json: bool) -> None:
-    """Measure missions per second of a producer, and whether its memory grows.
+    """Measure missions per second of a producer, CPU of a call for one mission, and whether memory grows over a long iterable.
 
     \b
     Example:
@@ -48,6 +48,10 @@ def main(missions: int, *, as_json: bool) -> None:
                 ours.append(_rate(lambda: decoder.enqueue(place.urls(few)), few))
                 client.flushall()
                 theirs.append(_rate(lambda: celery.enqueue(place.urls(few // 4)), few // 4))
+            single = Decoder(place, bulk=False)
+            cpu_before = time.process_time()
+            single.enqueue(place.urls(few // 4))
+            call_cpu = (time.process_time() - cpu_before) / (few // 4)
             before = _resident()
             client.flushall()
             site = place.sites[0]
@@ -59,13 +63,14 @@ def main(missions: int, *, as_json: bool) -> None:
         "enqueue_many_per_second": max(ours),
         "apply_async_per_second": max(theirs),
         "ratio": sorted(a / b for a, b in zip(ours, theirs, strict=True))[1],
+        "enqueue_call_cpu_ms": 1000 * call_cpu,
         "long_iterable_per_second": many,
         "mib_more_after_it": _resident() - before,
     }
     if as_json:
         emit_json(found)
     else:
-        emit_table(("", ""), [(name, f"{value:,.1f}") for name, value in found.items()])
+        emit_table(("", ""), [(name, f"{value:,.2f}") for name, value in found.items()])
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from worker.local.stack import Child, running_worker
 
 # Nothing is in hand when a measurement is over, so nothing needs a grace period.
 _GRACE_SECONDS = 0.0
+# So many missions a process of the bare loop takes at once, at most: few enough that both end at a time, and many enough to cost nothing.
+_SHARE = 50
 _ROOT = Path(__file__).parent.parent
 
 
@@ -225,7 +227,7 @@ class Peer:
 
 
 class BareLoop:
-    """The limit: what every contender does for a mission, in two processes that nobody hands anything."""
+    """The limit: what every contender does for a mission, in two processes, without a queue."""
 
     name = "bare loop"
 
@@ -255,10 +257,12 @@ class BareLoop:
             yield children
 
     def enqueue(self, urls: Sequence[str]) -> None:
-        """Give each process its share."""
+        """Lay out shares; each process takes the next one when it is done, so that none has nothing to do before the end."""
         numbered = list(enumerate(urls, self._last + 1))
         self._last += len(urls)
-        self._shares.rpush(SHARES, *(json.dumps(numbered[first::PROCESSES]) for first in range(PROCESSES)))
+        size = max(1, min(_SHARE, len(urls) // (8 * PROCESSES)))
+        shares = (json.dumps(numbered[start : start + size]) for start in range(0, len(numbered), size))
+        self._shares.rpush(SHARES, *shares)
 
     def finished(self) -> int:
         """How many results there are."""

@@ -78,7 +78,8 @@ class Admitter:
                 refusals.append(None)
             except InvalidMission as refusal:
                 refusals.append(refusal)
-        self._count([refusal.reason for refusal in refusals if refusal])
+        if len(admissions) < len(refusals):
+            self._count([refusal.reason for refusal in refusals if refusal])
         answers = self._ledger.admit(admissions, submitter) if admissions else []
         admitted = [self._verdict(*pair) for pair in zip(admissions, answers, strict=True)]
         rest = iter(admitted)
