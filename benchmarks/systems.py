@@ -196,7 +196,8 @@ class Peer:
         self._starts = 0
         self._last = -1
         self._env = _redis_of(place) | ({SESSION_VARIABLE: "1"} if session else {})
-        os.environ.update(_redis_of(place))  # the module reads them when it is imported
+        os.environ.update(_redis_of(place))  # the module reads them when it is imported: anew for each place
+        sys.modules.pop(module, None)
         self._send: Callable[[int, str], None] = importlib.import_module(module).send
         self._results = redis.Redis.from_url(place.database(2))
 
