@@ -66,7 +66,7 @@ class UrlKeyring:
     __slots__ = ("_keys",)
 
     def __init__(self, keys: list[bytes]) -> None:
-        self._keys = {key_id(key): key for key in keys}
+        self._keys = {key_id(key): hmac.new(key, digestmod="sha256") for key in keys}
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -106,7 +106,7 @@ class UrlKeyring:
         """The record of a mission's URL, under the first key."""
         name, key = next(iter(self._keys.items()))
         bound, nonce = mission_id.encode(), os.urandom(NONCE_BYTES)
-        cipher = AESGCM(hmac.digest(key, b"url" + bound, "sha256"))
+        cipher = AESGCM(_mac(key, b"url" + bound))
         return _VERSION + name + nonce + cipher.encrypt(nonce, url.encode(), bound)
 
     def decrypt(self, record: bytes, mission_id: str) -> str:
@@ -121,7 +121,7 @@ class UrlKeyring:
         if key is None:
             raise SealError(f"the URL is under key {record[1:_NONCE_AT].hex()}, which DECODER_URL_KEY does not hold")
         bound = mission_id.encode()
-        cipher = AESGCM(hmac.digest(key, b"url" + bound, "sha256"))
+        cipher = AESGCM(_mac(key, b"url" + bound))
         try:
             return cipher.decrypt(record[_NONCE_AT:_SEALED_AT], record[_SEALED_AT:], bound).decode()
         except (InvalidTag, ValueError):
@@ -130,7 +130,7 @@ class UrlKeyring:
     def fingerprints(self, mission_id: str, url: str) -> dict[str, str]:
         """Key id to keyed fingerprint of a mission's URL, both hex, for every key; the writing one's first."""
         message = b"fingerprint\0" + mission_id.encode() + b"\0" + url.encode()
-        return {name.hex(): hmac.digest(key, message, "sha256").hex() for name, key in self._keys.items()}
+        return {name.hex(): _mac(key, message).hex() for name, key in self._keys.items()}
 
     def derive_ids(self, submitter: str, idempotency_key: str, url: str | None = None) -> list[str]:
         """The mission id that an idempotency key stands for, under each URL key; the writing one's first.
@@ -145,13 +145,20 @@ class UrlKeyring:
             label = b"idempotency-of-each\0"
         framed = b"".join(len(text).to_bytes(4, "big") + text for text in texts[:-1])
         message = label + framed + texts[-1]
-        return [_uuid8(hmac.digest(key, message, "sha256")) for key in self._keys.values()]
+        return [_uuid8(_mac(key, message)) for key in self._keys.values()]
 
     def __repr__(self) -> str:
         return f"UrlKeyring({', '.join(name.hex() for name in self._keys)})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a URL key is not to be pickled or copied")
+
+
+def _mac(key: hmac.HMAC, message: bytes) -> bytes:
+    """HMAC-SHA256 of a message. `hmac.digest` lets go of the interpreter's lock each time: with 16 threads it takes thrice the CPU."""
+    mac = key.copy()
+    mac.update(message)
+    return mac.digest()
 
 
 def _uuid8(digest: bytes) -> str:
