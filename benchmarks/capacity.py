@@ -220,14 +220,14 @@ def least(several: Sequence[Measured]) -> Measured:
     return Measured(max(one.rate for one in several), cost, min(one.slot_ms for one in several))
 
 
-_PARTS = ("mission", "document_kb", "record", "secret", "waiting", "alone", "alone_waiting")
+_PARTS = ("mission", "document_kb", "record", "secret", "waiting_second", "alone", "alone_waiting")
 
 
-def _row(setup: Setup) -> list[float]:
+def _row(setup: Setup, rate: float) -> list[float]:
     """How often each of these is met."""
     *parts, alone = setup.parts.values()
-    waiting = float(setup.latency_ms > 0)
-    return [1.0, *parts, waiting, alone * (1 - waiting), alone * waiting]
+    waits = setup.latency_ms > 0
+    return [1.0, *parts, waits / rate, alone * (not waits), alone * waits]
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
@@ -256,7 +256,9 @@ def fit(measured: Sequence[tuple[Setup, Measured]], stored: Stored) -> Model:
     columns = []
     for column in fields(Cost):
         values = [getattr(one.cost, column.name) for _, one in measured]
-        rows = [[x / value for x in _row(setup)] for (setup, _), value in zip(measured, values, strict=True)]
+        rows = [
+            [x / value for x in _row(setup, one.rate)] for (setup, one), value in zip(measured, values, strict=True)
+        ]
         columns.append(least_squares(rows, [1.0] * len(rows)))
     costs = {
         part: Cost(*(_rounded(max(0.0, column[number])) for column in columns)) for number, part in enumerate(_PARTS)
@@ -300,7 +302,8 @@ def predictions(model: Model, setup: Setup, measured: Measured) -> Iterator[Chec
     of_slots, of_core = model.of_slots(setup.concurrency, setup.latency_ms), 1000 / model.cost(**setup.parts).worker_ms
     waits = setup.latency_ms > 0 and of_slots < of_core
     yield Check(setup.name, "missions/s", of_slots if waits else of_core, measured.rate)
-    cost = model.cost(**setup.parts, waiting=float(waits))
+    waiting = model.waiting(setup.concurrency, setup.latency_ms)
+    cost = model.cost(**setup.parts, waiting_seconds=waiting if waits else 0.0)
     for column in fields(Cost):
         yield Check(setup.name, column.name, getattr(cost, column.name), getattr(measured.cost, column.name))
 

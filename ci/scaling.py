@@ -36,7 +36,7 @@ _PARTS = {
     "document_kb": "a KB of its document",
     "record": "its record, where it has secrets",
     "secret": "each secret in that",
-    "waiting": "its worker mostly waits for servers",
+    "waiting_second": "a second of a worker that mostly waits for servers, divided by its missions in it",
     "alone": "enqueued by itself, not by `enqueue_many`; a busy worker",
     "alone_waiting": "the same; a worker that mostly waits",
 }

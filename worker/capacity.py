@@ -1,7 +1,8 @@
 """What so many missions a day take: worker processes, Redis' thread and memory, network, and what breaks first.
 
-The model is linear. A mission costs what its parts cost: itself, its document's KB, its record where it has secrets, each of these; more
-where its worker mostly waits, and more where it was enqueued by itself: a busy worker joins such messages, one that waits takes each as it comes. `benchmarks/capacity.py` measures the constants, fits them, and
+The model is linear. A mission costs what its parts cost: itself, its document's KB, its record where it has secrets, each of these; its
+share of what a worker that mostly waits spends on that in a second, about the same whatever it does meanwhile; and more where it was enqueued by
+itself: a busy worker joins such messages, one that waits takes each as it comes. `benchmarks/capacity.py` measures the constants, fits them, and
 checks them on two configurations that it did not fit; docs/SCALING.md tells how it came out.
 """
 
@@ -25,6 +26,8 @@ POD_REQUEST_MIB = 256
 LEAST_PODS = 2
 # Of a request and of an answer's head, beside the document. Assumed, not measured: sites differ.
 REQUEST_BYTES, HEAD_BYTES = 300, 700
+# A worker that waits settles what has ended at most so often in a second (`worker.work.coordinator.LINGER_SECONDS`).
+MOST_LOTS = 100.0
 # For so long the queue should hold what comes while workers are away.
 QUEUE_SECONDS = 3600.0
 
@@ -70,7 +73,7 @@ class Model:
     document_kb: Cost
     record: Cost
     secret: Cost
-    waiting: Cost
+    waiting_second: Cost
     alone: Cost
     alone_waiting: Cost
     slot_ms: float
@@ -83,18 +86,24 @@ class Model:
         records: float = 1.0,
         secrets: float = 0.0,
         alone: float = 0.0,
-        waiting: float = 0.0,
+        waiting_seconds: float = 0.0,
     ) -> Cost:
-        """Of a mission with a document of so many KB (1,000 bytes), so many records and secrets (shares, as a mean), and so on."""
+        """Of a mission with a document of so many KB (1,000 bytes), so many records and secrets (shares, as a mean), and so on.
+
+        `waiting_seconds`, which `waiting` tells, are a mission's share of a second; 0 in a worker whose core is busy.
+        """
         return (
             self.mission
             + self.document_kb * document_kb
             + self.record * records
             + self.secret * secrets
-            + self.waiting * waiting
-            + self.alone * (alone * (1 - waiting))
-            + self.alone_waiting * (alone * waiting)
+            + self.waiting_second * waiting_seconds
+            + (self.alone_waiting if waiting_seconds else self.alone) * alone
         )
+
+    def waiting(self, concurrency: int, latency_ms: float) -> float:
+        """The second that a worker that mostly waits spends, divided by the missions it does in it: seconds."""
+        return 1 / max(self.of_slots(concurrency, latency_ms), MOST_LOTS)
 
     def of_slots(self, concurrency: int, latency_ms: float) -> float:
         """Missions a second that the slots of one process let through."""
@@ -103,15 +112,15 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.675, 119.0, 30.6, 576.0, 351.0),
-    document_kb=Cost(0.00126, 0.0834, 0.000984, 0.0155, 0.00336),
-    record=Cost(0.267, 7.29, 2.86, 1330.0, 14.2),
-    secret=Cost(0.00806, 0.482, 0.0053, 85.0, 0.0164),
-    waiting=Cost(0.4, 63.6, 3.24, 20.2, 7.0),
-    alone=Cost(0.188, 105.0, 7.26, 569.0, 316.0),
-    alone_waiting=Cost(0.592, 101.0, 4.89, 1120.0, 326.0),
-    slot_ms=22.6,
-    stored=Stored(queued=1053, leased=748, finished=367, dead=656, record=1340, secret=91.7, audit_entry=549),
+    mission=Cost(0.72, 85.5, 26.2, 585.0, 287.0),
+    document_kb=Cost(0.00217, 0.0683, 0.00478, 0.0316, 0.0446),
+    record=Cost(0.224, 11.3, 2.83, 1330.0, 11.1),
+    secret=Cost(0.00973, 0.436, 0.0465, 85.0, 0.261),
+    waiting_second=Cost(70.9, 13200.0, 578.0, 2720.0, 916.0),
+    alone=Cost(0.0726, 72.8, 12.6, 570.0, 314.0),
+    alone_waiting=Cost(0.453, 56.3, 10.6, 1170.0, 330.0),
+    slot_ms=25.6,
+    stored=Stored(queued=1047, leased=768, finished=367, dead=644, record=1394, secret=95, audit_entry=568),
 )
 # end of fitted
 
@@ -207,7 +216,8 @@ def plan(load: Load, settings: WorkerSettings, model: Model = MODEL) -> Plan:
     """What it takes, with the concurrency, the retentions and the queue of these settings."""
     mean = load.missions_per_day / DAY_SECONDS
     peak = mean * load.peak
-    of_slots = model.of_slots(settings.concurrency, 1000 * load.latency_seconds)
+    slots = settings.concurrency, 1000 * load.latency_seconds
+    of_slots, waiting = model.of_slots(*slots), model.waiting(*slots)
     parts = {
         "document_kb": load.document_kb,
         "records": load.share_with_secrets,
@@ -216,7 +226,7 @@ def plan(load: Load, settings: WorkerSettings, model: Model = MODEL) -> Plan:
     }
     of_core = 1000 / model.cost(**parts).worker_ms
     of_process = min(of_slots, of_core)
-    cost = model.cost(**parts, waiting=float(of_slots < of_core))
+    cost = model.cost(**parts, waiting_seconds=waiting if of_slots < of_core else 0.0)
     pods = max(LEAST_PODS, math.ceil(peak / (PLANNED_SHARE * of_process)))
     cores = peak * cost.worker_ms / 1000
     stored = _stored(load, settings, model.stored)

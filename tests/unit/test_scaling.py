@@ -35,10 +35,12 @@ def test_least_squares_find_the_line_through_points_that_do_not_lie_on_one() -> 
 
 def test_the_fit_finds_the_model_that_made_the_figures_and_predicts_with_it() -> None:
     def exact(setup: Setup) -> Measured:
-        waits = setup.latency_ms > 0
-        cost = MODEL.cost(**setup.parts, waiting=float(waits))
-        rate = MODEL.of_slots(setup.concurrency, setup.latency_ms) if waits else 1000 / cost.worker_ms
-        return Measured(rate, cost, MODEL.slot_ms)
+        if not setup.latency_ms:
+            cost = MODEL.cost(**setup.parts)
+            return Measured(1000 / cost.worker_ms, cost, MODEL.slot_ms)
+        slots = setup.concurrency, setup.latency_ms
+        cost = MODEL.cost(**setup.parts, waiting_seconds=MODEL.waiting(*slots))
+        return Measured(MODEL.of_slots(*slots), cost, MODEL.slot_ms)
 
     model = fit([(setup, exact(setup)) for setup in FITTED], MODEL.stored)
     for setup in PREDICTED:

@@ -32,7 +32,7 @@ MODEL = Model(
     document_kb=Cost(0.01),
     record=Cost(0.5, 20.0, 2.0, 1000.0, 10.0),
     secret=Cost(redis_in_bytes=100.0),
-    waiting=Cost(0.5, 50.0),
+    waiting_second=Cost(50.0, 5000.0),
     alone=Cost(0.25, 60.0),
     alone_waiting=Cost(0.75, 80.0),
     slot_ms=20.0,
@@ -66,6 +66,12 @@ def test_a_process_that_waits_does_what_its_slots_let_through() -> None:
     assert found.pods == 25, "2,000/s at the peak, 80 of the 100/s of each"
     assert found.cost.worker_ms == 1.0 + 50 * 0.01 + 0.5 * 0.5 + 0.5 + 0.75
     assert found.worker_cores_peak == 2 * found.cost.worker_ms
+
+
+def test_slower_servers_leave_a_worker_no_more_to_do_than_a_lot_for_each_mission() -> None:
+    one, other = planned(latency_seconds=1.0), planned(latency_seconds=10.0)
+    assert one.cost == other.cost
+    assert one.pods < other.pods
 
 
 def test_a_process_whose_servers_are_fast_does_what_a_core_does() -> None:
