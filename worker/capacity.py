@@ -112,15 +112,15 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.72, 85.5, 26.2, 585.0, 287.0),
-    document_kb=Cost(0.00217, 0.0683, 0.00478, 0.0316, 0.0446),
-    record=Cost(0.224, 11.3, 2.83, 1330.0, 11.1),
-    secret=Cost(0.00973, 0.436, 0.0465, 85.0, 0.261),
-    waiting_second=Cost(70.9, 13200.0, 578.0, 2720.0, 916.0),
-    alone=Cost(0.0726, 72.8, 12.6, 570.0, 314.0),
-    alone_waiting=Cost(0.453, 56.3, 10.6, 1170.0, 330.0),
-    slot_ms=25.6,
-    stored=Stored(queued=1047, leased=768, finished=367, dead=644, record=1394, secret=95, audit_entry=568),
+    mission=Cost(0.645, 70.5, 25.5, 576.0, 283.0),
+    document_kb=Cost(0.00137, 0.0695, 0.000896, 0.0, 0.00124),
+    record=Cost(0.317, 19.4, 3.04, 1330.0, 15.0),
+    secret=Cost(0.0072, 0.328, 0.00316, 84.8, 0.00424),
+    waiting_second=Cost(83.6, 15500.0, 915.0, 4600.0, 1560.0),
+    alone=Cost(0.127, 74.9, 13.1, 580.0, 315.0),
+    alone_waiting=Cost(0.41, 101.0, 8.87, 1150.0, 326.0),
+    slot_ms=19.9,
+    stored=Stored(queued=1047, leased=769, finished=368, dead=644, record=1395, secret=94.7, audit_entry=568),
 )
 # end of fitted
 

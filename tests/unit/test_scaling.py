@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks.capacity import FITTED, PREDICTED, Measured, Setup, fit, least_squares, predictions
+from benchmarks.capacity import FITTED, OFF, PREDICTED, Measured, Setup, fit, least_squares, predictions
 from ci.scaling import CHECKS, DOCUMENT, END, EXAMPLE, LOADS, RETENTIONS, loads, printed, with_tables
 from worker.capacity import MODEL
 
@@ -24,9 +24,11 @@ def test_what_is_set_here_does_not_reach_the_tables(monkeypatch: pytest.MonkeyPa
     assert loads() == before
 
 
-def test_the_document_shows_every_check_of_a_run() -> None:
+def test_the_document_shows_every_check_of_a_run_that_passed() -> None:
     block = DOCUMENT.read_text(encoding="utf-8").partition(CHECKS)[2].partition(END)[0]
-    assert len(re.findall(r"[+-]\d+% \|$", block, re.MULTILINE)) == 6 * len(PREDICTED)
+    offs = [int(off) for off in re.findall(r"([+-]\d+)% \|$", block, re.MULTILINE)]
+    assert len(offs) == 6 * len(PREDICTED)
+    assert max(map(abs, offs)) <= 100 * OFF
 
 
 def test_least_squares_find_the_line_through_points_that_do_not_lie_on_one() -> None:
