@@ -72,16 +72,28 @@ def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[flo
     """Bytes of a mission that waits, and of one that ended and had no secrets."""
     client.flushall()
     producer, ledger = MissionClient(settings), Ledger(client, settings)
-    before = client.info("memory")["used_memory"]
+    before = _used(client)
     verdicts = list(producer.enqueue_many(place.urls(STORED)))
-    queued = client.info("memory")["used_memory"] - before
+    queued = _used(client) - before
     ids = (verdict.id for verdict in verdicts if not isinstance(verdict, DecoderError))
     while some := list(islice(ids, _CHUNK)):
         claims = ledger.claim(some, _CHUNK, 60.0).claims
         ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60.0)
     client.delete("missions")
-    ended = client.info("memory")["used_memory"] - before
+    ended = _used(client) - before
     return queued / STORED, ended / STORED
+
+
+def _used(client: redis.Redis) -> int:
+    """Bytes of what is stored: without the buffers, and once Redis is done with moving its tables to larger or smaller ones."""
+    last = 0
+    while True:
+        found: dict[str, int] = client.info("memory")
+        used = found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]
+        if abs(used - last) < 4096:
+            return used
+        last = used
+        time.sleep(0.5)
 
 
 def _worker_bytes(place: Place, client: redis.Redis, missions: int) -> int:

@@ -158,7 +158,7 @@ local function finish(id, state, reason, secrets, ttl)
     redis.call('ZADD', DEAD, now, id)
   else
     -- Nobody fetches it again: what need not be kept is not kept.
-    redis.call('HDEL', entry(id), 'url')
+    redis.call('HDEL', entry(id), 'url', 'expires_at')
   end
   redis.pcall('HINCRBY', FINISHED, state, 1) -- a count that cannot be kept must not end this half done
   redis.call('EXPIRE', entry(id), ttl)

@@ -58,6 +58,24 @@ def test_a_commit_to_what_is_no_entry_is_stale_and_takes_its_record_back(
     assert not client.exists(result_key(ids[0], claims[0].token))
 
 
+def test_of_what_ended_no_more_is_kept_than_is_asked_for_again(ledger: Ledger, client: redis.Redis) -> None:
+    ledger.admit([keyed()], "app")
+    (claim,) = ledger.claim([OWN], 1, 60.0).claims
+    ledger.commit([Commit(OWN, claim.token, State.SUCCEEDED, None, 0)], 60)
+    fields = {
+        b"v",
+        b"state",
+        b"submitter",
+        b"submitted_at",
+        b"attempts",
+        b"token",
+        b"reason",
+        b"secrets",
+        b"finished_at",
+    }
+    assert set(client.hgetall(entry_key(OWN))) == fields | {b"print_key", b"print"}
+
+
 @pytest.mark.parametrize("fields", [{"print_key": "k"}, {"print": "aa"}, {"print_key": "other", "print": "aa"}, {}])
 def test_an_entry_whose_fingerprint_cannot_be_told_is_a_conflict(
     fields: dict[str, Any], ledger: Ledger, client: redis.Redis
