@@ -55,7 +55,12 @@ def backlog(scale: Scale) -> Report:
     report = Report("10 a long backlog, slow workers")
     count, slow, delay = scale.pick(3000, 200_000), scale.pick(4.0, 120.0), scale.pick(2.0, 20.0)
     # Nothing but the reaper's judgement of what is lost may publish again: no deadline or lease is near, however busy the machine.
-    values = {"deadline": f"{delay + 60}s", "read_timeout": f"{delay + 60}s", "lease_seconds": f"{delay + 120}s", "stored_quota": "0"}
+    values = {
+        "deadline": f"{delay + 60}s",
+        "read_timeout": f"{delay + 60}s",
+        "lease_seconds": f"{delay + 120}s",
+        "stored_quota": "0",
+    }
     with Arena(report, hooks=scale.pick(("quick",), ()), delay=delay, worker=values) as arena:
         before = arena.redis.info("memory")["used_memory"]
         began = time.monotonic()
