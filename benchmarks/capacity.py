@@ -1,8 +1,8 @@
 """The constants of the capacity model, measured, fitted and checked: `python -m benchmarks.capacity`.
 
 One worker process on a core of its own, everything else on another one. Several configurations differ in one thing each; plain least
-squares over them give the constants of `worker.capacity`. Two further ones, which differ in several things, are then predicted. What it
-prints as `MODEL` belongs into `worker/capacity.py`.
+squares over them give the constants of `worker.costs`. Two further ones, which differ in several things, are then predicted. What it
+prints as `MODEL` belongs into `worker/costs.py`.
 """
 
 from __future__ import annotations
@@ -16,42 +16,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import click
 import redis
 
 from benchmarks.measure import measure
+from benchmarks.stored import in_redis, rounded
 from benchmarks.systems import Decoder, Place
-from benchmarks.throughput import as_packaged, bench_place
+from benchmarks.throughput import bench_place
 from ci import scaling
 from ci.configuration import with_block
-from mission.audit.entry import Actor
-from mission.audit.log import AuditLog
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
-from mission.ids import new_mission_id
-from mission.model import Reason, Secret, State
-from mission.seal.sealing import Identity, seal_secrets
-from mission.seal.url_keys import generate_url_key
-from mission.settings import Settings
-from mission.store.ledger import Commit, Ledger, Release
-from mission.store.names import QUEUE, Key, result_key
-from producer import MissionClient
-from worker import capacity as module
-from worker.capacity import MODEL, Cost, Model, Stored
-from worker.local.embedded import EmbeddedRedis
+from mission.model import State
+from mission.store.names import Key
+from worker import costs
+from worker.costs import MODEL, Cost, Model, Stored
 from worker.local.stack import Child, ending_on_signals
 
 HOSTS = 64
-STORED = 10_000
-_LOT = 500
-URL_CHARACTERS = 100
-_T = TypeVar("_T")
-# Between these stands the model in worker/capacity.py.
+# Between these stands the model in worker/costs.py.
 BEGIN, END = "# fitted: written by `python -m benchmarks.capacity --write`", "# end of fitted"
 # The most that a prediction may be off.
 OFF = 0.15
@@ -261,15 +248,10 @@ def fit(measured: Sequence[tuple[Setup, Measured]], stored: Stored) -> Model:
         ]
         columns.append(least_squares(rows, [1.0] * len(rows)))
     costs = {
-        part: Cost(*(_rounded(max(0.0, column[number])) for column in columns)) for number, part in enumerate(_PARTS)
+        part: Cost(*(rounded(max(0.0, column[number])) for column in columns)) for number, part in enumerate(_PARTS)
     }
     slot_ms = median(one.slot_ms for setup, one in measured if setup.latency_ms)
-    return Model(**costs, slot_ms=_rounded(slot_ms), stored=stored)
-
-
-def _rounded(value: float) -> float:
-    """To three digits."""
-    return float(f"{value:.3g}")
+    return Model(**costs, slot_ms=rounded(slot_ms), stored=stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,79 +290,6 @@ def predictions(model: Model, setup: Setup, measured: Measured) -> Iterator[Chec
         yield Check(setup.name, column.name, getattr(cost, column.name), getattr(measured.cost, column.name))
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighed:
-    """A server of its own, and how much its memory has grown since it was empty."""
-
-    client: redis.Redis
-    settings: Settings
-    empty: int
-
-    def grown(self, count: int) -> float:
-        """Bytes, of each of so many."""
-        used: int = self.client.info("memory")["used_memory"]
-        return round((used - self.empty) / count)
-
-
-@contextmanager
-def _weighed() -> Iterator[_Weighed]:
-    with EmbeddedRedis(env=as_packaged()) as server, redis.Redis.from_url(server.url) as client:
-        settings = Settings.from_env(redis_url=server.url, url_key=generate_url_key())
-        yield _Weighed(client, settings, client.info("memory")["used_memory"])
-
-
-def in_redis() -> Stored:
-    """What is stored of each."""
-    queued, leased, finished = _missions(State.SUCCEEDED)
-    dead = _missions(State.DEAD)[-1]
-    few, many = _records(3), _records(30)
-    secret = (many - few) / 27
-    return Stored(queued, leased, finished, dead, round(few - 3 * secret), _rounded(secret), _audit_entry())
-
-
-def _missions(end: State) -> tuple[float, float, float]:
-    """Bytes of a mission that waits, that is in hand, and that ended so."""
-    with _weighed() as place:
-        producer, ledger = MissionClient(place.settings), Ledger(place.client, place.settings)
-        page = "https://docs.example.com/".ljust(URL_CHARACTERS - 6, "x")
-        ids = iter([producer.enqueue(f"{page}{number:06}").id for number in range(STORED)])
-        queued = place.grown(STORED)
-        place.client.delete(QUEUE)
-        claims = [claim for some in _lots(ids) for claim in ledger.claim(some, _LOT, 60.0).claims]
-        leased = place.grown(STORED)
-        for some in _lots(iter(claims)):
-            if end is State.DEAD:
-                ledger.release([Release(one.id, one.token, Reason.HTTP_SERVER_ERROR, 0.0, True, "") for one in some], 1)
-            else:
-                ledger.commit([Commit(one.id, one.token, end, None, 0) for one in some], 60.0)
-        return queued, leased, place.grown(STORED)
-
-
-def _lots(items: Iterator[_T]) -> Iterator[list[_T]]:
-    while some := list(islice(items, _LOT)):
-        yield some
-
-
-def _records(secrets: int) -> float:
-    """Bytes of a sealed record with so many secrets."""
-    recipient = Identity.generate().recipient
-    found = [Secret("marker", "API_KEY", f"sample-{number:04}-1111", number, 12) for number in range(secrets)]
-    with _weighed() as place:
-        for token in range(STORED // 10):
-            mission_id = new_mission_id()
-            record = seal_secrets(recipient, found, mission_id=mission_id, token=token)
-            place.client.set(result_key(mission_id, token + 10**15), record, ex=3600)
-        return place.grown(STORED // 10)
-
-
-def _audit_entry() -> float:
-    with _weighed() as place:
-        audit = AuditLog(place.client, Actor("reader", "jane", "laptop-17.example.com"), emit=lambda _: None)
-        for _ in range(STORED // 10):
-            audit.append("reveal", mission_id=new_mission_id(), key_id="0" * 16, why="ticket 4711", outcome="opened")
-        return place.grown(STORED // 10)
-
-
 def run(rounds: int, seconds: float) -> Iterator[tuple[Setup, Measured]]:
     """All configurations, each the best of so many rounds.
 
@@ -398,7 +307,7 @@ def run(rounds: int, seconds: float) -> Iterator[tuple[Setup, Measured]]:
 @click.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How many; the best counts.")
 @click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1), help="Of each measurement, about.")
-@click.option("--write", is_flag=True, help="Write the model to worker/capacity.py, the checks to docs/SCALING.md.")
+@click.option("--write", is_flag=True, help="Write the model to worker/costs.py, the checks to docs/SCALING.md.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
     """Measure, fit and check the capacity model. Exit code 1 where a prediction is off by more than 15 %.
@@ -430,7 +339,7 @@ def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
         emit_table(("PREDICTED", "", "MODEL", "MEASURED", "OFF"), [check.cells() for check in checks])
         click.echo(f"\n# {machine}, {rounds} rounds.\n{as_python(model)}")
     if write:
-        _put(Path(module.__file__), BEGIN, END, as_python(model))
+        _put(Path(costs.__file__), BEGIN, END, as_python(model))
         lines = [
             f"{machine}, the best of {rounds}:",
             "",
@@ -445,7 +354,7 @@ def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
 
 
 def as_python(model: Model) -> str:
-    """The model as it stands in worker/capacity.py."""
+    """The model as it stands in worker/costs.py."""
     lines = ["MODEL = Model("]
     for part in _PARTS:
         cost = getattr(model, part)

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from ci.configuration import with_block
 from mission.settings import PREFIX
-from worker.capacity import GIB, MODEL, Cost
+from worker.capacity import GIB
 from worker.cli import main as decoder
+from worker.costs import MODEL, Cost
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "SCALING.md"
 END = "<!-- end -->"

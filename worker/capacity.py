@@ -1,19 +1,16 @@
 """What so many missions a day take: worker processes, Redis' thread and memory, network, and what breaks first.
 
-The model is linear. A mission costs what its parts cost: itself, its document's KB, its record where it has secrets, each of these; its
-share of what a worker that mostly waits spends on that in a second, about the same whatever it does meanwhile; and more where it was enqueued by
-itself: a busy worker joins such messages, one that waits takes each as it comes. `benchmarks/capacity.py` measures the constants, fits them, and
-checks them on two configurations that it did not fit; docs/SCALING.md tells how it came out.
+It computes with the measured costs of `worker.costs`. `decoder capacity` prints it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
 
 from mission.units import format_size
+from worker.costs import MODEL, Cost, Model, Stored
 from worker.settings import WorkerSettings
 
 DAY_SECONDS = 86400.0
@@ -26,103 +23,8 @@ POD_REQUEST_MIB = 256
 LEAST_PODS = 2
 # Of a request and of an answer's head, beside the document. Assumed, not measured: sites differ.
 REQUEST_BYTES, HEAD_BYTES = 300, 700
-# A worker that waits settles what has ended at most so often in a second (`worker.work.coordinator.LINGER_SECONDS`).
-MOST_LOTS = 100.0
 # For so long the queue should hold what comes while workers are away.
 QUEUE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What something costs: CPU of the worker and of Redis' thread, commands that Redis counts, bytes to and from Redis."""
-
-    worker_ms: float = 0.0
-    redis_us: float = 0.0
-    redis_commands: float = 0.0
-    redis_in_bytes: float = 0.0
-    redis_out_bytes: float = 0.0
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
-
-    def __mul__(self, count: float) -> Self:
-        return type(self)(*(getattr(self, one.name) * count for one in fields(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Bytes in Redis of each, as its `used_memory` counts them; of missions with URLs of 100 characters."""
-
-    queued: float
-    leased: float
-    finished: float
-    dead: float
-    record: float
-    secret: float
-    audit_entry: float
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The constants: what each part of a mission costs, and what is stored.
-
-    `slot_ms` is how long a slot of the worker is taken beside the server's latency.
-    """
-
-    mission: Cost
-    document_kb: Cost
-    record: Cost
-    secret: Cost
-    waiting_second: Cost
-    alone: Cost
-    alone_waiting: Cost
-    slot_ms: float
-    stored: Stored
-
-    def cost(
-        self,
-        *,
-        document_kb: float,
-        records: float = 1.0,
-        secrets: float = 0.0,
-        alone: float = 0.0,
-        waiting_seconds: float = 0.0,
-    ) -> Cost:
-        """Of a mission with a document of so many KB (1,000 bytes), so many records and secrets (shares, as a mean), and so on.
-
-        `waiting_seconds`, which `waiting` tells, are a mission's share of a second; 0 in a worker whose core is busy.
-        """
-        return (
-            self.mission
-            + self.document_kb * document_kb
-            + self.record * records
-            + self.secret * secrets
-            + self.waiting_second * waiting_seconds
-            + (self.alone_waiting if waiting_seconds else self.alone) * alone
-        )
-
-    def waiting(self, concurrency: int, latency_ms: float) -> float:
-        """The second that a worker that mostly waits spends, divided by the missions it does in it: seconds."""
-        return 1 / max(self.of_slots(concurrency, latency_ms), MOST_LOTS)
-
-    def of_slots(self, concurrency: int, latency_ms: float) -> float:
-        """Missions a second that the slots of one process let through."""
-        return 1000 * concurrency / (latency_ms + self.slot_ms)
-
-
-# fitted: written by `python -m benchmarks.capacity --write`
-MODEL = Model(
-    mission=Cost(0.645, 70.5, 25.5, 576.0, 283.0),
-    document_kb=Cost(0.00137, 0.0695, 0.000896, 0.0, 0.00124),
-    record=Cost(0.317, 19.4, 3.04, 1330.0, 15.0),
-    secret=Cost(0.0072, 0.328, 0.00316, 84.8, 0.00424),
-    waiting_second=Cost(83.6, 15500.0, 915.0, 4600.0, 1560.0),
-    alone=Cost(0.127, 74.9, 13.1, 580.0, 315.0),
-    alone_waiting=Cost(0.41, 101.0, 8.87, 1150.0, 326.0),
-    slot_ms=19.9,
-    stored=Stored(queued=1047, leased=769, finished=368, dead=644, record=1395, secret=94.7, audit_entry=568),
-)
-# end of fitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import capacity, fairness, growth, large, latency, observability, producing, waiting
+from benchmarks import capacity, fairness, growth, large, latency, observability, producing, stored, waiting
 from benchmarks.measure import Sample
 from benchmarks.report import Report
 from benchmarks.site import SECRETS, document
@@ -124,12 +124,12 @@ def test_a_configuration_of_the_capacity_model_is_measured(setup: capacity.Setup
 
 @pytest.mark.full
 def test_what_is_stored_for_the_capacity_model_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity, "STORED", 1000)
-    stored = capacity.in_redis()
-    assert 100 < stored.finished < stored.dead < stored.queued
-    assert stored.record > 1000
-    assert 50 < stored.secret < 150
-    assert stored.audit_entry > 300
+    monkeypatch.setattr(stored, "STORED", 1000)
+    found = stored.in_redis()
+    assert 100 < found.finished < found.dead < found.queued
+    assert found.record > 1000
+    assert 50 < found.secret < 150
+    assert found.audit_entry > 300
 
 
 @pytest.mark.full

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.capacity import FITTED, OFF, PREDICTED, Measured, Setup, fit, least_squares, predictions
 from ci.scaling import CHECKS, DOCUMENT, END, EXAMPLE, LOADS, RETENTIONS, loads, printed, with_tables
-from worker.capacity import MODEL
+from worker.costs import MODEL
 
 
 def test_the_tables_are_in_step_with_the_command() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.capacity import (
-    GIB,
-    LEAST_PODS,
-    POD_REQUEST_CORES,
-    POD_REQUEST_MIB,
-    Cost,
-    Load,
-    Model,
-    Plan,
-    Stored,
-    plan,
-)
+from worker.capacity import GIB, LEAST_PODS, POD_REQUEST_CORES, POD_REQUEST_MIB, Load, Plan, plan
+from worker.costs import Cost, Model, Stored
 from worker.settings import WorkerSettings
 
 CHART = Path(__file__).resolve().parents[3] / "helm" / "decoder" / "values.yaml"
@@ -141,8 +131,3 @@ def test_the_pods_are_those_of_the_chart() -> None:
     requests = yaml.safe_load(CHART.read_text())["worker"]["resources"]["requests"]
     assert requests["cpu"] == f"{1000 * POD_REQUEST_CORES:.0f}m"
     assert requests["memory"] == f"{POD_REQUEST_MIB}Mi"
-
-
-def test_costs_add_up() -> None:
-    total = Cost(1, 2, 3, 4, 5) + Cost(1, 1, 1, 1, 1) * 2
-    assert [getattr(total, one.name) for one in fields(Cost)] == [3, 4, 5, 6, 7]
