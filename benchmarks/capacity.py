@@ -80,8 +80,8 @@ FITTED = (
     Setup("waits, one by one", latency_ms=150.0, alone=True),
 )
 PREDICTED = (
-    Setup("busy, 60 KB, no secrets, one by one", document_kb=60.0, secrets=0, alone=True),
-    Setup("waits 250 ms, 20 KB, 64 side by side", document_kb=20.0, latency_ms=250.0, concurrency=64),
+    Setup("busy, 90 KB, 3 secrets, one by one", document_kb=90.0, alone=True),
+    Setup("waits 200 ms, 40 KB, no secrets, 48 side by side", document_kb=40.0, latency_ms=200.0, secrets=0, concurrency=48),
 )
 
 

@@ -30,6 +30,8 @@ log = logging.getLogger("decoder.coordinator")
 # So many finished missions are settled at once; fewer wait for their neighbours for so long at most.
 LOT = 32
 LINGER_SECONDS = 0.01
+# What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
+AHEAD_SECONDS = 0.05
 # How long missions wait for a slot before the worker says again that they are not lost.
 HOLD_SECONDS = 5.0
 # So many ids one claim takes.
@@ -218,9 +220,8 @@ class Coordinator:
         endings = [self._ended.popleft() for _ in range(len(self._ended))]
         error = self._told(endings)
         now = monotonic()
-        # As many as end while the next ones linger are claimed ahead, so that no lane stands idle meanwhile.
-        expected = int(len(endings) * LINGER_SECONDS / max(now - self._settled_at, LINGER_SECONDS))
-        self._ahead = min(expected, self._most)
+        pace = len(endings) / max(now - self._settled_at, LINGER_SECONDS)
+        self._ahead = min(int(pace * AHEAD_SECONDS), self._most)
         self._settled_at = now
         for ending in endings:
             _, _, message = self._in_hand.pop(ending.claim.token)

@@ -145,6 +145,29 @@ def test_what_ends_early_is_settled_while_a_mission_is_slow(
         working.result(30)
 
 
+def test_a_fast_worker_claims_ahead_no_more_than_it_has_slots(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 60.0)  # fast enough, however busy the machine
+    ids = keys.admit(*["https://docs.example/"] * 12)
+    may_end = threading.Event()
+    scripted = Scripted(lambda claim: succeeded(claim) if claim.id in ids[:4] or may_end.wait(30) else timed_out(claim))
+
+    def running() -> int:
+        return sum(ledger.status(mission_id).state is State.RUNNING for mission_id in ids)
+
+    coordinator = coordinator_of(ledger, settings, scripted, concurrency=2)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(coordinator.work, ids)
+        try:
+            wait_for(lambda: running() == 4, what="two in work and two ahead")
+        finally:
+            may_end.set()
+        working.result(30)
+    assert scripted.most_side_by_side <= 2
+    assert states(ledger, ids) == {State.SUCCEEDED}
+
+
 def test_a_message_without_free_slots_says_that_its_missions_are_not_lost(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, client: redis.Redis
 ) -> None:
