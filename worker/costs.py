@@ -95,14 +95,14 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.645, 70.5, 25.5, 576.0, 283.0),
-    document_kb=Cost(0.00137, 0.0695, 0.000896, 0.0, 0.00124),
-    record=Cost(0.317, 19.4, 3.04, 1330.0, 15.0),
-    secret=Cost(0.0072, 0.328, 0.00316, 84.8, 0.00424),
-    waiting_second=Cost(83.6, 15500.0, 915.0, 4600.0, 1560.0),
-    alone=Cost(0.127, 74.9, 13.1, 580.0, 315.0),
-    alone_waiting=Cost(0.41, 101.0, 8.87, 1150.0, 326.0),
-    slot_ms=19.9,
-    stored=Stored(queued=1047, leased=769, finished=368, dead=644, record=1395, secret=94.7, audit_entry=568),
+    mission=Cost(0.626, 59.3, 25.4, 575.0, 283.0),
+    document_kb=Cost(0.00149, 0.047, 0.000216, 0.0161, 0.00287),
+    record=Cost(0.262, 13.4, 3.11, 1330.0, 14.1),
+    secret=Cost(0.00932, 0.591, 0.00075, 84.9, 0.0139),
+    waiting_second=Cost(74.4, 12600.0, 608.0, 2040.0, 936.0),
+    alone=Cost(0.186, 75.7, 13.1, 585.0, 316.0),
+    alone_waiting=Cost(0.647, 136.0, 11.3, 1250.0, 334.0),
+    slot_ms=7.59,
+    stored=Stored(queued=1047, leased=768, finished=336, dead=644, record=1396, secret=94.6, audit_entry=568),
 )
 # end of fitted
