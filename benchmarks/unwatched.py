@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks import PROCESSES
 from worker.local.processes import split
-from worker.observe import logs, metrics
+from worker.observe import logs, scrapes
 from worker.settings import WorkerSettings
 
 
@@ -35,7 +35,7 @@ def main() -> None:
             setattr(kind, name, _nothing)
     split(PROCESSES, WorkerSettings.from_env())
     setattr(MetricWrapperBase, "labels", _myself)  # noqa: B010 (mypy does not let a method be assigned)
-    setattr(metrics, "serve", _no_server)  # noqa: B010 (as above)
+    setattr(scrapes, "serve", _no_server)  # noqa: B010 (as above)
     setattr(logs, "configure", _nothing)  # noqa: B010 (as above)
     logging.disable()
 
