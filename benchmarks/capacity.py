@@ -81,7 +81,13 @@ FITTED = (
 )
 PREDICTED = (
     Setup("busy, 90 KB, 3 secrets, one by one", document_kb=90.0, alone=True),
-    Setup("waits 200 ms, 40 KB, no secrets, 48 side by side", document_kb=40.0, latency_ms=200.0, secrets=0, concurrency=48),
+    Setup(
+        "waits 200 ms, 40 KB, no secrets, 48 side by side",
+        document_kb=40.0,
+        latency_ms=200.0,
+        secrets=0,
+        concurrency=48,
+    ),
 )
 
 
