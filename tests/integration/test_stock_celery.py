@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-from typing import Any
+import json
+import os
+import sys
+from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
-from celery import Celery
-from celery.contrib.testing.worker import start_worker as start_stock_worker
 from kombu.connection import Connection
 from kombu.entity import Queue
 
@@ -17,10 +18,12 @@ from mission.store.messages import DECODE
 from mission.store.names import QUEUE
 from producer import MissionClient
 from tests.conftest import wait_for
+from worker.local.children import end_child, start_child
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
 
+ROOT = Path(__file__).parents[2]
 URLS = [f"https://docs.example.com/{number}" for number in range(20)]
 
 
@@ -31,23 +34,24 @@ def enqueued(client: MissionClient) -> list[str]:
 
 
 def test_a_stock_celery_worker_runs_the_task_with_the_ids(
-    mission_client: MissionClient, settings: WorkerSettings, client: redis.Redis
+    mission_client: MissionClient, settings: WorkerSettings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    app = Celery("stock", broker=settings.redis_url.get_secret_value(), set_as_current=False, fixups=[])
-    app.conf.update(task_default_queue=QUEUE, worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-    called: SimpleQueue[tuple[str, str, list[str]]] = SimpleQueue()
-
-    @app.task(name=DECODE, bind=True, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
-    def decode(self: Any, ids: list[str]) -> None:
-        called.put((self.request.id, self.request.delivery_info["routing_key"], ids))
-
     ids = enqueued(mission_client)
-    with start_stock_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        found = [called.get(timeout=30) for _ in range(3)]
-    assert [given for _, _, given in found] == [ids[:1], ids[1:17], ids[17:]]
-    assert len({task_id for task_id, _, _ in found}) == 3
-    assert {queue for _, queue, _ in found} == {QUEUE}
-    wait_for(lambda: not client.exists(QUEUE, "unacked", "unacked_index"), what="all to be acknowledged")
+    worker = start_child(
+        [sys.executable, "-m", "celery", "-A", "tests.integration.stock_celery", "worker", "--pool", "solo"],
+        folder=tmp_path,
+        log=tmp_path / "log",
+        env=os.environ | {"STOCK_BROKER": settings.redis_url.get_secret_value(), "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        wait_for(lambda: client.llen("called") == 3, seconds=60, what="three calls")
+        found = [json.loads(call) for call in cast("list[bytes]", client.lrange("called", 0, -1))]
+        assert [given for _, _, given in found] == [ids[:1], ids[1:17], ids[17:]]
+        assert len({task_id for task_id, _, _ in found}) == 3
+        assert {queue for _, queue, _ in found} == {QUEUE}
+        wait_for(lambda: not client.exists(QUEUE, "unacked", "unacked_index"), what="all to be acknowledged")
+    finally:
+        end_child(worker, grace=10)
 
 
 def test_a_stock_kombu_consumer_reads_the_message_and_may_put_it_back(
