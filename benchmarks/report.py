@@ -22,7 +22,7 @@ _RATIO_HEAD = ("ratio of missions/s", "median", "min to max")
 
 
 class Report:
-    """Collects samples. Systems stand in the order in which they first came: in a first round, that of the contenders.
+    """Collects samples. Systems keep the order in which they first came: in the first round, the contenders' order.
 
     Args:
         ours: so many of them, from the first on, are set beside each one after them.

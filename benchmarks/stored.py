@@ -66,7 +66,7 @@ def in_redis() -> Stored:
 
 
 def _missions(end: State) -> tuple[float, float, float]:
-    """Bytes of a mission that waits, that is in hand, and that ended so."""
+    """Bytes of a mission in each of three states: queued, leased, and finished with what was stored for it."""
     with _weighed() as place:
         producer, ledger = MissionClient(place.settings), Ledger(place.client, place.settings)
         page = "https://docs.example.com/".ljust(URL_CHARACTERS - 6, "x")

@@ -33,7 +33,7 @@ def parse_count(value: str) -> float:
     """A number from text like `250k`, `50M`, `1.5G` or `1000000`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a number.
     """
     match = _COUNT.fullmatch(value.strip())
     if match is None or not math.isfinite(count := float(match[1]) * _COUNTS.get(match[2], 1)):

@@ -120,7 +120,7 @@ def _authority(text: str, base: MissionUrl | None) -> str:
 
 
 def _is_ipv4(host: str) -> bool:
-    """Whether a host is an IPv4 address: the standard refuses every name that ends in a number and is none."""
+    """Whether a host is an IPv4 address. The standard refuses every other name that ends in a number."""
     return host.rpartition(".")[2].isdigit()
 
 

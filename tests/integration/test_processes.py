@@ -48,7 +48,7 @@ def port() -> int:
 
 @pytest.fixture
 def slow_site() -> Iterator[Site]:
-    """A site whose missions are in hand long enough to be seen there."""
+    """A site slow enough for a test to see its missions while a worker holds them."""
     with Site(delay=0.3) as site:
         yield site
 
