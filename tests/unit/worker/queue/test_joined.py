@@ -136,4 +136,20 @@ def test_in_a_stream_a_message_waits_a_moment_for_the_next_ones(
     first = publish(client, 1)
     assert taken() == first, "alone, it does not wait"
     second = publish(client, 1)
-    assert taken() == second + late
+    found = taken()
+    assert len(late) == 1, "it waits once"
+    assert found == second + late
+
+
+def test_a_stream_goes_on_as_long_as_there_is_something_to_join(
+    client: redis.Redis, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "_STREAM_SECONDS", 0.0)
+    waits: list[float] = []
+    monkeypatch.setattr("worker.queue.intake.time.sleep", waits.append)
+    publish(client, 2)
+    taken()
+    for _ in range(2):
+        publish(client, 1)
+        taken()
+    assert len(waits) == 1, "after two were joined, and no more after one that came alone"
