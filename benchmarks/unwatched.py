@@ -43,7 +43,7 @@ def main() -> None:
 
     app.conf.worker_send_task_events = False
     # What a benchmark waits for; the log does not say it here.
-    signals.worker_ready.connect(lambda **_: print("ready", flush=True), weak=False)
+    signals.worker_ready.connect(lambda **_: print("ready\n", end="", flush=True), weak=False)
     app.Worker(quiet=True, without_gossip=True, without_mingle=True).start()
 
 
