@@ -98,7 +98,7 @@ def make_app(settings: WorkerSettings) -> Celery:
 
 def _collect_seldom() -> None:
     """Look through what is there by now no more, and through what comes seldom: a mission that succeeds makes no cycles, one that fails
-    a few small ones. With Python's own threshold the collector takes a twentieth of a worker's time.
+    a few small ones. With Python's own threshold the collector takes two to five hundredths of a worker's time.
     """
     gc.collect()
     gc.freeze()
