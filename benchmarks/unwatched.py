@@ -42,7 +42,7 @@ def main() -> None:
     from worker.app import app  # reads the settings, and the parts above
 
     app.conf.worker_send_task_events = False
-    # What a benchmark waits for; the log does not say it here.
+    # What a benchmark waits for; the log does not say it here. In one write, since all processes share one file.
     signals.worker_ready.connect(lambda **_: print("ready\n", end="", flush=True), weak=False)
     app.Worker(quiet=True, without_gossip=True, without_mingle=True).start()
 

@@ -97,8 +97,9 @@ def make_app(settings: WorkerSettings) -> Celery:
 
 
 def _collect_seldom() -> None:
-    """Look through what is there by now no more, and through what comes seldom: a mission that succeeds makes no cycles, one that fails
-    a few small ones. With Python's own threshold the collector takes two to five hundredths of a worker's time.
+    """Keep the garbage collector from what exists by now, and run it less often: about 2 % of a worker's CPU time.
+
+    A mission that succeeds leaves no cycles, one that fails a few small ones.
     """
     gc.collect()
     gc.freeze()

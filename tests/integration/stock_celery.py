@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import redis
 from celery import Celery
 
-BROKER, CALLED = "STOCK_BROKER", "called"
+CALLED = "called"
 
-app = Celery("stock", broker=os.environ[BROKER], set_as_current=False)
+app = Celery("stock", set_as_current=False)  # CELERY_BROKER_URL says where its broker is
 app.conf.update(task_default_queue="missions", broker_connection_retry_on_startup=True)
 
 
 @app.task(name="decoder.decode", bind=True, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
 def decode(self: Any, ids: list[str]) -> None:
     """Tell the task's id, its queue and its argument."""
-    with redis.Redis.from_url(os.environ[BROKER]) as client:
+    with redis.Redis.from_url(self.app.conf.broker_url) as client:
         client.rpush(CALLED, json.dumps([self.request.id, self.request.delivery_info["routing_key"], ids]))

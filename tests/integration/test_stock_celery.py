@@ -18,6 +18,7 @@ from mission.store.messages import DECODE
 from mission.store.names import QUEUE
 from producer import MissionClient
 from tests.conftest import wait_for
+from tests.integration.stock_celery import CALLED
 from worker.local.children import end_child, start_child
 from worker.settings import WorkerSettings
 
@@ -41,11 +42,11 @@ def test_a_stock_celery_worker_runs_the_task_with_the_ids(
         [sys.executable, "-m", "celery", "-A", "tests.integration.stock_celery", "worker", "--pool", "solo"],
         folder=tmp_path,
         log=tmp_path / "log",
-        env=os.environ | {"STOCK_BROKER": settings.redis_url.get_secret_value(), "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"CELERY_BROKER_URL": settings.redis_url.get_secret_value(), "PYTHONPATH": str(ROOT)},
     )
     try:
-        wait_for(lambda: client.llen("called") == 3, seconds=60, what="three calls")
-        found = [json.loads(call) for call in cast("list[bytes]", client.lrange("called", 0, -1))]
+        wait_for(lambda: client.llen(CALLED) == 3, seconds=60, what="three calls")
+        found = [json.loads(call) for call in cast("list[bytes]", client.lrange(CALLED, 0, -1))]
         assert [given for _, _, given in found] == [ids[:1], ids[1:17], ids[17:]]
         assert len({task_id for task_id, _, _ in found}) == 3
         assert {queue for _, queue, _ in found} == {QUEUE}
