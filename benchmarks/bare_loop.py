@@ -17,7 +17,7 @@ import requests
 
 from benchmarks import BROKER_VARIABLE, PROCESSES, RECIPIENT_VARIABLE, RESULTS_VARIABLE
 from mission.seal.sealing import load_recipient, seal_secrets
-from worker.extract.markers import Extractor
+from worker.extract import Extractor
 from worker.local.processes import core_of
 
 SHARES = "shares"
@@ -38,7 +38,7 @@ def main() -> None:
     while True:
         _, share = cast("tuple[bytes, bytes]", shares.blpop([SHARES]))
         for number, url in json.loads(share):
-            secrets = extractor.extract(session.get(url, timeout=10).text)
+            secrets = extractor.search(session.get(url, timeout=10).text).secrets
             results.set(
                 f"result:{number}", seal_secrets(recipient, secrets, mission_id=mission_id(number), token=number)
             )

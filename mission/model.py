@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self, cast
@@ -116,11 +116,37 @@ _POLICY_REFUSALS = frozenset(
 )
 
 
+class Confidence(StrEnum):
+    """How sure a detector is that what it found is a secret."""
+
+    CERTAIN = "certain"  # it says so itself: it stands between markers
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @classmethod
+    def at_least(cls, least: Confidence) -> frozenset[Confidence]:
+        """This confidence and every higher one."""
+        ordered = list(cls)
+        return frozenset(ordered[: ordered.index(least) + 1])
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """One secret found in a document. Line and column count from 1, in characters.
 
     Its repr shows neither value nor category: both are data.
+
+    Attributes:
+        detector: `marker`, `provider`, `generic`, or `pack:NAME`.
+        category: the key of a marked secret, or the id of the rule that found it.
+        value: as it stands in the document, or as it reads once decoded.
+        line: where it begins; where it is encoded, where what holds it begins.
+        column: as `line`.
+        confidence: of the detector.
+        path: the member of an archive that holds it; empty for the document itself.
+        encoding: how it was reached, like `base64` or `percent+base64`; empty where it stands in the text.
+        count: at how many places a rule found it, of which the first one is told.
     """
 
     detector: str
@@ -128,6 +154,10 @@ class Secret:
     value: str
     line: int
     column: int
+    confidence: Confidence | str = Confidence.CERTAIN  # text where a newer release sealed it
+    path: str = ""
+    encoding: str = ""
+    count: int = 1
 
     def __repr__(self) -> str:
         return f"Secret(detector={self.detector!r}, line={self.line}, column={self.column})"
@@ -141,20 +171,62 @@ class Secret:
             "value": self.value if show else MASK,
             "line": self.line,
             "column": self.column,
+            "confidence": self.confidence,
+            "path": self.path,
+            "encoding": self.encoding,
+            "count": self.count,
         }
+
+    def stored(self) -> dict[str, Any]:
+        """`as_dict` without the fields that say nothing: most secrets stand in the text itself, once."""
+        return {name: value for name, value in self.as_dict().items() if _UNSAID.get(name) != value}
 
     @classmethod
     def from_dict(cls, item: Mapping[str, object]) -> Self:
         """The secret of such a dictionary, whoever wrote it; what else it holds is passed over.
 
         Raises:
-            KeyError: a field is missing.
+            KeyError: a field is missing that has no default.
             TypeError: a field is of another type.
         """
-        kinds = {"detector": str, "category": str, "value": str, "line": int, "column": int}
-        if any(type(item[name]) is not kind for name, kind in kinds.items()):
+        fields = {name: item[name] for name in (*_NEEDED, *(name for name in _OPTIONAL if name in item))}
+        if any(type(value) is not (_NEEDED | _OPTIONAL)[name] for name, value in fields.items()):
             raise TypeError
-        return cls(**{name: cast("Any", item[name]) for name in kinds})
+        return cls(**cast("dict[str, Any]", fields))
+
+
+_NEEDED = {"detector": str, "category": str, "value": str, "line": int, "column": int}
+# Those that records before 1.0 do not have.
+_OPTIONAL = {"confidence": str, "path": str, "encoding": str, "count": int}
+
+
+_UNSAID = {"confidence": Confidence.CERTAIN, "path": "", "encoding": "", "count": 1}
+
+
+class Cut(StrEnum):
+    """What ended the search of a document before the document did: its result is not complete."""
+
+    TIME = "time"
+    SECRETS = "secrets"  # more than there may be
+    BYTES = "bytes"  # of what is encoded or packed in it, or of the result
+    MEMBERS = "members"  # of an archive
+    DEPTH = "depth"
+    RATIO = "ratio"  # of packed to unpacked: a bomb
+    DAMAGED = "damaged"
+    ENCRYPTED = "encrypted"
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What a document gave, and what cut its search short."""
+
+    secrets: Sequence[Secret]
+    cut: frozenset[Cut] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the document was searched."""
+        return not self.cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +244,8 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class MissionStatus:
-    """How a mission stands. Times are RFC 3339 in UTC; `secrets` is a count, None until it succeeded.
+    """How a mission stands. Times are RFC 3339 in UTC; `secrets` is a count, None until it succeeded; `cut` says what ended the
+    search before the document did.
 
     State and reason are text where a newer release stored them; what no release writes is `unreadable`.
     """
@@ -184,6 +257,12 @@ class MissionStatus:
     reason: Reason | str | None
     submitted_at: str
     finished_at: str | None
+    cut: Sequence[str] = ()
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether all of the document was searched; None until it succeeded."""
+        return None if self.secrets is None else not self.cut
 
     @property
     def finished(self) -> bool:
@@ -192,7 +271,7 @@ class MissionStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """The status as the interface prints it."""
-        return asdict(self)
+        return asdict(self) | {"complete": self.complete, "cut": list(self.cut)}
 
 
 @dataclass(frozen=True, slots=True)

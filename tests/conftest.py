@@ -15,6 +15,7 @@ from fakeredis import FakeRedisConnection, FakeServer
 
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
+from worker.extract.detectors import user_cache
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
@@ -32,10 +33,18 @@ for number, handler in (
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_environment() -> None:
-    """What the developer has set must not change what a test sees."""
+def _own_environment(pytestconfig: pytest.Config) -> None:
+    """What the developer has set must not change what a test sees. Rules are compiled once for all runs here."""
+    assert pytestconfig.cache is not None
+    os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("compiled"))
     for name in [name for name in os.environ if name.startswith("DECODER_") and name != "DECODER_WPT_DIR"]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def rules_cache() -> Path:
+    """Where this session's rules are compiled to."""
+    return user_cache()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
@@ -10,10 +11,12 @@ from pydantic_settings import NoDecode
 
 from mission.settings import TEN_YEARS, CommaList, Duration, Place, Settings, Size, split_list
 from worker.allowlist import AllowedHost
+from worker.extract.detectors import DETECTORS, Detectors, user_cache
 
 LEASE_MARGIN_SECONDS = 15.0
 
 
+Places = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(split_list)]
 
 
@@ -54,6 +57,13 @@ class WorkerSettings(Settings):
         7 * 86400.0, gt=0, le=TEN_YEARS, description="how long a result stays, like 7d, up to 3650d"
     )
     markers: str = Field("{* *}", description="opening and closing marker, with a space between")
+    detectors: CommaList = Field(
+        DETECTORS, description="what looks for secrets: marker, provider, generic, comma-separated"
+    )
+    rules: Places = Field(
+        (), description="files of rules beside them: gitleaks TOML, betterleaks TOML, Kingfisher YAML; comma-separated"
+    )
+    rules_cache: Place = Field(None, description="folder for compiled rules; empty: in the user's cache")
     accept_submit: bool = Field(True, description="true or false: take URLs by the decoder.submit task")
     metrics_port: int = Field(9464, ge=0, le=65535, description="port for /metrics, 0 for any free one")
     metrics_host: str = Field("0.0.0.0", description="address to serve /metrics on")  # noqa: S104 (a pod is scraped from outside)  # nosec B104
@@ -78,6 +88,13 @@ class WorkerSettings(Settings):
             raise ValueError("not a scheme")
         return schemes
 
+    @field_validator("detectors")
+    @classmethod
+    def _check_detectors(cls, detectors: tuple[str, ...]) -> tuple[str, ...]:
+        if set(detectors) - set(DETECTORS):
+            raise ValueError("not a detector")
+        return detectors
+
     @field_validator("markers")
     @classmethod
     def _check_markers(cls, value: str) -> str:
@@ -87,10 +104,10 @@ class WorkerSettings(Settings):
         return value
 
     @property
-    def marker_pair(self) -> tuple[str, str]:
-        """The opening and the closing marker."""
+    def looks_for(self) -> Detectors:
+        """What looks for secrets."""
         opening, _, closing = self.markers.partition(" ")
-        return opening, closing
+        return Detectors(self.detectors, (opening, closing), self.rules, self.rules_cache or user_cache())
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

@@ -197,21 +197,21 @@ def load_identity(path: Path) -> Identity:
 
 
 def _plaintext(secrets: Sequence[Secret]) -> bytes:
-    document = {"v": PLAINTEXT_VERSION, "secrets": [secret.as_dict() for secret in secrets]}
+    document = {"v": PLAINTEXT_VERSION, "secrets": [secret.stored() for secret in secrets]}
     # ASCII escapes also carry lone surrogates, which UTF-8 itself cannot.
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-# The plaintext of a result without secrets; and of a secret all but what changes: quotes are counted with their text.
+# The plaintext of a result without secrets.
 EMPTY_BYTES = len(_plaintext([]))
-_FRAME_BYTES = len(_plaintext([Secret("", "", "", 0, 0)])) - EMPTY_BYTES - 3 * len('""') - 2 * len("0")
 
 
 def secret_bytes(secret: Secret) -> int:
     """How many bytes of a result's plaintext one secret takes, with a comma, without encoding it."""
-    texts = (secret.detector, secret.category, secret.value)
-    numbers = len(str(secret.line)) + len(str(secret.column))
-    return _FRAME_BYTES + 1 + numbers + sum(len(encode_basestring_ascii(text)) for text in texts)
+    told = secret.stored()
+    # Quotes are counted with their text; a field has a name in quotes, a colon and a comma, and the first comma is the brace's.
+    texts = sum(len(encode_basestring_ascii(value)) if isinstance(value, str) else len(str(value)) for value in told.values())
+    return 2 + sum(len(name) + 4 for name in told) + texts
 
 
 def seal_secrets(recipient: Recipient, secrets: Sequence[Secret], *, mission_id: str, token: int) -> bytes:

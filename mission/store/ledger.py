@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import redis
 
 from mission.errors import UnknownMission
-from mission.model import Claim, MissionStatus, Reason, State, Stats
+from mission.model import Claim, Cut, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
@@ -77,7 +77,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Commit:
-    """The end of a mission: `record` is its sealed result where it succeeded."""
+    """The end of a mission: `record` is its sealed result where it succeeded, `cut` what ended the search before the document did."""
 
     id: str
     token: int
@@ -85,6 +85,7 @@ class Commit:
     reason: Reason | None = None
     secrets: int | None = None
     record: bytes | None = None
+    cut: frozenset[Cut] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ class Ledger:
                 secrets = "" if commit.secrets is None else commit.secrets
                 ending = (commit.id, commit.token, commit.state, commit.reason or "", secrets, self._ttl)
                 stored = (len(commit.record or b""), seconds * 1000, int(self._settings.stored_quota))
-                self._scripts.put(pipe, "commit", *ending, *stored)
+                self._scripts.put(pipe, "commit", *ending, *stored, ",".join(sorted(commit.cut)))
 
         answers = map(as_text, self._scripts.send(queue, transaction=True, replicated=True))
         return [None if answer == "stale" else State(answer) for answer in answers if answer != "OK"]  # SET's own
@@ -327,7 +328,7 @@ class Ledger:
         Raises:
             UnknownMission: the ledger holds no such mission (any more).
         """
-        fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at")
+        fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut")
         (entry,) = read_entries(self.client, [mission_id], fields)
         if not entry.get("state"):
             raise UnknownMission(mission_id)
@@ -339,6 +340,7 @@ class Ledger:
             reason=_known(Reason, word(entry.get("reason"))) or None,
             submitted_at=instant(entry.get("submitted_at")),
             finished_at=instant(entry.get("finished_at")) or None,
+            cut=tuple(word(part) for part in entry.get("cut", b"").split(b",") if part),
         )
 
     def stats(self) -> Stats:

@@ -55,7 +55,7 @@ def _deadly() -> None:
 
 def fragile() -> None:
     """Extraction ends the process for a document that says `/crashes/`; for one that says `/holds/` it never ends, and holds the interpreter."""
-    from mission.model import Secret
+    from mission.model import Extraction
     from worker.extract import Extractor, apart
     from worker.work import watchdog
 
@@ -65,12 +65,12 @@ def fragile() -> None:
     hook = "from tests.chaos import nursery; nursery.fragile(); from "
     apart.PROGRAM = apart.PROGRAM.replace("from ", hook, 1)
 
-    def extract_or_die(self: Extractor, text: str) -> list[Secret]:
-        if CRASHES in text:
+    def extract_or_die(self: Extractor, body: bytes, *rest: Any) -> Extraction:
+        if CRASHES.encode() in body:
             os.abort()
-        if HOLDS in text:
+        if HOLDS.encode() in body:
             ctypes.PyDLL(None).sleep(10**6)
-        return extract(self, text)
+        return extract(self, body, *rest)
 
     Extractor.extract = extract_or_die  # type: ignore[method-assign]  # that is what the hook is for
 

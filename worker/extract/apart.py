@@ -16,14 +16,16 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 
 from mission.errors import DecoderError, MissionFailed
 from mission.hardening import end_with_parent, keep_memory_private
-from mission.model import Reason, Secret
+from mission.model import Cut, Extraction, Reason, Secret
 from worker.extract import charset
+from worker.extract.detectors import MARKER, Detectors
+from worker.extract.extractor import Extractor
 from worker.extract.findings import REFUSALS, Findings
-from worker.extract.markers import DETECTOR, Extractor
 
 # The worker's own paths, for those of an isolated interpreter may not lead here.
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from worker.extract.apart import main; main()"
@@ -35,11 +37,11 @@ _READY = b"ready\n"
 
 def extract_apart(
     extractor: Extractor, body: bytes, content_type: str | None, *, deadline: float, memory: int
-) -> list[Secret]:
-    """The secrets of a body, as `extractor` finds them in its text; the process is gone when this returns.
+) -> Extraction:
+    """What a body gives, as `extractor` finds it; the process is gone when this returns.
 
     Args:
-        extractor: what is to find them; another one of its kind does.
+        extractor: what is to find it; another one of its kind does.
         body: of the document; it is not copied here.
         content_type: its charset's.
         deadline: on the monotonic clock.
@@ -51,7 +53,10 @@ def extract_apart(
         OSError: no process could be started.
     """
     options = {
-        "markers": extractor.markers,
+        "detectors": extractor.detectors.names,
+        "markers": extractor.detectors.markers,
+        "rules": [str(path) for path in extractor.detectors.rules],
+        "cache": str(extractor.detectors.cache),
         "max_bytes": extractor.max_bytes,
         "content_type": content_type,
         "seconds": math.ceil(_left(deadline)) + 1,  # the deadline comes first
@@ -77,7 +82,7 @@ def extract_apart(
             child.wait()
     if not answer.startswith(_READY):
         raise DecoderError(f"the process for extraction does not start: it ended with {child.returncode}")
-    return _secrets(answer.removeprefix(_READY), extractor.max_bytes)
+    return _believed(answer.removeprefix(_READY), extractor)
 
 
 def _talk(child: socket.socket, options: bytes, body: bytes, most: int, deadline: float) -> bytearray:
@@ -106,19 +111,20 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _secrets(answer: bytearray, max_bytes: int) -> list[Secret]:
+def _believed(answer: bytearray, extractor: Extractor) -> Extraction:
     """What an answer says. Nobody knows who wrote it."""
+    known = {MARKER, *(scanner.detector for scanner in extractor.scanners)}
     try:
         told = json.loads(answer)
         if told.get("reason") in REFUSALS:
             raise MissionFailed(Reason(told["reason"]))
-        found = Findings(max_bytes)
+        found = Findings(extractor.max_bytes)
         for item in told["secrets"]:
             secret = Secret.from_dict(item)
-            if secret.detector != DETECTOR:  # it becomes a metric's label
+            if secret.detector not in known:  # it becomes a metric's label
                 raise ValueError
             found.add(secret)
-        return found.secrets
+        return Extraction(found.secrets, frozenset(map(Cut, told["cut"])))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MissionFailed(Reason.EXTRACTION_CRASHED) from None
 
@@ -128,14 +134,16 @@ def main() -> None:
     keep_memory_private()
     end_with_parent()
     options = json.loads(sys.stdin.buffer.readline())
-    extractor = Extractor(tuple(options["markers"]), options["max_bytes"])
+    names, markers, rules = (tuple(options[name]) for name in ("detectors", "markers", "rules"))
+    detectors = Detectors(names, markers, tuple(map(Path, rules)), Path(options["cache"]))
+    extractor = Extractor(detectors, options["max_bytes"])
     charset.load()
     _confine(options["memory"], options["seconds"])
     sys.stdout.buffer.write(_READY)
     sys.stdout.buffer.flush()
     try:
-        text = charset.decode_body(sys.stdin.buffer.read(options["size"]), options["content_type"])
-        answer: object = {"secrets": [secret.as_dict() for secret in extractor.extract(text)]}
+        found = extractor.extract(sys.stdin.buffer.read(options["size"]), options["content_type"])
+        answer: object = {"secrets": [secret.stored() for secret in found.secrets], "cut": sorted(found.cut)}
     except MissionFailed as failure:
         answer = {"reason": failure.reason}
     sys.stdout.buffer.write(json.dumps(answer).encode())

@@ -10,12 +10,12 @@ from mission.seal.sealing import EMPTY_BYTES, secret_bytes
 MAX_SECRETS = 10_000
 # Of one secret, as it is sealed. A private key or a chain of certificates has some thousands.
 MAX_SECRET_BYTES = 64 * 1024
-# Why a document's search ends before the document does.
+# Why a document is refused whose markers hold more: they say themselves that they hold secrets, so none may be left out.
 REFUSALS = (Reason.TOO_MANY_SECRETS, Reason.RESULT_TOO_LARGE)
 
 
 class Findings:
-    """The secrets of one document. What does not fit ends the search, so that memory stays bounded.
+    """The secrets of one document. What does not fit is not taken, so that memory stays bounded.
 
     Args:
         max_bytes: of their result's plaintext.
@@ -36,7 +36,7 @@ class Findings:
             raise MissionFailed(Reason.TOO_MANY_SECRETS)
         # Each character takes a byte or more: what is far too long is not even counted.
         size = secret_bytes(secret) if len(secret.value) <= MAX_SECRET_BYTES else len(secret.value)
-        self._left -= size
-        if size > MAX_SECRET_BYTES or self._left < 0:
+        if size > min(MAX_SECRET_BYTES, self._left):
             raise MissionFailed(Reason.RESULT_TOO_LARGE)
+        self._left -= size
         self.secrets.append(secret)

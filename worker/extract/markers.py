@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import cast
 
-from mission.model import Secret
-from worker.extract.findings import MAX_SECRET_BYTES, Findings
+from worker.extract.findings import MAX_SECRET_BYTES
 
 DETECTOR = "marker"
 UNCLASSIFIED = "UNCLASSIFIED"
@@ -16,8 +17,18 @@ _PIECE = 64 * 1024
 _KEY_VALUE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,63}):\s+")
 
 
-class Extractor:
-    """Finds the secrets of a text. Holds no state: any number of threads may share it.
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What stands between markers in a text: from which character to before which one its value does."""
+
+    category: str
+    value: str = field(repr=False)
+    start: int
+    end: int
+
+
+class Markers:
+    """Finds what stands between markers. Holds no state: any number of threads may share it.
 
     A secret is the text between an opening marker and the next closing one that holds no other opening marker; it may
     span lines. White space around it is dropped, and what is empty then does not count. Markers are read from left to
@@ -28,26 +39,16 @@ class Extractor:
     also a KEY without a value, is `UNCLASSIFIED`, with the whole text as its value.
 
     Args:
-        markers: the opening and the closing one.
-        max_bytes: of the result's plaintext.
+        opening: the opening marker.
+        closing: the closing marker.
     """
 
-    def __init__(self, markers: tuple[str, str] = ("{*", "*}"), max_bytes: int = 1024 * 1024) -> None:
-        self.markers = markers
-        self.max_bytes = max_bytes
-        self._marked = _compile(*markers)
+    def __init__(self, opening: str = "{*", closing: str = "*}") -> None:
+        self.pair = opening, closing
+        self._marked = _compile(opening, closing)
 
-    def extract(self, text: str) -> list[Secret]:
-        r"""Every occurrence, in the order of the text.
-
-        Line and column are those of the value's first character, counted from 1 in characters (code points). A line
-        ends with `\n`, `\r\n` or a lone `\r`.
-
-        Raises:
-            MissionFailed: `too_many_secrets` or `result_too_large`, as `Findings` has it.
-        """
-        found = Findings(self.max_bytes)
-        line, column, counted = 1, 1, 0
+    def marked(self, text: str) -> Iterator[Marked]:
+        """Every occurrence, in the order of the text."""
         for match in self._marked.finditer(text):
             start, end = _trim(text, *match.span(1))
             if start == end:
@@ -55,17 +56,7 @@ class Extractor:
             key = _KEY_VALUE.match(text, start, end)
             category, start = (key[1], key.end()) if key else (UNCLASSIFIED, start)
             # What is too long is refused, so no more of it is copied than shows that.
-            value = text[start : min(end, start + MAX_SECRET_BYTES + 1)]
-            # A value starts with no white space, so a pair of \r\n never straddles the two places.
-            breaks = text.count("\n", counted, start) + text.count("\r", counted, start)
-            if breaks:
-                line += breaks - text.count("\r\n", counted, start)
-                column = start - max(text.rfind("\n", counted, start), text.rfind("\r", counted, start))
-            else:
-                column += start - counted
-            counted = start
-            found.add(Secret(DETECTOR, category, value, line, column))
-        return found.secrets
+            yield Marked(category, text[start : min(end, start + MAX_SECRET_BYTES + 1)], start, end)
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -21,9 +21,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from mission.model import Reason
+from mission.model import Cut, Reason
 from mission.version import COMMIT, VERSION
-from worker.extract.markers import DETECTOR
+from worker.extract.detectors import DETECTORS
 from worker.observe.collectors import LedgerCollector, NetworkCollector
 
 # In seconds. Both sides of 10 s are resolved: an alert on p95 > 10 s needs buckets beyond it.
@@ -76,6 +76,10 @@ FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", **_OURS)
 SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], **_OURS)
 # A success, and visible as such: when every mission is empty, something upstream has changed.
 EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
+# What ended a document's search before the document did: its mission succeeded, and its result is not complete.
+INCOMPLETE = Counter("incomplete_searches", "Documents that were not searched to their end", ["cut"], **_OURS)
+# Rules that were compiled before, and those that each start compiles anew, for seconds.
+RULES_CACHED = Gauge("rules_cached", "Whether a detector's rules came compiled from their cache", ["detector"], **_OURS)
 # What policy refused and what came malformed: a spike is somebody trying.
 SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack", ["event"], **_OURS)
 # Key files that went bad or missing under a running worker: their last good keys are in use.
@@ -100,7 +104,10 @@ def _start_at_zero() -> None:
         PHASE_DURATION.labels(phase)
     for result in ("ok", *(reason.value for reason in _FETCH_REASONS)):
         FETCH_ATTEMPTS.labels(result)
-    SECRETS_EXTRACTED.labels(DETECTOR)
+    for detector in DETECTORS:
+        SECRETS_EXTRACTED.labels(detector)
+    for cut in Cut:
+        INCOMPLETE.labels(cut.value)
     for event in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE, DAMAGED_KEY):
         SECURITY_EVENTS.labels(event)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from mission.model import Claim, Reason, State
+from mission.model import Claim, Cut, Reason, State
 from mission.store.ledger import Commit, Ledger, Release
 from worker.observe import metrics
 from worker.observe.collectors import AT_ADMISSION
@@ -42,6 +42,7 @@ class Outcome:
     retry_after: float | None = None
     host: str = ""
     found: Counter[str] = field(default_factory=Counter)
+    cut: frozenset[Cut] = frozenset()
     record: bytes | None = field(default=None, repr=False)
 
 
@@ -69,6 +70,8 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
     }
     if reason is None:
         story["mission.secrets"] = outcome.found.total()
+        if outcome.cut:
+            story["mission.cut"] = sorted(outcome.cut)
     else:
         story["mission.reason"] = reason.value
     if isinstance(told, Release):
@@ -113,7 +116,7 @@ def died(mission_id: str, reason: Reason) -> None:
 def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
     reason = outcome.reason
     if reason is None:
-        return Commit(claim.id, claim.token, State.SUCCEEDED, None, outcome.found.total(), outcome.record)
+        return Commit(claim.id, claim.token, State.SUCCEEDED, None, outcome.found.total(), outcome.record, outcome.cut)
     if not reason.transient:
         return Commit(claim.id, claim.token, State.FAILED, reason)
     delay = retry.between_attempts(reason, claim.attempt, outcome.retry_after)
@@ -146,6 +149,8 @@ def _settled(ending: Ending, state: State | None) -> None:
     _ended(state.value, reason.value if reason else "").inc()
     if reason is None and not found:
         metrics.EMPTY_MISSIONS.inc()
+    for cut in ending.told.cut if isinstance(ending.told, Commit) else ():
+        metrics.INCOMPLETE.labels(cut.value).inc()
     for detector, count in found.items():
         metrics.SECRETS_EXTRACTED.labels(detector).inc(count)
 

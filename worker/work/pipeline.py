@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from functools import cache
 
 from mission.errors import DecoderError, MissionFailed
-from mission.model import Claim, Reason, Secret
+from mission.model import Claim, Extraction, Reason
 from mission.seal.sealing import seal_secrets
 from mission.seal.url_keys import UrlKeyring
 from mission.url import MissionUrl, parse_url
 from worker.extract import Extractor
 from worker.extract.apart import extract_apart
-from worker.extract.charset import decode_body
 from worker.fetch.fetcher import Document, Fetcher
 from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
@@ -53,7 +52,9 @@ class Pipeline:
         self._policy = policy
         self._fetcher = fetcher
         self._memory = memory
-        self._extractor = Extractor(settings.marker_pair, settings.max_record)
+        self._extractor = Extractor(settings.looks_for, settings.max_record)
+        for scanner in self._extractor.scanners:
+            metrics.RULES_CACHED.labels(scanner.detector).set(scanner.cached)
 
     def decode(self, claim: Claim) -> Outcome:
         """Do a mission and say how it went. Raises nothing."""
@@ -78,14 +79,16 @@ class Pipeline:
             with _phase(phases, "fetch"):
                 document = self._fetch(url, deadline, share)
             with _phase(phases, "extract"):
-                secrets = self._extract(document, claim, deadline)
+                extraction = self._extract(document, claim, deadline)
+                secrets = extraction.secrets
                 share.for_secrets(len(secrets), deadline)
             if not secrets:  # nothing to keep: that there are none stands in the ledger
-                return Outcome(phases)
+                return Outcome(phases, cut=extraction.cut)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
-            return Outcome(phases, found=Counter(secret.detector for secret in secrets), record=record)
+            found = Counter(secret.detector for secret in secrets)
+            return Outcome(phases, found=found, cut=extraction.cut, record=record)
         except HostPaused as paused:
             return Outcome(phases, paused.reason, paused.retry_after, paused.host)
         except MissionFailed as failure:
@@ -111,13 +114,13 @@ class Pipeline:
         metrics.FETCHED_BYTES.inc(document.wire_bytes)
         return document
 
-    def _extract(self, document: Document, claim: Claim, deadline: float) -> list[Secret]:
+    def _extract(self, document: Document, claim: Claim, deadline: float) -> Extraction:
         body, content_type = document.body, document.content_type
         if claim.suspect:
             # Of its share the worker itself holds the body.
             memory = of_document(len(body)) - len(body)
             return extract_apart(self._extractor, body, content_type, deadline=deadline, memory=memory)
-        return self._extractor.extract(decode_body(body, content_type))
+        return self._extractor.extract(body, content_type, deadline)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 -- Its sealed result was set beside this call, since a worker may not read results. Where it does not count it goes again; so it does
 -- where its submitter has too much stored: then the mission is a dead letter, to be replayed when there is room.
 -- ARGV: id, token, state, reason, secrets, ledger TTL in s, bytes of the sealed result (0 without one), its lifetime in ms, how many
--- bytes its submitter may have stored (0: any number).
+-- bytes its submitter may have stored (0: any number), what cut the search short or ''.
 -- Returns the mission's state (also when this very commit had been done before: its answer was lost), or 'stale'.
 for i = 6, 9 do
   if not whole(ARGV[i]) then return redis.error_reply('ERR commit takes whole numbers after the secrets') end
@@ -42,4 +42,5 @@ if size > 0 and quota > 0 and not store(found[4] or '') then
   return take_back('dead')
 end
 finish(id, state, ARGV[4], ARGV[5], ARGV[6])
+if (ARGV[10] or '') ~= '' then redis.call('HSET', entry(id), 'cut', ARGV[10]) end
 return state

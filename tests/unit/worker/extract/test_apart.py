@@ -20,20 +20,23 @@ from mission.errors import DecoderError, MissionFailed
 from mission.model import Reason, Secret
 from tests.conftest import wait_for
 from tests.processes import processes_in
-from worker.extract import MAX_SECRETS, Extractor, apart, decode_body
+from worker.extract import MAX_SECRETS, Detectors, Extractor, apart
 from worker.extract.apart import extract_apart
 from worker.work.memory import MIB, of_document
 
 # What a test puts in the place of the child's extraction. It may import nothing itself: the child opens no file.
 CHANGED = """
 import ctypes, os, resource, socket, sys
-from mission.model import Secret
+from mission.model import Extraction, Secret
 from worker.extract import apart
-def extract(self, text):
+def extract():
     {}
-apart.Extractor.extract = extract
+apart.Extractor.extract = lambda *_: Extraction(extract())
 apart.main()
 """
+
+
+MARKERS = Extractor(Detectors(("marker",)))
 
 
 def answering(answer: bytes) -> str:
@@ -76,7 +79,7 @@ def extract(
     body: bytes, content_type: str | None = None, *, extractor: Extractor | None = None, seconds: float = 60.0
 ) -> list[Secret]:
     memory, deadline = of_document(len(body)) - len(body), time.monotonic() + seconds
-    return extract_apart(extractor or Extractor(), body, content_type, deadline=deadline, memory=memory)
+    return list(extract_apart(extractor or MARKERS, body, content_type, deadline=deadline, memory=memory).secrets)
 
 
 def failure(body: bytes = b"{* a *}", *, extractor: Extractor | None = None, seconds: float = 60.0) -> Reason:
@@ -86,7 +89,7 @@ def failure(body: bytes = b"{* a *}", *, extractor: Extractor | None = None, sec
 
 
 def here(body: bytes, content_type: str | None) -> list[Secret]:
-    return Extractor().extract(decode_body(body, content_type))
+    return list(MARKERS.extract(body, content_type).secrets)
 
 
 # The same is found
@@ -129,7 +132,7 @@ def test_finds_what_is_found_in_process_in_a_document_at_the_bounds(body: bytes)
 
 
 def test_markers_and_cap_are_those_of_the_worker() -> None:
-    own = Extractor(("<<", ">>"), 2000)
+    own = Extractor(Detectors(("marker",), ("<<", ">>")), 2000)
     assert [secret.value for secret in extract(b"<< mine >> {* not *}", extractor=own)] == ["mine"]
     assert failure(b"<< %s >>" % (b"x" * 2000), extractor=own) is Reason.RESULT_TOO_LARGE
     assert failure(b"{* a *}" * (MAX_SECRETS + 1)) is Reason.TOO_MANY_SECRETS
@@ -146,7 +149,7 @@ def test_a_child_that_dies_or_talks_nonsense_ends_the_mission(code: str, child_t
 
 def test_an_answer_is_held_to_the_cap(child_that: Callable[[str], None]) -> None:
     child_that("return [Secret('marker', 'K', 'x' * 3000, 1, 1)]")
-    assert failure(extractor=Extractor(max_bytes=2000)) is Reason.RESULT_TOO_LARGE
+    assert failure(extractor=Extractor(Detectors(("marker",)), 2000)) is Reason.RESULT_TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -184,7 +187,7 @@ def test_a_child_ends_with_the_worker_whatever_ends_that(tmp_path: Path) -> None
     program = (
         "import time\nfrom worker.extract import apart\n"
         f"apart.PROGRAM = 'import sys; sys.path[:] = sys.argv[1:]' + {body!r}\n"
-        "apart.extract_apart(apart.Extractor(), b'', None, deadline=time.monotonic() + 1000, memory=2**20)\n"
+        "apart.extract_apart(apart.Extractor(apart.Detectors(('marker',))), b'', None, deadline=time.monotonic() + 1000, memory=2**20)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as worker:
         wait_for((tmp_path / "hangs").exists, what="the child")
@@ -250,7 +253,8 @@ def test_it_starts_no_process(child_that: Callable[[str], None]) -> None:
 
 
 def test_it_ends_by_itself_where_nobody_ends_it() -> None:
-    options = {"markers": ["{*", "*}"], "max_bytes": 1000, "content_type": None, "seconds": 1, "memory": 0, "size": 1}
+    detectors = {"detectors": ["marker"], "markers": ["{*", "*}"], "rules": [], "cache": ""}
+    options = detectors | {"max_bytes": 1000, "content_type": None, "seconds": 1, "memory": 0, "size": 1}
     command = [sys.executable, "-c", apart.PROGRAM, *sys.path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         assert child.stdin

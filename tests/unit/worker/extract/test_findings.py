@@ -12,10 +12,11 @@ from mission.errors import MissionFailed
 from mission.model import Reason, Secret
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
-from worker.extract import MAX_SECRETS, Extractor
+from worker.extract import MAX_SECRETS, Detectors, Extractor
 from worker.extract.findings import MAX_SECRET_BYTES, Findings
 
 MIB = 1024 * 1024
+MARKERS = Detectors(("marker",))
 IDENTITY = Identity(X25519, bytes(range(32)))
 # Escapes count: a sign that is one byte in a document may take six in a result, and a lone surrogate is in no UTF-8.
 VALUES = st.text(st.sampled_from('aé\x00"\\\n𝄞\ud800'), max_size=40)
@@ -55,7 +56,7 @@ def test_a_secret_may_be_64_kib_as_it_is_sealed(sign: str) -> None:
 
 def test_more_secrets_than_allowed_fail_the_mission_for_good() -> None:
     with pytest.raises(MissionFailed) as failure:
-        Extractor().extract("{*a*}" * (MAX_SECRETS + 1))
+        Extractor(MARKERS).search("{*a*}" * (MAX_SECRETS + 1))
     assert failure.value.reason is Reason.TOO_MANY_SECRETS
     assert not failure.value.reason.transient
 
@@ -66,7 +67,7 @@ def test_memory_is_bounded_by_the_cap_and_not_by_the_document(unit: str) -> None
     tracemalloc.start()
     try:
         with pytest.raises(MissionFailed, match="result_too_large"):
-            Extractor(max_bytes=MIB).extract(text)
+            Extractor(MARKERS, MIB).search(text)
         assert tracemalloc.get_traced_memory()[1] < 3 * max(MIB, len(unit))
     finally:
         tracemalloc.stop()

@@ -1,0 +1,87 @@
+"""The engine's rules over a text: in pieces as whole, in threads as alone, within the time there is."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from mission.errors import SettingsError
+from mission.model import Confidence
+from tests.credentials import AWS_SECRET, GITHUB_TOKEN, SLACK_TOKEN
+from worker.extract import engine
+from worker.extract.engine import Match, OutOfTime, RuleScanner
+
+
+@pytest.fixture(scope="module")
+def providers(rules_cache: Path) -> RuleScanner:
+    return engine.load("provider", rules_cache)
+
+
+def found(scanner: RuleScanner, text: str) -> list[Match]:
+    return sorted(scanner.matches(text, time.monotonic() + 60), key=lambda match: (match.start, match.category))
+
+
+def test_a_providers_credential_is_found_with_its_place_in_characters(providers: RuleScanner) -> None:
+    (match,) = found(providers, f"é🗝\nGITHUB_TOKEN={GITHUB_TOKEN}\n")
+    assert (match.category, match.value, match.confidence) == ("github-pat", GITHUB_TOKEN, Confidence.HIGH)
+    assert (match.start, match.end) == (16, 16 + len(GITHUB_TOKEN))
+
+
+def test_a_part_of_a_credential_that_is_a_secret_by_itself_is_found(providers: RuleScanner) -> None:
+    assert [match.category for match in found(providers, f"AWS_SECRET_ACCESS_KEY={AWS_SECRET}")] == [
+        "aws-secret-access-key"
+    ]
+
+
+def test_the_repr_of_a_match_does_not_show_its_value(providers: RuleScanner) -> None:
+    assert GITHUB_TOKEN not in repr(found(providers, GITHUB_TOKEN))
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.sampled_from([GITHUB_TOKEN, SLACK_TOKEN, f"aws_secret_access_key = {AWS_SECRET}"]),
+        st.text(st.sampled_from("aé🗝 \n=\"'\ud800"), max_size=40),
+    ),
+    max_size=30,
+)
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(PIECES)
+def test_a_text_in_pieces_gives_what_it_gives_whole(
+    providers: RuleScanner, monkeypatch: pytest.MonkeyPatch, pieces: list[str]
+) -> None:
+    text = "\n".join(pieces)
+    whole = found(providers, text)
+    with monkeypatch.context() as small:
+        small.setattr(engine, "PIECE_CHARACTERS", 700)
+        small.setattr(engine, "OVERLAP_CHARACTERS", 400)
+        assert found(providers, text) == whole
+
+
+def test_threads_find_what_one_finds(providers: RuleScanner) -> None:
+    texts = [f"{number} token={GITHUB_TOKEN}\n" * (number + 1) for number in range(32)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda text: found(providers, text), texts)) == [found(providers, text) for text in texts]
+
+
+def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
+    with pytest.raises(OutOfTime):
+        list(providers.matches("x", time.monotonic()))
+
+
+def test_rules_come_compiled_from_the_cache_the_second_time(tmp_path: Path) -> None:
+    (rules := tmp_path / "rules.toml").write_text("[[rules]]\nid = 'x'\ndescription = 'x'\nregex = 'x{9}'\n")
+    assert [engine.load("generic", tmp_path / "cache", [rules]).cached for _ in range(2)] == [False, True]
+
+
+def test_a_file_that_the_engine_does_not_take_is_refused(tmp_path: Path) -> None:
+    (rules := tmp_path / "rules.toml").write_text("[[rules]]\nid = 'x'\nregex = '('\n")
+    with pytest.raises(SettingsError, match="generic"):
+        engine.load("generic", tmp_path, [rules])

@@ -1,0 +1,131 @@
+"""The rules of others, run over a text: Kingfisher's engine and its catalog of providers' credentials, and rules in its format.
+
+Source: https://github.com/mongodb/kingfisher/blob/main/docs/PYPI.md. Of that package rules and scanner are used, which open no
+connection; its validation and its revocation do, and are never called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from mission.errors import SettingsError
+from mission.model import Confidence
+
+if TYPE_CHECKING:
+    from kingfisher_sdk import Finding, Scanner
+
+# A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
+# one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
+PIECE_CHARACTERS: Final = 1024 * 1024
+OVERLAP_CHARACTERS: Final = 64 * 1024
+# The ids of the catalog's sources; a category is what follows.
+_SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
+# Parts of a credential by the catalog, and each a secret by itself. Its other parts are names and addresses.
+_SECRET_PARTS = frozenset(
+    {
+        "betterleaks.aws-secret-access-key",
+        "betterleaks.alibaba-sts-security-token",
+        "betterleaks.exoscale-api-secret",
+        "betterleaks.ovh-consumer-key",
+        "betterleaks.polymarket-api-secret",
+        "betterleaks.polymarket-passphrase",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a rule found in a text: from which character to before which one."""
+
+    category: str
+    value: str = field(repr=False)
+    start: int
+    end: int
+    confidence: Confidence
+
+
+class OutOfTime(Exception):
+    """A text was not read to its end in time."""
+
+
+class RuleScanner:
+    """The rules of one detector. Threads may share it; it lets go of the interpreter while it reads.
+
+    Args:
+        detector: whose rules they are.
+        scanner: the engine's.
+    """
+
+    def __init__(self, detector: str, scanner: Scanner) -> None:
+        self.detector = detector
+        self.cached = scanner.rules.cache_status == "loaded"
+        self._scanner = scanner
+
+    def matches(self, text: str, until: float) -> Iterator[Match]:
+        """What the rules find in a text, piece by piece, and within one in no order.
+
+        Args:
+            text: of a document.
+            until: on the monotonic clock.
+
+        Raises:
+            OutOfTime: what is not read by then is not told of.
+        """
+        begin, told = 0, 0
+        while True:
+            end = min(begin + PIECE_CHARACTERS, len(text))
+            last = end == len(text)
+            tells = end if last else end - OVERLAP_CHARACTERS // 2
+            for match in self._scan(text[begin:end], begin, until):
+                if told <= match.start < tells:
+                    yield match
+            if last:
+                return
+            begin, told = end - OVERLAP_CHARACTERS, tells
+
+    def _scan(self, piece: str, begin: int, until: float) -> Iterator[Match]:
+        """What is found in a piece that begins there; the engine reads its UTF-8."""
+        left = until - monotonic()
+        if left <= 0:
+            raise OutOfTime
+        data = piece.encode(errors="replace")  # of a lone surrogate
+        try:
+            findings = self._scanner.scan(data, timeout=left)
+        except TimeoutError:
+            raise OutOfTime from None
+        for finding in findings:
+            if finding.visible or finding.rule_id in _SECRET_PARTS:
+                place = finding.location
+                start, end = place["start_offset"], place["end_offset"]
+                if len(data) != len(piece):
+                    start, end = (len(data[:offset].decode(errors="replace")) for offset in (start, end))
+                yield Match(
+                    _category(finding.rule_id), finding.secret, begin + start, begin + end, Confidence(finding.confidence)
+                )
+
+
+def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
+    """The scanner of rules in files of the engine's formats, or without any of the catalog of providers.
+
+    Raises:
+        SettingsError: the engine does not take the files.
+    """
+    from kingfisher_sdk import Rules, Scanner  # not everywhere there is a wheel of it, and markers alone need none
+
+    try:
+        # What is encoded is decoded by `worker.extract.layers`, for all detectors alike.
+        rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
+        return RuleScanner(detector, Scanner(rules, base64=False))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
+
+
+def _category(rule_id: str) -> str:
+    for source in _SOURCES:
+        if rule_id.startswith(source):
+            return rule_id.removeprefix(source)
+    return rule_id

@@ -1,0 +1,176 @@
+"""From a document's bytes to its secrets: members → texts → what is encoded in them → detectors → one list.
+
+Detectors go by rank: markers, the catalog of providers, the user's packs, generic rules. Where two find the same place, the one
+of the higher rank tells it; of two of one rank, the one that saw it decoded, then the longer one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from mission.errors import MissionFailed
+from mission.model import Cut, Extraction, Reason, Secret
+from worker.extract.archives import members
+from worker.extract.charset import decode_body
+from worker.extract.detectors import MARKER, Detectors
+from worker.extract.engine import Match, OutOfTime
+from worker.extract.findings import MAX_SECRETS, Findings
+from worker.extract.layers import View, views
+from worker.extract.markers import Markers
+from worker.extract.places import Places
+
+# Seconds for all rules on one document, of which its deadline may leave less.
+BUDGET_SECONDS = 5.0
+# So many finds of rules are looked at; many may be of one value.
+MAX_HITS = 4 * MAX_SECRETS
+
+
+class Extractor:
+    """Finds the secrets of documents; any number of threads may share it.
+
+    Args:
+        detectors: which look for secrets, and with what.
+        max_bytes: of one result's plaintext.
+
+    Raises:
+        SettingsError: a file of rules has a problem.
+    """
+
+    def __init__(self, detectors: Detectors = Detectors(), max_bytes: int = 1024 * 1024) -> None:
+        self.detectors = detectors
+        self.max_bytes = max_bytes
+        self.markers = Markers(*detectors.markers) if MARKER in detectors.names else None
+        self.scanners = tuple(detectors.scanners())
+
+    def extract(self, body: bytes, content_type: str | None = None, deadline: float = math.inf) -> Extraction:
+        """The secrets of a document: marked ones in the order of the text, then those that rules found.
+
+        Args:
+            body: of the document; where it is an archive, its members are searched.
+            content_type: names its charset.
+            deadline: on the monotonic clock.
+
+        Raises:
+            MissionFailed: `too_many_secrets` or `result_too_large`, what stands between markers is more than may be.
+        """
+        search = _Search(self, deadline)
+        packed = False
+        for member in members(body, search.until, search.cut):
+            packed = True
+            search.text(decode_body(member.body, None), member.path)
+        if not packed:
+            search.text(decode_body(body, content_type), "")
+        return search.done()
+
+    def search(self, text: str, deadline: float = math.inf) -> Extraction:
+        """As `extract`, of one text."""
+        search = _Search(self, deadline)
+        search.text(text, "")
+        return search.done()
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """What a rule found, and where in the document's text it stands, encoded or not."""
+
+    rank: int
+    encoding: str
+    match: Match
+    start: int
+    end: int
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """Who tells a place that several found: the least."""
+        depth = self.encoding.count("+") + 1 if self.encoding else 0
+        return self.rank, -depth, self.start - self.end, self.start
+
+
+def _placed(rank: int, view: View | None, match: Match) -> _Hit:
+    if view is None:
+        return _Hit(rank, "", match, match.start, match.end)
+    start, last = view.origin(match.start), view.origin(max(match.start, match.end - 1))
+    return _Hit(rank, view.encoding, match, start, max(start, last) + 1)
+
+
+class _Search:
+    """One document's search."""
+
+    def __init__(self, extractor: Extractor, deadline: float) -> None:
+        self._extractor = extractor
+        self.until = min(deadline, monotonic() + BUDGET_SECONDS)
+        self.cut: set[Cut] = set()
+        self._found = Findings(extractor.max_bytes)
+        self._by_rules: dict[tuple[str, str, str], Secret] = {}
+
+    def text(self, text: str, path: str) -> None:
+        """Search one text: the document's, or an archive member's."""
+        taken = _Spans()
+        if self._extractor.markers is not None:
+            places = Places(text)
+            for marked in self._extractor.markers.marked(text):
+                line, column = places.at(marked.start)
+                self._found.add(Secret(MARKER, marked.category, marked.value, line, column, path=path))
+                taken.add(marked.start, marked.end)
+        hits = [hit for hit in sorted(self._hits(text), key=lambda hit: hit.order) if taken.add(hit.start, hit.end)]
+        places = Places(text)
+        for hit in sorted(hits, key=lambda hit: hit.start):
+            self._tell(hit, path, *places.at(hit.start))
+
+    def _hits(self, text: str) -> Iterator[_Hit]:
+        scanners = self._extractor.scanners
+        if not scanners:
+            return
+        decoded = list(views(text, self.cut, deadline=self.until))
+        left = MAX_HITS
+        try:
+            for rank, scanner in enumerate(scanners):
+                for view in (None, *decoded):
+                    for match in scanner.matches(view.text if view else text, self.until):
+                        if not left:
+                            self.cut.add(Cut.SECRETS)
+                            return
+                        left -= 1
+                        yield _placed(rank, view, match)
+        except OutOfTime:
+            self.cut.add(Cut.TIME)
+
+    def _tell(self, hit: _Hit, path: str, line: int, column: int) -> None:
+        detector, match = self._extractor.scanners[hit.rank].detector, hit.match
+        key = detector, match.category, match.value
+        if known := self._by_rules.get(key):
+            self._by_rules[key] = replace(known, count=known.count + 1)
+        elif len(self._by_rules) == MAX_SECRETS:
+            self.cut.add(Cut.SECRETS)
+        else:
+            self._by_rules[key] = Secret(*key, line, column, match.confidence, path, hit.encoding)
+
+    def done(self) -> Extraction:
+        """All that was found; of what rules found, as much as there is room for."""
+        for secret in self._by_rules.values():
+            try:
+                self._found.add(secret)
+            except MissionFailed as refusal:
+                self.cut.add(Cut.SECRETS if refusal.reason is Reason.TOO_MANY_SECRETS else Cut.BYTES)
+        return Extraction(self._found.secrets, frozenset(self.cut))
+
+
+class _Spans:
+    """Places of a text that are told already; none of them overlap."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> bool:
+        """Take a place; false where a part of it is taken."""
+        at = bisect_left(self._starts, end)
+        if at and self._ends[at - 1] > start:
+            return False
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
+        return True
