@@ -189,17 +189,17 @@ class Secret:
             KeyError: a field is missing that has no default.
             TypeError: a field is of another type.
         """
-        fields = {name: item[name] for name in (*_NEEDED, *(name for name in _OPTIONAL if name in item))}
-        if any(type(value) is not (_NEEDED | _OPTIONAL)[name] for name, value in fields.items()):
+        fields = {name: item[name] for name in _KINDS if name in item or name not in _UNSAID}
+        if any(isinstance(value, bool) or not isinstance(value, _KINDS[name]) for name, value in fields.items()):
             raise TypeError
         return cls(**cast("dict[str, Any]", fields))
 
 
-_NEEDED = {"detector": str, "category": str, "value": str, "line": int, "column": int}
-# Those that records before 1.0 do not have.
-_OPTIONAL = {"confidence": str, "path": str, "encoding": str, "count": int}
-
-
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("detector", "category", "value", "confidence", "path", "encoding"), str),
+    **dict.fromkeys(("line", "column", "count"), int),
+}
+# What is not stored where it says just this; records of before 1.0 have none of it.
 _UNSAID = {"confidence": Confidence.CERTAIN, "path": "", "encoding": "", "count": 1}
 
 

@@ -151,4 +151,12 @@ def test_a_record_of_this_version_or_the_one_before_is_opened(version: int) -> N
     record = bytes.fromhex(found["record"])
     assert record[4] == version
     secrets = open_secrets(Identity(HYBRID, KEY), record, mission_id=found["id"], token=found["token"])
+    assert [secret.stored() for secret in secrets] == found["secrets"]
+
+
+def test_what_rules_found_is_opened_and_a_release_without_rules_passes_over_what_it_does_not_know() -> None:
+    found = json.loads((SAMPLES / "record-1-rules.json").read_text())
+    record = bytes.fromhex(found["record"])
+    secrets = open_secrets(Identity(HYBRID, KEY), record, mission_id=found["id"], token=found["token"])
     assert [secret.as_dict() for secret in secrets] == found["secrets"]
+    assert json.loads(sealing._plaintext(secrets))["v"] == json.loads(sealing._plaintext([]))["v"] == 1
