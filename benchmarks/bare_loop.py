@@ -38,7 +38,7 @@ def main() -> None:
     while True:
         _, share = cast("tuple[bytes, bytes]", shares.blpop([SHARES]))
         for number, url in json.loads(share):
-            secrets = extractor.search(session.get(url, timeout=10).text).secrets
+            secrets = extractor.search(session.get(url, timeout=10).text)
             results.set(
                 f"result:{number}", seal_secrets(recipient, secrets, mission_id=mission_id(number), token=number)
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self, cast
@@ -216,12 +216,14 @@ class Cut(StrEnum):
     ENCRYPTED = "encrypted"
 
 
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What a document gave, and what cut its search short."""
+class Extraction(list[Secret]):
+    """The secrets of a document, and what ended its search before the document did: text where a newer release says it."""
 
-    secrets: Sequence[Secret]
-    cut: frozenset[Cut] = frozenset()
+    __slots__ = ("cut",)
+
+    def __init__(self, secrets: Iterable[Secret] = (), cut: Iterable[Cut | str] = ()) -> None:
+        super().__init__(secrets)
+        self.cut = frozenset(cut)
 
     @property
     def complete(self) -> bool:

@@ -13,12 +13,12 @@ from mission.audit.log import AuditLog
 from mission.audit.recorded import recorded
 from mission.errors import ResultUnavailable, SealError, SettingsError, UnknownMission
 from mission.ids import check_mission_id
-from mission.model import Secret, State
+from mission.model import Extraction, State
 from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity, RecordHeader, load_identity, open_secrets
 from mission.settings import Settings
 from mission.store.connection import connect, outages
-from mission.store.entries import UNREADABLE, number, read_entries, word
+from mission.store.entries import UNREADABLE, number, read_entries, word, words
 from mission.store.names import result_key
 
 
@@ -69,8 +69,9 @@ class ResultReader:
         """
         return find_results(self._client, since, until)
 
-    def reveal(self, mission_id: str, *, reason: str) -> list[Secret]:
-        """The secrets of a mission that succeeded; none where it found none, for then nothing was sealed.
+    def reveal(self, mission_id: str, *, reason: str) -> Extraction:
+        """The secrets of a mission that succeeded, a list; none where it found none, for then nothing was sealed. Its `complete` says
+        whether the whole document was searched.
 
         Args:
             mission_id: canonical UUID text.
@@ -87,10 +88,10 @@ class ResultReader:
         check_mission_id(mission_id)
         held = ",".join(key_id.hex() for key_id in self._identities)
         with recorded(self._audit, "reveal", why=reason, mission_id=mission_id, key_id=held) as record:
-            token, sealed = self._fetch(mission_id)
+            token, sealed, cut = self._fetch(mission_id)
             if sealed is None:
                 record.outcome = "no secrets"
-                return []
+                return Extraction(cut=cut)
             identity = self._identities.get(sealed_to := RecordHeader.parse(sealed).key_id)
             if identity is None:
                 raise SealError(
@@ -98,11 +99,11 @@ class ResultReader:
                 )
             secrets = open_secrets(identity, sealed, mission_id=mission_id, token=token)
             record.key_id, record.outcome = identity.key_id.hex(), "opened"
-        return secrets
+        return Extraction(secrets, cut)
 
-    def _fetch(self, mission_id: str) -> tuple[int, bytes | None]:
-        """The mission's token and sealed record; None where it found nothing, so that nothing was sealed."""
-        fields = ("state", "token", "reason", "finished_at", "secrets")
+    def _fetch(self, mission_id: str) -> tuple[int, bytes | None, Sequence[str]]:
+        """The mission's token, its sealed record (None where it found nothing, so that nothing was sealed), what cut its search short."""
+        fields = ("state", "token", "reason", "finished_at", "secrets", "cut")
         (entry,) = read_entries(self._client, [mission_id], fields)
         state, token = word(entry.get("state")), number(entry.get("token"))
         if not state:
@@ -120,4 +121,4 @@ class ResultReader:
             raise ResultUnavailable(
                 f"the result of mission {mission_id} is gone: expired (DECODER_RESULT_TTL) or deleted"
             )
-        return token, record
+        return token, record, words(entry.get("cut"))

@@ -45,6 +45,11 @@ def word(value: bytes | None) -> str:
     return text if not text or _WORD.fullmatch(text) else UNREADABLE
 
 
+def words(value: bytes | None) -> tuple[str, ...]:
+    """Such words with commas between them."""
+    return tuple(word(part) for part in (value or b"").split(b",") if part)
+
+
 def number(value: bytes | None) -> int | None:
     """A number of at most 19 digits; None where there is none."""
     text = (value or b"").decode(errors="replace")

@@ -23,7 +23,7 @@ from mission.model import Claim, Cut, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
-from mission.store.entries import instant, number, read_entries, word
+from mission.store.entries import instant, number, read_entries, word, words
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import QUEUE, TYPES, Key, result_key
 from mission.store.notices import EndNotice, EndNotices
@@ -85,7 +85,7 @@ class Commit:
     reason: Reason | None = None
     secrets: int | None = None
     record: bytes | None = None
-    cut: frozenset[Cut] = frozenset()
+    cut: frozenset[Cut | str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +340,7 @@ class Ledger:
             reason=_known(Reason, word(entry.get("reason"))) or None,
             submitted_at=instant(entry.get("submitted_at")),
             finished_at=instant(entry.get("finished_at")) or None,
-            cut=tuple(word(part) for part in entry.get("cut", b"").split(b",") if part),
+            cut=words(entry.get("cut")),
         )
 
     def stats(self) -> Stats:

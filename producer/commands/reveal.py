@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mission.cli.console import emit_json, emit_records, json_option, why_option
+from mission.cli.console import emit_json, emit_records, json_option, say, why_option
 from mission.cli.help import Command
 from mission.operate.results import ResultReader
 
@@ -32,8 +32,11 @@ def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: 
     Example:
       mission reveal 0f8fad5b-d9cb-469f-a165-70867728950e --reason "incident 4711"
     """
-    secrets = [secret.as_dict() for secret in ResultReader.from_env(identities).reveal(mission_id, reason=reason)]
+    found = ResultReader.from_env(identities).reveal(mission_id, reason=reason)
+    secrets = [secret.as_dict() for secret in found]
     if as_json:
-        emit_json({"id": mission_id, "secrets": secrets})
+        emit_json({"id": mission_id, "complete": found.complete, "cut": sorted(found.cut), "secrets": secrets})
     else:
         emit_records(secrets, as_json=False, none="the document held no secrets")
+        if not found.complete:
+            say(f"not all of the document was searched ({', '.join(sorted(found.cut))}): it may hold more")

@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 from worker.extract import Detectors, Extractor
 found = Extractor(Detectors(cache=Path(sys.argv[1]))).extract(sys.stdin.buffer.read())
-print(sorted(secret.detector for secret in found.secrets))
+print(sorted(secret.detector for secret in found))
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="seccomp(2)")

@@ -124,7 +124,7 @@ def _believed(answer: bytearray, extractor: Extractor) -> Extraction:
             if secret.detector not in known:  # it becomes a metric's label
                 raise ValueError
             found.add(secret)
-        return Extraction(found.secrets, frozenset(map(Cut, told["cut"])))
+        return Extraction(found.secrets, map(Cut, told["cut"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MissionFailed(Reason.EXTRACTION_CRASHED) from None
 
@@ -143,7 +143,7 @@ def main() -> None:
     sys.stdout.buffer.flush()
     try:
         found = extractor.extract(sys.stdin.buffer.read(options["size"]), options["content_type"])
-        answer: object = {"secrets": [secret.stored() for secret in found.secrets], "cut": sorted(found.cut)}
+        answer: object = {"secrets": [secret.stored() for secret in found], "cut": sorted(found.cut)}
     except MissionFailed as failure:
         answer = {"reason": failure.reason}
     sys.stdout.buffer.write(json.dumps(answer).encode())

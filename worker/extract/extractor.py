@@ -156,7 +156,7 @@ class _Search:
                 self._found.add(secret)
             except MissionFailed as refusal:
                 self.cut.add(Cut.SECRETS if refusal.reason is Reason.TOO_MANY_SECRETS else Cut.BYTES)
-        return Extraction(self._found.secrets, frozenset(self.cut))
+        return Extraction(self._found.secrets, self.cut)
 
 
 class _Spans:

@@ -42,7 +42,7 @@ class Outcome:
     retry_after: float | None = None
     host: str = ""
     found: Counter[str] = field(default_factory=Counter)
-    cut: frozenset[Cut] = frozenset()
+    cut: frozenset[Cut | str] = frozenset()
     record: bytes | None = field(default=None, repr=False)
 
 
@@ -150,7 +150,7 @@ def _settled(ending: Ending, state: State | None) -> None:
     if reason is None and not found:
         metrics.EMPTY_MISSIONS.inc()
     for cut in ending.told.cut if isinstance(ending.told, Commit) else ():
-        metrics.INCOMPLETE.labels(cut.value).inc()
+        metrics.INCOMPLETE.labels(cut).inc()
     for detector, count in found.items():
         metrics.SECRETS_EXTRACTED.labels(detector).inc(count)
 

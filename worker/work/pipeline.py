@@ -79,16 +79,15 @@ class Pipeline:
             with _phase(phases, "fetch"):
                 document = self._fetch(url, deadline, share)
             with _phase(phases, "extract"):
-                extraction = self._extract(document, claim, deadline)
-                secrets = extraction.secrets
+                secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
             if not secrets:  # nothing to keep: that there are none stands in the ledger
-                return Outcome(phases, cut=extraction.cut)
+                return Outcome(phases, cut=secrets.cut)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
             found = Counter(secret.detector for secret in secrets)
-            return Outcome(phases, found=found, cut=extraction.cut, record=record)
+            return Outcome(phases, found=found, cut=secrets.cut, record=record)
         except HostPaused as paused:
             return Outcome(phases, paused.reason, paused.retry_after, paused.host)
         except MissionFailed as failure:

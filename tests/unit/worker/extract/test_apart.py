@@ -79,7 +79,7 @@ def extract(
     body: bytes, content_type: str | None = None, *, extractor: Extractor | None = None, seconds: float = 60.0
 ) -> list[Secret]:
     memory, deadline = of_document(len(body)) - len(body), time.monotonic() + seconds
-    return list(extract_apart(extractor or MARKERS, body, content_type, deadline=deadline, memory=memory).secrets)
+    return extract_apart(extractor or MARKERS, body, content_type, deadline=deadline, memory=memory)
 
 
 def failure(body: bytes = b"{* a *}", *, extractor: Extractor | None = None, seconds: float = 60.0) -> Reason:
@@ -89,7 +89,7 @@ def failure(body: bytes = b"{* a *}", *, extractor: Extractor | None = None, sec
 
 
 def here(body: bytes, content_type: str | None) -> list[Secret]:
-    return list(MARKERS.extract(body, content_type).secrets)
+    return MARKERS.extract(body, content_type)
 
 
 # The same is found

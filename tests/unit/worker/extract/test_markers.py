@@ -19,7 +19,7 @@ MARKER_PAIRS = [("{*", "*}"), ("<<", ">>"), ("[[", "]"), ("<", ">"), ("BEGIN", "
 
 
 def search(text: str, markers: tuple[str, str] = ("{*", "*}")) -> list[Secret]:
-    return list(Extractor(Detectors(("marker",), markers)).search(text).secrets)
+    return Extractor(Detectors(("marker",), markers)).search(text)
 
 
 def found(text: str, markers: tuple[str, str] = ("{*", "*}")) -> list[tuple[str, str]]:
