@@ -29,13 +29,17 @@ COPY --from=build /opt/decoder /opt/decoder
 ENV PATH=/opt/decoder/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    DECODER_COMMIT=${COMMIT}
+    DECODER_COMMIT=${COMMIT} \
+    DECODER_RULES_CACHE=/opt/decoder/rules
 # The base's own installer goes as well; and an image whose label would lie is not made.
 RUN /usr/local/bin/python -m pip uninstall --yes setuptools wheel pip \
  && rm -rf /usr/local/lib/python3.*/ensurepip \
  && test "$(decoder --version)" = "decoder ${VERSION} (commit ${COMMIT})"
+RUN install --directory --owner=65532 --group=65532 --mode=0700 "${DECODER_RULES_CACHE}"
 USER 65532:65532
 WORKDIR /tmp
+# Rules are compiled here once, for seconds, and not at each start. Who runs it must own them, or they are not believed.
+RUN decoder rules list > /dev/null
 EXPOSE 9464 5555
 # Exec form: the worker is process 1 and gets SIGTERM itself. Flower: `celery -A worker.app flower`.
 ENTRYPOINT ["decoder"]

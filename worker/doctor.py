@@ -24,6 +24,7 @@ from mission.store.library import OLDEST, too_old
 from mission.store.names import TYPES, Key, result_key
 from mission.store.scripts import as_text
 from mission.units import format_duration, format_size
+from worker.extract.detectors import MARKER, NO_ENGINE
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
 from worker.work import memory
@@ -124,6 +125,20 @@ def _schemes(settings: WorkerSettings) -> Verdict:
     if "http" in settings.allowed_schemes:
         return Level.WARN, "DECODER_ALLOWED_SCHEMES has http: documents may be read and changed on their way"
     return Level.OK, "https alone"
+
+
+def _detectors(settings: WorkerSettings) -> Verdict:
+    detectors = settings.looks_for
+    try:
+        scanners = list(detectors.scanners())
+    except SettingsError as error:
+        return Level.FAIL, str(error)
+    if off := detectors.off():
+        return Level.WARN, f"{NO_ENGINE}; off: {', '.join(off)}"
+    names = ", ".join((*(name for name in detectors.names if name == MARKER), *(scanner.detector for scanner in scanners)))
+    if anew := [scanner.detector for scanner in scanners if not scanner.cached]:
+        return Level.WARN, f"{names}; the rules of {', '.join(anew)} were compiled anew, for seconds: does {detectors.cache} stay, and is it this user's?"
+    return Level.OK, names
 
 
 def _lease(settings: WorkerSettings) -> Verdict:
@@ -308,7 +323,7 @@ def _type(client: redis.Redis, key: str) -> str:
 # In the order in which they are told.
 _LOCAL = (
     *(_variables, _url_key, _recipient, _identity, _allowlist, _networks, _schemes),
-    *(_lease, _retention, _documents, _tls),
+    *(_detectors, _lease, _retention, _documents, _tls),
 )
 _SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
 _LOGIN = (_fsync, _login, _functions, _results, _clock, _damage)

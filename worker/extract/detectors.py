@@ -44,19 +44,23 @@ class Detectors:
         Raises:
             SettingsError: a file of rules has a problem, or there is no engine for it.
         """
-        wanted = [name for name in self.names if name != MARKER]
         if not engine_installed():
             if self.rules:
                 raise SettingsError(f"DECODER_RULES: {NO_ENGINE}")
-            if wanted:
-                log.warning("%s; off: %s", NO_ENGINE, ", ".join(wanted))
+            if off := self.off():
+                log.warning("%s; off: %s", NO_ENGINE, ", ".join(off))
             return
-        if PROVIDER in wanted:
+        if PROVIDER in self.names:
             yield load(PROVIDER, self.cache)
         for path in self.rules:
             yield Pack.load(path).scanner(self.cache)
-        if GENERIC in wanted:
+        if GENERIC in self.names:
             yield load(GENERIC, self.cache, [_GENERIC_RULES])
+
+
+    def off(self) -> list[str]:
+        """Those that cannot work here."""
+        return [] if engine_installed() else [name for name in self.names if name != MARKER]
 
 
 NO_ENGINE = "rules need the package kingfisher-secret-scanner, which is not installed: pip install 'mission-decoder[rules]'"
