@@ -214,6 +214,7 @@ class Cut(StrEnum):
     RATIO = "ratio"  # of packed to unpacked: a bomb
     DAMAGED = "damaged"
     ENCRYPTED = "encrypted"
+    UNSUPPORTED = "unsupported"  # packed in a way that is not read here, or that takes too much memory
 
 
 class Extraction(list[Secret]):

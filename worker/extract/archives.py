@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-from worker.extract.cuts import Cut
+from mission.model import Cut
 
 MAX_NAME = 255  # characters of one name in a path
 
@@ -83,22 +83,22 @@ def looks_like_text(body: bytes) -> bool:
     return b"\0" not in head and odd * 50 <= len(head)
 
 
-def members(body: bytes, cuts: set[Cut], *, deadline: float, limits: Limits = Limits()) -> Iterator[Member]:
+def members(body: bytes, deadline: float, cut: set[Cut], limits: Limits = Limits()) -> Iterator[Member]:
     """The files in an archive and in those within it that are not empty, in their order. None if the body is no archive. Never fails.
 
     Args:
         body: the document.
-        cuts: gets a word for whatever is not among the members, or not whole. Members that are damaged (also at their very end),
-            encrypted or unsupported are left out; so are archives below `depth`.
         deadline: on the monotonic clock, looked at between pieces.
+        cut: gets a word for whatever is not among the members, or not whole. Members that are damaged (also at their very end),
+            encrypted or unsupported are left out; so are archives below `depth`.
         limits: of what it costs.
     """
     kind = _kind(body)
     if kind:
         try:
-            yield from _Walk(cuts, deadline, limits).inside(body, kind, "", 1)
+            yield from _Walk(deadline, cut, limits).inside(body, kind, "", 1)
         except _Over as over:
-            cuts.add(over.cut)
+            cut.add(over.cut)
 
 
 _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\n\r\f\b\x1b")
@@ -240,9 +240,9 @@ class _Unpacked:
                 if not feed and not self._decoder.eof:
                     raise _Skip(Cut.DAMAGED)  # it ends before its end
         except MemoryError:
-            raise _Skip(Cut.MEMORY) from None
+            raise _Skip(Cut.UNSUPPORTED) from None
         except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
-            raise _Skip(Cut.MEMORY if "emory" in str(error) else Cut.DAMAGED) from None
+            raise _Skip(Cut.UNSUPPORTED if "emory" in str(error) else Cut.DAMAGED) from None
         return b""
 
     def _ended(self) -> bool:
@@ -270,8 +270,8 @@ _BARE = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, ta
 class _Walk:
     """One body's archives: what they cost so far, and how they are read."""
 
-    def __init__(self, cuts: set[Cut], deadline: float, limits: Limits) -> None:
-        self.cuts, self.deadline, self.limits = cuts, deadline, limits
+    def __init__(self, deadline: float, cut: set[Cut], limits: Limits) -> None:
+        self.deadline, self.cut, self.limits = deadline, cut, limits
         self._bytes, self._members = limits.total, limits.members
 
     def count(self) -> None:
@@ -299,7 +299,7 @@ class _Walk:
             else:
                 yield from self._stream(_Unpacked(memoryview(body), kind, self), path, depth)
         except _Skip as skip:
-            self.cuts.add(skip.cut)
+            self.cut.add(skip.cut)
 
     def _file(self, body: bytes, path: str, depth: int) -> Iterator[Member]:
         kind = _kind(body)
@@ -307,7 +307,7 @@ class _Walk:
             if body:
                 yield Member(path, body)
         elif depth == self.limits.depth:
-            self.cuts.add(Cut.DEPTH)
+            self.cut.add(Cut.DEPTH)
         else:
             yield from self.inside(body, kind, path, depth + 1)
 
@@ -322,7 +322,7 @@ class _Walk:
         except _Skip as skip:
             if skip.cut is not Cut.RATIO:
                 raise
-            self.cuts.add(Cut.RATIO)  # what came before is as good as any
+            self.cut.add(Cut.RATIO)  # what came before is as good as any
         return data.getvalue()
 
     def _stream(self, source: _Unpacked, path: str, depth: int) -> Iterator[Member]:
@@ -332,7 +332,7 @@ class _Walk:
         self.count()
         body = self._first(source, sys.maxsize)
         if len(body) == self.limits.member and source.peek(1):
-            self.cuts.add(Cut.BYTES)
+            self.cut.add(Cut.BYTES)
         ending = next((ending for ending in _ENDINGS if path.lower().endswith(ending)), "")
         yield from self._file(body, path[: len(path) - len(ending)], depth)
 
@@ -355,7 +355,7 @@ class _Walk:
             elif info.isreg():
                 body = self._first(source, size)
                 if len(body) == self.limits.member < size:
-                    self.cuts.add(Cut.BYTES)
+                    self.cut.add(Cut.BYTES)
                 _pass_over(source, size - len(body))
                 yield from self._file(body, _joined(path, name or info.name), depth)
                 name = ""
@@ -389,11 +389,11 @@ class _Walk:
                 source = self._entry(body, offset + shift, size, full, method, flags)
                 data = self._first(source, sys.maxsize)
                 if len(data) == self.limits.member and source.read(1):
-                    self.cuts.add(Cut.BYTES)
+                    self.cut.add(Cut.BYTES)
                 elif len(data) == full and zlib.crc32(data) != crc:
                     raise _Skip(Cut.DAMAGED)
             except _Skip as skip:
-                self.cuts.add(skip.cut)
+                self.cut.add(skip.cut)
                 continue
             yield from self._file(data, _joined(path, name), depth)
         if at != end:

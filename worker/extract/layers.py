@@ -21,7 +21,7 @@ from html.entities import html5
 from time import monotonic
 from typing import AnyStr
 
-from worker.extract.cuts import Cut
+from mission.model import Cut
 
 # Between the pieces that a view joins: neither white space alone nor part of a word, so no rule reads across.
 SEPARATOR = "\n#\n"
@@ -70,15 +70,15 @@ class View:
         return self._steps[at] == 1 and at == bisect_right(self._starts, max(start, end - 1)) - 1
 
 
-def views(text: str, cuts: set[Cut], *, deadline: float) -> Iterator[View]:
+def views(text: str, cut: set[Cut], *, deadline: float) -> Iterator[View]:
     """All views of a text, each followed by those of its own text.
 
     Args:
         text: the document's.
-        cuts: gets `time` or `bytes` where not everything was decoded.
+        cut: gets `time` or `bytes` where not everything was decoded.
         deadline: on the monotonic clock, looked at between pieces.
     """
-    pool = _Pool([max(LEAST, factor * len(text)) for factor in FACTORS], cuts, deadline)
+    pool = _Pool([max(LEAST, factor * len(text)) for factor in FACTORS], cut, deadline)
     yield from _level(text, None, 0, pool)
 
 
@@ -87,19 +87,19 @@ class _Pool:
     """What may still be decoded."""
 
     left: list[int]
-    cuts: set[Cut]
+    cut: set[Cut]
     deadline: float
 
     def late(self) -> bool:
         if monotonic() < self.deadline:
             return False
-        self.cuts.add(Cut.TIME)
+        self.cut.add(Cut.TIME)
         return True
 
     def take(self, level: int, size: int) -> bool:
         if size > self.left[level]:
             self.left[level] = 0
-            self.cuts.add(Cut.BYTES)
+            self.cut.add(Cut.BYTES)
             return False
         self.left[level] -= size
         return True
@@ -114,12 +114,17 @@ class _Draft:
         self._starts, self._sources, self._steps = array("q"), array("q"), bytearray()
 
     def add(self, text: str, source: int, step: int) -> None:
-        """Text whose n-th character comes from `source + n * step`."""
+        """Text whose n-th character comes from `source + n * step`. What goes on so has one entry, however much it is."""
         if text:
+            if not (
+                self._steps
+                and step == self._steps[-1]
+                and source - self._sources[-1] == (self.size - self._starts[-1]) * step
+            ):
+                self._starts.append(self.size)
+                self._sources.append(source)
+                self._steps.append(step)
             self._parts.append(text)
-            self._starts.append(self.size)
-            self._sources.append(source)
-            self._steps.append(step)
             self.size += len(text)
 
     def part(self, source: int) -> None:
@@ -216,8 +221,9 @@ def _percent(draft: _Draft, escaped: str, start: int) -> None:
         draft.add(data.decode("ascii"), start, 3)
         return
     for char in data.decode("utf-8", "surrogateescape"):
-        draft.add(char.translate(_SURROGATES), start, 0)
-        start += 3 * len(char.encode("utf-8", "surrogateescape"))
+        size = 3 * len(char.encode("utf-8", "surrogateescape"))
+        draft.add(char.translate(_SURROGATES), start, size)
+        start += size
 
 
 def _spaces(word: re.Match[str]) -> str:
@@ -231,7 +237,8 @@ _HTML = re.compile(r"(&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{
 
 
 def _html(draft: _Draft, escaped: str, start: int) -> None:
-    draft.add(unescape(escaped) if escaped[1] == "#" else html5.get(escaped[1:], escaped), start, 0)
+    decoded = unescape(escaped) if escaped[1] == "#" else html5.get(escaped[1:], escaped)
+    draft.add(decoded, start, len(escaped) if len(decoded) == 1 else decoded == escaped)
 
 
 _JSON = re.compile(
@@ -243,15 +250,15 @@ _NAMED = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"', r"\'": "'", r"\/": 
 
 def _json(draft: _Draft, escaped: str, start: int) -> None:
     if char := _NAMED.get(escaped):
-        draft.add(char, start, 0)
+        draft.add(char, start, 2)
     elif escaped[1] == "\\":
         draft.add("\\" * (len(escaped) // 2), start, 2)
     elif len(escaped) == 12:  # a pair
         high, low = int(escaped[2:6], 16), int(escaped[8:], 16)
-        draft.add(chr(0x10000 + ((high & 0x3FF) << 10) + (low & 0x3FF)), start, 0)
+        draft.add(chr(0x10000 + ((high & 0x3FF) << 10) + (low & 0x3FF)), start, 12)
     else:
         code = int(escaped[2:].strip("{}"), 16)
-        draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, 0)
+        draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, len(escaped))
 
 
 _ESCAPES: dict[str, tuple[re.Pattern[str], Callable[[_Draft, str, int], None]]] = {

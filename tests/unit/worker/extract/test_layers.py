@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mission.model import Cut
 from worker.extract import layers
-from worker.extract.cuts import Cut
 from worker.extract.layers import FACTORS, LEAST, View, views
 
 MIB = 1024 * 1024
