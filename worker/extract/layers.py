@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from html import unescape
 from html.entities import html5
 from time import monotonic
-from typing import AnyStr
 
 from mission.model import Cut
 
@@ -148,9 +147,9 @@ def _level(text: str, parent: View | None, level: int, pool: _Pool) -> Iterator[
 
 def _views(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
     yield from _runs(text, parent, pool)
-    for encoding, (pattern, decode) in _ESCAPES.items():
+    for encoding, (sign, pattern, decode) in _ESCAPES.items():
         draft = _Draft()
-        for start, end in _spans(text, pattern):
+        for start, end in _spans(text, pattern) if sign in text else ():
             if parent and parent._untouched(start, end):  # noqa: SLF001 (of this module)
                 continue
             if pool.late():
@@ -261,10 +260,10 @@ def _json(draft: _Draft, escaped: str, start: int) -> None:
         draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, len(escaped))
 
 
-_ESCAPES: dict[str, tuple[re.Pattern[str], Callable[[_Draft, str, int], None]]] = {
-    "percent": (_PERCENT, _percent),
-    "html": (_HTML, _html),
-    "json": (_JSON, _json),
+_ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[_Draft, str, int], None]]] = {
+    "percent": ("%", _PERCENT, _percent),
+    "html": ("&", _HTML, _html),
+    "json": ("\\", _JSON, _json),
 }
 
 
@@ -276,8 +275,8 @@ _SIGNS = "+/-_"
 _ALPHABET = _ALNUM.decode() + _SIGNS
 _MASK = bytes(0x41 if byte in _ALNUM else 0x3D if byte == 0x3D else 0x20 for byte in range(256))
 _ROW_OF = b"A" * 16
-_REST = re.compile(b"A*")
 _PADDED = b"A" * 6 + b"="  # `=` tells base64 from a word, so less is enough
+_SIGN = re.compile(r"""==?(?![A-Za-z0-9=]|["'][^\s,;:)\]}<>\\])""")  # not that of `name=value` or `name="value"`
 _BASIC = "asic "  # so does `Basic`
 _RUN = re.compile(rf"[A-Za-z0-9+/_-]{{0,{_MAX_RUN}}}={{0,2}}")
 _NEXT_LINE = re.compile(r"\r?\n[ \t]{0,64}([A-Za-z0-9+/_-]+={0,2})")
@@ -353,7 +352,7 @@ def _runs(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
 
 def _candidates(text: str, pool: _Pool) -> Iterator[tuple[int, int]]:
     """Runs that may be base64 or hex, in the order of the text."""
-    resume = 0
+    resume, promising = 0, _PROMISING.match
     for block in range(0, len(text), _BLOCK):
         if pool.late():
             return
@@ -363,28 +362,30 @@ def _candidates(text: str, pool: _Pool) -> Iterator[tuple[int, int]]:
         at = mask.find(_ROW_OF, max(0, resume - block))
         while at >= 0:
             start = hit = block + at
-            if hit > resume and text[hit - 1] in _SIGNS:
-                start = _left(text, hit, resume)
-            if not _PROMISING.match(text, start) and (start == hit or not _PROMISING.match(text, hit)):
-                resume = block + _end(_REST, mask, at)
-            else:
+            at += len(_ROW_OF)
+            if hit > resume:
+                if (before := text[hit - 1]) in _SIGNS:
+                    start = _left(text, hit, resume)
+                elif before.isalnum() and before.isascii():  # more of a word that was looked at
+                    at = mask.find(_ROW_OF, at)
+                    continue
+            if promising(text, start) or (start < hit and promising(text, hit)):
                 resume = _end(_RUN, text, start)
                 spans.append((start, resume))
-            at = mask.find(_ROW_OF, resume - block)
+                at = resume - block
+            at = mask.find(_ROW_OF, at)
         at = mask.find(_PADDED)
         while at >= 0:
             at += len(_PADDED)
-            if mask[at : at + 1] != b"A":
-                sign = block + at - 1
-                end = sign + (2 if text.startswith("==", sign) else 1)
-                start = _left(text, sign, max(0, sign - len(_ROW_OF)))
-                if not (end - start) % 4 and _PROMISING.match(text, start):
-                    spans.append((start, end))
+            if sign := _SIGN.match(text, block + at - 1):
+                start = _left(text, sign.start(), max(0, sign.start() - len(_ROW_OF)))
+                if not (sign.end() - start) % 4 and promising(text, start):
+                    spans.append((start, sign.end()))
             at = mask.find(_PADDED, at)
         at = piece.find(_BASIC)
         while at >= 0:
             start = block + at + len(_BASIC)
-            if _PROMISING.match(text, start):
+            if promising(text, start):
                 spans.append((start, _end(_RUN, text, start)))
             at = piece.find(_BASIC, at + 1)
         yield from sorted(spans)
@@ -397,7 +398,7 @@ def _left(text: str, at: int, low: int) -> int:
     return low + len(text[low:at].rstrip(_ALPHABET))
 
 
-def _end(pattern: re.Pattern[AnyStr], text: AnyStr, at: int) -> int:
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
     match = pattern.match(text, at)
     return match.end() if match else at
 
