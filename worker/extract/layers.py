@@ -35,6 +35,8 @@ _BLOCK = 256 * 1024  # searched for runs at a time: its mask stays in the proces
 _MAX_RUN = 1024 * 1024  # of base64 or hex; divides by 4, so that what follows is in step
 _WRAPPED = 40  # a line of base64 that has as many may go on in the next one
 
+_ONE = 3  # steps from one character to the next are counted in thirds
+
 _EDGES = re.compile(r"""[\s"'`&;,<>(){}\[\]|]""")
 
 
@@ -47,7 +49,7 @@ class View:
         encoding: `base64`, `hex`, `percent`, `html` or `json`; of a view's view both with `+` between, the outer one first.
     """
 
-    text: str
+    text: str = field(repr=False)
     encoding: str
     _starts: array[int] = field(repr=False)
     _sources: array[int] = field(repr=False)
@@ -57,16 +59,17 @@ class View:
     def origin(self, offset: int) -> int:
         """Where, in characters of the document's own text, that begins which stands at `offset` of the view.
 
-        Exact for a character that was escaped; for one from base64 or hex it is the beginning of the encoded run.
+        Exact for a character that was escaped. In base64 or hex it is where the character is, less line breaks and whatever a
+        character takes more than a byte: never outside of the run, and never before what stands before it.
         """
         at = bisect_right(self._starts, offset) - 1
-        source = self._sources[at] + (offset - self._starts[at]) * self._steps[at]
+        source = self._sources[at] + (offset - self._starts[at]) * self._steps[at] // _ONE
         return self._parent.origin(source) if self._parent else source
 
     def _untouched(self, start: int, end: int) -> bool:
         """Whether a span reads just so in what the view was made of: the level above has looked at it."""
         at = bisect_right(self._starts, start) - 1
-        return self._steps[at] == 1 and at == bisect_right(self._starts, max(start, end - 1)) - 1
+        return self._steps[at] == _ONE and at == bisect_right(self._starts, max(start, end - 1)) - 1
 
 
 def views(text: str, cut: set[Cut], *, deadline: float) -> Iterator[View]:
@@ -113,12 +116,12 @@ class _Draft:
         self._starts, self._sources, self._steps = array("q"), array("q"), bytearray()
 
     def add(self, text: str, source: int, step: int) -> None:
-        """Text whose n-th character comes from `source + n * step`. What goes on so has one entry, however much it is."""
+        """Text whose n-th character comes from `source + n * step // _ONE`. What goes on so has one entry, however much it is."""
         if text:
             if not (
                 self._steps
                 and step == self._steps[-1]
-                and source - self._sources[-1] == (self.size - self._starts[-1]) * step
+                and (source - self._sources[-1]) * _ONE == (self.size - self._starts[-1]) * step
             ):
                 self._starts.append(self.size)
                 self._sources.append(source)
@@ -160,11 +163,11 @@ def _views(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
             *pairs, last = pattern.split(_WORD.sub(_spaces, piece) if "+" in piece and encoding == "percent" else piece)
             for plain, escaped in zip(pairs[::2], pairs[1::2], strict=True):
                 if plain:
-                    draft.add(plain, start, 1)
+                    draft.add(plain, start, _ONE)
                     start += len(plain)
                 decode(draft, escaped, start)
                 start += len(escaped)
-            draft.add(last, start, 1)
+            draft.add(last, start, _ONE)
             if draft.size >= _VIEW:
                 yield draft.view(encoding, parent)
                 draft = _Draft()
@@ -217,11 +220,11 @@ _WORD = re.compile(r"""[^\s"'<>#]+""")
 def _percent(draft: _Draft, escaped: str, start: int) -> None:
     data = bytes.fromhex(escaped.replace("%", ""))
     if data.isascii():
-        draft.add(data.decode("ascii"), start, 3)
+        draft.add(data.decode("ascii"), start, 3 * _ONE)
         return
     for char in data.decode("utf-8", "surrogateescape"):
         size = 3 * len(char.encode("utf-8", "surrogateescape"))
-        draft.add(char.translate(_SURROGATES), start, size)
+        draft.add(char.translate(_SURROGATES), start, size * _ONE)
         start += size
 
 
@@ -237,7 +240,7 @@ _HTML = re.compile(r"(&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{
 
 def _html(draft: _Draft, escaped: str, start: int) -> None:
     decoded = unescape(escaped) if escaped[1] == "#" else html5.get(escaped[1:], escaped)
-    draft.add(decoded, start, len(escaped) if len(decoded) == 1 else decoded == escaped)
+    draft.add(decoded, start, _ONE * (len(escaped) if len(decoded) == 1 else decoded == escaped))
 
 
 _JSON = re.compile(
@@ -249,15 +252,15 @@ _NAMED = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"', r"\'": "'", r"\/": 
 
 def _json(draft: _Draft, escaped: str, start: int) -> None:
     if char := _NAMED.get(escaped):
-        draft.add(char, start, 2)
+        draft.add(char, start, 2 * _ONE)
     elif escaped[1] == "\\":
-        draft.add("\\" * (len(escaped) // 2), start, 2)
+        draft.add("\\" * (len(escaped) // 2), start, 2 * _ONE)
     elif len(escaped) == 12:  # a pair
         high, low = int(escaped[2:6], 16), int(escaped[8:], 16)
-        draft.add(chr(0x10000 + ((high & 0x3FF) << 10) + (low & 0x3FF)), start, 12)
+        draft.add(chr(0x10000 + ((high & 0x3FF) << 10) + (low & 0x3FF)), start, 12 * _ONE)
     else:
         code = int(escaped[2:].strip("{}"), 16)
-        draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, len(escaped))
+        draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, len(escaped) * _ONE)
 
 
 _ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[_Draft, str, int], None]]] = {
@@ -338,10 +341,10 @@ def _runs(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
         if "\n" not in decoded.strip():  # else it has lines of its own, and may be a key file
             line = max(low, start - _CONTEXT)
             line = max(line, text.rfind("\n", line, start) + 1)
-            draft.add(text[line:start], line, 1)
-        draft.add(decoded, start, 0)
+            draft.add(text[line:start], line, _ONE)
+        draft.add(decoded, start, 4 if encoding == "base64" else 2 * _ONE)  # 4 characters are 3 bytes
         if text.startswith(('"', "'", "`"), used):
-            draft.add(text[used], used, 1)
+            draft.add(text[used], used, _ONE)
         if draft.size >= _VIEW:
             yield draft.view(encoding, parent)
             drafts[encoding] = _Draft()

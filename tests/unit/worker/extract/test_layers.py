@@ -186,6 +186,18 @@ def test_a_long_line_is_cut_between_words() -> None:
     assert set(text.split()) == {word, "key=$ecret"}
 
 
+@pytest.mark.parametrize(("encode", "place"), [(b64, 7 + 48), (lambda text: text.encode().hex(), 7 + 72)])
+def test_what_stands_in_a_run_of_ascii_has_its_own_place(encode: Callable[[str], str], place: int) -> None:
+    document = f'data: "{encode(f"a={VALUE} ab={VALUE}!")}"'
+    ((view,), _) = seen(document)
+    assert view.text.index("=", 10) == 7 + 35
+    assert view.origin(7 + 36) == place
+
+
+def test_what_a_document_holds_stands_in_no_representation() -> None:
+    assert VALUE not in repr(seen("key: " + b64(VALUE))[0])
+
+
 # Properties
 
 
@@ -193,14 +205,16 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=20)
 
 
 @given(st.text("abc \n:"), TEXTS, st.text("abc \n:"), st.sampled_from([b64, lambda text: text.encode().hex()]))
-def test_runs_are_shown_at_their_beginning(before: str, value: str, after: str, encode: Callable[[str], str]) -> None:
+def test_runs_are_shown_at_their_place(before: str, value: str, after: str, encode: Callable[[str], str]) -> None:
     value = f"key {value}"
     document = f'{before} "{encode(value)}" {after}'
     found, _ = seen(document)
     view = next(view for view in found if value in view.text)
-    assert (
-        view.origin(view.text.index(value)) == view.origin(view.text.index(value) + len(value) - 1) == len(before) + 2
-    )
+    at = view.text.index(value)
+    origins = [view.origin(at + offset) for offset in range(len(value))]
+    assert origins[0] == len(before) + 2
+    assert origins == sorted(set(origins))
+    assert origins[-1] < len(before) + 2 + len(encode(value))
 
 
 PLAIN = "abcXYZ019:=_. "
