@@ -38,8 +38,9 @@ class Member:
 
     Attributes:
         path: its name, after those of the archives that it is in, each with a `!`: `app/.env`, `inner.zip!app/.env`. The body itself
-            has no name. What a compressed stream holds is called as the stream, without the ending: `a.log` of `a.log.gz`, and the
-            empty name where the body itself is one. Names are a stranger's: of `MAX_NAME` characters each at most, but with any
+            has no name. What a compressed stream holds is called as the stream, without the ending: `a.log` of `a.log.gz`; and where the
+            body itself is one, by its format: `gzip`, `bz2`, `xz`, `lzma`. A compressed tar is as a tar. Names are a stranger's: of
+            `MAX_NAME` characters each at most (the last ones), but with any
             character in them, control characters too. They are no paths to write to.
         body: its bytes.
     """
@@ -297,7 +298,7 @@ class _Walk:
             elif kind == "tar":
                 yield from self._tar(_Stored(memoryview(body), self), path, depth)
             else:
-                yield from self._stream(_Unpacked(memoryview(body), kind, self), path, depth)
+                yield from self._stream(_Unpacked(memoryview(body), kind, self), kind, path, depth)
         except _Skip as skip:
             self.cut.add(skip.cut)
 
@@ -325,7 +326,7 @@ class _Walk:
             self.cut.add(Cut.RATIO)  # what came before is as good as any
         return data.getvalue()
 
-    def _stream(self, source: _Unpacked, path: str, depth: int) -> Iterator[Member]:
+    def _stream(self, source: _Unpacked, kind: str, path: str, depth: int) -> Iterator[Member]:
         if source.peek(512)[257:262] == _USTAR:
             yield from self._tar(source, path, depth)
             return
@@ -334,7 +335,7 @@ class _Walk:
         if len(body) == self.limits.member and source.peek(1):
             self.cut.add(Cut.BYTES)
         ending = next((ending for ending in _ENDINGS if path.lower().endswith(ending)), "")
-        yield from self._file(body, path[: len(path) - len(ending)], depth)
+        yield from self._file(body, path[: len(path) - len(ending)] or kind, depth)
 
     def _tar(self, source: _Source, path: str, depth: int) -> Iterator[Member]:
         name = ""

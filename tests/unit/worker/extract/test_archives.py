@@ -70,14 +70,18 @@ def test_a_tar_s_members_are_given_by_their_names(form: int, name: str) -> None:
     assert opened(tarred(files, form)) == (list(files.items()), set())
 
 
-@pytest.mark.parametrize("pack", STREAMS.values(), ids=STREAMS)
-def test_what_a_compressed_body_holds_has_the_empty_name(pack: Callable[[bytes], bytes]) -> None:
-    assert opened(pack(TEXT)) == ([("", TEXT)], set())
+@pytest.mark.parametrize(("ending", "name"), [("gz", "gzip"), ("bz2", "bz2"), ("xz", "xz"), ("lzma", "lzma")])
+def test_what_a_compressed_body_holds_is_called_by_the_format(ending: str, name: str) -> None:
+    assert opened(STREAMS[ending](TEXT)) == ([(name, TEXT)], set())
+    assert opened(STREAMS[ending](zipped({"a": TEXT}))) == ([(f"{name}!a", TEXT)], set())
 
 
 @pytest.mark.parametrize("ending", [ending for ending in STREAMS if ending != "lzma"])
 def test_compressed_streams_in_a_row_are_one(ending: str) -> None:
-    assert opened(STREAMS[ending](TEXT) + STREAMS[ending](b"more")) == ([("", TEXT + b"more")], set())
+    assert opened(STREAMS[ending](TEXT) + STREAMS[ending](b"more")) == (
+        [("gzip" if ending == "gz" else ending, TEXT + b"more")],
+        set(),
+    )
 
 
 @pytest.mark.parametrize("pack", STREAMS.values(), ids=STREAMS)
@@ -264,8 +268,8 @@ def test_of_a_long_member_as_much_is_given_as_may_be() -> None:
     long = bytes(range(256)) * 1000
     for body in (zipped({"a": long}), zipped({"a": long}, zipfile.ZIP_STORED), tarred({"a": long})):
         assert opened(body, Limits(member=1000)) == ([("a", long[:1000])], {Cut.BYTES})
-    assert opened(gzip.compress(long), Limits(member=1000)) == ([("", long[:1000])], {Cut.BYTES})
-    assert opened(gzip.compress(long), Limits(member=len(long))) == ([("", long)], set())
+    assert opened(gzip.compress(long), Limits(member=1000)) == ([("gzip", long[:1000])], {Cut.BYTES})
+    assert opened(gzip.compress(long), Limits(member=len(long))) == ([("gzip", long)], set())
 
 
 def test_names_have_a_bounded_length() -> None:
