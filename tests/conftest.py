@@ -37,7 +37,8 @@ def _own_environment(pytestconfig: pytest.Config) -> None:
     """What the developer has set must not change what a test sees. Rules are compiled once for all runs here."""
     assert pytestconfig.cache is not None
     os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("compiled"))
-    for name in [name for name in os.environ if name.startswith("DECODER_") and name != "DECODER_WPT_DIR"]:
+    corpora = ("DECODER_WPT_DIR", "DECODER_PACKS_DIR")
+    for name in [name for name in os.environ if name.startswith("DECODER_") and name not in corpora]:
         del os.environ[name]
 
 

@@ -1,0 +1,83 @@
+"""A pack as a detector: its name, its categories, and what it does when time is up or a filter fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mission.errors import SettingsError
+from mission.model import Confidence
+from worker.extract.engine import Match, OutOfTime
+from worker.extract.packs import PackScanner, load, scanner
+from worker.extract.packs import scanning as module
+
+RULE = "[[rules]]\nid = 'acme'\nregex = '''acme-([a-z0-9]{8})'''\n"
+COMPOSITE = f"{RULE}[[rules.required]]\nid = 'b'\n[[rules]]\nid = 'b'\nregex = '''bbb[0-9]+'''\n"
+
+
+def _pack(folder: Path, text: str = RULE) -> Path:
+    file = folder / "mine.toml"
+    file.write_text(text)
+    return file
+
+
+def _soon() -> float:
+    return time.monotonic() + 60
+
+
+def test_a_pack_is_a_detector_of_its_files_name(tmp_path: Path, rules_cache: Path) -> None:
+    detector = scanner(load(_pack(tmp_path)), rules_cache)
+    text = "é acme-a1b2c3d4"
+    assert detector.detector == "pack:mine"
+    assert list(detector.matches(text, _soon())) == [Match("acme", "a1b2c3d4", 7, 15, Confidence.MEDIUM)]
+
+
+def test_what_the_engine_does_not_take_is_a_setting_that_is_bad(tmp_path: Path, rules_cache: Path) -> None:
+    pack = load(_pack(tmp_path, RULE + RULE.replace("acme", "b").replace("b-(", "(?=b)(")))
+    with pytest.raises(SettingsError, match=r"mine\.toml:5: b: the engine's regexes have no look-ahead"):
+        scanner(pack, rules_cache)
+
+
+def test_whether_its_rules_were_compiled_already_is_told(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    assert [scanner(load(_pack(tmp_path)), cache).cached for _turn in range(2)] == [False, True]
+
+
+class _Ending:
+    """An engine that finds some, and then fails."""
+
+    cached = True
+
+    def __init__(self, error: Exception | None, *categories: str) -> None:
+        self._error = error
+        self._categories = categories
+
+    def matches(self, text: str, until: float) -> Iterator[Match]:
+        for at, category in enumerate(self._categories):
+            yield Match(f"mine.{category}", "x", at, at + 1, Confidence.HIGH)
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("error", [OutOfTime(), RuntimeError("a filter failed on: the document's words")])
+def test_what_was_found_is_told_before_it_is_said_that_the_search_was_cut(tmp_path: Path, error: Exception) -> None:
+    matches = PackScanner(load(_pack(tmp_path, COMPOSITE)), _Ending(error, "acme", "b")).matches("words", 0)
+    found = [next(matches).category, next(matches).category]
+    with pytest.raises(OutOfTime) as cut:
+        next(matches)
+    assert found == ["b", "acme"]
+    assert "words" not in str(cut.value)
+
+
+def test_more_of_composite_rules_than_a_result_may_hold_is_said_to_be_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_WAITING", 2)
+    pack = load(_pack(tmp_path, COMPOSITE))
+    assert len(list(PackScanner(pack, _Ending(None, "acme", "acme", "b")).matches("words", 0))) == 3
+    with pytest.raises(OutOfTime):
+        list(PackScanner(pack, _Ending(None, "acme", "acme", "acme", "b")).matches("words", 0))

@@ -1,0 +1,109 @@
+"""What the engine does not take is named, rule by rule; and examples are tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.extract.packs import load
+from worker.extract.packs.trial import check, examples
+
+GOOD = "[[rules]]\nid = 'good'\nregex = '''good-([a-z0-9]{8})'''\n\n"
+
+
+def _rule(regex: str, more: str = "") -> str:
+    return f"[[rules]]\nid = 'bad'\nregex = '''{regex}'''\n{more}\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (_rule("(?=a)bbb"), "no look-ahead and look-behind"),
+        (_rule("(?<!a)bbb"), "no look-ahead and look-behind"),
+        (_rule(r"(a)\1bb"), "no back-references"),
+        (_rule(r"\Qa.b\Ecc"), r"no \Q…\E"),
+        (_rule(r"\pLaaa"), "no classes of Unicode"),
+        (_rule("[é]aaa"), "no characters beyond ASCII in a class"),
+        (_rule("(?U)ab+c"), "no flag U"),
+        (_rule("a*"), "the regex matches an empty text"),
+        (_rule("(a"), "the engine does not take the regex"),
+        (_rule("(?:a{300}){300}"), "the engine does not take the regex"),
+        (_rule("aaa(b)", "secretGroup = 2"), "the regex has no such group"),
+        (_rule("aaab", "path = '''(a'''"), "does not take its 'path'"),
+        (_rule("aaab", "[[rules.allowlists]]\nregexes = ['''(?=x)''']"), "does not take its filter or allowlist"),
+        (_rule("aaab", "filter = '(1'"), "does not take its filter or allowlist"),
+        (_rule("aaab", "filter = 'entropy(1) > 2'"), "its filter fails: expected string"),
+    ],
+)
+def test_a_rule_that_the_engine_does_not_take_is_named(tmp_path: Path, rule: str, reason: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD + rule + GOOD.replace("good", "more"))
+    [problem] = check(file).problems
+    assert (problem.file, problem.line, problem.rule) == (file, 6, "bad")
+    assert reason in problem.reason
+    assert "/trial" not in problem.reason
+
+
+@pytest.mark.parametrize(
+    "top", ["filter = '(1'", "filter = 'entropy(1) > 2'", "[allowlist]\nregexes = ['''(?=x)''']", "prefilter = '1 +'"]
+)
+def test_what_is_wrong_for_all_rules_is_said_once(tmp_path: Path, top: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"{top}\n{GOOD}{GOOD.replace('good', 'more')}")
+    [problem] = check(file).problems
+    assert (problem.line, problem.rule) == (1, "")
+    assert "filter or allowlist of all rules" in problem.reason
+
+
+@pytest.mark.parametrize("more", ["", "filter = 'entropy(1) > 2'"])
+def test_a_filter_of_all_rules_is_not_blamed_for_one_of_them(tmp_path: Path, more: str) -> None:
+    file = tmp_path / "mine.toml"
+    bad = _rule("aaab", more) if more else _rule("(a")
+    file.write_text(f"filter = 'finding.secret contains \"x\"'\n{GOOD}{bad}")
+    assert [problem.rule for problem in check(file).problems] == ["bad"]
+
+
+def test_yaml_that_the_engine_does_not_take_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    file.write_text("rules:\n- {name: A, id: a, pattern: aaab}\n- {name: B, id: b, pattern: '(b'}\n")
+    [problem] = check(file).problems
+    assert (problem.line, problem.rule) == (3, "b")
+
+
+def test_a_good_pack_has_no_problems_and_a_bad_file_no_pack(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD)
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    for _turn in range(2):
+        checked = check(file, cache)
+        assert checked.problems == ()
+        assert checked.pack == load(file)
+    file.write_text("")
+    assert (check(file).pack, [problem.reason for problem in check(file).problems]) == (None, ["is empty"])
+
+
+def test_examples_that_do_not_hold_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f"{GOOD}keywords = ['zebra']\nexamples = ['zebra good-12345678', 'good-12345678']\n"
+        "negative_examples = ['zebra good-1', 'zebra good-87654321']\n"
+        f"[[rules.required]]\nid = 'more'\n{GOOD.replace('good', 'more')}path = 'x'\nexamples = ['more-12345678']\n"
+    )
+    tested = examples(load(file))
+    assert (tested.rules, tested.examples) == (2, 5)
+    assert [(failure.line, failure.rule, failure.reason) for failure in tested.failures] == [
+        (2, "good", "example 2 must match, and does not"),
+        (2, "good", "negative example 2 must not match, and does"),
+    ]
+
+
+def test_kingfishers_examples_are_tried(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    rule = "{name: A, id: a, pattern: 'aaa-([0-9]{4})', visible: false, min_entropy: 1.5, "
+    file.write_text(f"rules:\n- {rule}examples: [aaa-1234, aaa-1111], negative_examples: [aaa-2222, aaa-4321]}}\n")
+    assert [failure.reason for failure in examples(load(file)).failures] == [
+        "example 2 must match, and does not",
+        "negative example 2 must not match, and does",
+    ]

@@ -1,0 +1,99 @@
+"""Typed reads of a pack's tables: what is of the wrong type, or unknown, is said, and read as absent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def id_problem(rule: str, seen: set[str]) -> str | None:
+    """What is wrong with a rule's id, which names what it finds, and the rule in the engine; those above are `seen`."""
+    if not rule.strip():
+        return "a rule has no id"
+    if len(rule) > 128 or not rule.isprintable():
+        return "an id is up to 128 printable characters"
+    return "a rule of this id stands above already" if rule in seen else None
+
+
+class Fields:
+    """The fields of one table.
+
+    Args:
+        raw: the table.
+        known: the fields that it may have; others are said to be unknown.
+        say: takes what is wrong.
+        prefix: names the table in what is said, such as "allowlist: ".
+        fold: names count in any case, as gitleaks reads them.
+    """
+
+    def __init__(
+        self, raw: object, known: frozenset[str], say: Callable[[str], None], *, prefix: str = "", fold: bool = False
+    ) -> None:
+        self._tell = say
+        self._prefix = prefix
+        self._values: dict[str, Any] = {}
+        if not isinstance(raw, Mapping):
+            self._say("must be a table")
+            return
+        for written, value in raw.items():
+            name = written.lower() if fold and isinstance(written, str) else written
+            if name not in known:
+                self._say(f"unknown key {written!r}")
+            elif name in self._values:
+                self._say(f"{written!r} stands twice")
+            else:
+                self._values[name] = value
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __getitem__(self, name: str) -> object:
+        return self._values.get(name)
+
+    def text(self, name: str) -> str:
+        """A text, "" where there is none."""
+        return str(self._of(name, str, "text", ""))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts."""
+        values = self._of(name, list, "a list of texts", [])
+        if not all(isinstance(value, str) for value in values):
+            self._say(f"{name!r} must be a list of texts")
+            return ()
+        return tuple(values)
+
+    def flag(self, name: str, default: bool = False) -> bool:  # noqa: FBT001  # what is read where there is none
+        """True or false."""
+        return bool(self._of(name, bool, "true or false", default))
+
+    def number(self, name: str) -> float:
+        """A number from 0 upwards, 0 where there is none."""
+        value = self._of(name, (int, float), "a number", 0)
+        if isinstance(value, bool) or not math.isfinite(value) or value < 0:
+            self._say(f"{name!r} must be a number from 0 upwards")
+            return 0.0
+        return float(value)
+
+    def whole(self, name: str) -> int | None:
+        """A whole number from 0 upwards."""
+        value = self._of(name, int, "a whole number", None)
+        if value is not None and (isinstance(value, bool) or value < 0):
+            self._say(f"{name!r} must be a whole number from 0 upwards")
+            return None
+        return value if value is None else int(value)
+
+    def tables(self, name: str) -> list[object]:
+        """A list of tables, to be read as such."""
+        return list(self._of(name, list, "a list of tables", []))
+
+    def _say(self, reason: str) -> None:
+        self._tell(self._prefix + reason)
+
+    def _of(self, name: str, kind: type | tuple[type, ...], called: str, default: Any) -> Any:
+        if name not in self._values:
+            return default
+        if not isinstance(self._values[name], kind):
+            self._say(f"{name!r} must be {called}")
+            return default
+        return self._values[name]

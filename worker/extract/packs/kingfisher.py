@@ -1,0 +1,210 @@
+"""Kingfisher's YAML: the engine's own format. Checked, as the engine passes over keys that it does not know; stripped of network parts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from worker.extract.packs.fields import Fields, id_problem
+from worker.extract.packs.model import Dialect, Pack, PackRefused, Problem, Rule
+from worker.extract.packs.source import refused
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_DEPTH = 24
+# Never used: they ask the network, or take a credential back.
+_NETWORK = frozenset(["validation", "revocation", "tls_mode", "prevalidated"])
+_RULE = frozenset(
+    [
+        "name",
+        "id",
+        "pattern",
+        "path",
+        "min_entropy",
+        "confidence",
+        "visible",
+        "examples",
+        "negative_examples",
+        "references",
+        "depends_on_rule",
+        "pattern_requirements",
+        "vectorscan_compatible",
+        "authoritative",
+    ]
+).union(_NETWORK)
+_NEEDS = frozenset(
+    [
+        "min_digits",
+        "min_uppercase",
+        "min_lowercase",
+        "min_special_chars",
+        "special_chars",
+        "ignore_if_contains",
+        "checksum",
+    ]
+)
+_DEPENDS = frozenset(["rule_id", "variable", "optional", "within", "verify_candidates"])
+
+
+def parse(file: Path, name: str, text: str) -> Pack:
+    """A pack of a YAML file.
+
+    Raises:
+        PackRefused: with all that is wrong in it.
+    """
+    try:
+        _bound(file, text)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            raw = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
+        raise refused(file, f"is no YAML: {reason}", mark.line + 1 if mark else 1) from None
+    except ValueError as error:  # such as a date that is none
+        raise refused(file, f"is no YAML: {error}") from None
+    return _Reader(file, name, raw, node).pack()
+
+
+def _bound(file: Path, text: str) -> None:
+    """No aliases, which make much of little, and no depth, before anything is built of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise refused(file, "has a YAML alias (`*name`): write out what it stands for", line)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise refused(file, f"is nested deeper than {_MAX_DEPTH}", line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Reader:
+    def __init__(self, file: Path, name: str, raw: object, node: Any) -> None:
+        self._file = file
+        self._prefix = f"custom.{name}."
+        self._name = name
+        self._problems: list[Problem] = []
+        self._rule, self._line = "", 1
+        listed = node
+        if isinstance(raw, dict):
+            raw = Fields(raw, frozenset(("rules",)), self._say).tables("rules")
+            listed = next((value for key, value in node.value if key.value == "rules"), None)
+        self._raw: list[Any] = raw if isinstance(raw, list) else []
+        self._nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
+        self._ids = {raw.get("id") for raw in self._raw if isinstance(raw, dict) and isinstance(raw.get("id"), str)}
+        self._stripped: Counter[str] = Counter()
+
+    def pack(self) -> Pack:
+        rules, seen = [], set[str]()
+        for raw, node in zip(self._raw, self._nodes, strict=True):
+            found = raw.get("id") if isinstance(raw, dict) else ""
+            self._rule, self._line = found if isinstance(found, str) else "", node.start_mark.line + 1
+            self._twice(node)
+            fields = Fields(raw, _RULE, self._say)
+            if problem := id_problem(self._rule, seen):
+                self._say(problem)
+            seen.add(self._rule)
+            rules.append(self._read(fields))
+        self._rule, self._line = "", 1
+        if not rules:
+            self._say("has no rules: a Kingfisher pack is a list `rules:`")
+        if self._problems:
+            raise PackRefused(self._problems)
+        left_out = [
+            Problem(self._file, 1, "", f"{part!r} of {number} rules: the decoder asks no service about what it finds")
+            for part, number in sorted(self._stripped.items())
+        ]
+        return Pack(self._name, self._file, Dialect.KINGFISHER, tuple(rules), tuple(left_out))
+
+    def _read(self, fields: Fields) -> Rule:
+        self._stripped.update(part for part in _NETWORK if part in fields)
+        pattern, description = fields.text("pattern"), fields.text("name")
+        if not pattern:
+            self._say("has no pattern")
+        confidence = fields.text("confidence").lower() or "medium"
+        if confidence not in ("low", "medium", "high"):
+            self._say(f"'confidence' is low, medium or high, not {confidence!r}")
+        engine_id = self._prefix + self._rule
+        given: dict[str, Any] = {
+            "id": engine_id,
+            "name": description or self._rule,
+            "pattern": pattern,
+            "path": fields.text("path"),
+            "min_entropy": fields.number("min_entropy"),
+            "confidence": confidence,
+            "pattern_requirements": self._needs(fields),
+            "depends_on_rule": self._depends(fields),
+        }
+        return Rule(
+            id=self._rule,
+            line=self._line,
+            engine_id=engine_id,
+            description=description,
+            regex=pattern,
+            confidence=confidence,
+            keywords=(),
+            requires=(),
+            reported=fields.flag("visible", default=True),
+            examples=fields.texts("examples"),
+            negative_examples=fields.texts("negative_examples"),
+            fields=tuple((key, json.dumps(value, ensure_ascii=False)) for key, value in given.items() if value),
+        )
+
+    def _needs(self, fields: Fields) -> dict[str, Any]:
+        """`pattern_requirements`: the engine's, once every key of it is one that it knows."""
+        if fields["pattern_requirements"] is None:
+            return {}
+        needs = Fields(fields["pattern_requirements"], _NEEDS, self._say, prefix="pattern_requirements: ")
+        given: dict[str, Any] = {key: needs.whole(key) for key in _NEEDS if key.startswith("min_") and key in needs}
+        if "special_chars" in needs:
+            given["special_chars"] = needs.text("special_chars")
+        if "ignore_if_contains" in needs:
+            given["ignore_if_contains"] = list(needs.texts("ignore_if_contains"))
+        if "checksum" in needs:
+            given["checksum"] = self._checksum(needs)
+        return dict(sorted(given.items()))
+
+    def _checksum(self, needs: Fields) -> dict[str, Any]:
+        known = frozenset(("actual", "expected", "skip_if_missing"))
+        checksum = Fields(needs["checksum"], known, self._say, prefix="checksum: ")
+        parts = frozenset(("template", "requires_capture"))
+        actual = Fields(checksum["actual"], parts, self._say, prefix="checksum: actual: ")
+        capture = {"requires_capture": actual.text("requires_capture")} if "requires_capture" in actual else {}
+        return {
+            "actual": {"template": actual.text("template"), **capture},
+            "expected": checksum.text("expected"),
+            "skip_if_missing": checksum.flag("skip_if_missing"),
+        }
+
+    def _depends(self, fields: Fields) -> list[dict[str, Any]]:
+        given: list[dict[str, Any]] = []
+        for raw in fields.tables("depends_on_rule"):
+            if raw is None:  # as in the engine, nothing
+                continue
+            each = Fields(raw, _DEPENDS, self._say, prefix="depends_on_rule: ")
+            other = each.text("rule_id")
+            if other not in self._ids:
+                self._say(f"depends on the rule {other!r}, which is not in this file")
+            depends = {"rule_id": self._prefix + other, "variable": each.text("variable")}
+            depends |= {"within": each.text("within")} if "within" in each else {}
+            given.append(depends | {"optional": each.flag("optional")})
+        return given
+
+    def _twice(self, node: Any) -> None:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        names = Counter(key.value for key, _value in pairs)
+        for name, number in names.items():
+            if number > 1:
+                self._say(f"{name!r} stands twice")
+
+    def _say(self, reason: str) -> None:
+        self._problems.append(Problem(self._file, self._line, self._rule, reason))

@@ -1,0 +1,64 @@
+"""From a pack's file to a pack, whichever of the three formats it has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from worker.extract.packs import leaks
+from worker.extract.packs.model import Pack, PackRefused, Problem
+from worker.extract.packs.source import name_of, read, refused
+
+# No part of them may run over lines twice: a file of line breaks alone would take for ever.
+_TOML = re.compile(r"^[^\S\n]*(?:\[\[?[^\S\n]*[\w.-]+[^\S\n]*\]|[\w.\"'-]+[^\S\n]*=)", re.MULTILINE)
+_YAML = re.compile(r"""(?:---.*\n|[^\S\n]*(?:\#.*)?\n)*[^\S\n]*(?:(?:\{\s*)?["']?rules["']?\s*:|-\s)""")
+
+
+def load(file: Path) -> Pack:
+    """A pack. The content says which format it is, not the name.
+
+    Raises:
+        PackRefused: with everything that is wrong in it.
+    """
+    name, text = name_of(file), read(file)
+    if _YAML.match(text):
+        try:
+            from worker.extract.packs import kingfisher
+        except ModuleNotFoundError:
+            raise refused(file, "YAML needs the package pyyaml: pip install 'mission-decoder[rules]'") from None
+        return kingfisher.parse(file, name, text)
+    if _TOML.search(text):
+        return leaks.parse(file, name, text)
+    raise refused(file, "is no pack of rules: neither gitleaks' or betterleaks' TOML nor Kingfisher's YAML")
+
+
+def lint(file: Path) -> tuple[Problem, ...]:
+    """What is wrong in a pack, as far as its file says it. What the engine says besides: `trial.unloadable`."""
+    try:
+        load(file)
+    except PackRefused as refusal:
+        return refusal.problems
+    return ()
+
+
+def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:
+    """Several packs.
+
+    Raises:
+        PackRefused: with everything that is wrong in all of them, two of one name included.
+    """
+    packs: dict[str, Pack] = {}
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            pack = load(file)
+        except PackRefused as refusal:
+            problems += refusal.problems
+            continue
+        if pack.name in packs:
+            problems.append(Problem(file, 1, "", f"has the name of {packs[pack.name].file}: rename one of them"))
+        packs[pack.name] = pack
+    if problems:
+        raise PackRefused(problems)
+    return tuple(packs.values())

@@ -1,0 +1,98 @@
+"""Which of the engine's findings in a document a pack reports: what one finding by itself does not decide.
+
+The engine ignores keywords and required rules. As an expression, a keyword would be looked for in the whole text at each finding: a
+hostile document with many of them would cost the product of both. Here a rule is asked once for each text, when it found something,
+and a finding's own text nearly always holds the word. The text counts as a whole; gitleaks looks at pieces of some 100 KB.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from worker.extract.packs.model import Requirement, Rule
+from worker.extract.places import Places
+
+_Found = TypeVar("_Found")
+
+
+class Report:
+    """What a pack reports of one text.
+
+    Args:
+        rules: the pack's.
+        text: the whole of it.
+    """
+
+    def __init__(self, rules: Iterable[Rule], text: str) -> None:
+        self._text = text
+        self._lowered: str | None = None
+        self._open: dict[str, bool] = {}
+        # gitleaks looks for a required rule whatever its keywords say. 8 bytes a finding, of which there may be many.
+        self._starts = {required.rule: array("Q") for rule in rules for required in rule.requires}
+
+    def counts(self, rule: Rule, start: int) -> bool:
+        """Whether a finding counts, as far as its own rule says.
+
+        Args:
+            rule: that found it.
+            start: the character that it begins with.
+        """
+        if (starts := self._starts.get(rule.id)) is not None:
+            starts.append(start)
+        if rule.id not in self._open:
+            self._open[rule.id] = rule.reported and self._has_keyword(rule)
+        return self._open[rule.id]
+
+    def _has_keyword(self, rule: Rule) -> bool:
+        if not rule.keywords:
+            return True
+        if self._lowered is None:
+            self._lowered = self._text.lower()
+        return any(word in self._lowered for word in rule.keywords)
+
+    def complete(self, found: Iterable[tuple[Rule, int, _Found]]) -> Iterator[_Found]:
+        """Those of composite rules for which all that they require stands near, once the whole text was searched.
+
+        Args:
+            found: the rule, the character that it begins with, and what is given back.
+        """
+        found = sorted(found, key=lambda each: each[1])
+        if not found:
+            return
+        near = {name: _Near(self._text, starts) for name, starts in self._starts.items()}
+        places = Places(self._text)
+        for rule, start, each in found:
+            place = places.at(start)
+            if all(near[required.rule].has(place, required) for required in rule.requires):
+                yield each
+
+
+class _Near:
+    """Where one rule found something."""
+
+    def __init__(self, text: str, starts: Iterable[int]) -> None:
+        places = Places(text)
+        self._columns: dict[int, list[int]] = {}
+        for start in sorted(starts):
+            line, column = places.at(start)
+            self._columns.setdefault(line, []).append(column)
+        self._lines = sorted(self._columns)
+        self._all = sorted(column for columns in self._columns.values() for column in columns)
+
+    def has(self, place: tuple[int, int], required: Requirement) -> bool:
+        line, column = place
+        if required.columns is None:
+            return bool(self._lines) and (required.lines is None or _within(self._lines, line, required.lines))
+        if required.lines is None:
+            return _within(self._all, column, required.columns)
+        first = bisect_left(self._lines, line - required.lines[0])
+        last = bisect_right(self._lines, line + required.lines[1])
+        return any(_within(self._columns[other], column, required.columns) for other in self._lines[first:last])
+
+
+def _within(values: list[int], at: int, near: tuple[int, int]) -> bool:
+    found = bisect_left(values, at - near[0])
+    return found < len(values) and values[found] <= at + near[1]

@@ -1,0 +1,93 @@
+"""A pack's rules over a text, as any detector's: the engine finds, and what the pack means by it is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from mission.errors import SettingsError
+from worker.extract.engine import Match, OutOfTime, load
+from worker.extract.packs.model import Pack, PackRefused, Rule
+from worker.extract.packs.reports import Report
+from worker.extract.packs.trial import unloadable
+
+# Findings of composite rules wait until the whole text was searched: as many as any result may hold.
+_MAX_WAITING = 10_000
+
+
+class _Rules(Protocol):
+    @property
+    def cached(self) -> bool: ...
+
+    def matches(self, text: str, until: float) -> Iterator[Match]: ...
+
+
+class PackScanner:
+    """A pack as a detector. Threads may share it.
+
+    Args:
+        pack: whose rules they are.
+        rules: the same in the engine.
+    """
+
+    def __init__(self, pack: Pack, rules: _Rules) -> None:
+        self.detector = pack.detector
+        self.cached = rules.cached
+        self._pack = pack
+        self._rules = rules
+        self._by_category = {rule.engine_id.removeprefix("custom."): rule for rule in pack.rules}
+
+    def matches(self, text: str, until: float) -> Iterator[Match]:
+        """What the pack's rules report in a text; those that require others come last.
+
+        Args:
+            text: of a document.
+            until: on the monotonic clock.
+
+        Raises:
+            OutOfTime: after what was found until then. A filter that fails on this text ends its search as well.
+        """
+        report = Report(self._pack.rules, text)
+        waiting: list[tuple[Rule, int, Match]] = []
+        late = False
+        try:
+            for match in self._rules.matches(text, until):
+                rule = self._by_category[match.category]
+                if not report.counts(rule, match.start):
+                    continue
+                found = replace(match, category=rule.id)
+                if not rule.requires:
+                    yield found
+                elif len(waiting) < _MAX_WAITING:
+                    waiting.append((rule, match.start, found))
+                else:
+                    late = True
+        except (OutOfTime, RuntimeError):  # the engine's own errors, which may hold the document's words
+            late = True
+        yield from report.complete(waiting)
+        if late:
+            raise OutOfTime
+
+
+def scanner(pack: Pack, cache: Path) -> PackScanner:
+    """A pack as a detector.
+
+    Args:
+        pack: read from its file.
+        cache: where the engine keeps compiled rules, by their content.
+
+    Raises:
+        PackRefused: the engine does not take all of its rules: with each of them, and why.
+    """
+    rules = None
+    with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder, suppress(SettingsError):
+        rules = load(pack.detector, cache, [pack.write(Path(folder))])
+    # Only now, as it leaves the cache warm: `cached` says how it was found.
+    problems = unloadable(pack, cache)
+    if problems or rules is None:
+        raise PackRefused(problems)
+    return PackScanner(pack, rules)

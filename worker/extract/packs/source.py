@@ -1,0 +1,65 @@
+"""A pack's file as text: bounded, and refused in words that say what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from worker.extract.packs.model import PackRefused, Problem
+
+# The largest public pack has 0.5 MB.
+MAX_BYTES = 8 * 1024 * 1024
+# What `pack:NAME` and the engine's ids take.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def name_of(file: Path) -> str:
+    """The pack's name: its file's, without the extension and leading dots.
+
+    Raises:
+        PackRefused: it has characters that a detector's name cannot have.
+    """
+    name = file.name.lstrip(".")
+    name = name.rpartition(".")[0] or name
+    if not _NAME.fullmatch(name):
+        raise refused(file, "a pack is named after its file: up to 64 letters, digits, dots, hyphens and underscores")
+    return name
+
+
+def read(file: Path) -> str:
+    """The text of a pack.
+
+    Raises:
+        PackRefused: there is none, it is no ordinary file, it is larger than `MAX_BYTES`, empty, or not UTF-8.
+    """
+    try:
+        # A pipe that nobody writes to would hold an ordinary open() for ever.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise refused(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise refused(file, "is no ordinary file")
+        with open(descriptor, "rb", closefd=False) as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise refused(file, f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(raw) > MAX_BYTES:
+        raise refused(file, f"is larger than {MAX_BYTES // 1024**2} MiB")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise refused(file, f"is not UTF-8 (byte {error.start})", line) from None
+    if not text.strip():
+        raise refused(file, "is empty")
+    return text
+
+
+def refused(file: Path, reason: str, line: int = 1) -> PackRefused:
+    """The error for what is wrong with a whole file."""
+    return PackRefused([Problem(file, line, "", reason)])

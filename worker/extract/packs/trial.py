@@ -1,0 +1,192 @@
+"""What the engine makes of a pack: each rule that it does not load, by name; and whether the rules' examples hold.
+
+The engine's errors name neither a line nor, mostly, a rule or a cause. So rules are tried one by one where all together fail, and a rule
+that fails is tried without its parts. An expression that fails as it is evaluated fails the whole document: so each is evaluated here.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from worker.extract.packs.loading import load
+from worker.extract.packs.model import Dialect, Pack, PackRefused, Problem, Rule
+from worker.extract.packs.reports import Report
+
+# What a rule can be tried without, and who is to blame where it then loads.
+_PARTS = {
+    "secretGroup": "the regex has no such group as 'secretGroup' says",
+    "filter": "the engine does not take its filter or allowlist",
+    "path": "the engine does not take its 'path'",
+    "pattern_requirements": "the engine does not take its 'pattern_requirements'",
+    "depends_on_rule": "the engine does not take its 'depends_on_rule'",
+}
+# In Go's or Kingfisher's documentation, but not in the engine's regexes; or in neither.
+_FOREIGN = (
+    (r"\(\?<?[=!]", "look-ahead and look-behind"),
+    (r"\\[1-9]", "back-references"),
+    (r"\\Q", r"\Q…\E"),
+    (r"\\[pP]", r"classes of Unicode (\p), as it reads bytes"),
+    (r"\\C", r"\C"),
+    (r"\(\?[a-z]*U", "flag U"),
+    (r"\[[^\]]*[^\x00-\x7f][^\]]*\]", "characters beyond ASCII in a class, as it reads bytes"),
+)
+# Matched by a rule of the trial's own, for filters to be evaluated: little entropy and much, short and long.
+_TRIAL = r"decoder-trial=(\w+)"
+_TRIALS = "\n".join(
+    f"decoder-trial={value}" for value in ("aaab", "a1B2c3D4e5F6g7H8", "kT93xQ7wLz0PbN5vRm2YcJ8dUe4H" * 2)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A pack as `decoder rules check` shows it.
+
+    Args:
+        pack: None where its file is refused.
+        problems: what is wrong; with one of them the pack is refused at the start.
+    """
+
+    pack: Pack | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """How a pack's examples went.
+
+    Args:
+        rules: that have examples.
+        examples: of all of them.
+        failures: those that do not match and must, or match and must not.
+    """
+
+    rules: int
+    examples: int
+    failures: tuple[Problem, ...]
+
+
+def check(file: Path, cache_dir: Path | None = None) -> Check:
+    """All that is wrong in a pack: what its file says, else what the engine does. `cache_dir` as of `unloadable`."""
+    try:
+        pack = load(file)
+    except PackRefused as refusal:
+        return Check(None, refusal.problems)
+    return Check(pack, unloadable(pack, cache_dir))
+
+
+def unloadable(pack: Pack, cache_dir: Path | None = None) -> tuple[Problem, ...]:
+    """Each rule that the engine does not take, with the reason; none where it takes the pack.
+
+    Args:
+        pack: that its file says nothing against.
+        cache_dir: where the engine keeps what it compiled: of a pack of 400 rules it takes seconds, read again it takes none.
+    """
+    with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder:
+        engine = _Engine(pack, Path(folder), cache_dir)
+        if engine.error(pack.rules) is None and engine.filter_error(pack.rules) is None:
+            return ()
+        first = pack.rules[0]
+        bare = replace(
+            first,
+            fields=(*(field for field in first.fields if field[0] in ("id", "description")), ("regex", '"trial"')),
+        )
+        if pack.header and (error := engine.error([bare]) or engine.filter_error([bare])):
+            reason = f"the engine does not take the filter or allowlist of all rules ({error})"
+            return (Problem(pack.file, 1, "", reason),)
+        reasons = [(rule, engine.reason(rule)) for rule in pack.rules]
+        problems = [Problem(pack.file, rule.line, rule.id, reason) for rule, reason in reasons if reason]
+        # Each alone loads: what is left is that they are too much together.
+        return tuple(problems) or (
+            Problem(pack.file, 1, "", f"the engine does not load it: {engine.error(pack.rules)}"),
+        )
+
+
+def examples(pack: Pack) -> Tested:
+    """Tries each rule's examples: the rule alone, as a document's paths and its neighbours are no part of an example."""
+    failures: list[Problem] = []
+    tried = [rule for rule in pack.rules if rule.examples or rule.negative_examples]
+    with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder:
+        engine = _Engine(pack, Path(folder))
+        for rule in tried:
+            alone = replace(rule.without("path", "depends_on_rule"), requires=(), reported=True)
+            for number, example in enumerate(rule.examples, 1):
+                if not engine.finds([alone], example):
+                    failures.append(
+                        Problem(pack.file, rule.line, rule.id, f"example {number} must match, and does not")
+                    )
+            for number, example in enumerate(rule.negative_examples, 1):
+                if engine.finds([alone], example):
+                    reason = f"negative example {number} must not match, and does"
+                    failures.append(Problem(pack.file, rule.line, rule.id, reason))
+    number = sum(len(rule.examples) + len(rule.negative_examples) for rule in tried)
+    return Tested(len(tried), number, tuple(failures))
+
+
+class _Engine:
+    """The engine with some of a pack's rules, by a file in a folder of one's own."""
+
+    def __init__(self, pack: Pack, folder: Path, cache_dir: Path | None = None) -> None:
+        self._pack = pack
+        self._folder = folder
+        self._cache_dir = cache_dir
+
+    def finds(self, rules: Iterable[Rule], text: str) -> bool:
+        """Whether these rules report something in a text."""
+        from kingfisher_sdk import Rules, Scanner  # not everywhere there is a wheel of it
+
+        rules = list(rules)
+        file = self._pack.write(self._folder, rules)
+        # One rule alone is quickly compiled, and not worth a file.
+        cache = self._cache_dir if len(rules) > 1 else None
+        loaded = Rules([file], builtins=False, confidence="low", cache=cache is not None, cache_dir=cache)
+        found = Scanner(loaded, base64=False).scan(text.encode("utf-8", "replace"))
+        report, by_id = Report(rules, text), {rule.engine_id: rule for rule in rules}
+        return any(report.counts(by_id[each.rule_id], 0) for each in found)
+
+    def error(self, rules: Iterable[Rule], text: str = "") -> str | None:
+        """Why it does not load these rules, or scan a text with them."""
+        try:
+            self.finds(rules, text)
+        except Exception as error:  # noqa: BLE001  # the engine raises what it likes
+            return self._said(error)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # a panic of the engine is no Exception
+                raise
+            return "the engine crashes"
+        return None
+
+    def filter_error(self, rules: Iterable[Rule]) -> str | None:
+        """Why filters fail as they are evaluated. Only betterleaks' are written by hand."""
+        if self._pack.dialect is not Dialect.BETTERLEAKS:
+            return None
+        return self.error([_on_trial(rule) for rule in rules], _TRIALS)
+
+    def reason(self, rule: Rule) -> str | None:
+        """Why one rule fails, in words for who wrote it."""
+        error = self.error([rule])
+        if error is None:
+            failed = self.filter_error([rule])
+            return failed and f"its filter fails: {failed}"
+        for part, reason in _PARTS.items():
+            if rule.without(part) != rule and self.error([rule.without(part)]) is None:
+                return reason
+        for foreign, what in _FOREIGN:
+            if re.search(foreign, rule.regex):
+                return f"the engine's regexes have no {what}"
+        if "empty buffer" in error:
+            return "the regex matches an empty text"
+        return f"the engine does not take the regex ({error})"
+
+    def _said(self, error: Exception) -> str:
+        said = str(error).replace(f"{self._folder}/", "")
+        return said.rpartition("candidate-prefilter mode: ")[2].split("\n")[0][:200]
+
+
+def _on_trial(rule: Rule) -> Rule:
+    """A rule's filter on a regex that the trial's document matches."""
+    kept = [(name, value) for name, value in rule.fields if name in ("id", "description", "filter")]
+    return replace(rule, fields=(*kept, ("regex", f"'{_TRIAL}'")))
