@@ -42,6 +42,9 @@ EXAMPLES = {
             '<add key="SmtpPassword" value="{P}" />',
             'if (password.equals("{P}"))',
             "page.fill('#password', '{P}')",
+            '#define PASSWORD "{P}"',
+            'var password string = "{P}"',
+            "$ENV{{PASSWORD}} = '{P}';",
             "$db['default']['password'] = '{P}';",
         ),
         (
@@ -225,6 +228,19 @@ EXAMPLES = {
             "the secret garden2024 opens\n",
         ),
         ("token ", "token=aB3dE6gH9kLmN2pQ&", "secret=" + "a1" * 300, "token key ", "secret:"),
+    ),
+    "pair": Examples(
+        (
+            '- name: DB_PASSWORD\n  value: "{P}"\n',
+            '{{"key": "apiToken", "value": "{T}"}}',
+        ),
+        (
+            "- name: DB_HOST\n  value: {T}\n",
+            "- name: DB_PASSWORD\n  valueFrom:\n    secretKeyRef1: a\n",
+            '<input name="csrf_token" value="{H}">',
+            '<input name="password" value="letters">',
+        ),
+        ('name="password" value="', "name: token\nvalue: a1b2c3\n", "name: " + "a" * 60, 'name="password"' + " " * 40),
     ),
     "secret-default": Examples(
         ('variable "admin_password" {{\n  type = string\n  default = "{P}"\n}}',),
