@@ -63,7 +63,16 @@ EXAMPLES = {
             '"password": "required|min:8"',
             '<input type="password" id="password1">',
         ),
-        ("password", 'pw="', 'pw="a1b2c3",', "password=" + "'" * 3, 'password"])=', "password" + " " * 24, "password:"),
+        (
+            "password",
+            'pw="',
+            'pw="a1b2c3",',
+            "password=" + "'" * 3,
+            'password"])=',
+            "password" + " " * 24,
+            "password:",
+            'pw="a1xxpw"=',
+        ),
     ),
     "password-bare": Examples(
         (
@@ -101,7 +110,7 @@ EXAMPLES = {
             "<label>Password1</label>",
             '<label for="password">Password1</label>',
         ),
-        ("password>", "<password>abc123x</", "<password>" + "a" * 200),
+        ("password>", "<password>abc123x</", 'password">a1b2c3password</', "<password>" + "a" * 200),
     ),
     "password-sql": Examples(
         (
@@ -183,7 +192,7 @@ EXAMPLES = {
             "token expired at 10:05\n",
             "password is required1\n",
         ),
-        ("password is ", "password is x1!y2?z3\n", "pw for a is "),
+        ("password is ", "password is x1!y2?z3\n", "pw is a1xxpw ", "pw for a is "),
     ),
     "secret": Examples(
         (
