@@ -206,6 +206,7 @@ _UNSAID = {"confidence": Confidence.CERTAIN, "path": "", "encoding": "", "count"
 class Cut(StrEnum):
     """What ended the search of a document before the document did: its result is not complete."""
 
+    ENGINE = "engine"  # it failed on a piece of a text
     TIME = "time"
     SECRETS = "secrets"  # more than there may be
     BYTES = "bytes"  # of what is encoded or packed in it, or of the result

@@ -12,7 +12,7 @@ from typing import Final
 
 from mission.errors import SettingsError
 from worker.extract.engine import RuleScanner, load
-from worker.extract.packs import Pack
+from worker.extract.packs import PackScanner, load_all, scanner
 
 log = logging.getLogger("decoder.extract")
 
@@ -38,7 +38,7 @@ class Detectors:
     rules: tuple[Path, ...] = ()
     cache: Path = field(default_factory=lambda: user_cache())
 
-    def scanners(self) -> Iterator[RuleScanner]:
+    def scanners(self) -> Iterator[RuleScanner | PackScanner]:
         """Those that go by rules, by rank; none without the engine, and the log says so.
 
         Raises:
@@ -52,8 +52,8 @@ class Detectors:
             return
         if PROVIDER in self.names:
             yield load(PROVIDER, self.cache)
-        for path in self.rules:
-            yield Pack.load(path).scanner(self.cache)
+        for pack in load_all(self.rules):
+            yield scanner(pack, self.cache)
         if GENERIC in self.names:
             yield load(GENERIC, self.cache, [_GENERIC_RULES])
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from mission.errors import SettingsError
-from mission.model import Confidence
+from mission.model import Confidence, Cut
 
 if TYPE_CHECKING:
     from kingfisher_sdk import Finding, Scanner
@@ -48,10 +48,6 @@ class Match:
     confidence: Confidence
 
 
-class OutOfTime(Exception):
-    """A text was not read to its end in time."""
-
-
 class RuleScanner:
     """The rules of one detector. Threads may share it; it lets go of the interpreter while it reads.
 
@@ -65,38 +61,40 @@ class RuleScanner:
         self.cached = scanner.rules.cache_status == "loaded"
         self._scanner = scanner
 
-    def matches(self, text: str, until: float) -> Iterator[Match]:
+    def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
         """What the rules find in a text, piece by piece, and within one in no order.
 
         Args:
             text: of a document.
             until: on the monotonic clock.
-
-        Raises:
-            OutOfTime: what is not read by then is not told of.
+            cut: gets `time` where that came before the text's end, `engine` where the engine failed on a piece.
         """
         begin, told = 0, 0
         while True:
             end = min(begin + PIECE_CHARACTERS, len(text))
             last = end == len(text)
             tells = end if last else end - OVERLAP_CHARACTERS // 2
-            for match in self._scan(text[begin:end], begin, until):
+            for match in self._scan(text[begin:end], begin, until, cut):
                 if told <= match.start < tells:
                     yield match
-            if last:
+            if last or Cut.TIME in cut:
                 return
             begin, told = end - OVERLAP_CHARACTERS, tells
 
-    def _scan(self, piece: str, begin: int, until: float) -> Iterator[Match]:
+    def _scan(self, piece: str, begin: int, until: float, cut: set[Cut]) -> Iterator[Match]:
         """What is found in a piece that begins there; the engine reads its UTF-8."""
-        left = until - monotonic()
-        if left <= 0:
-            raise OutOfTime
         data = piece.encode(errors="replace")  # of a lone surrogate
+        left = until - monotonic()
         try:
-            findings = self._scanner.scan(data, timeout=left)
+            findings = self._scanner.scan(data, timeout=left) if left > 0 else None
         except TimeoutError:
-            raise OutOfTime from None
+            findings = None
+        except (RuntimeError, ValueError):  # a filter failed, say; the text may hold the document's words
+            cut.add(Cut.ENGINE)
+            return
+        if findings is None:
+            cut.add(Cut.TIME)
+            return
         for finding in findings:
             if finding.visible or finding.rule_id in _SECRET_PARTS:
                 place = finding.location

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from time import monotonic
 
 from mission.errors import MissionFailed
 from mission.model import Cut, Extraction, Reason, Secret
-from worker.extract.archives import members
+from worker.extract.archives import looks_like_text, members
 from worker.extract.charset import decode_body
 from worker.extract.detectors import MARKER, Detectors
-from worker.extract.engine import Match, OutOfTime
+from worker.extract.engine import Match
 from worker.extract.findings import MAX_SECRETS, Findings
 from worker.extract.layers import View, views
 from worker.extract.markers import Markers
@@ -27,6 +28,8 @@ from worker.extract.places import Places
 BUDGET_SECONDS = 5.0
 # So many finds of rules are looked at; many may be of one value.
 MAX_HITS = 4 * MAX_SECRETS
+# Characters of a text whose decoded pieces are kept for all detectors.
+SHORT = 256 * 1024
 
 
 class Extractor:
@@ -61,8 +64,9 @@ class Extractor:
         packed = False
         for member in members(body, search.until, search.cut):
             packed = True
-            search.text(decode_body(member.body, None), member.path)
-        if not packed:
+            if looks_like_text(member.body):
+                search.text(decode_body(member.body, None), member.path)
+        if not packed:  # or it only begins as an archive does
             search.text(decode_body(body, content_type), "")
         return search.done()
 
@@ -125,19 +129,20 @@ class _Search:
         scanners = self._extractor.scanners
         if not scanners:
             return
-        decoded = list(views(text, self.cut, deadline=self.until))
         left = MAX_HITS
-        try:
-            for rank, scanner in enumerate(scanners):
-                for view in (None, *decoded):
-                    for match in scanner.matches(view.text if view else text, self.until):
-                        if not left:
-                            self.cut.add(Cut.SECRETS)
-                            return
-                        left -= 1
-                        yield _placed(rank, view, match)
-        except OutOfTime:
-            self.cut.add(Cut.TIME)
+        decoded: Iterable[View] = ()
+        for rank, scanner in enumerate(scanners):
+            if not isinstance(decoded, list):
+                decoded = views(text, self.cut, deadline=self.until)
+                # Of a long text they are made again for each detector: together they take more memory than it.
+                decoded = list(decoded) if len(text) <= SHORT else decoded
+            for view in chain((None,), decoded):
+                for match in scanner.matches(view.text if view else text, self.until, self.cut):
+                    if not left:
+                        self.cut.add(Cut.SECRETS)
+                        return
+                    left -= 1
+                    yield _placed(rank, view, match)
 
     def _tell(self, hit: _Hit, path: str, line: int, column: int) -> None:
         detector, match = self._extractor.scanners[hit.rank].detector, hit.match

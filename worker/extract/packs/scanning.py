@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mission.errors import SettingsError
-from worker.extract.engine import Match, OutOfTime, load
+from mission.model import Cut
+from worker.extract.engine import Match, load
 from worker.extract.packs.model import Pack, PackRefused, Rule
 from worker.extract.packs.reports import Report
 from worker.extract.packs.trial import unloadable
@@ -23,7 +24,7 @@ class _Rules(Protocol):
     @property
     def cached(self) -> bool: ...
 
-    def matches(self, text: str, until: float) -> Iterator[Match]: ...
+    def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]: ...
 
 
 class PackScanner:
@@ -41,36 +42,28 @@ class PackScanner:
         self._rules = rules
         self._by_category = {rule.engine_id.removeprefix("custom."): rule for rule in pack.rules}
 
-    def matches(self, text: str, until: float) -> Iterator[Match]:
+    def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
         """What the pack's rules report in a text; those that require others come last.
 
         Args:
             text: of a document.
             until: on the monotonic clock.
-
-        Raises:
-            OutOfTime: after what was found until then. A filter that fails on this text ends its search as well.
+            cut: gets what `RuleScanner.matches` says, and `secrets` where too many wait for what they require.
         """
         report = Report(self._pack.rules, text)
         waiting: list[tuple[Rule, int, Match]] = []
-        late = False
-        try:
-            for match in self._rules.matches(text, until):
-                rule = self._by_category[match.category]
-                if not report.counts(rule, match.start):
-                    continue
-                found = replace(match, category=rule.id)
-                if not rule.requires:
-                    yield found
-                elif len(waiting) < _MAX_WAITING:
-                    waiting.append((rule, match.start, found))
-                else:
-                    late = True
-        except (OutOfTime, RuntimeError):  # the engine's own errors, which may hold the document's words
-            late = True
+        for match in self._rules.matches(text, until, cut):
+            rule = self._by_category[match.category]
+            if not report.counts(rule, match.start):
+                continue
+            found = replace(match, category=rule.id)
+            if not rule.requires:
+                yield found
+            elif len(waiting) < _MAX_WAITING:
+                waiting.append((rule, match.start, found))
+            else:
+                cut.add(Cut.SECRETS)
         yield from report.complete(waiting)
-        if late:
-            raise OutOfTime
 
 
 def scanner(pack: Pack, cache: Path) -> PackScanner:

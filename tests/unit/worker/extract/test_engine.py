@@ -12,10 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mission.errors import SettingsError
-from mission.model import Confidence
+from mission.model import Confidence, Cut
 from tests.credentials import AWS_SECRET, GITHUB_TOKEN, SLACK_TOKEN
 from worker.extract import engine
-from worker.extract.engine import Match, OutOfTime, RuleScanner
+from worker.extract.engine import Match, RuleScanner
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,10 @@ def providers(rules_cache: Path) -> RuleScanner:
 
 
 def found(scanner: RuleScanner, text: str) -> list[Match]:
-    return sorted(scanner.matches(text, time.monotonic() + 60), key=lambda match: (match.start, match.category))
+    cut: set[Cut] = set()
+    matches = sorted(scanner.matches(text, time.monotonic() + 60, cut), key=lambda match: (match.start, match.category))
+    assert not cut
+    return matches
 
 
 def test_a_providers_credential_is_found_with_its_place_in_characters(providers: RuleScanner) -> None:
@@ -72,8 +75,9 @@ def test_threads_find_what_one_finds(providers: RuleScanner) -> None:
 
 
 def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
-    with pytest.raises(OutOfTime):
-        list(providers.matches("x", time.monotonic()))
+    cut: set[Cut] = set()
+    assert list(providers.matches(GITHUB_TOKEN, time.monotonic(), cut)) == []
+    assert cut == {Cut.TIME}
 
 
 def test_rules_come_compiled_from_the_cache_the_second_time(tmp_path: Path) -> None:
@@ -85,3 +89,14 @@ def test_a_file_that_the_engine_does_not_take_is_refused(tmp_path: Path) -> None
     (rules := tmp_path / "rules.toml").write_text("[[rules]]\nid = 'x'\nregex = '('\n")
     with pytest.raises(SettingsError, match="generic"):
         engine.load("generic", tmp_path, [rules])
+
+
+def test_an_engine_that_fails_on_a_piece_costs_that_piece_and_nothing_of_the_text_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = "[[rules]]\nid = 'x'\ndescription = 'x'\nregex = 'sesame[0-9]'\nfilter = 'failsTokenEfficiency(1)'\n"
+    (rules := tmp_path / "rules.toml").write_text(rule)
+    cut: set[Cut] = set()
+    assert list(engine.load("generic", tmp_path, [rules]).matches("sesame1", time.monotonic() + 9, cut)) == []
+    assert cut == {Cut.ENGINE}
+    assert "sesame" not in caplog.text

@@ -43,7 +43,7 @@ class Loaded:
     def scan(self, text: str, path: str = "") -> set[tuple[str, str]]:
         """Rules and secrets of a document."""
         self._engine.path = path
-        return {(match.category, match.value) for match in self._scanner.matches(text, time.monotonic() + 60)}
+        return {(match.category, match.value) for match in self._scanner.matches(text, time.monotonic() + 60, set())}
 
 
 def loaded(folder: Path, text: str, name: str = "mine.toml") -> Loaded:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mission.errors import SettingsError
-from mission.model import Confidence
-from worker.extract.engine import Match, OutOfTime
+from mission.model import Confidence, Cut
+from worker.extract.engine import Match
 from worker.extract.packs import PackScanner, load, scanner
 from worker.extract.packs import scanning as module
 
@@ -32,7 +32,7 @@ def test_a_pack_is_a_detector_of_its_files_name(tmp_path: Path, rules_cache: Pat
     detector = scanner(load(_pack(tmp_path)), rules_cache)
     text = "é acme-a1b2c3d4"
     assert detector.detector == "pack:mine"
-    assert list(detector.matches(text, _soon())) == [Match("acme", "a1b2c3d4", 7, 15, Confidence.MEDIUM)]
+    assert list(detector.matches(text, _soon(), set())) == [Match("acme", "a1b2c3d4", 7, 15, Confidence.MEDIUM)]
 
 
 def test_what_the_engine_does_not_take_is_a_setting_that_is_bad(tmp_path: Path, rules_cache: Path) -> None:
@@ -48,29 +48,24 @@ def test_whether_its_rules_were_compiled_already_is_told(tmp_path: Path) -> None
 
 
 class _Ending:
-    """An engine that finds some, and then fails."""
+    """An engine that finds some until time is up."""
 
     cached = True
 
-    def __init__(self, error: Exception | None, *categories: str) -> None:
-        self._error = error
+    def __init__(self, *categories: str) -> None:
         self._categories = categories
 
-    def matches(self, text: str, until: float) -> Iterator[Match]:
+    def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
         for at, category in enumerate(self._categories):
             yield Match(f"mine.{category}", "x", at, at + 1, Confidence.HIGH)
-        if self._error is not None:
-            raise self._error
+        cut.add(Cut.TIME)
 
 
-@pytest.mark.parametrize("error", [OutOfTime(), RuntimeError("a filter failed on: the document's words")])
-def test_what_was_found_is_told_before_it_is_said_that_the_search_was_cut(tmp_path: Path, error: Exception) -> None:
-    matches = PackScanner(load(_pack(tmp_path, COMPOSITE)), _Ending(error, "acme", "b")).matches("words", 0)
-    found = [next(matches).category, next(matches).category]
-    with pytest.raises(OutOfTime) as cut:
-        next(matches)
-    assert found == ["b", "acme"]
-    assert "words" not in str(cut.value)
+def test_what_was_found_before_the_search_was_cut_is_told(tmp_path: Path) -> None:
+    cut: set[Cut] = set()
+    matches = PackScanner(load(_pack(tmp_path, COMPOSITE)), _Ending("acme", "b")).matches("words", 0, cut)
+    assert [match.category for match in matches] == ["b", "acme"]
+    assert cut == {Cut.TIME}
 
 
 def test_more_of_composite_rules_than_a_result_may_hold_is_said_to_be_cut(
@@ -78,6 +73,8 @@ def test_more_of_composite_rules_than_a_result_may_hold_is_said_to_be_cut(
 ) -> None:
     monkeypatch.setattr(module, "_MAX_WAITING", 2)
     pack = load(_pack(tmp_path, COMPOSITE))
-    assert len(list(PackScanner(pack, _Ending(None, "acme", "acme", "b")).matches("words", 0))) == 3
-    with pytest.raises(OutOfTime):
-        list(PackScanner(pack, _Ending(None, "acme", "acme", "acme", "b")).matches("words", 0))
+    cut: set[Cut] = set()
+    assert len(list(PackScanner(pack, _Ending("acme", "acme", "b")).matches("words", 0, cut))) == 3
+    assert cut == {Cut.TIME}
+    list(PackScanner(pack, _Ending("acme", "acme", "acme", "b")).matches("words", 0, cut))
+    assert cut == {Cut.TIME, Cut.SECRETS}
