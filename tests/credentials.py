@@ -9,7 +9,9 @@ def _some(characters: str, count: int, seed: str) -> str:
     """So many of these characters, the same ones for a seed each time."""
     drawn, number = "", 0
     while len(drawn) < count:
-        drawn += "".join(characters[byte % len(characters)] for byte in hashlib.sha256(f"{seed}{number}".encode()).digest())
+        drawn += "".join(
+            characters[byte % len(characters)] for byte in hashlib.sha256(f"{seed}{number}".encode()).digest()
+        )
         number += 1
     return drawn[:count]
 

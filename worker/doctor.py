@@ -135,9 +135,14 @@ def _detectors(settings: WorkerSettings) -> Verdict:
         return Level.FAIL, str(error)
     if off := detectors.off():
         return Level.WARN, f"{NO_ENGINE}; off: {', '.join(off)}"
-    names = ", ".join((*(name for name in detectors.names if name == MARKER), *(scanner.detector for scanner in scanners)))
+    names = ", ".join(
+        (*(name for name in detectors.names if name == MARKER), *(scanner.detector for scanner in scanners))
+    )
     if anew := [scanner.detector for scanner in scanners if not scanner.cached]:
-        return Level.WARN, f"{names}; the rules of {', '.join(anew)} were compiled anew, for seconds: does {detectors.cache} stay, and is it this user's?"
+        return (
+            Level.WARN,
+            f"{names}; the rules of {', '.join(anew)} were compiled anew, for seconds: does {detectors.cache} stay, and is it this user's?",
+        )
     return Level.OK, names
 
 

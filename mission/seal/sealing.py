@@ -210,7 +210,9 @@ def secret_bytes(secret: Secret) -> int:
     """How many bytes of a result's plaintext one secret takes, with a comma, without encoding it."""
     told = secret.stored()
     # Quotes are counted with their text; a field has a name in quotes, a colon and a comma, and the first comma is the brace's.
-    texts = sum(len(encode_basestring_ascii(value)) if isinstance(value, str) else len(str(value)) for value in told.values())
+    texts = sum(
+        len(encode_basestring_ascii(value)) if isinstance(value, str) else len(str(value)) for value in told.values()
+    )
     return 2 + sum(len(name) + 4 for name in told) + texts
 
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,14 @@ def fragile() -> None:
     hook = "from tests.chaos import nursery; nursery.fragile(); from "
     apart.PROGRAM = apart.PROGRAM.replace("from ", hook, 1)
 
-    def extract_or_die(self: Extractor, body: bytes, *rest: Any) -> Extraction:
+    def extract_or_die(
+        self: Extractor, body: bytes, content_type: str | None = None, deadline: float = inf
+    ) -> Extraction:
         if CRASHES.encode() in body:
             os.abort()
         if HOLDS.encode() in body:
             ctypes.PyDLL(None).sleep(10**6)
-        return extract(self, body, *rest)
+        return extract(self, body, content_type, deadline)
 
     Extractor.extract = extract_or_die  # type: ignore[method-assign]  # that is what the hook is for
 

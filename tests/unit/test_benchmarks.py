@@ -80,7 +80,7 @@ def test_a_folder_gets_the_figures_and_a_plot_of_them(report: Report, tmp_path: 
 
 def test_a_document_is_about_two_kilobytes_with_its_secrets() -> None:
     assert 1800 < len(document(7)) < 2300
-    assert len(Extractor().extract(document(7))) == SECRETS
+    assert len(Extractor().search(document(7))) == SECRETS
 
 
 @pytest.mark.full

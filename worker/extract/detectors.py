@@ -57,13 +57,14 @@ class Detectors:
         if GENERIC in self.names:
             yield load(GENERIC, self.cache, [_GENERIC_RULES])
 
-
     def off(self) -> list[str]:
         """Those that cannot work here."""
         return [] if engine_installed() else [name for name in self.names if name != MARKER]
 
 
-NO_ENGINE = "rules need the package kingfisher-secret-scanner, which is not installed: pip install 'mission-decoder[rules]'"
+NO_ENGINE = (
+    "rules need the package kingfisher-secret-scanner, which is not installed: pip install 'mission-decoder[rules]'"
+)
 
 
 def user_cache() -> Path:

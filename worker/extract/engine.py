@@ -16,7 +16,7 @@ from mission.errors import SettingsError
 from mission.model import Confidence, Cut
 
 if TYPE_CHECKING:
-    from kingfisher_sdk import Finding, Scanner
+    from kingfisher_sdk import Scanner
 
 # A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
 # one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
@@ -102,7 +102,11 @@ class RuleScanner:
                 if len(data) != len(piece):
                     start, end = (len(data[:offset].decode(errors="replace")) for offset in (start, end))
                 yield Match(
-                    _category(finding.rule_id), finding.secret, begin + start, begin + end, Confidence(finding.confidence)
+                    _category(finding.rule_id),
+                    finding.secret,
+                    begin + start,
+                    begin + end,
+                    Confidence(finding.confidence),
                 )
 
 

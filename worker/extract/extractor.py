@@ -36,15 +36,15 @@ class Extractor:
     """Finds the secrets of documents; any number of threads may share it.
 
     Args:
-        detectors: which look for secrets, and with what.
+        detectors: which look for secrets, and with what; all, where none are named.
         max_bytes: of one result's plaintext.
 
     Raises:
         SettingsError: a file of rules has a problem.
     """
 
-    def __init__(self, detectors: Detectors = Detectors(), max_bytes: int = 1024 * 1024) -> None:
-        self.detectors = detectors
+    def __init__(self, detectors: Detectors | None = None, max_bytes: int = 1024 * 1024) -> None:
+        self.detectors = detectors = detectors or Detectors()
         self.max_bytes = max_bytes
         self.markers = Markers(*detectors.markers) if MARKER in detectors.names else None
         self.scanners = tuple(detectors.scanners())

@@ -60,7 +60,7 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
     """Tell an attempt's whole story in one line, and say what the ledger is to be told."""
     told, reason, seconds = _told(claim, outcome), outcome.reason, time.monotonic() - since
     state = told.state.value if isinstance(told, Commit) else "released"
-    story = {
+    story: dict[str, object] = {
         "event.action": "mission-attempt",
         "event.outcome": "success" if reason is None else "failure",
         "event.duration": round(seconds * 1e9),

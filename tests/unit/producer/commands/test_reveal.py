@@ -66,7 +66,10 @@ def test_of_a_document_without_secrets_it_says_so(client: redis.Redis) -> None:
     client.hset(entry_key(MISSION), mapping={"state": "succeeded", "token": 1, "secrets": 0})
     assert "the document held no secrets" in _run(MISSION, "--reason", "incident 4711").output
     result = _run(MISSION, "--reason", "incident 4711", "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"id": MISSION, "complete": True, "cut": [], "secrets": []})
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        0,
+        {"id": MISSION, "complete": True, "cut": [], "secrets": []},
+    )
 
 
 def test_the_audits_lines_go_to_stderr_and_hold_no_secret(client: redis.Redis, identity: Identity) -> None:

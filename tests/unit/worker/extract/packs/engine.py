@@ -9,7 +9,7 @@ from pathlib import Path
 from kingfisher_sdk import Rules, Scanner
 from kingfisher_sdk.inputs import ScanInput
 
-from mission.model import Confidence
+from mission.model import Confidence, Cut
 from worker.extract.engine import Match
 from worker.extract.packs import Pack, PackScanner, load
 
@@ -23,7 +23,7 @@ class _Engine:
         self.path = ""
         self._scanner = Scanner(rules, base64=False)
 
-    def matches(self, text: str, until: float) -> Iterator[Match]:
+    def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
         for found in self._scanner.scan_input(ScanInput(data=text.encode(), path=self.path)):
             start, end = found.location["start_offset"], found.location["end_offset"]
             category = found.rule_id.removeprefix("custom.")
