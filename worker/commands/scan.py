@@ -2,83 +2,137 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
+from tqdm import tqdm
 
-from mission.cli.console import complain, emit_json, emit_records, json_option, note_terminal, say
+from mission.cli.console import complain, emit_json, emit_records, json_option, note, note_terminal, say
 from mission.cli.help import Command
-from mission.errors import MissionFailed
-from worker.extract import Extractor, decode_body
+from mission.model import Confidence
+from worker.extract import Extractor
+from worker.scan.baseline import Baseline
+from worker.scan.inputs import STDIN
+from worker.scan.sarif import Sarif
+from worker.scan.search import Search
 from worker.settings import WorkerSettings
 
-STDIN = "-"
-MAX_BYTES = 1024**3
 
-
-class _Unreadable(Exception):
-    """An input that cannot be scanned; the text says why."""
-
-
-@click.command(cls=Command, settings=WorkerSettings, reads=("markers", "max_record"))
-@click.argument("files", nargs=-1, metavar="[FILE|-]...")
+@click.command(
+    cls=Command, settings=WorkerSettings, reads=("detectors", "rules", "rules_cache", "markers", "max_record")
+)
+@click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
+@click.option(
+    "--min-confidence",
+    type=click.Choice([level.value for level in Confidence]),
+    default=Confidence.LOW.value,
+    show_default=True,
+    help="Report what is as sure, or surer.",
+)
+@click.option(
+    "--exit-code",
+    type=click.IntRange(0, 255),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Exit with N if a secret is reported.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Leave out what stands in an earlier --json or --sarif.  [default: none]",
+)
+@click.option(
+    "--sarif",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a report in SARIF 2.1.0; no value is in it.  [default: none]",
+)
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
+@click.option("--detectors", metavar="NAME,…", help="What looks for secrets.  [default: DECODER_DETECTORS]")
+@click.option("--rules", multiple=True, metavar="FILE", help="Rules beside them; again for more.  [default: DECODER_RULES]")
 @json_option
-def scan(files: tuple[str, ...], show: bool, markers: str | None, as_json: bool) -> None:
-    """Find the secrets in files, or in what comes on standard input.
+def scan(
+    files: tuple[str, ...],
+    show: bool,
+    min_confidence: str,
+    exit_code: int,
+    baseline: Path | None,
+    sarif: Path | None,
+    as_json: bool,
+    **looks_for: Any,
+) -> None:
+    """Find the secrets in files and folders, or in what comes on standard input.
 
-    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. An input that cannot be
-    read is a line on stderr; the others go on, and the exit code is 1.
+    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. Archives are looked into. In a
+    folder, what .gitignore names is passed over, and so are .git, symbolic links, and binary files that are no archive; a file
+    that is named here is always searched. An input that cannot be read is a line on stderr; the others go on, and the exit code is 1.
 
     \b
     Example:
       decoder scan --show letter.txt notes/*.md
+      decoder scan src --min-confidence medium --sarif report.sarif --exit-code 3
+      decoder scan src --json > known.jsonl
+      decoder scan src --baseline known.jsonl
       curl -s https://docs.example.com/page | decoder scan --json
     """
     inputs = files or (STDIN,)
     if STDIN in inputs and (sys.stdin is None or (not files and sys.stdin.isatty())):
-        raise click.UsageError("takes files, or - for standard input")
+        raise click.UsageError("takes files and folders, or - for standard input")
     if STDIN in inputs:
         note_terminal("a document")
-    settings = WorkerSettings.from_env(**({} if markers is None else {"markers": markers}))
-    extractor = Extractor(settings.marker_pair, settings.max_record)
+    settings = WorkerSettings.from_env(**{name: value for name, value in looks_for.items() if value not in (None, ())})
+    known = Baseline.load(baseline) if baseline else Baseline()
+    extractor = Extractor(settings.looks_for, settings.max_record)
     rows: list[dict[str, Any]] = []
-    failed = 0
-    for name in inputs:
-        source = click.format_filename(name)
-        try:
-            secrets = extractor.extract(decode_body(_read(name), None))
-        except (_Unreadable, MissionFailed) as problem:
-            failed += 1
-            complain(f"{source}: {problem}")
-            continue
-        shown = [secret.as_dict(show=show) for secret in secrets]
-        if as_json:
-            emit_json({"source": source, "secrets": shown})
-        rows += (row | {"place": f"{source}:{row['line']}:{row['column']}"} for row in shown)
+    with ExitStack() as pieces:
+        report = pieces.enter_context(Sarif(sarif)) if sarif else None
+        own = [*(report.files if report else ()), *([baseline] if baseline else ())]
+        search = Search(
+            inputs,
+            extractor,
+            least=Confidence(min_confidence),
+            baseline=known,
+            report=report,
+            complain=complain,
+            but=_identities(own),
+        )
+        look = "{n_fmt} files |{elapsed}|{postfix}"
+        with tqdm(bar_format=look, disable=not sys.stderr.isatty(), leave=False, delay=0.5) as bar:
+            for each in search:
+                shown = [secret.as_dict(show=show) | {"fingerprint": mark} for secret, mark in each.secrets]
+                if as_json:
+                    with bar.external_write_mode():
+                        emit_json(
+                            {"source": each.source, "complete": not each.cut, "cut": each.cut, "secrets": shown}
+                        )
+                else:
+                    rows += (row | {"place": _place(each.source, row)} for row in shown)
+                bar.set_postfix_str(f" {_secrets(search.found)}", refresh=False)
+                bar.update()
     if not as_json:
-        emit_records(rows, as_json=False, fields=("place", "detector", "category", "value"))
-        say(f"{len(rows)} secrets found")
-    sys.exit(1 if failed else 0)
+        emit_records(rows, as_json=False, fields=("place", "detector", "category", "confidence", "value"))
+        say(f"{_secrets(search.found)} found")
+    if left_out := search.left_out():
+        note(left_out)
+    sys.exit(1 if search.failed else exit_code if search.found else 0)
 
 
-def _read(name: str) -> bytes:
-    """All of it. A file that is too large is not even begun; what has no size of its own is read up to the cap."""
-    try:
-        if name == STDIN:
-            return _capped(sys.stdin.buffer)
-        with Path(name).open("rb") as file:
-            return _capped(file, os.fstat(file.fileno()).st_size)
-    except (OSError, ValueError) as error:
-        raise _Unreadable(getattr(error, "strerror", None) or "cannot be read") from None
+def _place(source: str, row: dict[str, Any]) -> str:
+    member = f"!{row['path']}" if row["path"] else ""
+    return f"{source}{member}:{row['line']}:{row['column']}"
 
 
-def _capped(file: BinaryIO, size: int = 0) -> bytes:
-    body = file.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
-    if max(size, len(body)) > MAX_BYTES:
-        raise _Unreadable(f"holds more than {MAX_BYTES} bytes")
-    return body
+def _secrets(number: int) -> str:
+    return f"{number} secret{'s' * (number != 1)}"
+
+
+def _identities(files: Iterable[Path]) -> frozenset[tuple[int, int]]:
+    found = [file.stat() for file in files if file.exists()]
+    return frozenset((each.st_dev, each.st_ino) for each in found)

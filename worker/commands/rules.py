@@ -1,0 +1,165 @@
+"""`decoder rules`: what looks for secrets; files of rules, checked and tested before a worker gets them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mission.cli.console import emit_json, emit_records, fail, json_option, note, say
+from mission.cli.help import Group
+from worker.extract import packs
+from worker.extract.catalog import Listed, catalog
+from worker.extract.packs import trial
+from worker.settings import WorkerSettings
+
+_READS = ("detectors", "rules", "rules_cache")
+_LABELS = {
+    "id": "id",
+    "detector": "detector",
+    "confidence": "confidence",
+    "description": "description",
+    "regex": "regex",
+    "path": "path",
+    "keywords": "keyword",
+    "entropy": "entropy above",
+    "filter": "discarded if",
+    "requires": "requires",
+    "examples": "matches",
+    "negative_examples": "matches not",
+}
+_file = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+
+
+@click.group(cls=Group)
+def rules() -> None:
+    """Look at the rules that find secrets; check and test a file of them.
+
+    \b
+    Example:
+      decoder rules list github
+      decoder rules check team.toml
+    """
+
+
+@rules.command("list", settings=WorkerSettings, reads=_READS)
+@click.argument("text", required=False)
+@json_option
+def list_(text: str | None, as_json: bool) -> None:
+    """Print all rules, or those with a text in their id, detector or description.
+
+    \b
+    Example:
+      decoder rules list
+      decoder rules list --json github
+    """
+    wanted = (text or "").casefold()
+    rows = [
+        {"id": each.id, "detector": each.detector, "confidence": each.confidence, "description": each.description}
+        for each in _all()
+        if any(wanted in part.casefold() for part in (each.id, each.detector, each.description))
+    ]
+    emit_records(rows, as_json=as_json, none="no such rule")
+
+
+@rules.command(settings=WorkerSettings, reads=_READS)
+@click.argument("rule", metavar="ID")
+@json_option
+def show(rule: str, as_json: bool) -> None:
+    """Print all of one rule: what finds, and what discards what was found.
+
+    \b
+    Example:
+      decoder rules show github-pat
+    """
+    found = [each for each in _all() if each.id == rule]
+    if not found:
+        fail(f"no rule {rule!r}: `decoder rules list` prints those that there are", code=1)
+    for each in found:
+        if as_json:
+            emit_json(asdict(each))
+        else:
+            say(*_lines(each))
+
+
+@rules.command(settings=WorkerSettings, reads=("rules_cache",))
+@_file
+@json_option
+def check(files: tuple[Path, ...], as_json: bool) -> None:
+    """Say what is wrong in files of rules: with any of it a worker does not start.
+
+    A line each: file, line, rule, reason. Takes gitleaks TOML, betterleaks TOML and Kingfisher YAML. The exit code is 1 if something
+    is wrong. What a file asks for that no document has, or no worker does, is a note: it is left out.
+
+    \b
+    Example:
+      decoder rules check team.toml
+    """
+    cache = WorkerSettings.from_env().looks_for.cache
+    wrong = 0
+    for file in files:
+        checked = trial.check(file, cache)
+        wrong += _told(checked.problems, as_json=as_json)
+        if checked.pack:
+            for part in checked.pack.left_out:
+                note(f"left out: {part}")
+            if not checked.problems and not as_json:
+                number = len(checked.pack.rules)
+                say(f"{file}: {number} rule{'s' * (number != 1)} of {checked.pack.dialect.value}'s format, nothing wrong")
+    sys.exit(1 if wrong else 0)
+
+
+@rules.command()
+@_file
+@json_option
+def test(files: tuple[Path, ...], as_json: bool) -> None:
+    """Try the examples in files of rules: what must match, and what must not.
+
+    A rule has them as `examples` and `negative_examples`. The exit code is 1 if one does not hold, or a file has something wrong.
+
+    \b
+    Example:
+      decoder rules test team.toml
+    """
+    wrong = 0
+    for file in files:
+        try:
+            pack = packs.load(file)
+            problems = trial.unloadable(pack)
+        except packs.PackRefused as refusal:
+            problems = refusal.problems
+        if problems:
+            wrong += _told(problems, as_json=as_json)
+            continue
+        tested = trial.examples(pack)
+        wrong += _told(tested.failures, as_json=as_json)
+        if not as_json:
+            held = tested.examples - len(tested.failures)
+            say(f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some")
+    sys.exit(1 if wrong else 0)
+
+
+def _all() -> Iterable[Listed]:
+    return catalog(WorkerSettings.from_env().looks_for)
+
+
+def _told(problems: Iterable[packs.Problem], *, as_json: bool) -> int:
+    number = 0
+    for number, each in enumerate(problems, 1):
+        if as_json:
+            emit_json({"file": str(each.file), "line": each.line, "rule": each.rule, "reason": each.reason})
+        else:
+            say(str(each))
+    return number
+
+
+def _lines(rule: Listed) -> Iterable[str]:
+    fields: dict[str, Any] = asdict(rule)
+    for name, label in _LABELS.items():
+        value = fields[name]
+        for item in value if isinstance(value, (list, tuple)) else [value] if value else []:
+            yield f"{label:<14} {item}"

@@ -1,0 +1,158 @@
+"""The rules that look for secrets, as people read them: each detector's, in one form.
+
+Of the engine's catalog a rule has parts that would ask a service about a credential, or withdraw it. They are not read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mission.errors import SettingsError
+from worker.extract import packs
+from worker.extract.detectors import GENERIC, GENERIC_RULES, NO_ENGINE, PROVIDER, Detectors, engine_installed
+from worker.extract.engine import SECRET_PARTS, category_of
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One rule.
+
+    Attributes:
+        id: the category of what it finds.
+        detector: whose rule it is.
+        confidence: of what it finds.
+        description: its author's.
+        regex: what finds it.
+        path: a regex that the document's path must match; empty where any may.
+        keywords: one of them must stand in the document, where there are any.
+        filter: what discards a finding, as an expression; empty where nothing does.
+        requires: rules that must find something as well.
+        entropy: bits a character that a value must have.
+        examples: what must match.
+        negative_examples: what must not.
+    """
+
+    id: str
+    detector: str
+    confidence: str
+    description: str
+    regex: str
+    path: str = ""
+    keywords: Sequence[str] = ()
+    filter: str = ""
+    requires: Sequence[str] = ()
+    entropy: float = 0.0
+    examples: Sequence[str] = ()
+    negative_examples: Sequence[str] = ()
+
+
+def catalog(detectors: Detectors) -> Iterator[Listed]:
+    """All rules that report what they find, detector by detector as they rank. Markers have none.
+
+    Raises:
+        SettingsError: there is no engine; a file of rules has a problem.
+    """
+    if not engine_installed():
+        raise SettingsError(NO_ENGINE)
+    if PROVIDER in detectors.names:
+        yield from _engines(PROVIDER, detectors.cache, [])
+    try:
+        loaded = packs.load_all(detectors.rules)
+    except packs.PackRefused as refusal:
+        raise SettingsError(f"DECODER_RULES: {refusal.problems[0]}") from None
+    for pack in loaded:
+        yield from _packs(pack)
+    if GENERIC in detectors.names:
+        yield from _engines(GENERIC, detectors.cache, [GENERIC_RULES])
+
+
+def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:
+    from kingfisher_sdk import Rules  # not everywhere there is a wheel of it
+
+    try:
+        rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
+    for each in sorted(rules.metadata(), key=lambda each: category_of(each["id"])):
+        if each["visible"] or each["id"] in SECRET_PARTS:
+            detail = rules.detail(each["id"])
+            requirements = detail["pattern_requirements"]
+            yield Listed(
+                id=category_of(each["id"]),
+                detector=detector,
+                confidence=str(detail["confidence"]),
+                description=str(detail["name"]),
+                regex=str(detail["pattern"]),
+                path=detail["path"] or "",
+                filter=" ".join(
+                    [
+                        *([expression(detail["betterleaks_filter"])] if detail["betterleaks_filter"] else []),
+                        *([json.dumps(requirements)] if requirements else []),
+                    ]
+                ),
+                requires=[category_of(str(other["rule_id"])) for other in detail["depends_on_rule"] if other],
+                entropy=float(detail["min_entropy"]),
+                examples=detail["examples"],
+                negative_examples=detail["negative_examples"],
+            )
+
+
+def _packs(pack: packs.Pack) -> Iterator[Listed]:
+    for rule in pack.rules:
+        if rule.reported:
+            given = dict(rule.fields)
+            yield Listed(
+                id=rule.id,
+                detector=f"pack:{pack.name}",
+                confidence=rule.confidence,
+                description=rule.description,
+                regex=rule.regex,
+                path=_text(given.get("path", "")),
+                keywords=rule.keywords,
+                filter=_text(given.get("filter") or given.get("pattern_requirements", "")),
+                requires=[required.rule for required in rule.requires],
+                entropy=float(given.get("min_entropy", 0)),
+                examples=rule.examples,
+                negative_examples=rule.negative_examples,
+            )
+
+
+def _text(written: str) -> str:
+    """What a field says that is written as a text of JSON or TOML; others as they are."""
+    try:
+        read = json.loads(written)
+    except ValueError:
+        return written
+    return read if isinstance(read, str) else written
+
+
+def expression(node: Any) -> str:
+    """A filter of the engine's, in the words that it was written in."""
+    match node:
+        case {"kind": "binary", "operator": operator, "left": left, "right": right}:
+            return f"({expression(left)} {operator} {expression(right)})"
+        case {"kind": "unary", "operator": operator, "node": inner}:
+            return f"{operator} {expression(inner)}"
+        case {"kind": "call", "callee": callee, "arguments": arguments}:
+            return f"{expression(callee)}({', '.join(map(expression, arguments))})"
+        case {"kind": "member", "node": inner, "property": name}:
+            return f"{expression(inner)}[{expression(name)}]"
+        case {"kind": "array", "nodes": nodes}:
+            return f"[{', '.join(map(expression, nodes))}]"
+        case {"kind": "conditional", "cond": condition, "exp1": one, "exp2": other}:
+            return f"({expression(condition)} ? {expression(one)} : {expression(other)})"
+        case {"kind": "slice", "node": inner, "from": start, "to": end}:
+            bounds = ":".join("" if bound is None else expression(bound) for bound in (start, end))
+            return f"{expression(inner)}[{bounds}]"
+        case {"kind": "variable_declarator", "name": name, "value": value, "expr": then}:
+            return f"let {name} = {expression(value)}; {expression(then)}"
+        case {"kind": "identifier", "value": value}:
+            return str(value)
+        case {"kind": _, "value": value}:
+            return json.dumps(value, ensure_ascii=False)
+        case _:
+            return json.dumps(node, ensure_ascii=False)

@@ -1,0 +1,105 @@
+"""What `.gitignore` files name, at every level, as git reads them (https://git-scm.com/docs/gitignore)."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pathspec import GitIgnoreSpec
+
+NAME = ".gitignore"
+MAX_BYTES = 1024**2
+# More `*` in one name, or `**` in one line, make a pattern that a stranger's long name is matched against for minutes.
+MAX_STARS = 3
+MAX_PATH = 1024
+_STARS = re.compile(r"\*+")
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """What the `.gitignore` files from the repository's top down to one folder name. The deepest that says something decides.
+
+    Attributes:
+        levels: the folder of each, with a `/` at the end, and its patterns.
+    """
+
+    levels: tuple[tuple[str, GitIgnoreSpec], ...] = ()
+
+    @classmethod
+    def above(cls, folder: str) -> Ignored:
+        """What stands in the folders above one, up to the top of its repository; nothing where it is in none.
+
+        Args:
+            folder: its absolute path.
+        """
+        top = repository(folder)
+        parents: list[str] = []
+        while top is not None and folder != top:
+            folder = os.path.dirname(folder)
+            parents.append(folder)
+        ignored = cls()
+        for parent in reversed(parents):
+            ignored = ignored.within(parent)
+        return ignored
+
+    def within(self, folder: str) -> Ignored:
+        """The same, with what stands in one folder further down."""
+        lines = [line for line in _lines(os.path.join(folder, NAME)) if _taken(line)]
+        if not lines:
+            return self
+        return Ignored((*self.levels, (os.path.join(folder, ""), GitIgnoreSpec.from_lines(lines))))
+
+    def names(self, path: str, *, folder: bool) -> bool:
+        """Whether they name it: a path below the folders that they stand in."""
+        if len(path) > MAX_PATH:
+            return False
+        for base, spec in reversed(self.levels):
+            verdict = spec.check_file(path[len(base) :] + "/" * folder).include
+            if verdict is not None:
+                return verdict
+        return False
+
+
+def repository(folder: str) -> str | None:
+    """The top of the repository that a folder is in, both as absolute paths; None if it is in none."""
+    while not os.path.lexists(os.path.join(folder, ".git")):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+    return folder
+
+
+def _lines(file: str) -> Iterator[str]:
+    """Its patterns; none where it is no file, cannot be read, or is none that a person wrote."""
+    try:
+        # git does not follow a link here either; what is no file might never end.
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                return
+            text = opened.read(MAX_BYTES).decode(errors="surrogateescape")  # as file names are
+    except OSError:
+        return
+    for line in text.removeprefix("\ufeff").split("\n"):
+        pattern = line.removesuffix("\r")
+        # To git `x/**` names what is in the folder, to the library the folder as well.
+        yield f"{pattern[:-3]}/*" if pattern.endswith("/**") else pattern
+
+
+def _taken(line: str) -> bool:
+    if not line.strip() or line.startswith("#"):
+        return False
+    stars = [_STARS.findall(part) for part in line.split("/")]
+    if max(map(len, stars)) > MAX_STARS or sum(part == ["**"] for part in stars) > MAX_STARS:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of brackets that a later Python may read otherwise
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except (ValueError, re.error):  # git takes no notice of such a line either
+            return False
+    return True
