@@ -29,7 +29,11 @@ from mission.cli.console import Commands, Lazy, version_option
         ),
         Lazy("worker.commands.run", "Fetch URLs and print what they hold.", "embedded"),
         Lazy("worker.commands.rules", "Look at the rules that find secrets; check and test a file of them.", "rules"),
-        Lazy("worker.commands.scan", "Find the secrets in files and folders, or in what comes on standard input.", "worker"),
+        Lazy(
+            "worker.commands.scan",
+            "Find the secrets in files and folders, or in what comes on standard input.",
+            "worker",
+        ),
         Lazy("worker.commands.settings", "Print every setting as it stands."),
         Lazy("worker.commands.up", "Run all the pieces until Ctrl-C.", "embedded"),
         Lazy("worker.commands.worker", "Run a worker until SIGTERM.", "worker"),

@@ -30,6 +30,7 @@ WITHOUT_VARIABLES = {
     "decoder keys generate",
     "decoder keys show",
     "decoder acl",
+    "decoder rules test",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,9 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
                 note(f"left out: {part}")
             if not checked.problems and not as_json:
                 number = len(checked.pack.rules)
-                say(f"{file}: {number} rule{'s' * (number != 1)} of {checked.pack.dialect.value}'s format, nothing wrong")
+                say(
+                    f"{file}: {number} rule{'s' * (number != 1)} of {checked.pack.dialect.value}'s format, nothing wrong"
+                )
     sys.exit(1 if wrong else 0)
 
 
@@ -139,7 +141,9 @@ def test(files: tuple[Path, ...], as_json: bool) -> None:
         wrong += _told(tested.failures, as_json=as_json)
         if not as_json:
             held = tested.examples - len(tested.failures)
-            say(f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some")
+            say(
+                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some"
+            )
     sys.exit(1 if wrong else 0)
 
 
@@ -147,14 +151,13 @@ def _all() -> Iterable[Listed]:
     return catalog(WorkerSettings.from_env().looks_for)
 
 
-def _told(problems: Iterable[packs.Problem], *, as_json: bool) -> int:
-    number = 0
-    for number, each in enumerate(problems, 1):
+def _told(problems: Sequence[packs.Problem], *, as_json: bool) -> int:
+    for each in problems:
         if as_json:
             emit_json({"file": str(each.file), "line": each.line, "rule": each.rule, "reason": each.reason})
         else:
             say(str(each))
-    return number
+    return len(problems)
 
 
 def _lines(rule: Listed) -> Iterable[str]:

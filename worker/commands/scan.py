@@ -56,7 +56,9 @@ from worker.settings import WorkerSettings
 )
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
 @click.option("--detectors", metavar="NAME,…", help="What looks for secrets.  [default: DECODER_DETECTORS]")
-@click.option("--rules", multiple=True, metavar="FILE", help="Rules beside them; again for more.  [default: DECODER_RULES]")
+@click.option(
+    "--rules", multiple=True, metavar="FILE", help="Rules beside them; again for more.  [default: DECODER_RULES]"
+)
 @json_option
 def scan(
     files: tuple[str, ...],
@@ -109,9 +111,7 @@ def scan(
                 shown = [secret.as_dict(show=show) | {"fingerprint": mark} for secret, mark in each.secrets]
                 if as_json:
                     with bar.external_write_mode():
-                        emit_json(
-                            {"source": each.source, "complete": not each.cut, "cut": each.cut, "secrets": shown}
-                        )
+                        emit_json({"source": each.source, "complete": not each.cut, "cut": each.cut, "secrets": shown})
                 else:
                     rows += (row | {"place": _place(each.source, row)} for row in shown)
                 bar.set_postfix_str(f" {_secrets(search.found)}", refresh=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mission.errors import SettingsError
 from worker.extract import packs
-from worker.extract.detectors import GENERIC, GENERIC_RULES, NO_ENGINE, PROVIDER, Detectors, engine_installed
+from worker.extract.detectors import _GENERIC_RULES, GENERIC, NO_ENGINE, PROVIDER, Detectors, engine_installed
 from worker.extract.engine import SECRET_PARTS, category_of
 
 
@@ -67,7 +67,7 @@ def catalog(detectors: Detectors) -> Iterator[Listed]:
     for pack in loaded:
         yield from _packs(pack)
     if GENERIC in detectors.names:
-        yield from _engines(GENERIC, detectors.cache, [GENERIC_RULES])
+        yield from _engines(GENERIC, detectors.cache, [_GENERIC_RULES])
 
 
 def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:

@@ -13,8 +13,11 @@ from pathspec import GitIgnoreSpec
 
 NAME = ".gitignore"
 MAX_BYTES = 1024**2
-# More `*` in one name, or `**` in one line, make a pattern that a stranger's long name is matched against for minutes.
+# A line with more `*` or `**` is no pattern here: on a stranger's long name the library would take minutes for it, or years.
 MAX_STARS = 3
+# Nor is a longer path looked at.
+MAX_PATH = 512
+_STARS = 3
 MAX_PATH = 1024
 _STARS = re.compile(r"\*+")
 
@@ -55,10 +58,10 @@ class Ignored:
 
     def names(self, path: str, *, folder: bool) -> bool:
         """Whether they name it: a path below the folders that they stand in."""
-        if len(path) > MAX_PATH:
-            return False
         for base, spec in reversed(self.levels):
-            verdict = spec.check_file(path[len(base) :] + "/" * folder).include
+            if len(below := path[len(base) :]) > MAX_PATH:
+                continue
+            verdict = spec.check_file(below + "/" * folder).include
             if verdict is not None:
                 return verdict
         return False
@@ -78,7 +81,9 @@ def _lines(file: str) -> Iterator[str]:
     """Its patterns; none where it is no file, cannot be read, or is none that a person wrote."""
     try:
         # git does not follow a link here either; what is no file might never end.
-        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as opened:
+        with open(
+            file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+        ) as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 return
             text = opened.read(MAX_BYTES).decode(errors="surrogateescape")  # as file names are
@@ -93,8 +98,7 @@ def _lines(file: str) -> Iterator[str]:
 def _taken(line: str) -> bool:
     if not line.strip() or line.startswith("#"):
         return False
-    stars = [_STARS.findall(part) for part in line.split("/")]
-    if max(map(len, stars)) > MAX_STARS or sum(part == ["**"] for part in stars) > MAX_STARS:
+    if len(_STARS.findall(line)) > MAX_STARS:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of brackets that a later Python may read otherwise

@@ -16,7 +16,7 @@ from worker.scan.ignored import Ignored, repository
 STDIN = "-"
 MAX_BYTES = 1024**3
 # Why something in a folder is passed over, as it is told.
-BINARY, IGNORED, LINK, SPECIAL = "binary", "named by .gitignore", "symbolic link", "no regular file"
+BINARY, IGNORED, LINK, SPECIAL = "binary files", "by .gitignore", "symbolic links", "no regular files"
 
 
 class Unreadable(Exception):

@@ -104,7 +104,7 @@ class Search:
     def left_out(self) -> str:
         """What was not searched, or not to its end, and what the baseline knew, in a line; empty where there is nothing to say."""
         said = []
-        if skipped := ", ".join(f"{number} {why}" for why, number in sorted(self._inputs.skipped.items())):
+        if skipped := ", ".join(f"{why}: {number}" for why, number in sorted(self._inputs.skipped.items())):
             said.append(f"passed over: {skipped}")
         if self._cuts:
             named = [f"{source} ({', '.join(cut)})" for source, cut in self._cut.items()]
