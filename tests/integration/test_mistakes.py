@@ -199,7 +199,7 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
         (["decoder", "check-url", "--no-resolve", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
         (["decoder", "scan", "-"], "note: reading a document from the terminal; Ctrl-D ends it"),
         (["decoder", "check-url"], "error: takes URLs, or - for standard input"),
-        (["decoder", "scan"], "error: takes files, or - for standard input"),
+        (["decoder", "scan"], "error: takes files and folders, or - for standard input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -150,6 +150,10 @@ def test_no_file_and_no_document_steers(place: Path, json_too: list[str]) -> Non
     letter, key, new = str(place / "letter"), str(place / f"{HOSTILE}.key"), str(place / "new")
     calls: Calls = [
         (decoder, ["scan", "--show", letter, key, str(place), new]),
+        (decoder, ["scan", "--sarif", f"{new}/{HOSTILE}", letter]),
+        (decoder, ["scan", "--baseline", key, letter]),
+        (decoder, ["rules", "check", letter, key, new]),
+        (decoder, ["rules", "test", letter, key, new]),
         (decoder, ["keys", "show", key]),
         (decoder, ["keys", "show", letter]),
         (decoder, ["keys", "generate", "--identity", key]),

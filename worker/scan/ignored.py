@@ -17,8 +17,6 @@ MAX_BYTES = 1024**2
 MAX_STARS = 3
 # Nor is a longer path looked at.
 MAX_PATH = 512
-_STARS = 3
-MAX_PATH = 1024
 _STARS = re.compile(r"\*+")
 
 
