@@ -59,10 +59,19 @@ class Ignored:
         for base, spec in reversed(self.levels):
             if len(below := path[len(base) :]) > MAX_PATH:
                 continue
-            verdict = spec.check_file(below + "/" * folder).include
-            if verdict is not None:
-                return verdict
+            below += "/" * folder
+            for pattern in reversed(list(spec.patterns)):
+                if pattern.include is not None and pattern.regex and _matches(pattern.regex, below):
+                    return pattern.include
         return False
+
+
+def _matches(regex: re.Pattern[str], path: str) -> bool:
+    """Whether a pattern matches a path itself: to the library it also does what matches a folder above, which git decides there."""
+    match = regex.search(path)
+    if match is None or "ps_d" not in regex.groupindex:
+        return match is not None
+    return match["ps_d"] is None or match.end("ps_d") == len(path)
 
 
 def repository(folder: str) -> str | None:
@@ -89,8 +98,10 @@ def _lines(file: str) -> Iterator[str]:
         return
     for line in text.removeprefix("\ufeff").split("\n"):
         pattern = line.removesuffix("\r")
-        # To git `x/**` names what is in the folder, to the library the folder as well.
-        yield f"{pattern[:-3]}/*" if pattern.endswith("/**") else pattern
+        # To git `x/**` names what is in the folder, to the library the folder as well; `x/**/` the folders in it.
+        for ending, clear in (("/**", "/*"), ("/**/", "/**/*/")):
+            pattern = pattern.removesuffix(ending) + clear if pattern.endswith(ending) else pattern
+        yield pattern
 
 
 def _taken(line: str) -> bool:
