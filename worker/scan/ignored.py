@@ -101,7 +101,8 @@ def _lines(file: str) -> Iterator[str]:
         # To git `x/**` names what is in the folder, to the library the folder as well; `x/**/` the folders in it.
         for ending, clear in (("/**", "/*"), ("/**/", "/**/*/")):
             pattern = pattern.removesuffix(ending) + clear if pattern.endswith(ending) else pattern
-        yield pattern
+        # Each of these it takes for any path with a folder in it.
+        yield {"*/": "?*/", "!*/": "!?*/", "**/": "?*/", "!**/": "!?*/"}.get(pattern, pattern)
 
 
 def _taken(line: str) -> bool:
