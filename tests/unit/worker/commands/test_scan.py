@@ -184,6 +184,12 @@ def test_detectors_come_from_the_option() -> None:
     assert [(each["category"], each["value"]) for each in secrets(result)] == [("github-pat", GITHUB_TOKEN)]
 
 
+def test_a_file_of_rules_is_used_beside_the_detectors() -> None:
+    write({"team.toml": "[[rules]]\nid = 'team-token'\nregex = 'team_[0-9a-f]{16}'\n"})
+    found = secrets(run("--json", "--rules", "team.toml", stdin=b"{* K: v *} team_0123456789abcdef\n"))
+    assert [(each["detector"], each["category"]) for each in found] == [("marker", "K"), ("pack:team", "team-token")]
+
+
 def test_a_detector_that_there_is_not_is_a_mistake_of_usage() -> None:
     result = run("--detectors", "none", stdin=b"")
     assert (result.stderr[:26], result.exit_code) == ("error: DECODER_DETECTORS: ", 2)
