@@ -11,6 +11,8 @@ from mission.client import MissionClient
 from mission.errors import DecoderError
 from mission.model import MissionStatus
 
+_FIELDS = ("id", "state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut")
+
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key"))
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
@@ -18,7 +20,7 @@ from mission.model import MissionStatus
 def status(ids: tuple[str, ...], as_json: bool) -> None:
     """Show how missions stand, and why one failed.
 
-    That is state, attempts, how many secrets were found, the reason, and when.
+    That is state, attempts, how many secrets were found, the reason, and when; and what cut the search of a document short, if anything did.
 
     \b
     Example:
@@ -31,7 +33,8 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
             shown.append(client.status(mission_id))
         except DecoderError as error:
             complain(error)
-    emit_records((found.as_dict() for found in shown), as_json=as_json)
+    fields = [name for name in _FIELDS if name != "cut" or any(found.cut for found in shown)]
+    emit_records((found.as_dict() for found in shown), as_json=as_json, fields=fields)
     if not as_json:
         advise(found.reason for found in shown if found.finished)
     if len(shown) < len(ids):

@@ -93,6 +93,8 @@ OTHER: Values = {
     "config.memory": "900MiB",
     "config.quota": "600/minute",
     "config.markers": "<< >>",
+    "config.detectors": "marker",
+    "config.rules": "/more/acme.toml",
     "config.logLevel": "debug",
     "config.logFormat": "text",
     "worker.maxSurge": "25%",

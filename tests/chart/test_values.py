@@ -41,6 +41,7 @@ OWN = {
     "redis_cert_file",
     "redis_key_file",
     "redis_url",
+    "rules_cache",
     "url_key",
 }
 # Kubernetes waits longer than a machine that shuts down: fetches may end.

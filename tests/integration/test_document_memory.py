@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from worker.extract.apart import CHILD_BYTES
+from worker.extract.detectors import DETECTORS
 from worker.fetch.fetcher import FREE_BYTES
 from worker.work.memory import FREE_SECRETS, MIB, PER_BYTE, SECRETS_BYTES, SLOT_BYTES
 
@@ -22,7 +23,7 @@ import sys
 from pathlib import Path
 from mission.errors import MissionFailed
 from mission.seal.sealing import Identity, seal_secrets
-from worker.extract import Extractor, decode_body
+from worker.extract import Extractor
 from worker.work.memory import FREE_SECRETS, give_back_at_once
 
 def memory(field):
@@ -57,12 +58,12 @@ def documents(size):
 
 recipient, extractor = Identity.generate().recipient, Extractor()
 give_back_at_once()
-seal_secrets(recipient, extractor.extract("{* a *}"), mission_id="m" * 36, token=1)
+seal_secrets(recipient, extractor.extract(b"{* a *}"), mission_id="m" * 36, token=1)
 for name, body, content_type in documents(int(sys.argv[1])):
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     try:
-        secrets = extractor.extract(decode_body(body, content_type))
+        secrets = extractor.extract(body, content_type)
         if len(secrets) <= int(sys.argv[2]):
             seal_secrets(recipient, secrets, mission_id="m" * 36, token=1)
     except MissionFailed:
@@ -88,10 +89,20 @@ apart.main()
 """
 
 
-def test_a_process_for_extraction_takes_no_more_by_itself_than_is_counted_for_it() -> None:
+def test_a_process_for_extraction_takes_no_more_by_itself_than_is_counted_for_it(rules_cache: Path) -> None:
     order = (
         json.dumps(
-            {"markers": ["{*", "*}"], "max_bytes": MIB, "memory": MIB, "seconds": 9, "size": 0, "content_type": ""}
+            {
+                "detectors": DETECTORS,
+                "markers": ["{*", "*}"],
+                "rules": [],
+                "cache": str(rules_cache),
+                "max_bytes": MIB,
+                "memory": MIB,
+                "seconds": 9,
+                "size": 0,
+                "content_type": "",
+            }
         )
         + "\n"
     )

@@ -31,6 +31,8 @@ CATALOGUE = {
     "decoder_fetched_bytes": "counter",
     "decoder_secrets_extracted": "counter",
     "decoder_empty_missions": "counter",
+    "decoder_incomplete_searches": "counter",
+    "decoder_rules_cached": "gauge",
     "decoder_security_events": "counter",
     "decoder_bad_recipients": "gauge",
     "decoder_missions_in_progress": "gauge",
