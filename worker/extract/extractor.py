@@ -120,7 +120,9 @@ class _Search:
                 line, column = places.at(marked.start)
                 self._found.add(Secret(MARKER, marked.category, marked.value, line, column, path=path))
                 taken.add(marked.start, marked.end)
-        hits = [hit for hit in sorted(self._hits(text), key=lambda hit: hit.order) if taken.add(hit.start, hit.end)]
+        # Rules need not look at what markers tell. Of a long text they do, for a copy of it would take too much memory.
+        rest = taken.blanked(text) if len(text) <= SHORT else text
+        hits = [hit for hit in sorted(self._hits(rest), key=lambda hit: hit.order) if taken.add(hit.start, hit.end)]
         places = Places(text)
         for hit in sorted(hits, key=lambda hit: hit.start):
             self._tell(hit, path, *places.at(hit.start))
@@ -179,3 +181,11 @@ class _Spans:
         self._starts.insert(at, start)
         self._ends.insert(at, end)
         return True
+
+    def blanked(self, text: str) -> str:
+        """The text with blanks in these places."""
+        pieces, told = [], 0
+        for start, end in zip(self._starts, self._ends, strict=True):
+            pieces += text[told:start], " " * (end - start)
+            told = end
+        return "".join((*pieces, text[told:]))
