@@ -20,9 +20,10 @@ from tests.conftest import unavailable, wait_for
 from tests.integration.conftest import Keys
 from tests.processes import peak_memory, started
 from tests.servers.misbehaving import MIB, Exchange, MisbehavingServer, behaviour
+from worker.extract.detectors import DETECTORS, MARKER
 from worker.local.stack import stack_environment
 from worker.settings import WorkerSettings
-from worker.work.memory import BASE_BYTES, worst_case
+from worker.work.memory import BASE_BYTES, RULES_BYTES, worst_case
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
@@ -78,10 +79,16 @@ def killed(folder: Path) -> int:
     return int(dict(line.split() for line in (folder / "memory.oom_control").read_text().splitlines())["oom_kill"])
 
 
-@pytest.mark.parametrize(("mebibytes", "concurrency"), [(1024, 32), (384, 16)], ids=["chart", "small"])
+@pytest.mark.parametrize(
+    ("mebibytes", "concurrency", "detectors", "idle"),
+    [(1024, 32, DETECTORS, BASE_BYTES + RULES_BYTES), (384, 16, (MARKER,), BASE_BYTES)],
+    ids=["chart", "small"],
+)
 def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
     mebibytes: int,
     concurrency: int,
+    detectors: tuple[str, ...],
+    idle: int,
     settings: WorkerSettings,
     keys: Keys,
     mission_client: MissionClient,
@@ -102,6 +109,7 @@ def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
             "metrics_port": "0",
             "metrics_host": "127.0.0.1",
             "concurrency": str(concurrency),
+            "detectors": ",".join(detectors),
         }
         log = stack.enter_context((tmp_path / "worker.log").open("wb"))
         enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(group)]
@@ -113,7 +121,7 @@ def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
         wait_for(
             lambda: worker.poll() is not None or mission_client.status(first.id).finished, what="the first mission"
         )
-        assert 0 < peak_memory(worker.pid) < BASE_BYTES
+        assert 0 < peak_memory(worker.pid) < idle
         urls = [site.url(f"/hostile?coding={coding}") for site in sites for coding in ("gzip", "br")] * (EACH // 2)
         attack = list(mission_client.enqueue_many(urls, submitter="stranger"))
         others = list(mission_client.enqueue_many([good.url("/ok")] * BYSTANDERS, submitter="bystander"))
@@ -127,9 +135,7 @@ def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
         ends = [mission_client.status(id_) for id_ in tickets]
         assert {(end.state, end.attempts) for end in ends[-BYSTANDERS:]} == {(State.SUCCEEDED, 1)}
         assert {end.state for end in ends} == {State.SUCCEEDED}
-        own = WorkerSettings.from_env(concurrency=concurrency, memory=mebibytes * MIB)
+        own = WorkerSettings.from_env(concurrency=concurrency, memory=mebibytes * MIB, detectors=detectors)
         assert peak_memory(worker.pid) <= worst_case(own)
-        print(
-            f"idle below {BASE_BYTES // MIB} MiB, at worst {worst_case(own) // MIB}, seen {peak_memory(worker.pid) // MIB}"
-        )
+        print(f"idle below {idle // MIB} MiB, at worst {worst_case(own) // MIB}, seen {peak_memory(worker.pid) // MIB}")
         worker.kill()

@@ -20,6 +20,7 @@ from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
 from mission.units import format_size
 from worker.extract.apart import CHILD_BYTES
+from worker.extract.detectors import MARKER
 from worker.fetch.fetcher import FREE_BYTES
 from worker.settings import WorkerSettings
 from worker.work import cgroup
@@ -30,6 +31,9 @@ MIB = 1024**2
 DEFAULT_BYTES = 1024 * MIB
 # An idle worker, with its threads and connections: seen 78 MiB at 32 fetches, and 422 of 1,006 MiB in a flood of hostile documents.
 BASE_BYTES = 144 * MIB
+# Compiled rules: the catalog of providers with the generic ones (seen 65 MiB), and each file of the user's.
+RULES_BYTES = 72 * MIB
+PACK_BYTES = 48 * MIB
 # Bytes for each byte of a document: its body (1), and its text, which is widened from 2 to 4 bytes a character in one go (6).
 PER_BYTE = 8
 # What 10,000 secrets take beside it, from their objects to the sealed record.
@@ -58,7 +62,8 @@ def largest(settings: WorkerSettings) -> int:
 
 def fixed(settings: WorkerSettings) -> int:
     """What is taken whatever documents come: by the process itself, by its slots, and by one suspect's extraction, in bytes."""
-    return BASE_BYTES + settings.concurrency * SLOT_BYTES + CHILD_BYTES
+    rules = RULES_BYTES * (settings.detectors != (MARKER,)) + PACK_BYTES * len(settings.rules)
+    return BASE_BYTES + settings.concurrency * SLOT_BYTES + CHILD_BYTES + 2 * rules
 
 
 def worst_case(settings: WorkerSettings) -> int:

@@ -187,7 +187,17 @@ def test_status_is_json_for_scripts(ledger: Ledger) -> None:
     claim = ledger.claim([str(ticket["id"])], 1, 60).claims[0]
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 2, b"sealed")], 60)
     (status,) = json_lines(run("status", claim.id, "--json"))
-    assert list(status) == ["id", "state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "complete"]
+    assert list(status) == [
+        "id",
+        "state",
+        "attempts",
+        "secrets",
+        "reason",
+        "submitted_at",
+        "finished_at",
+        "cut",
+        "complete",
+    ]
     assert (status["state"], status["attempts"], status["secrets"], status["reason"]) == ("succeeded", 1, 2, None)
 
 

@@ -20,6 +20,8 @@ from worker.work.memory import (
     BASE_BYTES,
     FREE_SECRETS,
     MIB,
+    PACK_BYTES,
+    RULES_BYTES,
     SLOT_BYTES,
     Memory,
     Share,
@@ -85,7 +87,15 @@ def test_the_defaults_hold_under_the_charts_limit() -> None:
 
 def test_the_worst_case_counts_no_more_documents_than_fetches() -> None:
     settings = WorkerSettings.from_env(concurrency=2, memory=CHART)
-    assert worst_case(settings) == BASE_BYTES + CHILD_BYTES + 2 * (SLOT_BYTES + largest(settings))
+    assert worst_case(settings) == BASE_BYTES + CHILD_BYTES + 2 * (RULES_BYTES + SLOT_BYTES + largest(settings))
+
+
+def test_rules_are_counted_for_the_worker_and_for_a_suspects_process() -> None:
+    plain, rules, pack = (
+        memory.fixed(WorkerSettings.from_env(**values))
+        for values in ({"detectors": "marker"}, {}, {"rules": "acme.toml"})
+    )
+    assert (rules - plain, pack - rules) == (2 * RULES_BYTES, 2 * PACK_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +103,17 @@ def test_the_worst_case_counts_no_more_documents_than_fetches() -> None:
     [
         (
             {"memory": "512MiB", "concurrency": 64},
-            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches with one document of 10MiB take 658MiB; raise it "
-            "(and the cgroup's), or lower DECODER_CONCURRENCY to 39",
+            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches with one document of 10MiB take 802MiB; raise it "
+            "(and the cgroup's), or lower DECODER_CONCURRENCY to 15",
         ),
         (
             {"max_bytes": "100MiB"},
-            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches with one document of 100MiB take 1186MiB; raise it "
-            "(and the cgroup's), or lower DECODER_CONCURRENCY to 5 or DECODER_MAX_BYTES to 79MiB",
+            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches with one document of 100MiB take 1330MiB; raise it "
+            "(and the cgroup's), or lower DECODER_MAX_BYTES to 61MiB",
         ),
         (
             {"memory": "100MiB"},
-            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches with one document of 10MiB take 466MiB; raise it "
+            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches with one document of 10MiB take 610MiB; raise it "
             "(and the cgroup's)",
         ),
     ],
@@ -114,7 +124,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change(values: dict[str, Any]
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("change", [{"concurrency": 39}, {"memory": "658MiB"}])
+@pytest.mark.parametrize("change", [{"concurrency": 15}, {"memory": "802MiB"}])
 def test_what_the_refusal_asks_for_is_enough(change: dict[str, Any]) -> None:
     Memory(WorkerSettings.from_env(**({"memory": "512MiB", "concurrency": 64} | change)))
 
