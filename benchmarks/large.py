@@ -14,7 +14,7 @@ from mission.errors import DecoderError
 
 BYTES = 10 * 1024**2 - 4096
 # What a process may use: less than all of its fetches of such documents at once would take, so they get turns.
-MEMORY = 512 * 1024**2
+MEMORY = 768 * 1024**2
 
 
 def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
@@ -41,7 +41,7 @@ def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
 @click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(missions: int, count: int, *, as_json: bool) -> None:
-    """Measure what large documents cost, and what memory they take: exit code 1 where it is more than DECODER_MEMORY, set to 512MiB.
+    """Measure what large documents cost, and what memory they take: exit code 1 where it is more than DECODER_MEMORY, set to 768MiB.
 
     \b
     Example:

@@ -28,7 +28,7 @@ from mission.cli.console import Commands, Lazy, version_option
             "worker",
         ),
         Lazy("worker.commands.run", "Fetch URLs and print what they hold.", "embedded"),
-        Lazy("worker.commands.rules", "Look at the rules that find secrets; check and test a file of them.", "rules"),
+        Lazy("worker.commands.rules", "Look at the rules that find secrets; check and test a file of them."),
         Lazy(
             "worker.commands.scan",
             "Find the secrets in files and folders, or in what comes on standard input.",

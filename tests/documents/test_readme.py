@@ -140,6 +140,9 @@ def here(folder: Path, stack: Stack, *, keys: bool) -> None:
     """The files that the documents speak of."""
     (folder / "urls.txt").write_text(f"{stack.page}\n{stack.site.url}/map.txt\n")
     (folder / "notes.txt").write_text("{* KEY: a sample *}\n")
+    (folder / "src").mkdir()
+    (folder / "src" / "app.env").write_text("MODE=sample\n")
+    (folder / "team.toml").write_text("[[rules]]\nid = 'team'\nregex = 'team-[a-z0-9]{20}'\n")
     (folder / "passwords.txt").write_text("producer:sesame\n")
     if keys:
         for name in ("url.key", "reader.pub"):

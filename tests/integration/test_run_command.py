@@ -86,6 +86,10 @@ def test_json_has_a_line_for_each_sample_with_what_became_of_it(tmp_path: Path) 
         "value": PASSWORD,
         "line": 3,
         "column": 31,
+        "confidence": "certain",
+        "path": "",
+        "encoding": "",
+        "count": 1,
     }
 
 

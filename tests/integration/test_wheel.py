@@ -118,7 +118,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Pa
         str(file.relative_to(ROOT))
         for package in packages
         for file in (ROOT / package).rglob("*")
-        if file.suffix in (".py", ".lua") or file.name == "py.typed"
+        if file.suffix in (".py", ".lua", ".toml") or file.name == "py.typed"
     }
     assert {name for name in names if ".dist-info/" not in name} == sources
     assert {"mission/store/lua/admit.lua", "mission/py.typed", "producer/py.typed", "worker/py.typed"} <= names

@@ -13,8 +13,8 @@ from typing import Any
 
 from mission.errors import SettingsError
 from worker.extract import packs
-from worker.extract.detectors import _GENERIC_RULES, GENERIC, NO_ENGINE, PROVIDER, Detectors, engine_installed
-from worker.extract.engine import _SECRET_PARTS, _category
+from worker.extract.detectors import GENERIC_RULES, GENERIC, NO_ENGINE, PROVIDER, Detectors, engine_installed
+from worker.extract.engine import SECRET_PARTS, category_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def catalog(detectors: Detectors) -> Iterator[Listed]:
     for pack in loaded:
         yield from _packs(pack)
     if GENERIC in detectors.names:
-        yield from _engines(GENERIC, detectors.cache, [_GENERIC_RULES])
+        yield from _engines(GENERIC, detectors.cache, [GENERIC_RULES])
 
 
 def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:
@@ -77,12 +77,12 @@ def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:
         rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
     except (ValueError, OSError, RuntimeError) as error:
         raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
-    for each in sorted(rules.metadata(), key=lambda each: _category(each["id"])):
-        if each["visible"] or each["id"] in _SECRET_PARTS:
+    for each in sorted(rules.metadata(), key=lambda each: category_of(each["id"])):
+        if each["visible"] or each["id"] in SECRET_PARTS:
             detail = rules.detail(each["id"])
             requirements = detail["pattern_requirements"]
             yield Listed(
-                id=_category(each["id"]),
+                id=category_of(each["id"]),
                 detector=detector,
                 confidence=str(detail["confidence"]),
                 description=str(detail["name"]),
@@ -94,7 +94,7 @@ def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:
                         *([json.dumps(requirements)] if requirements else []),
                     ]
                 ),
-                requires=[_category(str(other["rule_id"])) for other in detail["depends_on_rule"] if other],
+                requires=[category_of(str(other["rule_id"])) for other in detail["depends_on_rule"] if other],
                 entropy=float(detail["min_entropy"]),
                 examples=detail["examples"],
                 negative_examples=detail["negative_examples"],

@@ -19,7 +19,7 @@ log = logging.getLogger("decoder.extract")
 MARKER, PROVIDER, GENERIC = "marker", "provider", "generic"
 # By rank: where two find the same place, the first of them tells it. Packs of the user's stand before the generic rules.
 DETECTORS: Final = (MARKER, PROVIDER, GENERIC)
-_GENERIC_RULES = Path(__file__).parent / "generic.toml"
+GENERIC_RULES = Path(__file__).parent / "generic.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Detectors:
         for pack in load_all(self.rules):
             yield scanner(pack, self.cache)
         if GENERIC in self.names:
-            yield load(GENERIC, self.cache, [_GENERIC_RULES])
+            yield load(GENERIC, self.cache, [GENERIC_RULES])
 
     def off(self) -> list[str]:
         """Those that cannot work here."""

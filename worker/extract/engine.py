@@ -25,7 +25,7 @@ OVERLAP_CHARACTERS: Final = 64 * 1024
 # The ids of the catalog's sources; a category is what follows.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
 # Parts of a credential by the catalog, and each a secret by itself. Its other parts are names and addresses.
-_SECRET_PARTS = frozenset(
+SECRET_PARTS = frozenset(
     {
         "betterleaks.aws-secret-access-key",
         "betterleaks.alibaba-sts-security-token",
@@ -96,13 +96,13 @@ class RuleScanner:
             cut.add(Cut.TIME)
             return
         for finding in findings:
-            if finding.visible or finding.rule_id in _SECRET_PARTS:
+            if finding.visible or finding.rule_id in SECRET_PARTS:
                 place = finding.location
                 start, end = place["start_offset"], place["end_offset"]
                 if len(data) != len(piece):
                     start, end = (len(data[:offset].decode(errors="replace")) for offset in (start, end))
                 yield Match(
-                    _category(finding.rule_id),
+                    category_of(finding.rule_id),
                     finding.secret,
                     begin + start,
                     begin + end,
@@ -126,7 +126,8 @@ def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
         raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
 
 
-def _category(rule_id: str) -> str:
+def category_of(rule_id: str) -> str:
+    """What is told of a rule: its id, without that of its source."""
     for source in _SOURCES:
         if rule_id.startswith(source):
             return rule_id.removeprefix(source)
