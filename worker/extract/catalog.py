@@ -13,7 +13,7 @@ from typing import Any
 
 from mission.errors import SettingsError
 from worker.extract import packs
-from worker.extract.detectors import GENERIC_RULES, GENERIC, NO_ENGINE, PROVIDER, Detectors, engine_installed
+from worker.extract.detectors import GENERIC, GENERIC_RULES, NO_ENGINE, PROVIDER, Detectors, engine_installed
 from worker.extract.engine import SECRET_PARTS, category_of
 
 

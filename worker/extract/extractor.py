@@ -184,7 +184,8 @@ class _Spans:
 
     def blanked(self, text: str) -> str:
         """The text with blanks in these places."""
-        pieces, told = [], 0
+        pieces: list[str] = []
+        told = 0
         for start, end in zip(self._starts, self._ends, strict=True):
             pieces += text[told:start], " " * (end - start)
             told = end
