@@ -9,9 +9,13 @@ from mission.model import Reason
 
 
 class DecoderError(Exception):
-    """The base of them all. Its text is one line that a person can act on."""
+    """The base of them all. Its text is one line that a person can act on; `more` are lines that follow it."""
 
     reason: Reason | None = None
+
+    def __init__(self, text: object = "", *more: str) -> None:
+        super().__init__(text)
+        self.more = more
 
 
 class SettingsError(DecoderError):

@@ -107,7 +107,7 @@ def _collect_seldom() -> None:
 
 
 def _refuse(error: SettingsError) -> NoReturn:
-    fail(str(error), code=2)
+    fail(str(error), *error.more, code=2)
 
 
 try:

@@ -132,7 +132,7 @@ def _detectors(settings: WorkerSettings) -> Verdict:
     try:
         scanners = list(detectors.scanners())
     except SettingsError as error:
-        return Level.FAIL, str(error)
+        return Level.FAIL, "; ".join((str(error), *error.more))
     if off := detectors.off():
         return Level.WARN, f"{NO_ENGINE}; off: {', '.join(off)}"
     names = ", ".join(

@@ -71,10 +71,8 @@ class Commands(Group):
         try:
             with _usage_in_one_line():
                 return super().invoke(ctx)
-        except SettingsError as error:
-            fail(str(error), code=2)
         except DecoderError as error:
-            fail(str(error), code=1)
+            fail(str(error), *error.more, code=2 if isinstance(error, SettingsError) else 1)
         except BrokenPipeError:
             _drop_output()  # the reader went away (`| head`): nothing more to say
             raise SystemExit(1) from None
@@ -116,13 +114,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def fail(message: str, *, code: int) -> NoReturn:
-    """End the process with one line on stderr.
+def fail(message: str, *more: str, code: int) -> NoReturn:
+    """End the process with one line on stderr, and lines that follow it.
 
     Raises:
         SystemExit: always, with `code`.
     """
     complain(message)
+    say(*more, err=True)
     raise SystemExit(code) from None
 
 

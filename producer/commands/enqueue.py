@@ -121,7 +121,8 @@ def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_js
                 emit_json(status.as_dict())
             else:
                 found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-                say(f"{status.id}  {status.state}  {found}".rstrip())
+                cut = f"  (not all was searched: {', '.join(status.cut)})" if status.cut else ""
+                say(f"{status.id}  {status.state}  {found}{cut}".rstrip())
     advise(status.reason for status in missed if status.finished)
     if unfinished := sum(not status.finished for status in missed):
         note(

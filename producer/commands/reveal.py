@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from mission.cli.console import emit_json, emit_records, json_option, say, why_option
+from mission.cli.console import emit_json, json_option, say, why_option
 from mission.cli.help import Command
+from mission.cli.secrets import emit_secrets
 from mission.operate.results import ResultReader
 
 
@@ -33,10 +34,12 @@ def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: 
       mission reveal 0f8fad5b-d9cb-469f-a165-70867728950e --reason "incident 4711"
     """
     found = ResultReader.from_env(identities).reveal(mission_id, reason=reason)
-    secrets = [secret.as_dict() for secret in found]
     if as_json:
+        secrets = [secret.as_dict() for secret in found]
         emit_json({"id": mission_id, "complete": found.complete, "cut": sorted(found.cut), "secrets": secrets})
     else:
-        emit_records(secrets, as_json=False, none="the document held no secrets")
+        emit_secrets([("", secret) for secret in found], show=True)
+        if not found:
+            say("the document held no secrets", err=True)
         if not found.complete:
             say(f"not all of the document was searched ({', '.join(sorted(found.cut))}): it may hold more")

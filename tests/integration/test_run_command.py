@@ -79,7 +79,7 @@ def test_json_has_a_line_for_each_sample_with_what_became_of_it(tmp_path: Path) 
         "missing.txt": ("failed", "http_client_error", 0),
         "off limits": ("failed", "host_not_allowed", 0),
     }
-    assert all(set(row) == {"url", "id", "state", "attempts", "reason", "secrets"} for row in rows)
+    assert all(set(row) == {"url", "id", "state", "attempts", "reason", "complete", "cut", "secrets"} for row in rows)
     assert by_name["letter.txt"]["secrets"][1] == {
         "detector": "marker",
         "category": "PASSWORD",

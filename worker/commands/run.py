@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from mission.audit.log import AuditLog
 from mission.cli.advice import advise
-from mission.cli.console import DurationType, emit_json, emit_records, emit_table, json_option, note, say
+from mission.cli.console import DurationType, emit_json, emit_table, json_option, note, say
 from mission.cli.help import Command
+from mission.cli.secrets import emit_secrets
 from mission.client import MissionClient
-from mission.model import Reason, Secret, State, Ticket
+from mission.model import Extraction, Reason, State, Ticket
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
@@ -43,7 +44,7 @@ class Row:
     finished: bool = False
     attempts: int = 0
     reason: Reason | str | None = None
-    secrets: list[Secret] = field(default_factory=list)
+    secrets: Extraction = field(default_factory=Extraction)
 
     @property
     def as_intended(self) -> bool:
@@ -68,6 +69,8 @@ class Row:
             "state": self.state_text,
             "attempts": self.attempts,
             "reason": str(self.reason) if self.reason else None,
+            "complete": self.secrets.complete,
+            "cut": sorted(self.secrets.cut),
             "secrets": [secret.as_dict(show=show) for secret in self.secrets],
         }
 
@@ -173,21 +176,19 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
             emit_json(row.as_dict(show=show))
         return
     emit_table(("STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT"), [_cells(row) for row in rows])
-    found = [
-        secret.as_dict(show=show) | {"at": f"{secret.line}:{secret.column}", "document": row.sample.url}
-        for row in rows
-        for secret in row.secrets
-    ]
-    if found:
+    if found := [(row.sample.url, secret) for row in rows for secret in row.secrets]:
         say("")
-    emit_records(found, as_json=False, fields=("detector", "category", "value", "at", "document"))
+    emit_secrets(found, show=show)
     say("", *_summary(rows, own=own))
 
 
 def _advise(rows: list[Row], seconds: float) -> None:
-    """Notes on stderr on what did not end as it should."""
+    """Notes on stderr on what did not end as it should, or was not searched to its end."""
     missed = [row for row in rows if not row.as_intended]
     advise(row.reason for row in missed)
+    for row in rows:
+        if not row.secrets.complete:
+            note(f"not searched to the end ({', '.join(sorted(row.secrets.cut))}): {row.sample.url}")
     if unfinished := sum(row.state is not None and not row.finished for row in missed):
         note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
 

@@ -11,9 +11,10 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from mission.cli.console import complain, emit_json, emit_records, json_option, note, note_terminal, say
+from mission.cli.console import complain, emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
-from mission.model import Confidence
+from mission.cli.secrets import emit_secrets
+from mission.model import Confidence, Secret
 from worker.extract import Extractor
 from worker.scan.baseline import Baseline
 from worker.scan.inputs import STDIN
@@ -92,7 +93,7 @@ def scan(
     settings = WorkerSettings.from_env(**{name: value for name, value in looks_for.items() if value not in (None, ())})
     known = Baseline.load(baseline) if baseline else Baseline()
     extractor = Extractor(settings.looks_for, settings.max_record)
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[str, Secret]] = []
     with ExitStack() as pieces:
         report = pieces.enter_context(Sarif(sarif)) if sarif else None
         own = [*(report.files if report else ()), *([baseline] if baseline else ())]
@@ -108,25 +109,20 @@ def scan(
         look = "{n_fmt} files |{elapsed}|{postfix}"
         with tqdm(bar_format=look, disable=not sys.stderr.isatty(), leave=False, delay=0.5) as bar:
             for each in search:
-                shown = [secret.as_dict(show=show) | {"fingerprint": mark} for secret, mark in each.secrets]
                 if as_json:
+                    shown = [secret.as_dict(show=show) | {"fingerprint": mark} for secret, mark in each.secrets]
                     with bar.external_write_mode():
                         emit_json({"source": each.source, "complete": not each.cut, "cut": each.cut, "secrets": shown})
                 else:
-                    rows += (row | {"place": _place(each.source, row)} for row in shown)
+                    found += ((each.source, secret) for secret, _ in each.secrets)
                 bar.set_postfix_str(f" {_secrets(search.found)}", refresh=False)
                 bar.update()
     if not as_json:
-        emit_records(rows, as_json=False, fields=("place", "detector", "category", "confidence", "value"))
+        emit_secrets(found, show=show)
         say(f"{_secrets(search.found)} found")
     if left_out := search.left_out():
         note(left_out)
     sys.exit(1 if search.failed else exit_code if search.found else 0)
-
-
-def _place(source: str, row: dict[str, Any]) -> str:
-    member = f"!{row['path']}" if row["path"] else ""
-    return f"{source}{member}:{row['line']}:{row['column']}"
 
 
 def _secrets(number: int) -> str:

@@ -60,11 +60,7 @@ def catalog(detectors: Detectors) -> Iterator[Listed]:
         raise SettingsError(NO_ENGINE)
     if PROVIDER in detectors.names:
         yield from _engines(PROVIDER, detectors.cache, [])
-    try:
-        loaded = packs.load_all(detectors.rules)
-    except packs.PackRefused as refusal:
-        raise SettingsError(f"DECODER_RULES: {refusal.problems[0]}") from None
-    for pack in loaded:
+    for pack in packs.load_all(detectors.rules):
         yield from _packs(pack)
     if GENERIC in detectors.names:
         yield from _engines(GENERIC, detectors.cache, [GENERIC_RULES])

@@ -57,8 +57,8 @@ class Child:
         """
         code = self.process.poll()
         if code is not None:
-            lines = "\n".join(last_lines(self.log)) or "(it said nothing)"
-            raise DecoderError(f"the {self.name} ended by itself (exit code {code}); its last lines:\n{lines}")
+            lines = last_lines(self.log) or ["(it said nothing)"]
+            raise DecoderError(f"the {self.name} ended by itself (exit code {code}); its last lines:", *lines)
 
     def wait_until(self, pattern: str) -> re.Match[str]:
         """Wait for a line of its log.
@@ -89,9 +89,11 @@ def stack_settings(values: Mapping[str, str]) -> WorkerSettings:
 
 
 def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The same for a child: its environment variables."""
+    """The same for a child: its environment variables. It runs in another folder, so files of rules get full names."""
     own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
+    for name in [name for name in inherited if name.upper() == _variable("rules")]:
+        inherited[name] = ",".join(os.path.abspath(file.strip()) for file in inherited[name].split(",") if file.strip())
     return inherited | {_variable(name): value for name, value in values.items()}
 
 

@@ -33,11 +33,12 @@ class Problem:
 
 
 class PackRefused(SettingsError):
-    """A pack is not loaded: what is wrong with it stands in `problems`, all of it."""
+    """Packs are not loaded: what is wrong with them stands in `problems`, all of it."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        what = "a file of rules is refused: mend it (`decoder rules check FILE`), or leave it out of DECODER_RULES or --rules"
+        super().__init__(what, *map(str, self.problems))
 
 
 class Dialect(Enum):

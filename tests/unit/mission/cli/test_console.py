@@ -77,6 +77,17 @@ def test_what_is_raised_on_purpose_is_one_line_and_a_code(error: BaseException, 
     assert line.startswith(f"error: {getattr(error, 'message', error)}")
 
 
+def test_what_takes_several_lines_has_them_and_none_of_them_steers_a_terminal() -> None:
+    RAISED["it"] = SettingsError("the file is bad:", "a.toml:1: one", "a.toml:2: t\x1bwo\nerror: forged")
+    result = run("fails", "it")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "error: the file is bad:",
+        "a.toml:1: one",
+        r"a.toml:2: t\x1bwo\nerror: forged",
+    ]
+
+
 def test_what_nobody_expected_is_not_hidden() -> None:
     RAISED["it"] = ZeroDivisionError()
     assert isinstance(run("fails", "it").exception, ZeroDivisionError)

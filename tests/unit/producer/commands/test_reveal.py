@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from mission.audit.log import AuditLog
 from mission.cli.console import Commands
-from mission.model import Secret
+from mission.model import Confidence, Secret
 from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
@@ -59,6 +59,24 @@ def test_the_table_shows_values_and_steers_no_terminal(client: redis.Redis, iden
     _finish(client, identity, [Secret("marker", "API_KEY", "canary\x1b[2J", 1, 2)])
     result = _run(MISSION, "--reason", "incident 4711")
     assert "canary\\x1b[2J" in result.stdout
+
+
+def test_the_table_has_the_columns_that_say_something(client: redis.Redis, identity: Identity) -> None:
+    _finish(client, identity, [Secret("marker", "API_KEY", "sesame", 1, 2)])
+    assert _run(MISSION, "--reason", "incident 4711").stdout.splitlines() == [
+        "PLACE  DETECTOR  CATEGORY  CONFIDENCE  VALUE",
+        "1:2    marker    API_KEY   certain     sesame",
+    ]
+
+
+def test_the_table_tells_member_encoding_and_number_where_one_has_them(client: redis.Redis, identity: Identity) -> None:
+    rule = Secret("provider", "github-pat", "token", 3, 4, Confidence.HIGH, "app/.env", "base64", 7)
+    _finish(client, identity, [Secret("marker", "K", "v", 1, 2), rule])
+    assert _run(MISSION, "--reason", "incident 4711").stdout.splitlines() == [
+        "PLACE         DETECTOR  CATEGORY    CONFIDENCE  ENCODING  TIMES  VALUE",
+        "1:2           marker    K           certain                      v",
+        "app/.env:3:4  provider  github-pat  high        base64    7      token",
+    ]
 
 
 @pytest.mark.usefixtures("identity")

@@ -114,6 +114,17 @@ def test_check_in_json_has_the_same_in_fields() -> None:
     assert first == {"file": "bad.toml", "line": 7, "rule": "two", "reason": "unknown key 'regexx'"}
 
 
+@pytest.mark.parametrize("variable", ["bad.toml", "team.toml,bad.toml"])
+def test_a_bad_file_among_the_rules_is_told_whole(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv("DECODER_RULES", variable)
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[1:] == [
+        "bad.toml:7: two: unknown key 'regexx'",
+        "bad.toml:7: two: has neither a regex nor a path",
+    ]
+
+
 def test_test_tries_the_examples() -> None:
     result = run("test", "team.toml")
     assert result.stdout == "team.toml: 2 of 2 examples hold; 1 of 1 rules have some\n"

@@ -57,6 +57,14 @@ def test_what_a_stack_decides_wins_over_any_spelling_in_the_environment(monkeypa
     }
 
 
+def test_a_stack_takes_files_of_rules_from_where_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DECODER_RULES", "team.toml, /etc/rules.yml")
+    assert stack_environment({})["DECODER_RULES"] == f"{tmp_path / 'team.toml'},/etc/rules.yml"
+
+
 def test_settings_and_environment_of_a_stack_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     values = access(["http://127.0.0.1:8080/x"]) | {"redis_url": "redis://:word@127.0.0.1:7000/0", "metrics_port": "0"}
     settings, env = stack_settings(values), stack_environment(values)
@@ -144,13 +152,14 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 def test_a_child_that_ended_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     child = start(tmp_path, "import sys; sys.exit('no room on the ship')")
     child.process.wait(60)
-    with pytest.raises(DecoderError, match=r"the child ended by itself \(exit code 1\)[^\n]*\nno room on the ship"):
+    with pytest.raises(DecoderError, match=r"the child ended by itself \(exit code 1\)") as error:
         child.check()
+    assert error.value.more == ("no room on the ship",)
 
 
 def test_waiting_for_a_line_ends_when_the_child_does(tmp_path: Path) -> None:
     child = start(tmp_path, "print('something else')")
-    with pytest.raises(DecoderError, match="something else"):
+    with pytest.raises(DecoderError, match="ended by itself"):
         child.wait_until("never said")
 
 

@@ -124,11 +124,11 @@ def test_everything_that_is_wrong_is_said_at_once_and_reads_as_one_line_each(tmp
     other.write_text("")
     with pytest.raises(PackRefused) as refusal:
         load_all([file, other])
-    assert str(refusal.value).splitlines() == [
+    assert refusal.value.more == (
         f"{file}:2: acme: unknown key 'regexp'",
         f"{file}:2: acme: 'entropy' must be a number",
         f"{other}:1: is empty",
-    ]
+    )
 
 
 def test_two_packs_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -136,8 +136,9 @@ def test_two_packs_of_one_name_are_refused(tmp_path: Path) -> None:
     for file in files:
         file.parent.mkdir()
         file.write_text(RULE)
-    with pytest.raises(PackRefused, match=f"has the name of {files[0]}: rename one"):
+    with pytest.raises(PackRefused) as refusal:
         load_all(files)
+    assert f"has the name of {files[0]}: rename one" in refusal.value.more[0]
     assert [pack.name for pack in load_all(files[:1])] == ["mine"]
 
 
