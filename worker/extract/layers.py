@@ -16,6 +16,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import unescape
 from html.entities import html5
 from time import monotonic
@@ -36,11 +37,14 @@ _MAX_RUN = 1024 * 1024  # of base64 or hex; divides by 4, so that what follows i
 _WRAPPED = 40  # a line of base64 that has as many may go on in the next one
 
 _ONE = 3  # steps from one character to the next are counted in thirds
+_ESCAPED = -1  # text in which escapes and plain characters take turns
+# Where it begins in the view; where its source begins and ends; its step.
+_Piece = tuple[int, int, int, int]
 
 _EDGES = re.compile(r"""[\s"'`&;,<>(){}\[\]|]""")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """A decoded piece of a text.
 
@@ -51,9 +55,8 @@ class View:
 
     text: str = field(repr=False)
     encoding: str
-    _starts: array[int] = field(repr=False)
-    _sources: array[int] = field(repr=False)
-    _steps: bytearray = field(repr=False)
+    _source: str = field(repr=False)
+    _pieces: list[_Piece] = field(repr=False)
     _parent: View | None = field(repr=False)
 
     def origin(self, offset: int) -> int:
@@ -62,14 +65,44 @@ class View:
         Exact for a character that was escaped. In base64 or hex it is where the character is, less line breaks and whatever a
         character takes more than a byte: never outside of the run, and never before what stands before it.
         """
-        at = bisect_right(self._starts, offset) - 1
-        source = self._sources[at] + (offset - self._starts[at]) * self._steps[at] // _ONE
+        starts, sources, steps = self._map
+        at = bisect_right(starts, offset) - 1
+        source = sources[at] + (offset - starts[at]) * steps[at] // _ONE
         return self._parent.origin(source) if self._parent else source
 
-    def _untouched(self, start: int, end: int) -> bool:
+    def untouched(self, start: int, end: int) -> bool:
         """Whether a span reads just so in what the view was made of: the level above has looked at it."""
-        at = bisect_right(self._starts, start) - 1
-        return self._steps[at] == _ONE and at == bisect_right(self._starts, max(start, end - 1)) - 1
+        starts, _, steps = self._map
+        at = bisect_right(starts, start) - 1
+        return steps[at] == _ONE and at == bisect_right(starts, max(start, end - 1)) - 1
+
+    @cached_property
+    def _map(self) -> tuple[array[int], array[int], array[int]]:
+        """Where runs of the view's text begin, where in the source, and by how much a character steps on; few ask for it."""
+        starts, sources, steps = array("q"), array("q"), array("q")
+
+        def run(source: int, step: int) -> None:
+            starts.append(at)
+            sources.append(source)
+            steps.append(step)
+
+        for at, source, end, step in self._pieces:
+            if step != _ESCAPED:
+                run(source, step)
+                continue
+            _, pattern, decode = _ESCAPES[self.encoding.rpartition("+")[2]]
+            for match in pattern.finditer(self._source, source, end):
+                start, after = match.span()
+                if start > source:
+                    run(source, _ONE)
+                decoded = len(decode(match))
+                at += start - source
+                run(start, (after - start) * _ONE // decoded)
+                at += decoded
+                source = after
+            if source < end:
+                run(source, _ONE)
+        return starts, sources, steps
 
 
 def views(text: str, cut: set[Cut], *, deadline: float) -> Iterator[View]:
@@ -108,35 +141,28 @@ class _Pool:
 
 
 class _Draft:
-    """A view that is being written: its pieces, and where each comes from."""
+    """A view that is being written."""
 
     def __init__(self) -> None:
         self.size = 0
-        self._parts: list[str] = []
-        self._starts, self._sources, self._steps = array("q"), array("q"), bytearray()
+        self._texts: list[str] = []
+        self._pieces: list[_Piece] = []
 
-    def add(self, text: str, source: int, step: int) -> None:
-        """Text whose n-th character comes from `source + n * step // _ONE`. What goes on so has one entry, however much it is."""
+    def add(self, text: str, source: int, end: int, step: int) -> None:
+        """Text that comes from there in the source."""
         if text:
-            if not (
-                self._steps
-                and step == self._steps[-1]
-                and (source - self._sources[-1]) * _ONE == (self.size - self._starts[-1]) * step
-            ):
-                self._starts.append(self.size)
-                self._sources.append(source)
-                self._steps.append(step)
-            self._parts.append(text)
+            self._texts.append(text)
+            self._pieces.append((self.size, source, end, step))
             self.size += len(text)
 
     def part(self, source: int) -> None:
-        """Whatever comes next, from `source` on, is a piece of its own."""
+        """Whatever comes next, from `source` on, stands apart from what came before."""
         if self.size:
-            self.add(SEPARATOR, source, 0)
+            self.add(SEPARATOR, source, source, 0)
 
-    def view(self, encoding: str, parent: View | None) -> View:
+    def view(self, encoding: str, source: str, parent: View | None) -> View:
         name = f"{parent.encoding}+{encoding}" if parent else encoding
-        return View("".join(self._parts), name, self._starts, self._sources, self._steps, parent)
+        return View("".join(self._texts), name, source, self._pieces, parent)
 
 
 def _level(text: str, parent: View | None, level: int, pool: _Pool) -> Iterator[View]:
@@ -153,26 +179,20 @@ def _views(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
     for encoding, (sign, pattern, decode) in _ESCAPES.items():
         draft = _Draft()
         for start, end in _spans(text, pattern) if sign in text else ():
-            if parent and parent._untouched(start, end):  # noqa: SLF001 (of this module)
+            if parent and parent.untouched(start, end):
                 continue
             if pool.late():
                 return
             piece = text[start:end]
+            if encoding == "percent" and "+" in piece:
+                piece = _WORD.sub(_spaces, piece)
             draft.part(start)
-            # What is plain and what is escaped take turns.
-            *pairs, last = pattern.split(_WORD.sub(_spaces, piece) if "+" in piece and encoding == "percent" else piece)
-            for plain, escaped in zip(pairs[::2], pairs[1::2], strict=True):
-                if plain:
-                    draft.add(plain, start, _ONE)
-                    start += len(plain)
-                decode(draft, escaped, start)
-                start += len(escaped)
-            draft.add(last, start, _ONE)
+            draft.add(pattern.sub(decode, piece), start, end, _ESCAPED)
             if draft.size >= _VIEW:
-                yield draft.view(encoding, parent)
+                yield draft.view(encoding, text, parent)
                 draft = _Draft()
         if draft.size:
-            yield draft.view(encoding, parent)
+            yield draft.view(encoding, text, parent)
 
 
 # Escapes: each has a pattern that begins with its own character, so that a text without it is passed over at memory's speed. No
@@ -212,20 +232,16 @@ def _after(text: str, at: int) -> int:
     return edge.end() if edge else min(len(text), end + _EDGE)
 
 
-_PERCENT = re.compile(r"(%[0-9A-Fa-f]{2}(?:%[0-9A-Fa-f]{2}){0,1023})")
-_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+# A character that takes more than a byte by itself, so that what an escape stands for has characters of one width.
+_PERCENT = re.compile(
+    r"%(?:[0-7][0-9A-Fa-f](?:%[0-7][0-9A-Fa-f]){0,1023}|[CDcd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]"
+    r"|[Ee][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){2}|[Ff][0-7](?:%[89ABab][0-9A-Fa-f]){3}|[89A-Fa-f][0-9A-Fa-f])"
+)
 _WORD = re.compile(r"""[^\s"'<>#]+""")
 
 
-def _percent(draft: _Draft, escaped: str, start: int) -> None:
-    data = bytes.fromhex(escaped.replace("%", ""))
-    if data.isascii():
-        draft.add(data.decode("ascii"), start, 3 * _ONE)
-        return
-    for char in data.decode("utf-8", "surrogateescape"):
-        size = 3 * len(char.encode("utf-8", "surrogateescape"))
-        draft.add(char.translate(_SURROGATES), start, size * _ONE)
-        start += size
+def _percent(escape: re.Match[str]) -> str:
+    return bytes.fromhex(escape[0].replace("%", "")).decode("utf-8", "replace")
 
 
 def _spaces(word: re.Match[str]) -> str:
@@ -235,35 +251,34 @@ def _spaces(word: re.Match[str]) -> str:
 
 
 # No name that stands for an ASCII character is longer.
-_HTML = re.compile(r"(&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});)")
+_HTML = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 
 
-def _html(draft: _Draft, escaped: str, start: int) -> None:
-    decoded = unescape(escaped) if escaped[1] == "#" else html5.get(escaped[1:], escaped)
-    draft.add(decoded, start, _ONE * (len(escaped) if len(decoded) == 1 else decoded == escaped))
+def _html(escape: re.Match[str]) -> str:
+    entity = escape[0]
+    return (unescape(entity) or "\ufffd") if entity[1] == "#" else html5.get(entity[1:], entity)
 
 
 _JSON = re.compile(
-    r"""(\\(?:\\(?:\\\\){0,511}|["'/nrt]|x[0-9A-Fa-f]{2}|u\{[0-9A-Fa-f]{1,6}\}"""
-    r"""|u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}))"""
+    r"""\\(?:\\(?:\\\\){0,511}|["'/nrt]|x[0-9A-Fa-f]{2}|u\{[0-9A-Fa-f]{1,6}\}"""
+    r"""|u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})"""
 )
 _NAMED = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"', r"\'": "'", r"\/": "/"}
 
 
-def _json(draft: _Draft, escaped: str, start: int) -> None:
+def _json(escape: re.Match[str]) -> str:
+    escaped = escape[0]
     if char := _NAMED.get(escaped):
-        draft.add(char, start, 2 * _ONE)
-    elif escaped[1] == "\\":
-        draft.add("\\" * (len(escaped) // 2), start, 2 * _ONE)
-    elif len(escaped) == 12:  # a pair
-        high, low = int(escaped[2:6], 16), int(escaped[8:], 16)
-        draft.add(chr(0x10000 + ((high & 0x3FF) << 10) + (low & 0x3FF)), start, 12 * _ONE)
-    else:
-        code = int(escaped[2:].strip("{}"), 16)
-        draft.add("\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code), start, len(escaped) * _ONE)
+        return char
+    if escaped[1] == "\\":
+        return "\\" * (len(escaped) // 2)
+    if len(escaped) == 12:  # a pair
+        return chr(0x10000 + ((int(escaped[2:6], 16) & 0x3FF) << 10) + (int(escaped[8:], 16) & 0x3FF))
+    code = int(escaped[2:].strip("{}"), 16)
+    return "\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code)
 
 
-_ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[_Draft, str, int], None]]] = {
+_ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]] = {
     "percent": ("%", _PERCENT, _percent),
     "html": ("&", _HTML, _html),
     "json": ("\\", _JSON, _json),
@@ -271,27 +286,24 @@ _ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[_Draft, str, int], Non
 
 
 # Runs of base64 and hex. A text's letters and digits become one byte in a mask, and a search in it for 16 of them in a row passes
-# over most of a text at memory's speed. In base64 of a text such a row comes soon: only `>`, `?` and `~` give anything else.
+# over most of a text at memory's speed. In base64 of a text such a row comes soon: only `>`, `?` and `~` give anything else. `=`
+# tells base64 from a word, so before it 6 are enough.
 
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SIGNS = "+/-_"
 _ALPHABET = _ALNUM.decode() + _SIGNS
-_MASK = bytes(0x41 if byte in _ALNUM else 0x3D if byte == 0x3D else 0x20 for byte in range(256))
+_MASK = bytes(0x41 if byte in _ALNUM else 0x20 for byte in range(256))
 _ROW_OF = b"A" * 16
-_PADDED = b"A" * 6 + b"="  # `=` tells base64 from a word, so less is enough
-_SIGN = re.compile(r"""==?(?![A-Za-z0-9=]|["'][^\s,;:)\]}<>\\])""")  # not that of `name=value` or `name="value"`
-_BASIC = "asic "  # so does `Basic`
+_PADDED = re.compile(
+    r"""=(?<=[A-Za-z0-9]{6}=)=?(?![A-Za-z0-9=]|["'][^\s,;:)\]}<>\\])"""
+)  # not `name=value` or `name="value"`
 _RUN = re.compile(rf"[A-Za-z0-9+/_-]{{0,{_MAX_RUN}}}={{0,2}}")
 _NEXT_LINE = re.compile(r"\r?\n[ \t]{0,64}([A-Za-z0-9+/_-]+={0,2})")
 _ROW = re.compile(r"[A-Za-z0-9]{16,}={0,2}")
-_HEX_HEAD = re.compile(r"(?:[2-7][0-9A-Fa-f]|0[9ADad]){4}|[Ff]{3}[Ee]")
+_HEX_HEAD = re.compile(r"(?:(?:[2-7][0-9A-Fa-f]|0[9ADad]){4}|[Ff]{3}[Ee][0-9A-Fa-f]{4})[0-9A-Fa-f]{8}")
 _HEX_RUN = re.compile(rf"[0-9A-Fa-f]{{0,{_MAX_RUN}}}")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _SURE = 48  # characters of text that are one, whatever comes after them
-_TEXT_HEAD = re.compile(
-    rb"(?:[\t\n\r -~]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}){2}"
-    rb"|\xff\xfe|[\t\n\r -~]\0[\t\n\r -~]\0"
-)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd\ufffe\uffff]")
 
@@ -309,26 +321,29 @@ def _base64_of(first: list[int], second: list[int], third: list[int]) -> str:
 
 
 _ASCII, _LEAD, _TRAIL, _ANY = [9, 10, 13, *range(0x20, 0x7F)], [*range(0xC2, 0xF5)], [*range(0x80, 0xC0)], [*range(256)]
+_AGAIN = f"(?:{_base64_of(_ASCII, _ASCII, _ANY)}|{_base64_of(_ASCII, _LEAD, _TRAIL)}|{_base64_of(_LEAD, _TRAIL, _ANY)})"
+_FOLLOWS = "[g-v]"  # the second byte of a character
 # How a run begins that can be a text; in UTF-16, its first byte comes before a NUL or is a mark. Few words begin so.
-_PROMISING = re.compile(
-    "|".join(
-        (
-            _base64_of(_ASCII, [0, *_ASCII], _ANY),
-            _base64_of(_ASCII, _LEAD, _TRAIL),
-            _base64_of(_LEAD, _TRAIL, _ANY),
-            _base64_of([0xFF], [0xFE], _ANY),
-            _HEX_HEAD.pattern,
-            "0[xX]",
-        )
+_HEAD = "|".join(
+    (
+        _base64_of(_ASCII, _ASCII, _ASCII) + f".{_AGAIN}",
+        _base64_of(_ASCII, _ASCII, _LEAD) + f".{_FOLLOWS}",
+        _base64_of(_ASCII, _LEAD, _TRAIL) + f".(?:{_FOLLOWS}|{_AGAIN})",
+        _base64_of(_LEAD, _TRAIL, _ANY),
+        _base64_of(_ASCII, [0], _ASCII),
+        _base64_of([0xFF], [0xFE], _ANY),
+        _HEX_HEAD.pattern,
+        "0[xX]",
     )
 )
+_PROMISING = re.compile(_HEAD)
 
 
 def _runs(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
     drafts = {"base64": _Draft(), "hex": _Draft()}
     used = 0
     for start, end in _candidates(text, pool):
-        if end <= used or (parent and parent._untouched(max(0, start - 1), min(len(text), end + 1))):  # noqa: SLF001 (of this module)
+        if end <= used or (parent and parent.untouched(max(0, start - 1), min(len(text), end + 1))):
             continue
         if pool.late():
             return
@@ -341,16 +356,16 @@ def _runs(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
         if "\n" not in decoded.strip():  # else it has lines of its own, and may be a key file
             line = max(low, start - _CONTEXT)
             line = max(line, text.rfind("\n", line, start) + 1)
-            draft.add(text[line:start], line, _ONE)
-        draft.add(decoded, start, 4 if encoding == "base64" else 2 * _ONE)  # 4 characters are 3 bytes
+            draft.add(text[line:start], line, start, _ONE)
+        draft.add(decoded, start, used, 4 if encoding == "base64" else 2 * _ONE)  # 4 characters are 3 bytes
         if text.startswith(('"', "'", "`"), used):
-            draft.add(text[used], used, _ONE)
+            draft.add(text[used], used, used + 1, _ONE)
         if draft.size >= _VIEW:
-            yield draft.view(encoding, parent)
+            yield draft.view(encoding, text, parent)
             drafts[encoding] = _Draft()
     for encoding, draft in drafts.items():
         if draft.size:
-            yield draft.view(encoding, parent)
+            yield draft.view(encoding, text, parent)
 
 
 def _candidates(text: str, pool: _Pool) -> Iterator[tuple[int, int]]:
@@ -359,40 +374,27 @@ def _candidates(text: str, pool: _Pool) -> Iterator[tuple[int, int]]:
     for block in range(0, len(text), _BLOCK):
         if pool.late():
             return
-        piece = text[block : block + _BLOCK + len(_ROW_OF)]
-        mask = piece.encode("latin-1", "replace").translate(_MASK)
+        end = min(block + _BLOCK, len(text))
         spans = []
+        for sign in _PADDED.finditer(text, block, end + 2):
+            start = _left(text, sign.start(), max(0, sign.start() - len(_ROW_OF)))
+            if not (sign.end() - start) % 4 and promising(text, start):
+                spans.append((start, sign.end()))
+        mask = text[block : end + len(_ROW_OF)].encode("latin-1", "replace").translate(_MASK)
         at = mask.find(_ROW_OF, max(0, resume - block))
         while at >= 0:
             start = hit = block + at
-            at += len(_ROW_OF)
-            if hit > resume:
-                if (before := text[hit - 1]) in _SIGNS:
-                    start = _left(text, hit, resume)
-                elif before.isalnum() and before.isascii():  # more of a word that was looked at
-                    at = mask.find(_ROW_OF, at)
-                    continue
+            if hit > resume and text[hit - 1] in _SIGNS:
+                start = _left(text, hit, resume)
             if promising(text, start) or (start < hit and promising(text, hit)):
                 resume = _end(_RUN, text, start)
                 spans.append((start, resume))
                 at = resume - block
+            elif (at := mask.find(b" ", at)) < 0:
+                break
             at = mask.find(_ROW_OF, at)
-        at = mask.find(_PADDED)
-        while at >= 0:
-            at += len(_PADDED)
-            if sign := _SIGN.match(text, block + at - 1):
-                start = _left(text, sign.start(), max(0, sign.start() - len(_ROW_OF)))
-                if not (sign.end() - start) % 4 and promising(text, start):
-                    spans.append((start, sign.end()))
-            at = mask.find(_PADDED, at)
-        at = piece.find(_BASIC)
-        while at >= 0:
-            start = block + at + len(_BASIC)
-            if promising(text, start):
-                spans.append((start, _end(_RUN, text, start)))
-            at = piece.find(_BASIC, at + 1)
         yield from sorted(spans)
-        resume = max(resume, block + _BLOCK)
+        resume = max(resume, end)
 
 
 def _left(text: str, at: int, low: int) -> int:
@@ -423,8 +425,6 @@ def _decoded_whole(text: str, start: int, end: int) -> tuple[int, int, str, str]
     if _HEX_HEAD.match(text, start) and _end(_HEX_RUN, text, start) == end and not (end - start) % 2:
         decoded = _as_text(bytes.fromhex(text[start:end]))
         return (start, end, "hex", decoded) if decoded else None
-    if not _TEXT_HEAD.match(_unpacked(text[start : min(end, start + 8)])):
-        return None  # as most runs, and cheaply
     decoded = _as_text(_unpacked(text[start:end]))
     if decoded and (last := _wrapped(text, start, end)) > end:
         end = last  # also where it is no text to its end: each line is looked at once

@@ -48,7 +48,6 @@ def place(found: list[View], value: str, encoding: str) -> int:
     ("text", "expected"),
     [
         ("Authorization: Basic " + b64("admin:s3cret"), "Authorization: Basic admin:s3cret"),
-        ("Authorization: Basic " + b64("ad:s3cret"), "Authorization: Basic ad:s3cret"),
         ("data:\n  password: " + b64("hunter2x") + "\n", "  password: hunter2x"),
         ("//npm.example/:_auth=" + b64("build:hunter2hunter2x") + "\n", "//npm.example/:_auth=build:hunter2hunter2x"),
         (f'{{"key": "{b64(VALUE)}", "next": 1}}', f'{{"key": "{VALUE}"'),
@@ -302,7 +301,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "short base64": lambda size: "cGFzc3c= " * (size // 9),
     "words": lambda size: "cGFzc3dvcmQ9aHVu " * (size // 17),
     "no words": lambda size: "cGFzc3dvgGF0gGVu " * (size // 17),
-    "basic": lambda size: "Basic cGFzc3dv " * (size // 15),
+    "padded": lambda size: "cGFzc3dvcmQ=" * (size // 12),
     "signs": lambda size: ("a/" * 120 + "c" * 16 + "-") * (size // 257),
     "hex": lambda size: "7061737377617373 " * (size // 17),
     "nested": nested,
@@ -325,9 +324,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         work.append(len(text))
         return spans(text, pattern)  # type: ignore[arg-type]  # a pattern, as it came
 
-    def _add(draft: layers._Draft, text: str, source: int, step: int) -> None:
+    def _add(draft: layers._Draft, text: str, *place: int) -> None:
         work.append(len(text) + 1)
-        add(draft, text, source, step)
+        add(draft, text, *place)
 
     monkeypatch.setattr(layers, "_unpacked", _unpacked)
     monkeypatch.setattr(layers, "_spans", _spans)
