@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tests.quality.corpus import documents
-from tests.quality.detection import Confidence, scan
+from mission.model import Confidence
+from tests.quality.corpus import HALVES, documents
+from tests.quality.detection import scan
 from tests.quality.scoring import score, table
 
 if __name__ == "__main__":
-    confidence: Confidence = "medium" if "medium" in sys.argv[1:] else "low"
-    print(table({half: score(documents(half), partial(scan, confidence=confidence)) for half in ("seen", "held_out")}))
+    least = Confidence(sys.argv[1] if sys.argv[1:] else "low")
+    print(table({half: score(documents(half), partial(scan, least=least)) for half in HALVES}))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCUMENTS = Path(__file__).parent / "documents"
+HALVES = ("seen", "held_out")
 _SLOT = re.compile(r"\{\{\.(?:say\.(\w+)|(no\.)?(base64|apr1|sha512crypt|[A-Za-z]+)(?:_(\w+))?)\}\}")
 _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aio"]
 _WORDS = [
@@ -88,6 +89,12 @@ def _value(kind: str, size: str | None, numbers: random.Random) -> str:
             return some("0123456789ABCDEF", length)
         case "alnum":
             return some(alphanumeric, length)
+        case "digits":
+            return some("123456789", 1) + some(string.digits, length - 1)
+        case "lower":
+            return some(string.ascii_lowercase + string.digits, length)
+        case "letters":
+            return some(string.ascii_letters, length)
         case "upper":
             return some(string.ascii_uppercase + string.digits, length)
         case "punct":

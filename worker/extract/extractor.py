@@ -1,7 +1,7 @@
 """From a document's bytes to its secrets: members → texts → what is encoded in them → detectors → one list.
 
 Detectors go by rank: markers, the catalog of providers, the user's packs, generic rules. Where two find the same place, the one
-of the higher rank tells it; of two of one rank, the one that saw it decoded, then the longer one.
+of the higher rank tells it; of two of one rank, the one that saw it decoded, then the surer one, then the longer one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import chain
 from time import monotonic
 
 from mission.errors import MissionFailed
-from mission.model import Cut, Extraction, Reason, Secret
+from mission.model import Confidence, Cut, Extraction, Reason, Secret
 from worker.extract.archives import looks_like_text, members
 from worker.extract.charset import decode_body
 from worker.extract.detectors import MARKER, Detectors
@@ -30,6 +30,8 @@ BUDGET_SECONDS = 5.0
 MAX_HITS = 4 * MAX_SECRETS
 # Characters of a text whose decoded pieces are kept for all detectors.
 SHORT = 256 * 1024
+
+_SURENESS = tuple(Confidence)
 
 
 class Extractor:
@@ -88,10 +90,10 @@ class _Hit:
     end: int
 
     @property
-    def order(self) -> tuple[int, int, int, int]:
+    def order(self) -> tuple[int, int, int, int, int]:
         """Who tells a place that several found: the least."""
         depth = self.encoding.count("+") + 1 if self.encoding else 0
-        return self.rank, -depth, self.start - self.end, self.start
+        return self.rank, -depth, _SURENESS.index(self.match.confidence), self.start - self.end, self.start
 
 
 def _placed(rank: int, view: View | None, match: Match) -> _Hit:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from mission.model import Confidence, Cut, Extraction, Secret
-from tests.credentials import GITHUB_TOKEN, PASSWORD, SLACK_TOKEN
+from tests.credentials import AWS_SECRET, GITHUB_TOKEN, PASSWORD, SLACK_TOKEN
 from worker.extract import Detectors, Extractor, extractor
 
 
@@ -41,6 +41,11 @@ def test_what_stands_between_markers_is_the_markers_alone(everything: Extractor)
 
 def test_a_provider_is_more_exact_than_a_generic_rule(everything: Extractor) -> None:
     assert told(everything.search(f'github_token = "{GITHUB_TOKEN}"')) == [("provider", GITHUB_TOKEN, 1, 17)]
+
+
+def test_of_two_rules_the_surer_one_tells_a_place(everything: Extractor) -> None:
+    (secret,) = everything.search(f"const apiKey = '{AWS_SECRET[:32]}';")
+    assert (secret.category, secret.confidence) == ("secret", Confidence.MEDIUM)
 
 
 def test_a_value_at_several_places_is_told_once_by_rules_and_each_time_by_markers(everything: Extractor) -> None:
