@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mission.model import Cut
-from worker.extract import layers
-from worker.extract.layers import FACTORS, LEAST, View, views
+from worker.extract.layers import FACTORS, LEAST, SEPARATOR, View, escapes, runs, views
+from worker.extract.layers.view import Draft
 
 MIB = 1024 * 1024
 VALUE = "correct horse battery staple 7"
@@ -82,7 +82,7 @@ def test_lines_of_base64_that_are_texts_of_their_own_are_not_joined() -> None:
     lines = [b64(f"{VALUE} number {number}") for number in range(10, 20)]
     assert lines[0].endswith("=")
     (view,) = shown("\n".join(lines))
-    assert view[1].split(layers.SEPARATOR) == [f"{VALUE} number {number}" for number in range(10, 20)]
+    assert view[1].split(SEPARATOR) == [f"{VALUE} number {number}" for number in range(10, 20)]
 
 
 def test_base64_with_something_else_behind_it_is_decoded_as_far_as_it_is_text() -> None:
@@ -314,23 +314,23 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many characters each of the steps gets that decode or look at a run."""
     work: list[int] = []
-    unpacked, spans, add = layers._unpacked, layers._spans, layers._Draft.add
+    unpacked, spans, add = runs._unpacked, escapes.spans, Draft.add
 
     def _unpacked(run: str) -> bytes:
         work.append(len(run))
         return unpacked(run)
 
-    def _spans(text: str, pattern: object) -> Iterator[tuple[int, int]]:
+    def _spans(text: str, encoding: str) -> Iterator[tuple[int, int]]:
         work.append(len(text))
-        return spans(text, pattern)  # type: ignore[arg-type]  # a pattern, as it came
+        return spans(text, encoding)
 
-    def _add(draft: layers._Draft, text: str, *place: int) -> None:
+    def _add(draft: Draft, text: str, *place: int) -> None:
         work.append(len(text) + 1)
         add(draft, text, *place)
 
-    monkeypatch.setattr(layers, "_unpacked", _unpacked)
-    monkeypatch.setattr(layers, "_spans", _spans)
-    monkeypatch.setattr(layers._Draft, "add", _add)
+    monkeypatch.setattr(runs, "_unpacked", _unpacked)
+    monkeypatch.setattr("worker.extract.layers.levels.spans", _spans)
+    monkeypatch.setattr(Draft, "add", _add)
     return work
 
 
