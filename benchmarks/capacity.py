@@ -23,7 +23,7 @@ from typing import Any, cast
 import click
 import redis
 
-from benchmarks.measure import measure
+from benchmarks.measure import measure, on_cores
 from benchmarks.stored import in_redis, rounded
 from benchmarks.systems import Decoder, Place
 from benchmarks.throughput import bench_place
@@ -115,7 +115,7 @@ class _Watched(Decoder):
     def workers(self) -> Iterator[list[Child]]:
         """The worker, bound."""
         with ExitStack() as stack:
-            with _on(_cores()[-1:]):
+            with on_cores(_cores()[-1:]):
                 children = stack.enter_context(super().workers())
             yield children
 
@@ -167,17 +167,6 @@ def _cores() -> list[int]:
     return cores
 
 
-@contextmanager
-def _on(cores: Iterable[int]) -> Iterator[None]:
-    """Run on these alone, with every child that is started meanwhile."""
-    ours = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, ours)
-
-
 def work(setup: Setup, seconds: float) -> Measured:
     """Run one for about so many seconds.
 
@@ -193,7 +182,7 @@ def work(setup: Setup, seconds: float) -> Measured:
     missions = setup.concurrency * max(10, round(rate * seconds / setup.concurrency))
     hosts = HOSTS if setup.latency_ms else 1
     with (
-        _on(_cores()[:-1]),
+        on_cores(_cores()[:-1]),
         bench_place(
             "everysec",
             delay_seconds=setup.latency_ms / 1000,

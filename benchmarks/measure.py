@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -97,6 +97,17 @@ def _held(workers: Sequence[Child]) -> Iterator[None]:
     finally:
         for worker in workers:
             os.killpg(worker.process.pid, signal.SIGCONT)
+
+
+@contextmanager
+def on_cores(cores: Iterable[int]) -> Iterator[None]:
+    """Run on these alone, with every child that is started meanwhile."""
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def _wait(system: System, workers: Sequence[Child], count: int) -> None:

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import capacity, fairness, growth, large, latency, observability, producing, stored, waiting
+from benchmarks import capacity, extraction, fairness, growth, large, latency, observability, producing, stored, waiting
 from benchmarks.measure import Sample
 from benchmarks.report import Report
 from benchmarks.site import SECRETS, document
@@ -187,3 +187,20 @@ def test_fairness_tells_of_each_neighbour() -> None:
     found = lines(fairness.main, "--missions", "40", "--rounds", "1", "--latency", "0.01")
     assert [one["good_host"] for one in found] == [fairness.ALONE, fairness.SLOW, fairness.DEAD]
     assert all(one["rates"][0] > 0 for one in found)
+
+
+@pytest.mark.full
+def test_extraction_finds_what_was_planted_and_tells_what_each_contender_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "SMALL_REPEATS", 20)
+    monkeypatch.setattr(extraction, "GROWTH_MB", (1,))
+    found = lines(extraction.main, "--mb", "2", "--rounds", "1")
+    speeds, (median, *_), (provider, everything), (growth,), small = (
+        [row for row in found if head in row]
+        for head in ("mb_per_cpu_second", "times_detect_secrets", "64_kib", "document_mb", "2_kb")
+    )
+    shares = {row["mb_per_cpu_second"]: row["found"] for row in speeds}
+    assert shares["everything"] == shares[extraction.EVERYTHING] == 1
+    assert 0.5 < shares["engine alone"] == shares["provider"] < 1
+    assert median["all"] > 5
+    assert 0 < provider["p50_ms"] <= provider["p99_ms"]
+    assert min(everything["p50_ms"], growth["cpu_ms_per_mb"], *(row["us_more"] for row in small)) > 0
