@@ -1,7 +1,7 @@
-"""gitleaks in small: what its rules find in a text without a path, by Python's `re`; and texts that a regex matches.
+"""gitleaks and betterleaks in small: what a rule finds in a text without a path, by Python's `re`; and texts that it matches.
 
-Written after gitleaks' detect.go: the keyword gate, the first group that holds something, entropy, allowlists. Regexes that Python does
-not take (flags in the middle of a group, Go's classes) have no rule here.
+Written after gitleaks' detect.go: the keyword gate, the first group that holds something, entropy, allowlists; and of betterleaks'
+filters what is a list of terms. Rules with a path, and filters with variables, have none here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import random
 import re
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from itertools import product
 from re import _constants as op  # type: ignore[attr-defined]  # Python's own reading of a regex: to make texts that it matches
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
@@ -39,6 +43,7 @@ def _folded(after: str) -> str:
     return "|".join(f"(?i:{each})" for each in [*alternatives, after[start:]])
 
 
+@cache
 def compiled(regex: str) -> re.Pattern[str] | None:
     """A regex of Go's in Python, or None."""
     regex = regex.replace(r"\z", r"\Z").replace("[[:alnum:]]", "[0-9A-Za-z]").replace("[:alnum:]", "0-9A-Za-z")
@@ -58,59 +63,136 @@ def entropy(secret: str) -> float:
     return -sum(n / len(secret) * math.log2(n / len(secret)) for n in Counter(secret).values())
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a regex matched: the whole, the secret in it, and the lines that it stands in."""
+
+    secret: str
+    match: str
+    line: str
+
+
+Discards = Callable[[Finding], bool]
+
+
 class Emulator:
-    """The rules of a gitleaks file that Python takes."""
+    """The rules of a file that Python takes, each by itself: what it requires, and whether it is reported, is no matter here."""
 
     def __init__(self, config: Table) -> None:
-        self._everywhere = [config["allowlist"]] if "allowlist" in config else config.get("allowlists", [])
-        self.rules: dict[str, tuple[Table, re.Pattern[str]]] = {}
+        everywhere = [*_discards(config)]
+        self._allowed: dict[str, list[re.Pattern[str]]] = {}
+        self.rules: dict[str, tuple[Table, re.Pattern[str], list[tuple[str, Discards]]]] = {}
         for rule in config["rules"]:
-            lists = [*rule.get("allowlists", []), *self._everywhere]
-            regexes = [regex for each in lists for regex in each.get("regexes", [])]
             regex = compiled(rule["regex"]) if "regex" in rule and "path" not in rule else None
-            if regex is not None and all(compiled(each) for each in regexes):
-                self.rules[rule["id"]] = rule, regex
+            if regex and "let " not in rule.get("filter", ""):
+                self.rules[rule["id"]] = rule, regex, [*_discards(rule), *everywhere]
+                self._allowed[rule["id"]] = [*_allowed(rule), *_allowed(config)]
 
-    def scan(self, text: str) -> set[tuple[str, str]]:
-        lowered = text.lower()
+    def scan(self, text: str, name: str, without: str = "") -> set[str]:
+        """The secrets that a rule finds; without its keywords, its entropy or its allowlists, if so."""
+        rule, regex, discards = self.rules[name]
+        words = [] if without == "keywords" else rule["keywords"]
+        if words and not any(word.lower() in text.lower() for word in words):
+            return set()
         found = set()
-        for name, (rule, regex) in self.rules.items():
-            keywords = rule.get("keywords", [])
-            if keywords and not any(word.lower() in lowered for word in keywords):
-                continue
-            for match in regex.finditer(text):
-                secret = self._secret(rule, regex, match)
-                line = text[text.rfind("\n", 0, match.start()) + 1 : (text + "\n").index("\n", match.end())]
-                if rule.get("entropy") and entropy(secret) <= rule["entropy"]:
-                    continue
-                allowlists = [*self._everywhere, *rule.get("allowlists", [])]
-                if not any(self._allows(each, secret, match.group(), line) for each in allowlists):
-                    found.add((name, secret))
+        for match in regex.finditer(text):
+            group = rule.get("secretGroup") or next(
+                (number for number, each in enumerate(match.groups(), 1) if each), 0
+            )
+            line = text[text.rfind("\n", 0, match.start()) + 1 : (text + "\n").index("\n", match.end())]
+            finding = Finding(match[group], match[0], line)
+            if not any(discard(finding) for term, discard in discards if term != without):
+                found.add(finding.secret)
         return found
 
-    def _secret(self, rule: Table, regex: re.Pattern[str], match: re.Match[str]) -> str:
-        if rule.get("secretGroup"):
-            return match[rule["secretGroup"]]
-        return next((group for group in match.groups() if group), match.group())
+    def documents(self, name: str) -> Iterator[str]:
+        """Texts that a rule's regex matches, with what its allowlists name as the secret, in it and beside it."""
+        _rule, regex, _discards = self.rules[name]
+        for seed, draw in product(range(6), DRAWS):
+            text = Texts(seed, draw).of(regex)
+            yield text
+            match = regex.search(text)
+            secret = next(filter(None, match.groups()), match[0]) if match and draw == "any" else ""
+            for allowed in self._allowed[name] if secret else []:
+                word = Texts(seed).of(allowed)
+                for changed in (
+                    word,
+                    word + secret[len(word) :],
+                    secret[: -len(word)] + word,
+                    secret + word,
+                    word + secret,
+                ):
+                    yield text.replace(secret, changed)
 
-    def _allows(self, allowlist: Table, secret: str, match: str, line: str) -> bool:
-        target = {"match": match, "line": line}.get(allowlist.get("regexTarget", ""), secret)
-        checks = []
-        if allowlist.get("paths"):
-            checks.append(False)
-        if regexes := allowlist.get("regexes"):
-            checks.append(any((found := compiled(each)) and found.search(target) for each in regexes))
-        if stopwords := allowlist.get("stopwords"):
-            checks.append(any(word.lower() in secret.lower() for word in stopwords))
-        return all(checks) if allowlist.get("condition", "").upper() == "AND" else any(checks)
+
+def _allowed(table: Table) -> Iterator[re.Pattern[str]]:
+    """Regexes of what a table's allowlists name."""
+    lists = [*table.get("allowlists", []), *filter(None, [table.get("allowlist")])]
+    named = [word for each in lists for word in (*each.get("regexes", []), *map(re.escape, each.get("stopwords", [])))]
+    for word in [*named[:20], *re.findall(r"[`\"]([^`\"]{8,})[`\"]", table.get("filter", ""))]:
+        if regex := compiled(word):
+            yield regex
+
+
+def _discards(table: Table) -> Iterator[tuple[str, Discards]]:
+    """What takes a finding away, and whether that is entropy or an allowlist."""
+    if threshold := table.get("entropy"):
+        yield "entropy", lambda finding: entropy(finding.secret) <= threshold
+    for allowlist in [*table.get("allowlists", []), *filter(None, [table.get("allowlist")])]:
+        yield "allowlist", partial(_allows, allowlist)
+    # betterleaks' filters: terms with `||` between them. Those of a path are left out, as there is none.
+    texts: list[str] = []
+
+    def held(text: re.Match[str]) -> str:
+        texts.append(text[0][1:-1])
+        return f"texts[{len(texts) - 1}]"
+
+    read = re.sub(r"`[^`]*`|\"[^\"]*\"", held, table.get("filter", "")).replace("filter.", "").replace("!", " not ")
+    for term in read.split("||") if "entropy" in read or "attributes" in read else [read.replace("||", " or ")]:
+        if term.strip() and "attributes" not in term:
+            yield "entropy" if "entropy" in term else "allowlist", partial(_filters, " ".join(term.split()), texts)
+
+
+def _filters(term: str, texts: list[str], finding: Finding) -> bool:
+    words = {"texts": texts, "entropy": entropy, "matchesAny": _matches, "containsAny": _contains}
+    return bool(eval(term, words | {"finding": asdict(finding)}))
+
+
+def _matches(target: str, regexes: list[str]) -> bool:
+    return any((regex := compiled(each)) and regex.search(target) for each in regexes)
+
+
+def _contains(target: str, words: list[str]) -> bool:
+    return any(word.lower() in target.lower() for word in words)
+
+
+def _allows(allowlist: Table, finding: Finding) -> bool:
+    checks = [False] if "paths" in allowlist else []  # there is no path
+    if "regexes" in allowlist:
+        checks.append(_matches(getattr(finding, allowlist.get("regexTarget", "secret")), allowlist["regexes"]))
+    if "stopwords" in allowlist:
+        checks.append(_contains(finding.secret, allowlist["stopwords"]))
+    return all(checks) if allowlist.get("condition", "").upper() == "AND" else any(checks)
+
+
+# Which of the characters that may stand in a place are drawn from: never one alone, as the engine passes over what has no entropy at all.
+DRAWS: dict[str, Callable[[str], str]] = {
+    "any": str,
+    "dull": lambda characters: characters[:2],
+    "letters": lambda characters: "".join(filter(str.isalpha, characters)),
+    "digits": lambda characters: "".join(filter(str.isdigit, characters)),
+}
+
+
+_ANY = "abcdeXYZ0123 =:"
 
 
 class Texts:
     """Texts that a regex matches, made of its own parts."""
 
-    def __init__(self, seed: int, *, dull: bool = False) -> None:
+    def __init__(self, seed: int, draw: str = "any") -> None:
         self._random = random.Random(seed)
-        self._dull = dull
+        self._draw = DRAWS[draw]
 
     def of(self, regex: re.Pattern[str]) -> str:
         return self._sequence(parser.parse(regex.pattern, regex.flags))
@@ -124,9 +206,9 @@ class Texts:
         if code is op.NOT_LITERAL:
             return "x" if value != ord("x") else "y"
         if code is op.ANY:
-            return self._pick("abcdefghkmnpqrstuvwxyzABCDEFGHKMNPQRSTUVWXYZ0123456789")
+            return self._pick(_ANY)
         if code is op.IN:
-            return self._in(value)
+            return self._pick(_class(tuple(value)))
         if code is op.BRANCH:
             return self._sequence(self._random.choice(value[1]))
         if code is op.SUBPATTERN:
@@ -137,26 +219,29 @@ class Texts:
         assert code is op.AT, code  # a place: nothing stands there
         return ""
 
-    def _in(self, items: Any) -> str:
-        every = [chr(number) for number in (9, 10, *range(32, 127))]
-        chosen = [character for character in every if any(self._holds(item, character) for item in items)]
-        if items and items[0][0] is op.NEGATE:
-            chosen = [character for character in every if character not in set(chosen)]
-        plain = [character for character in chosen if character.isalnum()]
-        return self._pick("".join(plain or chosen))
-
-    def _holds(self, item: Any, character: str) -> bool:
-        code, value = item
-        if code is op.LITERAL:
-            return bool(ord(character) == value)
-        if code is op.RANGE:
-            return bool(value[0] <= ord(character) <= value[1])
-        if code is op.CATEGORY:
-            classes = {op.CATEGORY_DIGIT: r"\d", op.CATEGORY_SPACE: r"\s", op.CATEGORY_WORD: r"\w"}
-            negated = {op.CATEGORY_NOT_DIGIT: r"\D", op.CATEGORY_NOT_SPACE: r"\S", op.CATEGORY_NOT_WORD: r"\W"}
-            return re.match((classes | negated)[value], character, re.ASCII) is not None
-        return False
-
     def _pick(self, characters: str) -> str:
-        # Never one character alone: the engine passes over what has no entropy at all, whatever a rule asks.
-        return self._random.choice(characters[:2] if self._dull else characters)
+        return self._random.choice(self._draw(characters) or characters)
+
+
+@cache
+def _class(items: tuple[tuple[Any, Any], ...]) -> str:
+    """The characters of a class of a regex; where letters or digits are among them, those alone."""
+    every = [chr(number) for number in (9, 10, *range(32, 127))]
+    chosen = [character for character in every if any(_holds(item, character) for item in items)]
+    if items[0][0] is op.NEGATE:
+        chosen = [character for character in every if character not in set(chosen)]
+    plain = [character for character in chosen if character.isalnum()]
+    return _ANY if chosen == every else "".join(plain or chosen)
+
+
+def _holds(item: tuple[Any, Any], character: str) -> bool:
+    code, value = item
+    if code is op.LITERAL:
+        return bool(ord(character) == value)
+    if code is op.RANGE:
+        return bool(value[0] <= ord(character) <= value[1])
+    if code is op.CATEGORY:
+        classes = {op.CATEGORY_DIGIT: r"\d", op.CATEGORY_SPACE: r"\s", op.CATEGORY_WORD: r"\w"}
+        negated = {op.CATEGORY_NOT_DIGIT: r"\D", op.CATEGORY_NOT_SPACE: r"\S", op.CATEGORY_NOT_WORD: r"\W"}
+        return re.match((classes | negated)[value], character, re.ASCII) is not None
+    return False

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.worker.extract.packs.emulator import Emulator, Texts
+from tests.unit.worker.extract.packs.emulator import Emulator
 from tests.unit.worker.extract.packs.engine import Loaded
 from worker.extract.packs import Pack, load
 from worker.extract.packs.trial import unloadable
@@ -38,23 +38,15 @@ def gitleaks() -> Pack:
     return load(_file("gitleaks.toml"))
 
 
-@pytest.fixture(scope="module")
-def engine(gitleaks: Pack, tmp_path_factory: pytest.TempPathFactory, rules_cache: Path) -> Loaded:
-    return Loaded(gitleaks, tmp_path_factory.mktemp("gitleaks"), rules_cache)
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Emulator:
-    return Emulator(tomllib.loads(_file("gitleaks.toml").read_text(encoding="utf-8")))
-
-
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "rules", "loaded"), [("gitleaks.toml", 222, 221), ("betterleaks.toml", 412, 411)])
 def test_every_rule_loads_or_is_named(name: str, rules: int, loaded: int, rules_cache: Path) -> None:
     file = _file(name)
     pack = load(file)
     assert unloadable(pack, rules_cache) == ()
-    assert len(tomllib.loads(file.read_text(encoding="utf-8"))["rules"]) == rules
+    given = {rule["id"]: rule for rule in tomllib.loads(file.read_text(encoding="utf-8"))["rules"]}
+    assert len(given) == rules
+    assert all(set(rule.keywords) == set(map(str.lower, given[rule.id]["keywords"])) for rule in pack.rules)
     with tempfile.TemporaryDirectory() as folder:
         assert len(Loaded(pack, Path(folder), rules_cache).rules) == len(pack.rules) == loaded
     assert [left.rule for left in pack.left_out if left.rule] == ["pkcs12-file"]
@@ -71,35 +63,37 @@ def test_nothing_of_the_network_comes_to_the_engine() -> None:
     assert not re.search(r"http\.(get|post|put|delete)|^validate", text, re.MULTILINE)
 
 
-def _documents(emulator: Emulator, seed: int) -> dict[str, str]:
-    """For each rule a text that its regex matches, among words: some dull, some without the keyword, some with a stopword."""
-    documents = {}
-    for number, (name, (_rule, regex)) in enumerate(emulator.rules.items()):
-        text = Texts(seed * 1000 + number, dull=seed % 3 == 1).of(regex)
-        if seed % 3 == 2:
-            half = len(text) * 2 // 3
-            text = text[:half] + "example" + text[half:]
-        documents[name] = f"some words before\nand {text}\n and after\n"
-    return documents
+def _by_itself(pack: str) -> str:
+    """The pack with all rules reported, whatever they require, and with a keyword that stands in none of their regexes."""
+    pack = re.sub(r"^keywords = \[[^]]*\]", 'keywords = ["quagga", "Zebra"]', pack, flags=re.MULTILINE)
+    return re.sub(r"^skipReport = true$|^\[\[rules\.required\]\]\n(?:\w+ = .*\n)+", "", pack, flags=re.MULTILINE)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", range(6))
-def test_gitleaks_rules_find_what_an_emulator_of_gitleaks_finds(engine: Loaded, emulator: Emulator, seed: int) -> None:
-    differing = {}
-    total = 0
-    for name, text in _documents(emulator, seed).items():
-        wanted = emulator.scan(text)
-        found = {each for each in engine.scan(text) if each[0] in emulator.rules}
-        total += len(wanted)
-        if wanted != found:
-            differing[name] = wanted ^ found
-    assert differing == {}
-    assert total > 40
-
-
-@pytest.mark.full
-def test_the_emulator_covers_nearly_all_rules_and_each_of_their_terms(gitleaks: Pack, emulator: Emulator) -> None:
-    assert len(emulator.rules) > 0.9 * len(gitleaks.rules)
-    terms = Counter(term for rule, _regex in emulator.rules.values() for term in rule)
-    assert {"keywords", "entropy", "allowlists", "secretGroup"} <= terms.keys()
+@pytest.mark.parametrize(
+    ("name", "rules", "entropy", "allowlist"),
+    [("gitleaks.toml", 217, 117, 160), ("betterleaks.toml", 406, 280, 310)],
+)
+def test_of_each_rule_keywords_entropy_and_allowlists_mean_what_an_emulator_says(
+    name: str, rules: int, entropy: int, allowlist: int, tmp_path: Path, rules_cache: Path
+) -> None:
+    file = tmp_path / name
+    file.write_text(_by_itself(_file(name).read_text(encoding="utf-8")), encoding="utf-8")
+    engine, emulator = Loaded(load(file), tmp_path, rules_cache), Emulator(tomllib.loads(file.read_text("utf-8")))
+    differing, shown = [], Counter[str]()
+    for rule in emulator.rules:
+        for term in ("", "keywords", "entropy", "allowlist"):
+            zebra = "a quagg" if term == "keywords" else "a ZEBRA"
+            for text in (f"{zebra}\nand {text}\n and after\n" for text in emulator.documents(rule)):
+                wanted = emulator.scan(text, rule)
+                # It shows what a term means that this one takes the finding away, and nothing else does.
+                if bool(wanted) != bool(term) and emulator.scan(text, rule, without=term):
+                    shown[term] += 1
+                    if wanted != {secret for each, secret in engine.scan(text) if each == rule}:
+                        differing.append((rule, term, text))
+                    break
+    assert differing == []
+    assert shown[""] == shown["keywords"] == len(emulator.rules) == rules
+    # Of the others there is no text that the regex matches and its entropy, or an allowlist, takes away: 18 digits are no placeholder.
+    assert shown["entropy"] >= entropy
+    assert shown["allowlist"] >= allowlist
