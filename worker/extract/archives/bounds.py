@@ -1,0 +1,73 @@
+"""What one body may cost to unpack, and what it has cost so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import monotonic
+
+from mission.model import Cut
+
+MAX_NAME = 255  # characters of one name in a path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one body may unpack to. Up to `depth` members are in memory at once, and one more copy of the last.
+
+    Attributes:
+        total: bytes unpacked in all, also of what is read over.
+        member: bytes of one member; of a longer one these are given.
+        members: of all archives together, folders too.
+        depth: archives in archives; a compressed tar is one.
+        ratio: of unpacked to packed bytes, of what unpacks to more than 1 MiB.
+        memory: bytes that an lzma dictionary may take.
+    """
+
+    total: int = 64 * 1024**2
+    member: int = 10 * 1024**2
+    members: int = 20_000
+    depth: int = 3
+    ratio: int = 200
+    memory: int = 20 * 1024**2
+
+
+class Over(Exception):
+    """A bound of the whole was reached."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+
+
+class Skip(Exception):
+    """A member, or the rest of an archive, cannot be had."""
+
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
+
+
+class Bounds:
+    """What is left of a body's limits.
+
+    Args:
+        deadline: on the monotonic clock.
+        limits: of what it may cost.
+    """
+
+    def __init__(self, deadline: float, limits: Limits) -> None:
+        self.limits = limits
+        self._deadline, self._bytes, self._members = deadline, limits.total, limits.members
+
+    def count(self) -> None:
+        """One more member, or what is as much work."""
+        self._members -= 1
+        if self._members < 0:
+            raise Over(Cut.MEMBERS)
+        self.spend(0)
+
+    def spend(self, size: int) -> None:
+        """So many bytes were unpacked."""
+        self._bytes -= size
+        if self._bytes < 0:
+            raise Over(Cut.BYTES)
+        if monotonic() >= self._deadline:
+            raise Over(Cut.TIME)
