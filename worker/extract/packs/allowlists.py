@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.extract.packs.expressions import SECRET, contains_any, matches_any, path_matches
 from worker.extract.packs.fields import Fields
 
-ALLOWLIST = frozenset(["description", "condition", "commits", "paths", "regextarget", "regexes", "stopwords"])
+ALLOWLIST = "description condition commits paths regextarget regexes stopwords"
 _TARGETS = {"": SECRET, "secret": SECRET, "match": 'finding["match"]', "line": 'finding["line"]'}
 _CONDITIONS = {"": " || ", "OR": " || ", "||": " || ", "AND": " && ", "&&": " && "}
 

@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from worker.extract.packs.model import PackRefused, Problem
 
-def id_problem(rule: str, seen: set[str]) -> str | None:
-    """What is wrong with a rule's id, which names what it finds, and the rule in the engine; those above are `seen`."""
-    if not rule.strip():
-        return "a rule has no id"
-    if len(rule) > 128 or not rule.isprintable():
-        return "an id is up to 128 printable characters"
-    return "a rule of this id stands above already" if rule in seen else None
+
+class Reading:
+    """What is wrong in a pack, and what is left out of it, as its rules are read one after the other.
+
+    Args:
+        file: the pack's.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.problems: list[Problem] = []
+        self._left_out: list[Problem] = []
+        self._stripped: Counter[str] = Counter()
+        self._seen: set[str] = set()
+        self.rule, self.line = "", 1
+
+    def say(self, reason: str) -> None:
+        """Something is wrong in the rule that is read."""
+        self.problems.append(Problem(self._file, self.line, self.rule, reason))
+
+    def leave_out(self, reason: str) -> None:
+        """Something in the rule that is read has no use here."""
+        self._left_out.append(Problem(self._file, self.line, self.rule, reason))
+
+    def begin(self, rule: str = "", line: int = 1) -> None:
+        """A rule comes, by its id; without one the pack as a whole."""
+        self.rule, self.line = rule, line
+
+    def check_id(self) -> None:
+        """Its id names what it finds, and the rule in the engine."""
+        if not self.rule.strip():
+            self.say("a rule has no id")
+        elif len(self.rule) > 128 or not self.rule.isprintable():
+            self.say("an id is up to 128 printable characters")
+        elif self.rule in self._seen:
+            self.say("a rule of this id stands above already")
+        self._seen.add(self.rule)
+
+    def strip(self, fields: Fields, network: str) -> None:
+        """These parts of a rule, which ask the network or take a credential back, are never used."""
+        self._stripped.update(part for part in network.split() if part in fields)
+
+    def confidence(self, fields: Fields) -> str:
+        """A rule's `confidence`."""
+        found = fields.text("confidence").lower() or "medium"
+        if found not in ("low", "medium", "high"):
+            self.say(f"'confidence' is low, medium or high, not {found!r}")
+        return found
+
+    def left_out(self) -> tuple[Problem, ...]:
+        """All that was left out.
+
+        Raises:
+            PackRefused: something is wrong.
+        """
+        for part, number in sorted(self._stripped.items()):
+            self.leave_out(f"{part!r} of {number} rules: the decoder asks no service about what it finds")
+        if self.problems:
+            raise PackRefused(self.problems)
+        return tuple(self._left_out)
 
 
 class Fields:
@@ -21,14 +77,14 @@ class Fields:
 
     Args:
         raw: the table.
-        known: the fields that it may have; others are said to be unknown.
+        known: the names of the fields that it may have; others are said to be unknown.
         say: takes what is wrong.
         prefix: names the table in what is said, such as "allowlist: ".
         fold: names count in any case, as gitleaks reads them.
     """
 
     def __init__(
-        self, raw: object, known: frozenset[str], say: Callable[[str], None], *, prefix: str = "", fold: bool = False
+        self, raw: object, known: str, say: Callable[[str], None], *, prefix: str = "", fold: bool = False
     ) -> None:
         self._tell = say
         self._prefix = prefix
@@ -38,7 +94,7 @@ class Fields:
             return
         for written, value in raw.items():
             name = written.lower() if fold and isinstance(written, str) else written
-            if name not in known:
+            if name not in known.split():
                 self._say(f"unknown key {written!r}")
             elif name in self._values:
                 self._say(f"{written!r} stands twice")

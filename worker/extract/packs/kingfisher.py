@@ -9,44 +9,18 @@ from typing import Any
 
 import yaml
 
-from worker.extract.packs.fields import Fields, id_problem
-from worker.extract.packs.model import Dialect, Pack, PackRefused, Problem, Rule
+from worker.extract.packs.fields import Fields, Reading
+from worker.extract.packs.model import Dialect, Pack, Rule
 from worker.extract.packs.source import refused
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 24
-# Never used: they ask the network, or take a credential back.
-_NETWORK = frozenset(["validation", "revocation", "tls_mode", "prevalidated"])
-_RULE = frozenset(
-    [
-        "name",
-        "id",
-        "pattern",
-        "path",
-        "min_entropy",
-        "confidence",
-        "visible",
-        "examples",
-        "negative_examples",
-        "references",
-        "depends_on_rule",
-        "pattern_requirements",
-        "vectorscan_compatible",
-        "authoritative",
-    ]
-).union(_NETWORK)
-_NEEDS = frozenset(
-    [
-        "min_digits",
-        "min_uppercase",
-        "min_lowercase",
-        "min_special_chars",
-        "special_chars",
-        "ignore_if_contains",
-        "checksum",
-    ]
+_NETWORK = "validation revocation tls_mode prevalidated"
+_RULE = (
+    "name id pattern path min_entropy confidence visible examples negative_examples references depends_on_rule "
+    f"pattern_requirements vectorscan_compatible authoritative {_NETWORK}"
 )
-_DEPENDS = frozenset(["rule_id", "variable", "optional", "within", "verify_candidates"])
+_NEEDS = "min_digits min_uppercase min_lowercase min_special_chars special_chars ignore_if_contains checksum"
 
 
 def parse(file: Path, name: str, text: str) -> Pack:
@@ -92,51 +66,40 @@ class _Reader:
         self._file = file
         self._prefix = f"custom.{name}."
         self._name = name
-        self._problems: list[Problem] = []
-        self._rule, self._line = "", 1
+        self._reading = Reading(file)
+        self._say = self._reading.say
         listed = node
         if isinstance(raw, dict):
-            raw = Fields(raw, frozenset(("rules",)), self._say).tables("rules")
+            raw = Fields(raw, "rules", self._say).tables("rules")
             listed = next((value for key, value in node.value if key.value == "rules"), None)
         self._raw: list[Any] = raw if isinstance(raw, list) else []
         self._nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
         self._ids = {raw.get("id") for raw in self._raw if isinstance(raw, dict) and isinstance(raw.get("id"), str)}
-        self._stripped: Counter[str] = Counter()
 
     def pack(self) -> Pack:
-        rules, seen = [], set[str]()
+        rules = []
         for raw, node in zip(self._raw, self._nodes, strict=True):
             found = raw.get("id") if isinstance(raw, dict) else ""
-            self._rule, self._line = found if isinstance(found, str) else "", node.start_mark.line + 1
+            self._reading.begin(found if isinstance(found, str) else "", node.start_mark.line + 1)
             self._twice(node)
             fields = Fields(raw, _RULE, self._say)
-            if problem := id_problem(self._rule, seen):
-                self._say(problem)
-            seen.add(self._rule)
+            self._reading.check_id()
             rules.append(self._read(fields))
-        self._rule, self._line = "", 1
+        self._reading.begin()
         if not rules:
             self._say("has no rules: a Kingfisher pack is a list `rules:`")
-        if self._problems:
-            raise PackRefused(self._problems)
-        left_out = [
-            Problem(self._file, 1, "", f"{part!r} of {number} rules: the decoder asks no service about what it finds")
-            for part, number in sorted(self._stripped.items())
-        ]
-        return Pack(self._name, self._file, Dialect.KINGFISHER, tuple(rules), tuple(left_out))
+        return Pack(self._name, self._file, Dialect.KINGFISHER, tuple(rules), self._reading.left_out())
 
     def _read(self, fields: Fields) -> Rule:
-        self._stripped.update(part for part in _NETWORK if part in fields)
+        self._reading.strip(fields, _NETWORK)
         pattern, description = fields.text("pattern"), fields.text("name")
         if not pattern:
             self._say("has no pattern")
-        confidence = fields.text("confidence").lower() or "medium"
-        if confidence not in ("low", "medium", "high"):
-            self._say(f"'confidence' is low, medium or high, not {confidence!r}")
-        engine_id = self._prefix + self._rule
+        confidence = self._reading.confidence(fields)
+        engine_id = self._prefix + self._reading.rule
         given: dict[str, Any] = {
             "id": engine_id,
-            "name": description or self._rule,
+            "name": description or self._reading.rule,
             "pattern": pattern,
             "path": fields.text("path"),
             "min_entropy": fields.number("min_entropy"),
@@ -145,8 +108,8 @@ class _Reader:
             "depends_on_rule": self._depends(fields),
         }
         return Rule(
-            id=self._rule,
-            line=self._line,
+            id=self._reading.rule,
+            line=self._reading.line,
             engine_id=engine_id,
             description=description,
             regex=pattern,
@@ -156,41 +119,29 @@ class _Reader:
             reported=fields.flag("visible", default=True),
             examples=fields.texts("examples"),
             negative_examples=fields.texts("negative_examples"),
-            fields=tuple((key, json.dumps(value, ensure_ascii=False)) for key, value in given.items() if value),
+            fields=tuple(
+                (key, json.dumps(value, ensure_ascii=False, default=str)) for key, value in given.items() if value
+            ),
         )
 
-    def _needs(self, fields: Fields) -> dict[str, Any]:
-        """`pattern_requirements`: the engine's, once every key of it is one that it knows."""
-        if fields["pattern_requirements"] is None:
-            return {}
-        needs = Fields(fields["pattern_requirements"], _NEEDS, self._say, prefix="pattern_requirements: ")
-        given: dict[str, Any] = {key: needs.whole(key) for key in _NEEDS if key.startswith("min_") and key in needs}
-        if "special_chars" in needs:
-            given["special_chars"] = needs.text("special_chars")
-        if "ignore_if_contains" in needs:
-            given["ignore_if_contains"] = list(needs.texts("ignore_if_contains"))
-        if "checksum" in needs:
-            given["checksum"] = self._checksum(needs)
-        return dict(sorted(given.items()))
-
-    def _checksum(self, needs: Fields) -> dict[str, Any]:
-        known = frozenset(("actual", "expected", "skip_if_missing"))
-        checksum = Fields(needs["checksum"], known, self._say, prefix="checksum: ")
-        parts = frozenset(("template", "requires_capture"))
-        actual = Fields(checksum["actual"], parts, self._say, prefix="checksum: actual: ")
-        capture = {"requires_capture": actual.text("requires_capture")} if "requires_capture" in actual else {}
-        return {
-            "actual": {"template": actual.text("template"), **capture},
-            "expected": checksum.text("expected"),
-            "skip_if_missing": checksum.flag("skip_if_missing"),
-        }
+    def _needs(self, fields: Fields) -> object:
+        """`pattern_requirements` as they are, once every key is one that the engine knows: it checks the values itself."""
+        raw = fields["pattern_requirements"]
+        if raw is not None:
+            needs = Fields(raw, _NEEDS, self._say, prefix="pattern_requirements: ")
+            if "checksum" in needs:
+                checksum = Fields(needs["checksum"], "actual expected skip_if_missing", self._say, prefix="checksum: ")
+                Fields(checksum["actual"], "template requires_capture", self._say, prefix="checksum: actual: ")
+        return raw
 
     def _depends(self, fields: Fields) -> list[dict[str, Any]]:
         given: list[dict[str, Any]] = []
         for raw in fields.tables("depends_on_rule"):
             if raw is None:  # as in the engine, nothing
                 continue
-            each = Fields(raw, _DEPENDS, self._say, prefix="depends_on_rule: ")
+            each = Fields(
+                raw, "rule_id variable optional within verify_candidates", self._say, prefix="depends_on_rule: "
+            )
             other = each.text("rule_id")
             if other not in self._ids:
                 self._say(f"depends on the rule {other!r}, which is not in this file")
@@ -205,6 +156,3 @@ class _Reader:
         for name, number in names.items():
             if number > 1:
                 self._say(f"{name!r} stands twice")
-
-    def _say(self, reason: str) -> None:
-        self._problems.append(Problem(self._file, self._line, self._rule, reason))

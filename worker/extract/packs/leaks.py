@@ -11,59 +11,22 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from worker.extract.packs.allowlists import ALLOWLIST, Allowlist, allowlist
 from worker.extract.packs.expressions import SECRET, either, low_entropy, rewritten
-from worker.extract.packs.fields import Fields, id_problem
-from worker.extract.packs.model import Dialect, Pack, PackRefused, Problem, Requirement, Rule
+from worker.extract.packs.fields import Fields, Reading
+from worker.extract.packs.model import Dialect, Pack, Requirement, Rule
 from worker.extract.packs.source import refused
 
-_TOP = frozenset(
-    [
-        "title",
-        "description",
-        "extend",
-        "rules",
-        "allowlist",
-        "allowlists",
-        "minversion",
-        "betterleaksminversion",
-        "prefilter",
-        "filter",
-    ]
+_TOP = "title description extend rules allowlist allowlists minversion betterleaksminversion prefilter filter"
+_NETWORK = "validate analyze revoke"
+_RULE = (
+    "id description regex path secretgroup valuegroup entropy keywords tags allowlist allowlists required components "
+    f"skipreport filter confidence tokenefficiency specificity severity examples negative_examples {_NETWORK}"
 )
-# Never used: they ask the network, or take a credential back.
-_NETWORK = ("validate", "analyze", "revoke")
-_RULE = frozenset(
-    [
-        "id",
-        "description",
-        "regex",
-        "path",
-        "secretgroup",
-        "valuegroup",
-        "entropy",
-        "keywords",
-        "tags",
-        "allowlist",
-        "allowlists",
-        "required",
-        "components",
-        "skipreport",
-        "filter",
-        "confidence",
-        "tokenefficiency",
-        "specificity",
-        "severity",
-        "examples",
-        "negative_examples",
-    ]
-).union(_NETWORK)
-_BETTERLEAKS = frozenset(["filter", "components", "confidence", "tokenefficiency", "valuegroup"]).union(_NETWORK)
-_EXTEND = frozenset(["path", "url", "usedefault", "disabledrules"])
+_BETTERLEAKS = f"filter components confidence tokenefficiency valuegroup {_NETWORK}"
 _HEADER = re.compile(r"\s*\[\[\s*rules\s*\]\]")
 _ID = re.compile(r"\s*[\"']?id[\"']?\s*=", re.IGNORECASE)
 _WITHIN = re.compile(r"([+-]?)(\d{1,9})([LC])")
@@ -88,45 +51,38 @@ class _Reader:
     def __init__(self, file: Path, name: str, text: str, raw: dict[str, Any]) -> None:
         self._file = file
         self._name = name
-        self._problems: list[Problem] = []
-        self._left_out: list[Problem] = []
-        self._rule, self._line = "", 1
-        self._top = Fields(raw, _TOP, self._say, fold=True)
+        self._reading = Reading(file)
+        self._say = self._reading.say
+        self._top = self._fields(raw, _TOP)
         self._raw_rules = self._top.tables("rules")
         self._lines = _lines_of_rules(text, self._raw_rules)
-        self._stripped: Counter[str] = Counter()
         self._betterleaks = any(key in self._top for key in ("prefilter", "filter", "betterleaksminversion"))
 
     def pack(self) -> Pack:
         self._extend()
         everywhere, targeted = self._global_allowlists()
         rules = self._rules(targeted)
-        self._rule, self._line = "", 1
         parts = [self._expression(self._top.text(key), key) for key in ("prefilter", "filter")]
         discarded = either(parts + [each.expression for each in everywhere])
         if not self._raw_rules:
             self._say("has no rules: a gitleaks or betterleaks pack is a list of [[rules]]")
-        elif not rules and not self._problems:
+        elif not rules and not self._reading.problems:
             self._say("has no rule that looks into documents")
-        for part, number in sorted(self._stripped.items()):
-            self._leave_out(f"{part!r} of {number} rules: the decoder asks no service about what it finds")
         if any(each.commits for each in everywhere):
-            self._leave_out("allowlists' commits: a document has none")
-        if self._problems:
-            raise PackRefused(self._problems)
+            self._reading.leave_out("allowlists' commits: a document has none")
         return Pack(
             name=self._name,
             file=self._file,
             dialect=Dialect.BETTERLEAKS if self._betterleaks else Dialect.GITLEAKS,
             rules=tuple(rules),
-            left_out=tuple(self._left_out),
+            left_out=self._reading.left_out(),
             header=f"filter = {_toml(discarded)}\n\n" if discarded else "",
         )
 
     def _extend(self) -> None:
         if "extend" not in self._top:
             return
-        extend = Fields(self._top["extend"], _EXTEND, self._say, prefix="extend: ", fold=True)
+        extend = self._fields(self._top["extend"], "path url usedefault disabledrules", "extend: ")
         if extend.flag("usedefault"):
             self._say("'extend' asks for gitleaks' own rules, which are not here: give them as a pack of their own")
         if extend.text("path") or extend.text("url"):
@@ -136,7 +92,7 @@ class _Reader:
         everywhere: list[Allowlist] = []
         targeted: dict[str, list[Allowlist]] = {}
         for raw in self._allowlists(self._top):
-            fields = Fields(raw, ALLOWLIST | {"targetrules"}, self._say, prefix="allowlist: ", fold=True)
+            fields = self._fields(raw, f"{ALLOWLIST} targetrules", "allowlist: ")
             each = allowlist(fields, self._say)
             if not (targets := fields.texts("targetrules")):
                 everywhere.append(each)
@@ -153,63 +109,60 @@ class _Reader:
         return [fields["allowlist"]]
 
     def _rules(self, targeted: dict[str, list[Allowlist]]) -> list[Rule]:
-        rules, seen = [], set[str]()
+        rules = []
         for raw, line in zip(self._raw_rules, self._lines, strict=True):
-            self._rule, self._line = _id_of(raw), line
-            fields = Fields(raw, _RULE, self._say, fold=True)
-            if problem := id_problem(self._rule, seen):
-                self._say(problem)
-            seen.add(self._rule)
-            rule = self._read(fields, targeted.get(self._rule, []))
+            self._reading.begin(_id_of(raw), line)
+            fields = self._fields(raw, _RULE)
+            self._reading.check_id()
+            rule = self._read(fields, targeted.get(self._reading.rule, []))
             if rule is not None:
                 rules.append(rule)
-        self._rule, self._line = "", 1
-        for target in targeted.keys() - seen:
-            self._say(f"allowlist: there is no rule {target!r}, which 'targetRules' names")
         known = {rule.id for rule in rules}
         for rule in rules:
-            self._rule, self._line = rule.id, rule.line
+            self._reading.begin(rule.id, rule.line)
             for required in rule.requires:
                 if required.rule not in known:
                     self._say(f"requires the rule {required.rule!r}, which is not there")
+        self._reading.begin()
+        for target in targeted.keys() - set(map(_id_of, self._raw_rules)):
+            self._say(f"allowlist: there is no rule {target!r}, which 'targetRules' names")
         return rules
 
     def _read(self, fields: Fields, more: list[Allowlist]) -> Rule | None:
         regex, path, entropy = fields.text("regex"), fields.text("path"), fields.number("entropy")
-        self._betterleaks |= any(key in fields for key in _BETTERLEAKS)
-        self._stripped.update(part for part in _NETWORK if part in fields)
+        self._betterleaks |= any(key in fields for key in _BETTERLEAKS.split())
+        self._reading.strip(fields, _NETWORK)
         allowed = [
-            allowlist(Fields(raw, ALLOWLIST, self._say, prefix="allowlist: ", fold=True), self._say)
-            for raw in self._allowlists(fields)
+            allowlist(self._fields(raw, ALLOWLIST, "allowlist: "), self._say) for raw in self._allowlists(fields)
         ]
         parts = [low_entropy(entropy)] if entropy else []
         parts += [f"failsTokenEfficiency({SECRET})"] if fields.flag("tokenefficiency") else []
         parts += [each.expression for each in allowed + more]
         parts.append(self._expression(fields.text("filter"), "filter"))
         if any(each.commits for each in allowed + more):
-            self._leave_out("an allowlist's commits: a document has none")
-        confidence = fields.text("confidence").lower() or "medium"
-        if confidence not in ("low", "medium", "high"):
-            self._say(f"'confidence' is low, medium or high, not {confidence!r}")
+            self._reading.leave_out("an allowlist's commits: a document has none")
+        confidence = self._reading.confidence(fields)
         group = fields.whole("secretgroup") or fields.whole("valuegroup") or 0
         keywords = tuple(dict.fromkeys(word.lower() for word in fields.texts("keywords")))
         requires = self._requirements(fields)
         if not regex:
             if path:
-                self._leave_out("a rule of a path alone: the decoder reports what documents hold, not that they exist")
+                self._reading.leave_out(
+                    "a rule of a path alone: the decoder reports what documents hold, not that they exist"
+                )
             else:
                 self._say("has neither a regex nor a path")
             return None
-        engine_id = f"custom.{self._name}.{self._rule}"
+        engine_id = f"custom.{self._name}.{self._reading.rule}"
         description = fields.text("description")
-        given = {"id": engine_id, "description": description or self._rule, "regex": regex, "path": path}
+        given = {"id": engine_id, "description": description or self._reading.rule, "regex": regex, "path": path}
         written = [(key, _toml(value)) for key, value in given.items() if value]
         written += [("secretGroup", str(group))] if group else []
         written.append(("confidence", _toml(confidence)))
         written += [("filter", _toml(discarded))] if (discarded := either(parts)) else []
         return Rule(
-            id=self._rule,
-            line=self._line,
+            id=self._reading.rule,
+            line=self._reading.line,
             engine_id=engine_id,
             description=description,
             regex=regex,
@@ -225,14 +178,12 @@ class _Reader:
     def _requirements(self, fields: Fields) -> tuple[Requirement, ...]:
         found: list[Requirement] = []
         for raw in fields.tables("required"):
-            each = Fields(
-                raw, frozenset(("id", "withinlines", "withincolumns")), self._say, prefix="required: ", fold=True
-            )
+            each = self._fields(raw, "id withinlines withincolumns", "required: ")
             lines, columns = each.whole("withinlines"), each.whole("withincolumns")
             both = [None if near is None else (near, near) for near in (lines, columns)]
             found.append(Requirement(each.text("id"), *both))
         for raw in fields.tables("components"):
-            each = Fields(raw, frozenset(("id", "optional", "within")), self._say, prefix="components: ", fold=True)
+            each = self._fields(raw, "id optional within", "components: ")
             near = self._within(each.text("within"))
             if not each.flag("optional"):
                 found.append(Requirement(each.text("id"), near.get("L"), near.get("C")))
@@ -253,11 +204,8 @@ class _Reader:
     def _expression(self, expression: str, key: str) -> str:
         return rewritten(expression, lambda reason: self._say(f"{key}: {reason}")) if expression.strip() else ""
 
-    def _say(self, reason: str) -> None:
-        self._problems.append(Problem(self._file, self._line, self._rule, reason))
-
-    def _leave_out(self, reason: str) -> None:
-        self._left_out.append(Problem(self._file, self._line, self._rule, reason))
+    def _fields(self, raw: object, known: str, prefix: str = "") -> Fields:
+        return Fields(raw, known, self._say, prefix=prefix, fold=True)
 
 
 def _id_of(raw: object) -> str:

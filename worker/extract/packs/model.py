@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -98,8 +98,7 @@ class Rule:
 
     def without(self, *names: str) -> Rule:
         """The same rule, with some of its fields not given to the engine."""
-        fields = tuple(field for field in self.fields if field[0] not in names)
-        return Rule(**{name: getattr(self, name) for name in self.__slots__} | {"fields": fields})
+        return replace(self, fields=tuple(field for field in self.fields if field[0] not in names))
 
 
 @dataclass(frozen=True, slots=True)

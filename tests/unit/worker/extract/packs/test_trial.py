@@ -64,11 +64,27 @@ def test_a_filter_of_all_rules_is_not_blamed_for_one_of_them(tmp_path: Path, mor
     assert [problem.rule for problem in check(file).problems] == ["bad"]
 
 
-def test_yaml_that_the_engine_does_not_take_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("pattern: '(b'", "does not take the regex"),
+        *(
+            (f"pattern: bbbb, pattern_requirements: {needs}", "does not take its 'pattern_requirements'")
+            for needs in (
+                "{min_digits: lots}",
+                "{ignore_if_contains: 7}",
+                "{checksum: {actual: {}}}",
+                "{min_digits: 2024-01-01}",
+            )
+        ),
+    ],
+)
+def test_yaml_that_the_engine_does_not_take_is_named(tmp_path: Path, rule: str, reason: str) -> None:
     file = tmp_path / "mine.yml"
-    file.write_text("rules:\n- {name: A, id: a, pattern: aaab}\n- {name: B, id: b, pattern: '(b'}\n")
+    file.write_text(f"rules:\n- {{name: A, id: a, pattern: aaab}}\n- {{name: B, id: b, {rule}}}\n")
     [problem] = check(file).problems
     assert (problem.line, problem.rule) == (3, "b")
+    assert reason in problem.reason
 
 
 def test_a_good_pack_has_no_problems_and_a_bad_file_no_pack(tmp_path: Path) -> None:
