@@ -19,7 +19,7 @@ class Reading:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
         self.problems: list[Problem] = []
         self._left_out: list[Problem] = []
         self._stripped: Counter[str] = Counter()
@@ -28,11 +28,11 @@ class Reading:
 
     def say(self, reason: str) -> None:
         """Something is wrong in the rule that is read."""
-        self.problems.append(Problem(self._file, self.line, self.rule, reason))
+        self.problems.append(Problem(self.file, self.line, self.rule, reason))
 
     def leave_out(self, reason: str) -> None:
         """Something in the rule that is read has no use here."""
-        self._left_out.append(Problem(self._file, self.line, self.rule, reason))
+        self._left_out.append(Problem(self.file, self.line, self.rule, reason))
 
     def begin(self, rule: str = "", line: int = 1) -> None:
         """A rule comes, by its id; without one the pack as a whole."""

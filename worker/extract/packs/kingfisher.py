@@ -61,16 +61,14 @@ def _bound(file: Path, text: str) -> None:
             depth -= 1
 
 
-class _Reader:
+class _Reader(Reading):
     def __init__(self, file: Path, name: str, raw: object, node: Any) -> None:
-        self._file = file
+        super().__init__(file)
         self._prefix = f"custom.{name}."
         self._name = name
-        self._reading = Reading(file)
-        self._say = self._reading.say
         listed = node
         if isinstance(raw, dict):
-            raw = Fields(raw, "rules", self._say).tables("rules")
+            raw = Fields(raw, "rules", self.say).tables("rules")
             listed = next((value for key, value in node.value if key.value == "rules"), None)
         self._raw: list[Any] = raw if isinstance(raw, list) else []
         self._nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
@@ -80,26 +78,26 @@ class _Reader:
         rules = []
         for raw, node in zip(self._raw, self._nodes, strict=True):
             found = raw.get("id") if isinstance(raw, dict) else ""
-            self._reading.begin(found if isinstance(found, str) else "", node.start_mark.line + 1)
+            self.begin(found if isinstance(found, str) else "", node.start_mark.line + 1)
             self._twice(node)
-            fields = Fields(raw, _RULE, self._say)
-            self._reading.check_id()
+            fields = Fields(raw, _RULE, self.say)
+            self.check_id()
             rules.append(self._read(fields))
-        self._reading.begin()
+        self.begin()
         if not rules:
-            self._say("has no rules: a Kingfisher pack is a list `rules:`")
-        return Pack(self._name, self._file, Dialect.KINGFISHER, tuple(rules), self._reading.left_out())
+            self.say("has no rules: a Kingfisher pack is a list `rules:`")
+        return Pack(self._name, self.file, Dialect.KINGFISHER, tuple(rules), self.left_out())
 
     def _read(self, fields: Fields) -> Rule:
-        self._reading.strip(fields, _NETWORK)
+        self.strip(fields, _NETWORK)
         pattern, description = fields.text("pattern"), fields.text("name")
         if not pattern:
-            self._say("has no pattern")
-        confidence = self._reading.confidence(fields)
-        engine_id = self._prefix + self._reading.rule
+            self.say("has no pattern")
+        confidence = self.confidence(fields)
+        engine_id = self._prefix + self.rule
         given: dict[str, Any] = {
             "id": engine_id,
-            "name": description or self._reading.rule,
+            "name": description or self.rule,
             "pattern": pattern,
             "path": fields.text("path"),
             "min_entropy": fields.number("min_entropy"),
@@ -108,8 +106,8 @@ class _Reader:
             "depends_on_rule": self._depends(fields),
         }
         return Rule(
-            id=self._reading.rule,
-            line=self._reading.line,
+            id=self.rule,
+            line=self.line,
             engine_id=engine_id,
             description=description,
             regex=pattern,
@@ -128,10 +126,10 @@ class _Reader:
         """`pattern_requirements` as they are, once every key is one that the engine knows: it checks the values itself."""
         raw = fields["pattern_requirements"]
         if raw is not None:
-            needs = Fields(raw, _NEEDS, self._say, prefix="pattern_requirements: ")
+            needs = Fields(raw, _NEEDS, self.say, prefix="pattern_requirements: ")
             if "checksum" in needs:
-                checksum = Fields(needs["checksum"], "actual expected skip_if_missing", self._say, prefix="checksum: ")
-                Fields(checksum["actual"], "template requires_capture", self._say, prefix="checksum: actual: ")
+                checksum = Fields(needs["checksum"], "actual expected skip_if_missing", self.say, prefix="checksum: ")
+                Fields(checksum["actual"], "template requires_capture", self.say, prefix="checksum: actual: ")
         return raw
 
     def _depends(self, fields: Fields) -> list[dict[str, Any]]:
@@ -140,11 +138,11 @@ class _Reader:
             if raw is None:  # as in the engine, nothing
                 continue
             each = Fields(
-                raw, "rule_id variable optional within verify_candidates", self._say, prefix="depends_on_rule: "
+                raw, "rule_id variable optional within verify_candidates", self.say, prefix="depends_on_rule: "
             )
             other = each.text("rule_id")
             if other not in self._ids:
-                self._say(f"depends on the rule {other!r}, which is not in this file")
+                self.say(f"depends on the rule {other!r}, which is not in this file")
             depends = {"rule_id": self._prefix + other, "variable": each.text("variable")}
             depends |= {"within": each.text("within")} if "within" in each else {}
             given.append(depends | {"optional": each.flag("optional")})
@@ -155,4 +153,4 @@ class _Reader:
         names = Counter(key.value for key, _value in pairs)
         for name, number in names.items():
             if number > 1:
-                self._say(f"{name!r} stands twice")
+                self.say(f"{name!r} stands twice")

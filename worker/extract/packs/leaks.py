@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from worker.extract.packs.allowlists import ALLOWLIST, Allowlist, allowlist
+from worker.extract.packs.allowlists import ALLOWLIST, allowlist
 from worker.extract.packs.expressions import SECRET, either, low_entropy, rewritten
 from worker.extract.packs.fields import Fields, Reading
 from worker.extract.packs.model import Dialect, Pack, Requirement, Rule
@@ -47,12 +47,10 @@ def parse(file: Path, name: str, text: str) -> Pack:
     return _Reader(file, name, text, raw).pack()
 
 
-class _Reader:
+class _Reader(Reading):
     def __init__(self, file: Path, name: str, text: str, raw: dict[str, Any]) -> None:
-        self._file = file
+        super().__init__(file)
         self._name = name
-        self._reading = Reading(file)
-        self._say = self._reading.say
         self._top = self._fields(raw, _TOP)
         self._raw_rules = self._top.tables("rules")
         self._lines = _lines_of_rules(text, self._raw_rules)
@@ -63,19 +61,17 @@ class _Reader:
         everywhere, targeted = self._global_allowlists()
         rules = self._rules(targeted)
         parts = [self._expression(self._top.text(key), key) for key in ("prefilter", "filter")]
-        discarded = either(parts + [each.expression for each in everywhere])
+        discarded = either(parts + everywhere)
         if not self._raw_rules:
-            self._say("has no rules: a gitleaks or betterleaks pack is a list of [[rules]]")
-        elif not rules and not self._reading.problems:
-            self._say("has no rule that looks into documents")
-        if any(each.commits for each in everywhere):
-            self._reading.leave_out("allowlists' commits: a document has none")
+            self.say("has no rules: a gitleaks or betterleaks pack is a list of [[rules]]")
+        elif not rules and not self.problems:
+            self.say("has no rule that looks into documents")
         return Pack(
             name=self._name,
-            file=self._file,
+            file=self.file,
             dialect=Dialect.BETTERLEAKS if self._betterleaks else Dialect.GITLEAKS,
             rules=tuple(rules),
-            left_out=self._reading.left_out(),
+            left_out=self.left_out(),
             header=f"filter = {_toml(discarded)}\n\n" if discarded else "",
         )
 
@@ -84,16 +80,16 @@ class _Reader:
             return
         extend = self._fields(self._top["extend"], "path url usedefault disabledrules", "extend: ")
         if extend.flag("usedefault"):
-            self._say("'extend' asks for gitleaks' own rules, which are not here: give them as a pack of their own")
+            self.say("'extend' asks for gitleaks' own rules, which are not here: give them as a pack of their own")
         if extend.text("path") or extend.text("url"):
-            self._say("'extend' asks for another file: give that one as a pack of its own")
+            self.say("'extend' asks for another file: give that one as a pack of its own")
 
-    def _global_allowlists(self) -> tuple[list[Allowlist], dict[str, list[Allowlist]]]:
-        everywhere: list[Allowlist] = []
-        targeted: dict[str, list[Allowlist]] = {}
+    def _global_allowlists(self) -> tuple[list[str], dict[str, list[str]]]:
+        everywhere: list[str] = []
+        targeted: dict[str, list[str]] = {}
         for raw in self._allowlists(self._top):
             fields = self._fields(raw, f"{ALLOWLIST} targetrules", "allowlist: ")
-            each = allowlist(fields, self._say)
+            each = allowlist(fields, self)
             if not (targets := fields.texts("targetrules")):
                 everywhere.append(each)
             for target in targets:
@@ -105,64 +101,58 @@ class _Reader:
         if "allowlist" not in fields:
             return listed
         if listed:
-            self._say("has an [allowlist] and [[allowlists]]: gitleaks takes one of them alone")
+            self.say("has an [allowlist] and [[allowlists]]: gitleaks takes one of them alone")
         return [fields["allowlist"]]
 
-    def _rules(self, targeted: dict[str, list[Allowlist]]) -> list[Rule]:
+    def _rules(self, targeted: dict[str, list[str]]) -> list[Rule]:
         rules = []
         for raw, line in zip(self._raw_rules, self._lines, strict=True):
-            self._reading.begin(_id_of(raw), line)
+            self.begin(_id_of(raw), line)
             fields = self._fields(raw, _RULE)
-            self._reading.check_id()
-            rule = self._read(fields, targeted.get(self._reading.rule, []))
+            self.check_id()
+            rule = self._read(fields, targeted.get(self.rule, []))
             if rule is not None:
                 rules.append(rule)
         known = {rule.id for rule in rules}
         for rule in rules:
-            self._reading.begin(rule.id, rule.line)
+            self.begin(rule.id, rule.line)
             for required in rule.requires:
                 if required.rule not in known:
-                    self._say(f"requires the rule {required.rule!r}, which is not there")
-        self._reading.begin()
+                    self.say(f"requires the rule {required.rule!r}, which is not there")
+        self.begin()
         for target in targeted.keys() - set(map(_id_of, self._raw_rules)):
-            self._say(f"allowlist: there is no rule {target!r}, which 'targetRules' names")
+            self.say(f"allowlist: there is no rule {target!r}, which 'targetRules' names")
         return rules
 
-    def _read(self, fields: Fields, more: list[Allowlist]) -> Rule | None:
+    def _read(self, fields: Fields, more: list[str]) -> Rule | None:
         regex, path, entropy = fields.text("regex"), fields.text("path"), fields.number("entropy")
         self._betterleaks |= any(key in fields for key in _BETTERLEAKS.split())
-        self._reading.strip(fields, _NETWORK)
-        allowed = [
-            allowlist(self._fields(raw, ALLOWLIST, "allowlist: "), self._say) for raw in self._allowlists(fields)
-        ]
+        self.strip(fields, _NETWORK)
         parts = [low_entropy(entropy)] if entropy else []
         parts += [f"failsTokenEfficiency({SECRET})"] if fields.flag("tokenefficiency") else []
-        parts += [each.expression for each in allowed + more]
+        parts += [allowlist(self._fields(raw, ALLOWLIST, "allowlist: "), self) for raw in self._allowlists(fields)]
+        parts += more
         parts.append(self._expression(fields.text("filter"), "filter"))
-        if any(each.commits for each in allowed + more):
-            self._reading.leave_out("an allowlist's commits: a document has none")
-        confidence = self._reading.confidence(fields)
+        confidence = self.confidence(fields)
         group = fields.whole("secretgroup") or fields.whole("valuegroup") or 0
         keywords = tuple(dict.fromkeys(word.lower() for word in fields.texts("keywords")))
         requires = self._requirements(fields)
         if not regex:
             if path:
-                self._reading.leave_out(
-                    "a rule of a path alone: the decoder reports what documents hold, not that they exist"
-                )
+                self.leave_out("a rule of a path alone: the decoder reports what documents hold, not that they exist")
             else:
-                self._say("has neither a regex nor a path")
+                self.say("has neither a regex nor a path")
             return None
-        engine_id = f"custom.{self._name}.{self._reading.rule}"
+        engine_id = f"custom.{self._name}.{self.rule}"
         description = fields.text("description")
-        given = {"id": engine_id, "description": description or self._reading.rule, "regex": regex, "path": path}
+        given = {"id": engine_id, "description": description or self.rule, "regex": regex, "path": path}
         written = [(key, _toml(value)) for key, value in given.items() if value]
         written += [("secretGroup", str(group))] if group else []
         written.append(("confidence", _toml(confidence)))
         written += [("filter", _toml(discarded))] if (discarded := either(parts)) else []
         return Rule(
-            id=self._reading.rule,
-            line=self._reading.line,
+            id=self.rule,
+            line=self.line,
             engine_id=engine_id,
             description=description,
             regex=regex,
@@ -194,7 +184,7 @@ class _Reader:
         near: dict[str, tuple[int, int]] = {}
         for part in filter(None, (part.strip() for part in within.split(","))):
             if not (bound := _WITHIN.fullmatch(part)):
-                self._say(f"components: 'within' is such as `5L` or `-5L,+2L`, not {part!r}")
+                self.say(f"components: 'within' is such as `5L` or `-5L,+2L`, not {part!r}")
                 continue
             before, after = near.get(bound[3], (0, 0))
             size = int(bound[2])
@@ -202,10 +192,10 @@ class _Reader:
         return near
 
     def _expression(self, expression: str, key: str) -> str:
-        return rewritten(expression, lambda reason: self._say(f"{key}: {reason}")) if expression.strip() else ""
+        return rewritten(expression, lambda reason: self.say(f"{key}: {reason}")) if expression.strip() else ""
 
     def _fields(self, raw: object, known: str, prefix: str = "") -> Fields:
-        return Fields(raw, known, self._say, prefix=prefix, fold=True)
+        return Fields(raw, known, self.say, prefix=prefix, fold=True)
 
 
 def _id_of(raw: object) -> str:

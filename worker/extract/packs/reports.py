@@ -10,12 +10,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
+from worker.extract.engine import Match
 from worker.extract.packs.model import Requirement, Rule
 from worker.extract.places import Places
-
-_Found = TypeVar("_Found")
 
 
 class Report:
@@ -53,21 +51,17 @@ class Report:
             self._lowered = self._text.lower()
         return any(word in self._lowered for word in rule.keywords)
 
-    def complete(self, found: Iterable[tuple[Rule, int, _Found]]) -> Iterator[_Found]:
-        """Those of composite rules for which all that they require stands near, once the whole text was searched.
-
-        Args:
-            found: the rule, the character that it begins with, and what is given back.
-        """
-        found = sorted(found, key=lambda each: each[1])
+    def complete(self, found: Iterable[tuple[Rule, Match]]) -> Iterator[Match]:
+        """Those of composite rules for which all that they require stands near, once the whole text was searched."""
+        found = sorted(found, key=lambda each: each[1].start)
         if not found:
             return
         near = {name: _Near(self._text, starts) for name, starts in self._starts.items()}
         places = Places(self._text)
-        for rule, start, each in found:
-            place = places.at(start)
+        for rule, match in found:
+            place = places.at(match.start)
             if all(near[required.rule].has(place, required) for required in rule.requires):
-                yield each
+                yield match
 
 
 class _Near:

@@ -51,7 +51,7 @@ class PackScanner:
             cut: gets what `RuleScanner.matches` says, and `secrets` where too many wait for what they require.
         """
         report = Report(self._pack.rules, text)
-        waiting: list[tuple[Rule, int, Match]] = []
+        waiting: list[tuple[Rule, Match]] = []
         for match in self._rules.matches(text, until, cut):
             rule = self._by_category[match.category]
             if not report.counts(rule, match.start):
@@ -60,7 +60,7 @@ class PackScanner:
             if not rule.requires:
                 yield found
             elif len(waiting) < _MAX_WAITING:
-                waiting.append((rule, match.start, found))
+                waiting.append((rule, found))
             else:
                 cut.add(Cut.SECRETS)
         yield from report.complete(waiting)
