@@ -129,20 +129,16 @@ def test(files: tuple[Path, ...], as_json: bool) -> None:
     """
     wrong = 0
     for file in files:
-        try:
-            pack = packs.load(file)
-            problems = trial.unloadable(pack)
-        except packs.PackRefused as refusal:
-            problems = refusal.problems
-        if problems:
-            wrong += _told(problems, as_json=as_json)
+        checked = trial.check(file)
+        wrong += _told(checked.problems, as_json=as_json)
+        if checked.problems or not checked.pack:
             continue
-        tested = trial.examples(pack)
+        tested = trial.examples(checked.pack)
         wrong += _told(tested.failures, as_json=as_json)
         if not as_json:
             held = tested.examples - len(tested.failures)
             say(
-                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some"
+                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(checked.pack.rules)} rules have some"
             )
     sys.exit(1 if wrong else 0)
 

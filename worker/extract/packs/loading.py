@@ -33,15 +33,6 @@ def load(file: Path) -> Pack:
     raise refused(file, "is no pack of rules: neither gitleaks' or betterleaks' TOML nor Kingfisher's YAML")
 
 
-def lint(file: Path) -> tuple[Problem, ...]:
-    """What is wrong in a pack, as far as its file says it. What the engine says besides: `trial.unloadable`."""
-    try:
-        load(file)
-    except PackRefused as refusal:
-        return refusal.problems
-    return ()
-
-
 def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:
     """Several packs.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from pathlib import Path
 
 from worker.extract.packs.model import PackRefused, Problem
@@ -35,19 +33,12 @@ def read(file: Path) -> str:
         PackRefused: there is none, it is no ordinary file, it is larger than `MAX_BYTES`, empty, or not UTF-8.
     """
     try:
-        # A pipe that nobody writes to would hold an ordinary open() for ever.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if file.exists() and not file.is_file():  # to open a pipe that nobody writes to takes for ever
+            raise refused(file, "is no ordinary file")
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise refused(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise refused(file, "is no ordinary file")
-        with open(descriptor, "rb", closefd=False) as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise refused(file, f"cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
     if len(raw) > MAX_BYTES:
         raise refused(file, f"is larger than {MAX_BYTES // 1024**2} MiB")
     try:

@@ -113,15 +113,13 @@ def examples(pack: Pack) -> Tested:
         engine = _Engine(pack, Path(folder))
         for rule in tried:
             alone = replace(rule.without("path", "depends_on_rule"), requires=(), reported=True)
-            for number, example in enumerate(rule.examples, 1):
-                if not engine.finds([alone], example):
-                    failures.append(
-                        Problem(pack.file, rule.line, rule.id, f"example {number} must match, and does not")
-                    )
-            for number, example in enumerate(rule.negative_examples, 1):
-                if engine.finds([alone], example):
-                    reason = f"negative example {number} must not match, and does"
-                    failures.append(Problem(pack.file, rule.line, rule.id, reason))
+            for said, given in (
+                ("example {} must match, and does not", rule.examples),
+                ("negative example {} must not match, and does", rule.negative_examples),
+            ):
+                for number, example in enumerate(given, 1):
+                    if engine.finds([alone], example) is (given is rule.negative_examples):
+                        failures.append(Problem(pack.file, rule.line, rule.id, said.format(number)))
     number = sum(len(rule.examples) + len(rule.negative_examples) for rule in tried)
     return Tested(len(tried), number, tuple(failures))
 

@@ -11,7 +11,7 @@ from kingfisher_sdk.inputs import ScanInput
 
 from mission.model import Confidence, Cut
 from worker.extract.engine import Match
-from worker.extract.packs import Pack, PackScanner, load
+from worker.extract.packs import Pack, PackRefused, PackScanner, Problem, load
 
 
 class _Engine:
@@ -50,3 +50,12 @@ def loaded(folder: Path, text: str, name: str = "mine.toml") -> Loaded:
     file = folder / name
     file.write_text(text, encoding="utf-8")
     return Loaded(load(file), folder)
+
+
+def lint(file: Path) -> tuple[Problem, ...]:
+    """What is wrong in a pack, as far as its file says it."""
+    try:
+        load(file)
+    except PackRefused as refusal:
+        return refusal.problems
+    return ()

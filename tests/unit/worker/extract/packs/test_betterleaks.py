@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.worker.extract.packs.engine import loaded
-from worker.extract.packs import lint, load
+from tests.unit.worker.extract.packs.engine import lint, loaded
+from worker.extract.packs import load
 from worker.extract.packs.expressions import rewritten
 
 RULE = """

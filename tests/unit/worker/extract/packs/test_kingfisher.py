@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.worker.extract.packs.engine import loaded
-from worker.extract.packs import lint, load
+from tests.unit.worker.extract.packs.engine import lint, loaded
+from worker.extract.packs import load
 
 RULE = """
 rules:

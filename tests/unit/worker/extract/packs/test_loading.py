@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.extract.packs import PackRefused, lint, load, load_all
+from tests.unit.worker.extract.packs.engine import lint
+from worker.extract.packs import PackRefused, load, load_all
 from worker.extract.packs.source import MAX_BYTES
 
 RULE = "[[rules]]\nid = 'acme'\nregex = '''acme-([a-z0-9]{8})'''\n"
