@@ -113,12 +113,10 @@ def examples(pack: Pack) -> Tested:
         engine = _Engine(pack, Path(folder))
         for rule in tried:
             alone = replace(rule.without("path", "depends_on_rule"), requires=(), reported=True)
-            for said, given in (
-                ("example {} must match, and does not", rule.examples),
-                ("negative example {} must not match, and does", rule.negative_examples),
-            ):
+            for must, given in ((True, rule.examples), (False, rule.negative_examples)):
+                said = "example {} must match, and does not" if must else "negative example {} must not match, and does"
                 for number, example in enumerate(given, 1):
-                    if engine.finds([alone], example) is (given is rule.negative_examples):
+                    if engine.finds([alone], example) != must:
                         failures.append(Problem(pack.file, rule.line, rule.id, said.format(number)))
     number = sum(len(rule.examples) + len(rule.negative_examples) for rule in tried)
     return Tested(len(tried), number, tuple(failures))
