@@ -102,16 +102,14 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     cache = WorkerSettings.from_env().looks_for.cache
     wrong = 0
     for file in files:
-        checked = trial.check(file, cache)
-        wrong += _told(checked.problems, as_json=as_json)
-        if checked.pack:
-            for part in checked.pack.left_out:
+        pack, problems = trial.check(file, cache)
+        wrong += _told(problems, as_json=as_json)
+        if pack:
+            for part in pack.left_out:
                 note(f"left out: {part}")
-            if not checked.problems and not as_json:
-                number = len(checked.pack.rules)
-                say(
-                    f"{file}: {number} rule{'s' * (number != 1)} of {checked.pack.dialect.value}'s format, nothing wrong"
-                )
+            if not problems and not as_json:
+                number = len(pack.rules)
+                say(f"{file}: {number} rule{'s' * (number != 1)} of {pack.dialect.value}'s format, nothing wrong")
     sys.exit(1 if wrong else 0)
 
 
@@ -129,16 +127,16 @@ def test(files: tuple[Path, ...], as_json: bool) -> None:
     """
     wrong = 0
     for file in files:
-        checked = trial.check(file)
-        wrong += _told(checked.problems, as_json=as_json)
-        if checked.problems or not checked.pack:
+        pack, problems = trial.check(file)
+        wrong += _told(problems, as_json=as_json)
+        if problems or not pack:
             continue
-        tested = trial.examples(checked.pack)
+        tested = trial.examples(pack)
         wrong += _told(tested.failures, as_json=as_json)
         if not as_json:
             held = tested.examples - len(tested.failures)
             say(
-                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(checked.pack.rules)} rules have some"
+                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some"
             )
     sys.exit(1 if wrong else 0)
 

@@ -118,7 +118,12 @@ class _Reader(Reading):
             examples=fields.texts("examples"),
             negative_examples=fields.texts("negative_examples"),
             fields=tuple(
-                (key, json.dumps(value, ensure_ascii=False, default=str)) for key, value in given.items() if value
+                (
+                    key,
+                    json.dumps(value, ensure_ascii=False, default=str, skipkeys=True),
+                )  # a date, say, the engine refuses
+                for key, value in given.items()
+                if value
             ),
         )
 
@@ -143,9 +148,8 @@ class _Reader(Reading):
             other = each.text("rule_id")
             if other not in self._ids:
                 self.say(f"depends on the rule {other!r}, which is not in this file")
-            depends = {"rule_id": self._prefix + other, "variable": each.text("variable")}
-            depends |= {"within": each.text("within")} if "within" in each else {}
-            given.append(depends | {"optional": each.flag("optional")})
+            depends = {name: each[name] for name in ("variable", "within", "optional") if name in each}
+            given.append(depends | {"rule_id": self._prefix + other})
         return given
 
     def _twice(self, node: Any) -> None:

@@ -42,19 +42,6 @@ _TRIALS = "\n".join(
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A pack as `decoder rules check` shows it.
-
-    Args:
-        pack: None where its file is refused.
-        problems: what is wrong; with one of them the pack is refused at the start.
-    """
-
-    pack: Pack | None
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Tested:
     """How a pack's examples went.
 
@@ -69,13 +56,18 @@ class Tested:
     failures: tuple[Problem, ...]
 
 
-def check(file: Path, cache_dir: Path | None = None) -> Check:
-    """All that is wrong in a pack: what its file says, else what the engine does. `cache_dir` as of `unloadable`."""
+def check(file: Path, cache_dir: Path | None = None) -> tuple[Pack | None, tuple[Problem, ...]]:
+    """A pack, where its file says nothing against it, and all that is wrong: what the file says, else what the engine does.
+
+    Args:
+        file: the pack's.
+        cache_dir: as of `unloadable`.
+    """
     try:
         pack = load(file)
     except PackRefused as refusal:
-        return Check(None, refusal.problems)
-    return Check(pack, unloadable(pack, cache_dir))
+        return None, refusal.problems
+    return pack, unloadable(pack, cache_dir)
 
 
 def unloadable(pack: Pack, cache_dir: Path | None = None) -> tuple[Problem, ...]:

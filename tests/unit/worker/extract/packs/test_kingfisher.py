@@ -102,6 +102,7 @@ def test_no_rule_of_a_pack_takes_the_place_of_one_of_the_engine(tmp_path: Path) 
         (f"{RULE}    patern: x\n", 3, "acme.key", "unknown key 'patern'"),
         (f"{RULE}    id: again\n", 3, "again", "'id' stands twice"),
         (f"{RULE}    pattern_requirements: {{min_digit: 3}}\n", 3, "acme.key", "unknown key 'min_digit'"),
+        (f"{RULE}    pattern_requirements: {{2024-01-01: 3}}\n", 3, "acme.key", "unknown key datetime.date"),
         (f"{RULE}    confidence: sure\n", 3, "acme.key", "low, medium or high"),
         (f"{RULE}    min_entropy: lots\n", 3, "acme.key", "'min_entropy' must be a number"),
         (f"{RULE}    depends_on_rule: [{{rule_id: b, variable: B}}]\n", 3, "acme.key", "the rule 'b'"),

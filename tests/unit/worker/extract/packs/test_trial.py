@@ -39,7 +39,7 @@ def _rule(regex: str, more: str = "") -> str:
 def test_a_rule_that_the_engine_does_not_take_is_named(tmp_path: Path, rule: str, reason: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(GOOD + rule + GOOD.replace("good", "more"))
-    [problem] = check(file).problems
+    _pack, [problem] = check(file)
     assert (problem.file, problem.line, problem.rule) == (file, 6, "bad")
     assert reason in problem.reason
     assert "/trial" not in problem.reason
@@ -51,7 +51,7 @@ def test_a_rule_that_the_engine_does_not_take_is_named(tmp_path: Path, rule: str
 def test_what_is_wrong_for_all_rules_is_said_once(tmp_path: Path, top: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(f"{top}\n{GOOD}{GOOD.replace('good', 'more')}")
-    [problem] = check(file).problems
+    _pack, [problem] = check(file)
     assert (problem.line, problem.rule) == (1, "")
     assert "filter or allowlist of all rules" in problem.reason
 
@@ -61,13 +61,14 @@ def test_a_filter_of_all_rules_is_not_blamed_for_one_of_them(tmp_path: Path, mor
     file = tmp_path / "mine.toml"
     bad = _rule("aaab", more) if more else _rule("(a")
     file.write_text(f"filter = 'finding.secret contains \"x\"'\n{GOOD}{bad}")
-    assert [problem.rule for problem in check(file).problems] == ["bad"]
+    assert [problem.rule for problem in check(file)[1]] == ["bad"]
 
 
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
         ("pattern: '(b'", "does not take the regex"),
+        ("pattern: bbbb, depends_on_rule: [{rule_id: a, variable: [7]}]", "does not take its 'depends_on_rule'"),
         *(
             (f"pattern: bbbb, pattern_requirements: {needs}", "does not take its 'pattern_requirements'")
             for needs in (
@@ -82,7 +83,7 @@ def test_a_filter_of_all_rules_is_not_blamed_for_one_of_them(tmp_path: Path, mor
 def test_yaml_that_the_engine_does_not_take_is_named(tmp_path: Path, rule: str, reason: str) -> None:
     file = tmp_path / "mine.yml"
     file.write_text(f"rules:\n- {{name: A, id: a, pattern: aaab}}\n- {{name: B, id: b, {rule}}}\n")
-    [problem] = check(file).problems
+    _pack, [problem] = check(file)
     assert (problem.line, problem.rule) == (3, "b")
     assert reason in problem.reason
 
@@ -93,11 +94,10 @@ def test_a_good_pack_has_no_problems_and_a_bad_file_no_pack(tmp_path: Path) -> N
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
     for _turn in range(2):
-        checked = check(file, cache)
-        assert checked.problems == ()
-        assert checked.pack == load(file)
+        assert check(file, cache) == (load(file), ())
     file.write_text("")
-    assert (check(file).pack, [problem.reason for problem in check(file).problems]) == (None, ["is empty"])
+    pack, [problem] = check(file)
+    assert (pack, problem.reason) == (None, "is empty")
 
 
 def test_examples_that_do_not_hold_are_named(tmp_path: Path) -> None:
