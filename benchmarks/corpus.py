@@ -13,7 +13,7 @@ from pathlib import Path
 KINDS = ("source", "JSON", "logs", "minified JS", "HTML")
 # Bytes of a document at most, and of text for each credential in it.
 LARGEST = 256 * 1024
-RATE = 16 * 1024
+RATE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
