@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from html import unescape
 from html.entities import html5
 
@@ -39,9 +40,13 @@ def _spaced(word: re.Match[str]) -> str:
 _HTML = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 
 
-def _html(escape: re.Match[str]) -> str:
-    entity = escape[0]
+@lru_cache(maxsize=1024)
+def _entity(entity: str) -> str:
     return (unescape(entity) or "\ufffd") if entity[1] == "#" else html5.get(entity[1:], entity)
+
+
+def _html(escape: re.Match[str]) -> str:
+    return _entity(escape[0])
 
 
 _JSON = re.compile(

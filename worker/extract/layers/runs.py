@@ -36,34 +36,38 @@ _ODD = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd\ufffe\uffff]")
 
 
 def _base64_of(first: list[int], second: list[int], third: list[int]) -> str:
-    """A pattern of the three characters that three bytes of these values begin with in base64."""
+    """A pattern of the four characters that three bytes of these values are in base64, but for what `=` stands for at its end."""
     sixes = (
         {one >> 2 for one in first},
         {(one & 3) << 4 | two >> 4 for one in first for two in second},
         {(two & 15) << 2 | three >> 6 for two in second for three in third},
     )
     alphabets = _ALNUM.decode() + "+/", _ALNUM.decode() + "-_"
-    classes = ({re.escape(letters[six]) for letters in alphabets for six in values} for values in sixes)
-    return "".join(f"[{''.join(sorted(letters))}]" for letters in classes)
+    classes = ["".join(sorted({letters[six] for letters in alphabets for six in values})) for values in sixes]
+    return "".join(f"[{re.escape(letters)}]" if len(letters) < _MOST else "." for letters in classes) + "."
 
 
+_MOST = 66  # letters and digits, and the signs of both alphabets
 _ASCII, _LEAD, _TRAIL, _ANY = [9, 10, 13, *range(0x20, 0x7F)], [*range(0xC2, 0xF5)], [*range(0x80, 0xC0)], [*range(256)]
-_AGAIN = f"(?:{_base64_of(_ASCII, _ASCII, _ANY)}|{_base64_of(_ASCII, _LEAD, _TRAIL)}|{_base64_of(_LEAD, _TRAIL, _ANY)})"
-_FOLLOWS = "[g-v]"  # the second byte of a character
-# How a run begins that can be a text; in UTF-16, its first byte comes before a NUL or is a mark. Few words begin so.
-_HEAD = "|".join(
+_BEGINS = "|".join(
     (
-        _base64_of(_ASCII, _ASCII, _ASCII) + f".{_AGAIN}",
-        _base64_of(_ASCII, _ASCII, _LEAD) + f".{_FOLLOWS}",
-        _base64_of(_ASCII, _LEAD, _TRAIL) + f".(?:{_FOLLOWS}|{_AGAIN})",
+        _base64_of(_ASCII, _ASCII, [*_ASCII, *_LEAD]),
+        _base64_of(_ASCII, _LEAD, _TRAIL),
         _base64_of(_LEAD, _TRAIL, _ANY),
-        _base64_of(_ASCII, [0], _ASCII),
-        _base64_of([0xFF], [0xFE], _ANY),
-        _HEX_HEAD.pattern,
-        "0[xX]",
     )
 )
-_PROMISING = re.compile(_HEAD)
+_GOES_ON = "|".join(
+    (
+        _base64_of(_ASCII, [*_ASCII, *_LEAD], _ANY),
+        _base64_of(_LEAD, _TRAIL, _ANY),
+        _base64_of(_TRAIL, [*_ASCII, *_LEAD, *_TRAIL], _ANY),
+    )
+)
+# How a run begins that can be a text, as few words do; in UTF-16, its first byte comes before a NUL or is a mark.
+_PROMISING = re.compile(
+    rf"(?:{_BEGINS})(?:{_GOES_ON}){{2}}"
+    rf"|{_base64_of(_ASCII, [0], _ASCII)}|{_base64_of([0xFF], [0xFE], _ANY)}|{_HEX_HEAD.pattern}|0[xX]"
+)
 
 
 def candidates(text: str, late: Callable[[], bool]) -> Iterator[tuple[int, int]]:
