@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from mission.errors import SettingsError
 from mission.model import Confidence, Cut
+from worker.extract.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from kingfisher_sdk import Scanner
@@ -97,17 +98,12 @@ class RuleScanner:
             return
         for finding in findings:
             if finding.visible or finding.rule_id in SECRET_PARTS:
-                place = finding.location
+                place, category = finding.location, category_of(finding.rule_id)
                 start, end = place["start_offset"], place["end_offset"]
                 if len(data) != len(piece):
                     start, end = (len(data[:offset].decode(errors="replace")) for offset in (start, end))
-                yield Match(
-                    category_of(finding.rule_id),
-                    finding.secret,
-                    begin + start,
-                    begin + end,
-                    Confidence(finding.confidence),
-                )
+                if not is_placeholder(category, finding.secret, piece, start):
+                    yield Match(category, finding.secret, begin + start, begin + end, Confidence(finding.confidence))
 
 
 def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:

@@ -7,6 +7,7 @@ of the higher rank tells it; of two of one rank, the one that saw it decoded, th
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ MAX_HITS = 4 * MAX_SECRETS
 SHORT = 256 * 1024
 
 _SURENESS = tuple(Confidence)
+# What percent-encoding leaves nowhere: a sign of no escape, an escape of a letter or a digit, a sign that it must escape.
+_NO_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])|[@^$#{}|]")
 
 
 class Extractor:
@@ -85,6 +88,7 @@ class _Hit:
 
     rank: int
     encoding: str
+    depth: int
     match: Match
     start: int
     end: int
@@ -92,15 +96,16 @@ class _Hit:
     @property
     def order(self) -> tuple[int, int, int, int, int]:
         """Who tells a place that several found: the least."""
-        depth = self.encoding.count("+") + 1 if self.encoding else 0
-        return self.rank, -depth, _SURENESS.index(self.match.confidence), self.start - self.end, self.start
+        return self.rank, -self.depth, _SURENESS.index(self.match.confidence), self.start - self.end, self.start
 
 
-def _placed(rank: int, view: View | None, match: Match) -> _Hit:
+def _placed(rank: int, view: View | None, match: Match, text: str) -> _Hit:
     if view is None:
-        return _Hit(rank, "", match, match.start, match.end)
+        return _Hit(rank, "", 0, match, match.start, match.end)
     start, last = view.origin(match.start), view.origin(max(match.start, match.end - 1))
-    return _Hit(rank, view.encoding, match, start, max(start, last) + 1)
+    end = max(start, last) + 1
+    by_chance = view.encoding == "percent" and _NO_PERCENT.search(text, start, end)
+    return _Hit(rank, view.encoding, -1 if by_chance else view.encoding.count("+") + 1, match, start, end)
 
 
 class _Search:
@@ -146,7 +151,7 @@ class _Search:
                         self.cut.add(Cut.SECRETS)
                         return
                     left -= 1
-                    yield _placed(rank, view, match)
+                    yield _placed(rank, view, match, text)
 
     def _tell(self, hit: _Hit, path: str, line: int, column: int) -> None:
         detector, match = self._extractor.scanners[hit.rank].detector, hit.match

@@ -72,6 +72,12 @@ def test_what_is_encoded_is_found_where_it_is_encoded(everything: Extractor, enc
     assert (secret.value, secret.encoding, secret.line) == (GITHUB_TOKEN, encoding, 2)
 
 
+@pytest.mark.parametrize("password", ["ab%41cd9x", "s2e@z%8Ll*%24", "q9$w%21e"])
+def test_what_no_encoder_writes_is_told_as_it_stands(everything: Extractor, password: str) -> None:
+    (secret,) = everything.search(f'password="{password}"')
+    assert (secret.value, secret.encoding) == (password, "")
+
+
 def test_members_of_an_archive_are_searched_and_named(everything: Extractor) -> None:
     (secret,) = everything.extract(gzip.compress(f"a\ntoken={GITHUB_TOKEN}".encode()))
     assert (secret.value, secret.line, bool(secret.path)) == (GITHUB_TOKEN, 2, True)
