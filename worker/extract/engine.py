@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
 PIECE_CHARACTERS: Final = 1024 * 1024
 OVERLAP_CHARACTERS: Final = 64 * 1024
+_CONTINUED = bytes(range(0x80, 0xC0))
 # The ids of the catalog's sources; a category is what follows.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
 # Parts of a credential by the catalog, and each a secret by itself. Its other parts are names and addresses.
@@ -96,14 +97,26 @@ class RuleScanner:
         if findings is None:
             cut.add(Cut.TIME)
             return
-        for finding in findings:
+        characters = counted = 0
+        for finding in sorted(findings, key=lambda finding: int(finding.location["start_offset"])):
             if finding.visible or finding.rule_id in SECRET_PARTS:
-                place, category = finding.location, category_of(finding.rule_id)
-                start, end = place["start_offset"], place["end_offset"]
-                if len(data) != len(piece):
-                    start, end = (len(data[:offset].decode(errors="replace")) for offset in (start, end))
-                if not is_placeholder(category, finding.secret, piece, start):
-                    yield Match(category, finding.secret, begin + start, begin + end, Confidence(finding.confidence))
+                start, end = finding.location["start_offset"], finding.location["end_offset"]
+                # Each is counted on from the one before: all of them together read the piece once.
+                characters += _characters(data[counted:start])
+                counted = start
+                first = begin + characters
+                yield Match(
+                    category_of(finding.rule_id),
+                    finding.secret,
+                    first,
+                    first + _characters(data[start:end]),
+                    Confidence(finding.confidence),
+                )
+
+
+def _characters(data: bytes) -> int:
+    """How many characters begin in a piece of UTF-8."""
+    return len(data.translate(None, _CONTINUED))
 
 
 def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
