@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 # A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
 # one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
-PIECE_CHARACTERS: Final = 1024 * 1024
-OVERLAP_CHARACTERS: Final = 64 * 1024
+PIECE_CHARACTERS: Final = 256 * 1024
+OVERLAP_CHARACTERS: Final = 32 * 1024
 _CONTINUED = bytes(range(0x80, 0xC0))
 # The ids of the catalog's sources; a category is what follows.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
@@ -69,7 +70,7 @@ class RuleScanner:
         Args:
             text: of a document.
             until: on the monotonic clock.
-            cut: gets `time` where that came before the text's end, `engine` where the engine failed on a piece.
+            cut: gets `time` where a piece took more than half of what was left of it, `engine` where the engine failed on one.
         """
         begin, told = 0, 0
         while True:
@@ -79,7 +80,7 @@ class RuleScanner:
             for match in self._scan(text[begin:end], begin, until, cut):
                 if told <= match.start < tells:
                     yield match
-            if last or Cut.TIME in cut:
+            if last:
                 return
             begin, told = end - OVERLAP_CHARACTERS, tells
 
@@ -87,15 +88,16 @@ class RuleScanner:
         """What is found in a piece that begins there; the engine reads its UTF-8."""
         data = piece.encode(errors="replace")  # of a lone surrogate
         left = until - monotonic()
+        if left <= 0:
+            cut.add(Cut.TIME)
+            return
         try:
-            findings = self._scanner.scan(data, timeout=left) if left > 0 else None
+            findings = self._scanner.scan(data, timeout=left / 2)  # the other half is for the pieces that come
         except TimeoutError:
-            findings = None
+            cut.add(Cut.TIME)
+            return
         except (RuntimeError, ValueError):  # a filter failed, say; the text may hold the document's words
             cut.add(Cut.ENGINE)
-            return
-        if findings is None:
-            cut.add(Cut.TIME)
             return
         characters = counted = 0
         for finding in sorted(findings, key=lambda finding: int(finding.location["start_offset"])):
@@ -135,6 +137,7 @@ def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
         raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
 
 
+@cache
 def category_of(rule_id: str) -> str:
     """What is told of a rule: its id, without that of its source."""
     for source in _SOURCES:

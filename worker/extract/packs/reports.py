@@ -15,6 +15,9 @@ from worker.extract.engine import Match
 from worker.extract.packs.model import Requirement, Rule
 from worker.extract.places import Places
 
+_Found = TypeVar("_Found")
+_PIECE = 64 * 1024
+
 
 class Report:
     """What a pack reports of one text.
@@ -26,7 +29,7 @@ class Report:
 
     def __init__(self, rules: Iterable[Rule], text: str) -> None:
         self._text = text
-        self._lowered: str | None = None
+        self._lowered = b""
         self._open: dict[str, bool] = {}
         # gitleaks looks for a required rule whatever its keywords say. 8 bytes a finding, of which there may be many.
         self._starts = {required.rule: array("Q") for rule in rules for required in rule.requires}
@@ -47,9 +50,10 @@ class Report:
     def _has_keyword(self, rule: Rule) -> bool:
         if not rule.keywords:
             return True
-        if self._lowered is None:
-            self._lowered = self._text.lower()
-        return any(word in self._lowered for word in rule.keywords)
+        if not self._lowered:  # in pieces and in UTF-8: at once it takes up to 16 bytes a character
+            pieces = (self._text[at : at + _PIECE].lower() for at in range(0, len(self._text), _PIECE))
+            self._lowered = b"".join(piece.encode(errors="replace") for piece in pieces)
+        return any(word.encode() in self._lowered for word in rule.keywords)
 
     def complete(self, found: Iterable[tuple[Rule, Match]]) -> Iterator[Match]:
         """Those of composite rules for which all that they require stands near, once the whole text was searched."""
