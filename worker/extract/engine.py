@@ -100,7 +100,9 @@ class RuleScanner:
             cut.add(Cut.ENGINE)
             return
         characters = counted = 0
-        for finding in sorted(findings, key=lambda finding: int(finding.location["start_offset"])):
+        findings.sort(key=lambda finding: int(finding.location["start_offset"]), reverse=True)
+        while findings:
+            finding = findings.pop()  # they are large, and there may be many
             if finding.visible or finding.rule_id in SECRET_PARTS:
                 start, end = finding.location["start_offset"], finding.location["end_offset"]
                 # Each is counted on from the one before: all of them together read the piece once.
