@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from mission.errors import DecoderError, MissionFailed
 from mission.model import Reason, Secret
 from tests.conftest import wait_for
+from tests.credentials import GITHUB_TOKEN, PASSWORD, SLACK_TOKEN
 from tests.processes import processes_in
 from worker.extract import MAX_SECRETS, Detectors, Extractor, apart
 from worker.extract.apart import extract_apart
@@ -131,6 +133,34 @@ def test_finds_what_is_found_in_process_in_a_document_at_the_bounds(body: bytes)
     assert extract(body) == here(body, None)
 
 
+# The child's own extraction, once this was done.
+AFTER = """
+import os, signal, sys
+sys.path[:] = sys.argv[1:]
+from worker.extract import apart
+found = apart.Extractor.extract
+apart.Extractor.extract = lambda *given: ({}, found(*given))[1]
+apart.main()
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_every_detector_works_within_the_limits_that_bind_a_user(
+    lines: int, rules_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root has no limit of processes, so all of them bind only who is somebody else.
+    monkeypatch.setattr(apart, "PROGRAM", AFTER.format("os.geteuid() or os.setuid(65534)"))
+    (pack := tmp_path / "mine.toml").write_text("[[rules]]\nid = 'acme'\nregex = '''acme-([a-z0-9]{8})'''\n")
+    everything = Extractor(Detectors(rules=(pack,), cache=rules_cache))
+    line = f"token={GITHUB_TOKEN} password={PASSWORD} acme-a1b2c3d4\n"
+    encoded = base64.b64encode(f"slack: {SLACK_TOKEN}".encode()).decode()
+    body = f"{{* KEY: a *}} {encoded} \U0001f480\n{line * lines}".encode()
+    found = extract(body, extractor=everything)
+    assert found == everything.extract(body)
+    assert {secret.detector for secret in found} == {"marker", "provider", "generic", "pack:mine"}
+    assert "base64" in {secret.encoding for secret in found}
+
+
 def test_markers_and_cap_are_those_of_the_worker() -> None:
     own = Extractor(Detectors(("marker",), ("<<", ">>")), 2000)
     assert [secret.value for secret in extract(b"<< mine >> {* not *}", extractor=own)] == ["mine"]
@@ -145,6 +175,14 @@ def test_markers_and_cap_are_those_of_the_worker() -> None:
 def test_a_child_that_dies_or_talks_nonsense_ends_the_mission(code: str, child_that: Callable[[str], None]) -> None:
     child_that(code)
     assert failure() is Reason.EXTRACTION_CRASHED
+
+
+def test_a_child_that_is_killed_within_the_engine_ends_the_mission(
+    rules_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "PROGRAM", AFTER.format("signal.setitimer(signal.ITIMER_REAL, 0.2)"))
+    body = b"-----BEGIN RSA PRIVATE KEY-----\n" * 200_000  # takes the engine seconds
+    assert failure(body, extractor=Extractor(Detectors(cache=rules_cache))) is Reason.EXTRACTION_CRASHED
 
 
 def test_an_answer_is_held_to_the_cap(child_that: Callable[[str], None]) -> None:
