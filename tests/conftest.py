@@ -15,7 +15,7 @@ from fakeredis import FakeRedisConnection, FakeServer
 
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from worker.extract.detectors import user_cache
+from worker.extract.detectors import Detectors, user_cache
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
@@ -44,7 +44,8 @@ def _own_environment(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def rules_cache() -> Path:
-    """Where this session's rules are compiled to."""
+    """Where this session's rules are compiled to, and those of the decoder's own detectors are already."""
+    list(Detectors().scanners())
     return user_cache()
 
 

@@ -200,6 +200,14 @@ print(subprocess.check_output(["celery", "-A", "worker.app", "flower", "--help"]
     assert inside(image, program, tmp_path).splitlines() == [f"mission {VERSION} (commit {COMMIT})", "Usage:"]
 
 
+def test_its_rules_come_compiled(image: Image, tmp_path: Path) -> None:
+    program = """
+from worker.settings import WorkerSettings
+print({each.detector: each.cached for each in WorkerSettings.from_env().looks_for.scanners()})
+"""
+    assert inside(image, program, tmp_path) == "{'provider': True, 'generic': True}"
+
+
 def test_it_decodes_a_mission_and_stops_within_grace(image: Image, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()

@@ -38,8 +38,35 @@ withinLines = 3
 
 _WORDS = [
     *(GITHUB_TOKEN, SLACK_TOKEN, PASSWORD, f"aws_secret_access_key={AWS_SECRET}", "acme-a1b2c3d4", "user=a"),
-    *("{*", "*}", "KEY: ", "password=", 'secret = "', "token: ", "Authorization: Basic ", "-----BEGIN PRIVATE", " KEY-----\n"),
-    *("%", "%7B", "&#x41;", "&amp;", "\\u00", "\\ud83d", "\\n", "\\\\", "0x", "==", "eyJ", "é", "\U0001f480", "\ud800", "\0", "\r\n"),
+    *(
+        "{*",
+        "*}",
+        "KEY: ",
+        "password=",
+        'secret = "',
+        "token: ",
+        "Authorization: Basic ",
+        "-----BEGIN PRIVATE",
+        " KEY-----\n",
+    ),
+    *(
+        "%",
+        "%7B",
+        "&#x41;",
+        "&amp;",
+        "\\u00",
+        "\\ud83d",
+        "\\n",
+        "\\\\",
+        "0x",
+        "==",
+        "eyJ",
+        "é",
+        "\U0001f480",
+        "\ud800",
+        "\0",
+        "\r\n",
+    ),
 ]
 _TEXT = st.lists(
     st.one_of(st.sampled_from(_WORDS), st.text(max_size=20), st.integers(1, 400).map(lambda count: "aB3/" * count)),
@@ -59,7 +86,9 @@ def _wrapped(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         escape,
         lambda text: text.encode("unicode-escape").decode(),
     ]
-    return st.tuples(_TEXT, st.sampled_from(encoders), texts, _TEXT).map(lambda each: each[0] + each[1](each[2]) + each[3])
+    return st.tuples(_TEXT, st.sampled_from(encoders), texts, _TEXT).map(
+        lambda each: each[0] + each[1](each[2]) + each[3]
+    )
 
 
 def _packed(bodies: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:

@@ -6,6 +6,7 @@ connection; its validation and its revocation do, and are never called.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +20,8 @@ from worker.extract.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from kingfisher_sdk import Scanner
+
+log = logging.getLogger("decoder.extract")
 
 # A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
 # one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
@@ -57,12 +60,14 @@ class RuleScanner:
     Args:
         detector: whose rules they are.
         scanner: the engine's.
+        catalog: they are the catalog's, which takes placeholders for credentials too.
     """
 
-    def __init__(self, detector: str, scanner: Scanner) -> None:
+    def __init__(self, detector: str, scanner: Scanner, *, catalog: bool) -> None:
         self.detector = detector
         self.cached = scanner.rules.cache_status == "loaded"
         self._scanner = scanner
+        self._catalog = catalog
 
     def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
         """What the rules find in a text, piece by piece, and within one in no order.
@@ -108,14 +113,10 @@ class RuleScanner:
                 # Each is counted on from the one before: all of them together read the piece once.
                 characters += _characters(data[counted:start])
                 counted = start
-                first = begin + characters
-                yield Match(
-                    category_of(finding.rule_id),
-                    finding.secret,
-                    first,
-                    first + _characters(data[start:end]),
-                    Confidence(finding.confidence),
-                )
+                category, first = category_of(finding.rule_id), begin + characters
+                if not (self._catalog and is_placeholder(category, finding.secret, piece, characters)):
+                    last = first + _characters(data[start:end])
+                    yield Match(category, finding.secret, first, last, Confidence(finding.confidence))
 
 
 def _characters(data: bytes) -> int:
@@ -133,10 +134,16 @@ def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
 
     try:
         # What is encoded is decoded by `worker.extract.layers`, for all detectors alike.
+        began = monotonic()
         rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
-        return RuleScanner(detector, Scanner(rules, base64=False))
+        scanner = RuleScanner(detector, Scanner(rules, base64=False), catalog=not files)
     except (ValueError, OSError, RuntimeError) as error:
         raise SettingsError(f"the rules of {detector} cannot be loaded: {error}") from None
+    if not scanner.cached:
+        took = monotonic() - began
+        about = {"event.action": "rules-compiled", "event.duration": round(took * 1e9), "decoder.detector": detector}
+        log.info("rules of %s compiled in %.1f s, for %s had none to be used", detector, took, cache, extra=about)
+    return scanner
 
 
 @cache

@@ -34,13 +34,14 @@ Configure = Callable[..., None]
 
 
 @pytest.fixture
-def good(redis_server: EmbeddedRedis) -> dict[str, Any]:
+def good(redis_server: EmbeddedRedis, rules_cache: Path) -> dict[str, Any]:
     """Settings that a production may have, on a Redis that is as it should be but for its login."""
     return {
         "redis_url": redis_server.url,
         "url_key": generate_url_key(),
         "recipient": IDENTITY.recipient.text,
         "allowed_hosts": "docs.example.com",
+        "rules_cache": str(rules_cache),
     }
 
 
@@ -108,6 +109,53 @@ def test_a_setting_that_production_should_not_have_is_found(
 ) -> None:
     assert levels(good)[check] is Level.OK
     assert levels(good | values)[check] is level
+
+
+def detectors(values: dict[str, Any]) -> tuple[Level, str]:
+    """How that check comes out; the ones of Redis are not come to."""
+    return next(
+        (each.level, each.detail) for each in examine(WorkerSettings.from_env(**values)) if each.check == "detectors"
+    )
+
+
+def test_detectors_that_work_are_named(good: dict[str, Any], tmp_path: Path) -> None:
+    assert detectors(good) == (Level.OK, "marker, provider, generic")
+    (pack := tmp_path / "mine.toml").write_text("[[rules]]\nid = 'acme'\nregex = 'acme-[0-9]{8}'\n")
+    detectors(good | {"rules": str(pack)})  # compiles them
+    assert detectors(good | {"rules": str(pack), "detectors": "generic"}) == (Level.OK, "pack:mine, generic")
+
+
+def test_rules_that_are_compiled_anew_are_found(good: dict[str, Any], tmp_path: Path) -> None:
+    level, told = detectors(good | {"rules_cache": str(tmp_path / "empty"), "detectors": "marker,generic"})
+    assert level is Level.WARN
+    assert told.startswith("marker, generic; the rules of generic were compiled anew")
+
+
+def test_an_engine_that_is_not_installed_is_found(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.extract.detectors.engine_installed", lambda: False)
+    level, told = detectors(good)
+    assert level is Level.WARN
+    assert "kingfisher-secret-scanner" in told
+    assert told.endswith("off: provider, generic")
+    assert detectors(good | {"detectors": "marker"}) == (Level.OK, "marker")
+    (pack := tmp_path / "mine.toml").write_text("[[rules]]\nid = 'acme'\nregex = 'acme-[0-9]{8}'\n")
+    assert detectors(good | {"rules": str(pack)})[0] is Level.FAIL
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("[[rules]]\nid = 'acme'\nregex = '('\n", "mine.toml:2: acme: "),
+        ("words", "mine.toml:1: is no pack of rules"),
+    ],
+)
+def test_a_bad_pack_fails_with_its_line(good: dict[str, Any], tmp_path: Path, rules: str, told: str) -> None:
+    (pack := tmp_path / "mine.toml").write_text(rules)
+    level, said = detectors(good | {"rules": str(pack)})
+    assert level is Level.FAIL
+    assert told in said
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from worker.extract.engine import Match
 from worker.extract.packs.model import Requirement, Rule
 from worker.extract.places import Places
 
-_Found = TypeVar("_Found")
 _PIECE = 64 * 1024
 
 

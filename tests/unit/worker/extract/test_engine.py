@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,9 +81,17 @@ def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
     assert cut == {Cut.TIME}
 
 
-def test_rules_come_compiled_from_the_cache_the_second_time(tmp_path: Path) -> None:
+def test_rules_come_compiled_from_the_cache_the_second_time_and_the_first_time_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (rules := tmp_path / "rules.toml").write_text("[[rules]]\nid = 'x'\ndescription = 'x'\nregex = 'x{9}'\n")
+    caplog.set_level("INFO", "decoder.extract")
     assert [engine.load("generic", tmp_path / "cache", [rules]).cached for _ in range(2)] == [False, True]
+    (line,) = caplog.records
+    assert re.fullmatch(
+        rf"rules of generic compiled in \d+\.\d s, for {tmp_path}/cache had none to be used", line.getMessage()
+    )
+    assert line.__dict__["event.action"] == "rules-compiled"
 
 
 def test_a_file_that_the_engine_does_not_take_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,13 @@ def test_a_document_ends_as_a_record_that_only_the_reader_opens(
     assert [secret.value for secret in secrets][:1] == ["Pier 39, gate C"]
     assert set(outcome.phases) == set(metrics.PHASES)
     assert tried("ok") == before + 1
+
+
+def test_whether_rules_came_compiled_is_a_gauge(own: WorkerSettings, keys: Keys, hosts: Hosts, tmp_path: Path) -> None:
+    own = own.model_copy(update={"detectors": ("marker", "generic"), "rules_cache": tmp_path / "cache"})
+    for cached in (0, 1):
+        pipeline_of(own, keys, hosts)
+        assert counted(metrics.RULES_CACHED, "generic") == cached
 
 
 def test_a_document_without_secrets_is_a_success_with_nothing_to_store(
