@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.conftest import unavailable
 
-_PROGRAMS = ("sh", "rm", "env")
+_PROGRAMS = ("sh", "rm", "env", "install")
 # What every wheel may take for granted (PEP 600).
 _RUNTIME = (
     "libstdc++.so.6",
