@@ -8,9 +8,9 @@ error: keep them.
     python examples/export_findings.py findings.csv --day 2026-05-04 --reason "weekly review, ticket 4711"
 
 The file holds secrets in clear. Only you can read it, and it is there once it is whole. The ending of its name says the
-format. CSV: `detector`, `category` and `value` are JSON strings, since a document chooses what stands there: a cell begins
-with a quotation mark and never with what a spreadsheet takes for a formula, no cell or line can be broken out of, and
-`json.loads` gives the exact text.
+format. CSV: `value` and the other texts are JSON strings, since a document chooses what stands there: a cell begins with a
+quotation mark and never with what a spreadsheet takes for a formula, no cell or line can be broken out of, and `json.loads`
+gives the exact text. `--min-confidence high` leaves out what rules are less sure of; `certain` leaves what stands between markers.
 
 Prints a summary as JSON. Exit codes: 0 done, 1 a result could not be opened or the export ended early, 2 usage or settings,
 130 interrupted.
@@ -36,16 +36,19 @@ import click
 from mission import ResultReader, SealedResult
 from mission.cli.console import why_option
 from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsError, UnknownMission
+from mission.model import Confidence
 
 FORMATS = (".jsonl", ".csv")
-FIELDS = ("id", "finished_at", "detector", "category", "value", "line", "column")
+# What a document chooses, or says to have chosen.
+TEXTS = ("detector", "category", "value", "path", "encoding")
+FIELDS = ("id", "finished_at", *TEXTS, "confidence", "line", "column", "count")
 
 Row = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Summary:
-    """Results that were opened, the secrets in them, results gone since, and that do not open."""
+    """Results that were opened, the secrets exported, results gone since, and that do not open."""
 
     opened: int = 0
     secrets: int = 0
@@ -53,8 +56,11 @@ class Summary:
     unreadable: int = 0
 
 
-def read(reader: ResultReader, results: Iterable[SealedResult], reason: str, summary: Summary) -> Iterator[Row]:
-    """The secrets of these results, one at a time."""
+def read(
+    reader: ResultReader, results: Iterable[SealedResult], reason: str, least: Confidence, summary: Summary
+) -> Iterator[Row]:
+    """The secrets of these results that are as sure as `least`, one at a time."""
+    wanted = Confidence.at_least(least)
     for result in results:
         try:
             secrets = reader.reveal(result.id, reason=reason)
@@ -66,9 +72,10 @@ def read(reader: ResultReader, results: Iterable[SealedResult], reason: str, sum
             click.echo(f"error: mission {result.id}: {error}", err=True)
             continue
         summary.opened += 1
-        summary.secrets += len(secrets)
         for secret in secrets:
-            yield {"id": result.id, "finished_at": result.finished_at} | secret.as_dict()
+            if secret.confidence in wanted:
+                summary.secrets += 1
+                yield {"id": result.id, "finished_at": result.finished_at} | secret.as_dict()
 
 
 def write_jsonl(file: TextIO, rows: Iterable[Row]) -> None:
@@ -82,7 +89,7 @@ def write_csv(file: TextIO, rows: Iterable[Row]) -> None:
     table = csv.DictWriter(file, FIELDS, quoting=csv.QUOTE_ALL)
     table.writeheader()
     for row in rows:
-        table.writerow(row | {name: inert(row[name]) for name in ("detector", "category", "value")})
+        table.writerow(row | {name: inert(row[name]) for name in TEXTS})
 
 
 def inert(text: str) -> str:
@@ -114,7 +121,14 @@ def end(_signal: int, _frame: object) -> NoReturn:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @why_option()
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Which day, UTC.  [default: yesterday]")
-def main(file: Path, reason: str, day: datetime | None) -> None:
+@click.option(
+    "--min-confidence",
+    type=click.Choice([level.value for level in Confidence]),
+    default=Confidence.LOW.value,
+    show_default=True,
+    help="Export what is as sure, or surer.",
+)
+def main(file: Path, reason: str, day: datetime | None, min_confidence: str) -> None:
     """See the module."""
     if file.suffix not in FORMATS:
         raise click.UsageError(f"the file's name ends with {' or '.join(FORMATS)}")
@@ -127,7 +141,8 @@ def main(file: Path, reason: str, day: datetime | None) -> None:
     try:
         reader = ResultReader.from_env()
         with whole_file(file) as target:
-            write(target, read(reader, reader.results(begin, begin + timedelta(days=1)), reason, summary))
+            results = reader.results(begin, begin + timedelta(days=1))
+            write(target, read(reader, results, reason, Confidence(min_confidence), summary))
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was written", err=True)
         sys.exit(130)

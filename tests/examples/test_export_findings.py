@@ -13,7 +13,7 @@ import redis
 
 from mission.audit.log import AuditLog
 from mission.ids import new_mission_id
-from mission.model import Secret
+from mission.model import Confidence, Secret
 from mission.seal.sealing import Identity, seal_secrets
 from mission.store.names import Key, entry_key, result_key
 from producer import MissionClient
@@ -46,10 +46,13 @@ NASTY = [
 
 def put(client: redis.Redis, identity: Identity, values: Sequence[str], ended: datetime = DAY) -> str:
     """Put a mission into the ledger that succeeded; its id."""
+    return put_secrets(client, identity, [Secret(value, value, value, 1, 2, path=value) for value in values], ended)
+
+
+def put_secrets(client: redis.Redis, identity: Identity, secrets: Sequence[Secret], ended: datetime = DAY) -> str:
     mission_id = new_mission_id()
-    secrets = [Secret(value, value, value, 1, 2) for value in values]
     finished = round(ended.timestamp() * 1000)
-    fields: dict[Any, Any] = {"state": "succeeded", "token": 1, "secrets": len(values), "finished_at": finished}
+    fields: dict[Any, Any] = {"state": "succeeded", "token": 1, "secrets": len(secrets), "finished_at": finished}
     client.hset(entry_key(mission_id), mapping=fields)
     client.set(result_key(mission_id, 1), seal_secrets(identity.recipient, secrets, mission_id=mission_id, token=1))
     return mission_id
@@ -108,12 +111,28 @@ def test_no_cell_of_a_table_is_a_formula_and_nothing_is_lost(
     raw = (examples.folder / "found.csv").read_bytes()
     with (examples.folder / "found.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [[json.loads(row[name]) for row in rows] for name in ("detector", "category", "value")] == [NASTY] * 3
+    assert [[json.loads(row[name]) for row in rows] for name in ("detector", "category", "value", "path")] == [
+        NASTY
+    ] * 4
     # However a program takes it apart, also one that minds no quotes between lines or splits at other marks.
     assert raw.count(b"\n") == raw.count(b"\r\n") == len(NASTY) + 1
     assert raw.isascii()
     assert not re.search(rb"[\t;]", raw)
     assert all(cell[0] in '"0123456789abcdef' for row in rows for cell in row.values())
+
+
+@pytest.mark.parametrize(("least", "exported"), [("certain", ["a"]), ("high", ["a", "b"]), ("low", ["a", "b", "c"])])
+def test_what_is_less_sure_than_asked_for_is_left_out(
+    examples: Examples, keys: Keys, client: redis.Redis, least: str, exported: list[str]
+) -> None:
+    levels = {"a": Confidence.CERTAIN, "b": Confidence.HIGH, "c": Confidence.LOW}
+    put_secrets(client, keys.identity, [Secret("provider", "x", name, 1, 1, level) for name, level in levels.items()])
+    done = examples.run(EXPORT, "found.jsonl", *ARGUMENTS, "--min-confidence", least)
+    assert json.loads(done.stdout)["secrets"] == len(exported)
+    lines = (examples.folder / "found.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["value"], json.loads(line)["confidence"]) for line in lines] == [
+        (name, levels[name]) for name in exported
+    ]
 
 
 def test_json_lines_hold_the_exact_text(examples: Examples, keys: Keys, client: redis.Redis) -> None:

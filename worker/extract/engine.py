@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from math import ceil
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("decoder.extract")
 
 # A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
-# one that is lost. They overlap: a piece tells what begins between the middles of its overlaps, with so much around it at least.
+# one that is lost. They overlap by a part: a piece tells what begins between the middles of its overlaps, with so much around it at
+# least. From where one takes too long they are small: on some texts the engine's time grows faster than a piece.
 PIECE_CHARACTERS: Final = 256 * 1024
-OVERLAP_CHARACTERS: Final = 32 * 1024
+SMALL_PIECE_CHARACTERS: Final = 64 * 1024
+OVERLAPS: Final = 8
 _CONTINUED = bytes(range(0x80, 0xC0))
 # The ids of the catalog's sources; a category is what follows.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
@@ -75,32 +78,38 @@ class RuleScanner:
         Args:
             text: of a document.
             until: on the monotonic clock.
-            cut: gets `time` where a piece took more than half of what was left of it, `engine` where the engine failed on one.
+            cut: gets `time` where a small piece took more than its share of it, `engine` where the engine failed on one.
         """
-        begin, told = 0, 0
+        size, begin, told = PIECE_CHARACTERS, 0, 0
         while True:
-            end = min(begin + PIECE_CHARACTERS, len(text))
+            overlap = size // OVERLAPS
+            end = min(begin + size, len(text))
             last = end == len(text)
-            tells = end if last else end - OVERLAP_CHARACTERS // 2
-            for match in self._scan(text[begin:end], begin, until, cut):
-                if told <= match.start < tells:
-                    yield match
+            tells = end if last else end - overlap // 2
+            pieces = 1 + max(0, ceil((len(text) - end) / (size - overlap)))
+            left = until - monotonic()
+            if left <= 0:
+                cut.add(Cut.TIME)
+                return
+            try:
+                # As much time as each piece to come has, and one more, which may be needed to read this one again.
+                for match in self._scan(text[begin:end], begin, left / (pieces + 1), cut):
+                    if told <= match.start < tells:
+                        yield match
+            except TimeoutError:
+                if size > SMALL_PIECE_CHARACTERS:
+                    size = SMALL_PIECE_CHARACTERS
+                    continue
+                cut.add(Cut.TIME)
             if last:
                 return
-            begin, told = end - OVERLAP_CHARACTERS, tells
+            begin, told = end - overlap, tells
 
-    def _scan(self, piece: str, begin: int, until: float, cut: set[Cut]) -> Iterator[Match]:
-        """What is found in a piece that begins there; the engine reads its UTF-8."""
+    def _scan(self, piece: str, begin: int, seconds: float, cut: set[Cut]) -> Iterator[Match]:
+        """What is found in a piece that begins there; the engine reads its UTF-8. Raises TimeoutError before the first."""
         data = piece.encode(errors="replace")  # of a lone surrogate
-        left = until - monotonic()
-        if left <= 0:
-            cut.add(Cut.TIME)
-            return
         try:
-            findings = self._scanner.scan(data, timeout=left / 2)  # the other half is for the pieces that come
-        except TimeoutError:
-            cut.add(Cut.TIME)
-            return
+            findings = self._scanner.scan(data, timeout=seconds)
         except (RuntimeError, ValueError):  # a filter failed, say; the text may hold the document's words
             cut.add(Cut.ENGINE)
             return

@@ -65,7 +65,7 @@ def test_a_text_in_pieces_gives_what_it_gives_whole(
     whole = found(providers, text)
     with monkeypatch.context() as small:
         small.setattr(engine, "PIECE_CHARACTERS", 700)
-        small.setattr(engine, "OVERLAP_CHARACTERS", 400)
+        small.setattr(engine, "OVERLAPS", 2)
         assert found(providers, text) == whole
 
 
