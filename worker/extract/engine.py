@@ -30,6 +30,7 @@ log = logging.getLogger("decoder.extract")
 PIECE_CHARACTERS: Final = 256 * 1024
 SMALL_PIECE_CHARACTERS: Final = 64 * 1024
 OVERLAPS: Final = 8
+_SHARES: Final = 4  # of the time that pieces have on average, one may take so many
 _CONTINUED = bytes(range(0x80, 0xC0))
 # The ids of the catalog's sources; a category is what follows.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
@@ -78,7 +79,7 @@ class RuleScanner:
         Args:
             text: of a document.
             until: on the monotonic clock.
-            cut: gets `time` where a small piece took more than its share of it, `engine` where the engine failed on one.
+            cut: gets `time` where a small piece took too much of it, `engine` where the engine failed on one.
         """
         size, begin, told = PIECE_CHARACTERS, 0, 0
         while True:
@@ -92,8 +93,8 @@ class RuleScanner:
                 cut.add(Cut.TIME)
                 return
             try:
-                # As much time as each piece to come has, and one more, which may be needed to read this one again.
-                for match in self._scan(text[begin:end], begin, left / (pieces + 1), cut):
+                # Some more than its share, but half at most: the other half is for reading it again, and for those to come.
+                for match in self._scan(text[begin:end], begin, left * min(0.5, _SHARES / pieces), cut):
                     if told <= match.start < tells:
                         yield match
             except TimeoutError:
