@@ -104,7 +104,7 @@ import os, signal, sys, time
 from worker.local.processes import split
 from worker.settings import WorkerSettings
 split(2, WorkerSettings.from_env())
-print("started", os.environ["DECODER_METRICS_PORT"], os.getpid(), flush=True)
+os.write(1, f"started {os.environ['DECODER_METRICS_PORT']} {os.getpid()}\\n".encode())  # at once: two write at a time
 exec(sys.argv[1])
 """
 WORKS = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); print('works', flush=True); time.sleep(600)"
