@@ -41,7 +41,7 @@ SECRETS_BYTES = 10 * MIB
 # So many secrets fit into a slot.
 FREE_SECRETS = 500
 # A document that is free of waiting, buffers, the objects of 10,000 secrets, and a record that the ledger is not told of yet.
-SLOT_BYTES = PER_BYTE * FREE_BYTES + 5 * MIB
+SLOT_BYTES = PER_BYTE * FREE_BYTES + 7 * MIB
 # A fetch slot is too dear to wait in for long.
 PATIENCE_SECONDS = 5.0
 RETURN_SECONDS = (1.0, 10.0)

@@ -20,6 +20,8 @@ from tests.unit.worker.extract.packs.engine import Loaded
 from worker.extract.packs import Pack, load
 from worker.extract.packs.trial import unloadable
 
+pytestmark = pytest.mark.full
+
 _BESIDE = Path(__file__).parents[6] / "shared" / "corpora" / "rules"
 
 
