@@ -103,17 +103,17 @@ def test_rules_are_counted_for_the_worker_and_for_a_suspects_process() -> None:
     [
         (
             {"memory": "512MiB", "concurrency": 64},
-            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches with one document of 10MiB take 802MiB; raise it "
-            "(and the cgroup's), or lower DECODER_CONCURRENCY to 15",
+            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches with one document of 10MiB take 930MiB; raise it "
+            "(and the cgroup's), or lower DECODER_CONCURRENCY to 11",
         ),
         (
             {"max_bytes": "100MiB"},
-            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches with one document of 100MiB take 1330MiB; raise it "
-            "(and the cgroup's), or lower DECODER_MAX_BYTES to 61MiB",
+            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches with one document of 100MiB take 1394MiB; raise it "
+            "(and the cgroup's), or lower DECODER_MAX_BYTES to 53MiB",
         ),
         (
             {"memory": "100MiB"},
-            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches with one document of 10MiB take 610MiB; raise it "
+            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches with one document of 10MiB take 674MiB; raise it "
             "(and the cgroup's)",
         ),
     ],
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change(values: dict[str, Any]
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("change", [{"concurrency": 15}, {"memory": "802MiB"}])
+@pytest.mark.parametrize("change", [{"concurrency": 11}, {"memory": "930MiB"}])
 def test_what_the_refusal_asks_for_is_enough(change: dict[str, Any]) -> None:
     Memory(WorkerSettings.from_env(**({"memory": "512MiB", "concurrency": 64} | change)))
 
