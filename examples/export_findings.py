@@ -34,7 +34,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from mission import ResultReader, SealedResult
-from mission.cli.console import why_option
+from mission.cli.console import confidence_option, why_option
 from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsError, UnknownMission
 from mission.model import Confidence
 
@@ -121,14 +121,8 @@ def end(_signal: int, _frame: object) -> NoReturn:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @why_option()
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Which day, UTC.  [default: yesterday]")
-@click.option(
-    "--min-confidence",
-    type=click.Choice([level.value for level in Confidence]),
-    default=Confidence.LOW.value,
-    show_default=True,
-    help="Export what is as sure, or surer.",
-)
-def main(file: Path, reason: str, day: datetime | None, min_confidence: str) -> None:
+@confidence_option("Export what is as sure, or surer.")
+def main(file: Path, reason: str, day: datetime | None, min_confidence: Confidence) -> None:
     """See the module."""
     if file.suffix not in FORMATS:
         raise click.UsageError(f"the file's name ends with {' or '.join(FORMATS)}")
@@ -142,7 +136,7 @@ def main(file: Path, reason: str, day: datetime | None, min_confidence: str) -> 
         reader = ResultReader.from_env()
         with whole_file(file) as target:
             results = reader.results(begin, begin + timedelta(days=1))
-            write(target, read(reader, results, reason, Confidence(min_confidence), summary))
+            write(target, read(reader, results, reason, min_confidence, summary))
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was written", err=True)
         sys.exit(130)

@@ -140,12 +140,12 @@ class Secret:
     Attributes:
         detector: `marker`, `provider`, `generic`, or `pack:NAME`.
         category: the key of a marked secret, or the id of the rule that found it.
-        value: as it stands in the document, or as it reads once decoded.
+        value: as the document has it; decoded, where it was encoded.
         line: where it begins; where it is encoded, where what holds it begins.
         column: as `line`.
         confidence: of the detector.
         path: the member of an archive that holds it; empty for the document itself.
-        encoding: how it was reached, like `base64` or `percent+base64`; empty where it stands in the text.
+        encoding: what was undone to reach it, like `base64` or `percent+base64`; empty where nothing was.
         count: at how many places a rule found it, of which the first one is told.
     """
 
@@ -178,7 +178,7 @@ class Secret:
         }
 
     def stored(self) -> dict[str, Any]:
-        """`as_dict` without the fields that say nothing: most secrets stand in the text itself, once."""
+        """`as_dict` without the fields that have their usual value: most secrets occur once, and are not encoded."""
         return {name: value for name, value in self.as_dict().items() if _UNSAID.get(name) != value}
 
     @classmethod

@@ -17,6 +17,7 @@ import click
 
 from mission.cli.help import Group
 from mission.errors import DecoderError, InvalidMission, SettingsError
+from mission.model import Confidence
 from mission.units import parse_duration
 from mission.version import COMMIT, VERSION
 
@@ -201,6 +202,18 @@ def why_option(
 ) -> Callable[[Any], Any]:
     """The option that asks why somebody does something, for the audit: trimmed; a usage error if empty or too long."""
     return click.option(name, callback=_why, metavar="TEXT", help=says, **({"required": True} | extra))
+
+
+def confidence_option(says: str) -> Callable[[Any], Any]:
+    """The option for how sure a detector has to be, as a `Confidence`."""
+    return click.option(
+        "--min-confidence",
+        type=click.Choice([level.value for level in Confidence]),
+        default=Confidence.LOW.value,
+        show_default=True,
+        callback=lambda _context, _option, level: Confidence(level),
+        help=says,
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")

@@ -1,7 +1,7 @@
 """The labelled documents: files as people write them, with made-up credentials put in when they are read.
 
-In a file, `{{.kind}}` is a credential and `{{.no.kind}}` a value that looks like one and is none; each becomes a value of that
-kind, the same in every run. So no file holds a credential, and the labels cannot drift from the text. `{{.say.word}}` is the word,
+In a file, `{{.kind}}` stands for a credential, and `{{.no.kind}}` for a value that only looks like one. Each is replaced by a value of
+that kind, the same in every run. So no file holds a credential, and the labels cannot drift from the text. `{{.say.word}}` is the word,
 where this repository's own scan for secrets would stumble over it.
 """
 
@@ -99,7 +99,7 @@ def _value(kind: str, size: str | None, numbers: random.Random) -> str:
             return some(string.ascii_uppercase + string.digits, length)
         case "punct":
             return some(alphanumeric + "!@#$%^&*()-_ []{}<>~`+=,.;:/?|", length)
-        case "base64":  # ends as what is no multiple of three bytes does
+        case "base64":  # padded, as most are
             pad = "=" * (length % 4 == 0)
             return some(_BASE64, length - len(pad)) + pad
         case "uuid":

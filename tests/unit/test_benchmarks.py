@@ -13,7 +13,19 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import capacity, extraction, fairness, growth, large, latency, observability, producing, stored, waiting
+from benchmarks import (
+    capacity,
+    corpus,
+    extraction,
+    fairness,
+    growth,
+    large,
+    latency,
+    observability,
+    producing,
+    stored,
+    waiting,
+)
 from benchmarks.measure import Sample
 from benchmarks.report import Report
 from benchmarks.site import SECRETS, document
@@ -191,6 +203,7 @@ def test_fairness_tells_of_each_neighbour() -> None:
 
 @pytest.mark.full
 def test_extraction_finds_what_was_planted_and_tells_what_each_contender_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "RATE", 16 * 1024)  # many, of little text
     monkeypatch.setattr(extraction, "SMALL_REPEATS", 20)
     monkeypatch.setattr(extraction, "GROWTH_MB", (1,))
     found = lines(extraction.main, "--mb", "2", "--rounds", "1")
@@ -200,7 +213,7 @@ def test_extraction_finds_what_was_planted_and_tells_what_each_contender_takes(m
     )
     shares = {row["mb_per_cpu_second"]: row["found"] for row in speeds}
     assert shares["everything"] == shares[extraction.EVERYTHING] == 1
-    assert 0 < shares["engine alone"] == shares["provider"] < 1
+    assert 0.5 < shares["engine alone"] == shares["provider"] < 1
     assert median["all"] > 5
     assert 0 < provider["p50_ms"] <= provider["p99_ms"]
     assert min(everything["p50_ms"], growth["cpu_ms_per_mb"], *(row["us_more"] for row in small)) > 0

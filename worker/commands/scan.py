@@ -11,7 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from mission.cli.console import complain, emit_json, json_option, note, note_terminal, say
+from mission.cli.console import complain, confidence_option, emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
 from mission.cli.secrets import emit_secrets
 from mission.model import Confidence, Secret
@@ -28,13 +28,7 @@ from worker.settings import WorkerSettings
 )
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
-@click.option(
-    "--min-confidence",
-    type=click.Choice([level.value for level in Confidence]),
-    default=Confidence.LOW.value,
-    show_default=True,
-    help="Report what is as sure, or surer.",
-)
+@confidence_option("Report what is as sure, or surer.")
 @click.option(
     "--exit-code",
     type=click.IntRange(0, 255),
@@ -64,7 +58,7 @@ from worker.settings import WorkerSettings
 def scan(
     files: tuple[str, ...],
     show: bool,
-    min_confidence: str,
+    min_confidence: Confidence,
     exit_code: int,
     baseline: Path | None,
     sarif: Path | None,
@@ -100,7 +94,7 @@ def scan(
         search = Search(
             inputs,
             extractor,
-            least=Confidence(min_confidence),
+            least=min_confidence,
             baseline=known,
             report=report,
             complain=complain,

@@ -89,11 +89,14 @@ def stack_settings(values: Mapping[str, str]) -> WorkerSettings:
 
 
 def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The same for a child: its environment variables. It runs in another folder, so files of rules get full names."""
+    """The same for a child: its environment variables. It runs in another folder, so files and folders get full names."""
     own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
-    for name in [name for name in inherited if name.upper() == _variable("rules")]:
-        inherited[name] = ",".join(os.path.abspath(file.strip()) for file in inherited[name].split(",") if file.strip())
+    spelled = {name.upper(): name for name in inherited}
+    for field, value in stack_settings(values):
+        places = value if isinstance(value, tuple) else (value,)
+        if places and isinstance(places[0], Path) and (name := spelled.get(_variable(field))):
+            inherited[name] = ",".join(map(os.path.abspath, places))
     return inherited | {_variable(name): value for name, value in values.items()}
 
 

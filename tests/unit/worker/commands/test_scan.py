@@ -11,11 +11,15 @@ from urllib.parse import unquote
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mission.cli.console import Commands
-from mission.model import MASK
+from mission.model import MASK, Secret
 from tests.credentials import GITHUB_TOKEN
+from tests.security.test_fuzz_documents import BODIES
 from worker.commands.scan import scan
+from worker.extract import Detectors, Extractor
 from worker.scan import inputs
 
 main = Commands(commands=[scan])
@@ -29,6 +33,11 @@ def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rules_cache: Path
     monkeypatch.setenv("DECODER_RULES_CACHE", str(rules_cache))
     monkeypatch.setenv("DECODER_DETECTORS", "marker")  # the rules are loaded in the tests that are about them
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def everything(rules_cache: Path) -> Extractor:
+    return Extractor(Detectors(cache=rules_cache))
 
 
 def run(*args: str | Path, stdin: bytes | None = None) -> Result:
@@ -193,6 +202,19 @@ def test_a_file_of_rules_is_used_beside_the_detectors() -> None:
 def test_a_detector_that_there_is_not_is_a_mistake_of_usage() -> None:
     result = run("--detectors", "none", stdin=b"")
     assert (result.stderr[:26], result.exit_code) == ("error: DECODER_DETECTORS: ", 2)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(BODIES, min_size=20, max_size=20))
+def test_it_finds_in_files_what_a_worker_finds_in_documents(everything: Extractor, bodies: list[bytes]) -> None:
+    names = [f"document-{number}" for number in range(len(bodies))]
+    for name, body in zip(names, bodies, strict=True):
+        Path(name).write_bytes(body)
+    read = lines(run(*names, "--show", "--json", "--detectors", "marker,provider,generic"))
+    for line, body in zip(read, bodies, strict=True):
+        found = everything.extract(body)
+        assert [Secret.from_dict(each) for each in line["secrets"]] == found
+        assert line["cut"] == sorted(found.cut)
 
 
 def test_the_exit_code_for_what_is_found_is_asked_for(letter: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -79,6 +82,52 @@ def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
     cut: set[Cut] = set()
     assert list(providers.matches(GITHUB_TOKEN, time.monotonic(), cut)) == []
     assert cut == {Cut.TIME}
+
+
+class Slow:
+    """An engine that finds each `x`, and needs so many seconds for a piece with a `!` in it."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.rules = SimpleNamespace(cache_status="loaded")
+        self._seconds = seconds
+
+    def scan(self, data: bytes, timeout: float) -> list[Any]:
+        if b"!" in data and self._seconds(len(data)) > timeout:
+            raise TimeoutError
+        return [found_at(match.start()) for match in re.finditer(b"x", data)]
+
+
+def found_at(at: int) -> Any:
+    place = {"start_offset": at, "end_offset": at + 1}
+    return SimpleNamespace(rule_id="r", secret="x", visible=True, confidence="high", location=place)
+
+
+def places(slow: Slow, text: str) -> tuple[list[int], set[Cut]]:
+    cut: set[Cut] = set()
+    scanner = RuleScanner("generic", cast("Any", slow), catalog=False)
+    return [match.start for match in scanner.matches(text, time.monotonic() + 60, cut)], cut
+
+
+TEXT = "x" + "." * (2 * engine.PIECE_CHARACTERS) + "!" + "." * (2 * engine.PIECE_CHARACTERS) + "x"
+
+
+def test_a_piece_that_takes_too_long_costs_what_stands_near_and_is_said() -> None:
+    near = len(TEXT) // 2 + 2
+    text = TEXT[:near] + "x" + TEXT[near + 1 :]
+    assert places(Slow(lambda size: 61), text) == ([0, len(text) - 1], {Cut.TIME})
+
+
+def test_a_piece_that_takes_too_long_is_read_again_in_small_ones() -> None:
+    seconds = {engine.PIECE_CHARACTERS: 61.0}
+    assert places(Slow(lambda size: seconds.get(size, 0.0)), TEXT) == ([0, len(TEXT) - 1], set())
+
+
+def test_no_piece_may_take_more_than_some_shares_of_the_time() -> None:
+    most = 60 / (len(TEXT) / engine.PIECE_CHARACTERS)
+    assert Cut.TIME in places(Slow(lambda size: 30.1), TEXT)[1]  # half of it
+    many = TEXT * 20
+    assert Cut.TIME in places(Slow(lambda size: most), many)[1]  # 20 times its share
+    assert places(Slow(lambda size: most / 20), many)[1] == set()
 
 
 def test_rules_come_compiled_from_the_cache_the_second_time_and_the_first_time_is_logged(

@@ -57,9 +57,16 @@ def test_what_a_stack_decides_wins_over_any_spelling_in_the_environment(monkeypa
     }
 
 
-def test_a_stack_takes_files_of_rules_from_where_it_was_started(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("name", ["DECODER_RULES", "decoder_ca_file", "DECODER_RULES_CACHE"])
+def test_a_stack_takes_files_and_folders_from_where_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "here")
+    assert stack_environment({})[name] == str(tmp_path / "here")
+
+
+def test_each_file_of_rules_is_taken_from_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DECODER_RULES", "team.toml, /etc/rules.yml")
     assert stack_environment({})["DECODER_RULES"] == f"{tmp_path / 'team.toml'},/etc/rules.yml"
