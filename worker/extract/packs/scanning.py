@@ -14,7 +14,7 @@ from mission.model import Cut
 from worker.extract.engine import Match, load
 from worker.extract.packs.model import Pack, PackRefused, Rule
 from worker.extract.packs.reports import Report
-from worker.extract.packs.trial import unloadable
+from worker.extract.packs.trial import filters_fail, unloadable
 
 # Findings of composite rules wait until the whole text was searched: as many as any result may hold.
 _MAX_WAITING = 10_000
@@ -80,7 +80,6 @@ def scanner(pack: Pack, cache: Path) -> PackScanner:
     with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder, suppress(SettingsError):
         rules = load(pack.detector, cache, [pack.write(Path(folder))])
     # Only now, as it leaves the cache warm: `cached` says how it was found.
-    problems = unloadable(pack, cache)
-    if problems or rules is None:
-        raise PackRefused(problems)
+    if rules is None or filters_fail(pack, cache):
+        raise PackRefused(unloadable(pack, cache))
     return PackScanner(pack, rules)

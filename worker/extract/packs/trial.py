@@ -97,6 +97,12 @@ def unloadable(pack: Pack, cache_dir: Path | None = None) -> tuple[Problem, ...]
         )
 
 
+def filters_fail(pack: Pack, cache_dir: Path) -> bool:
+    """Whether a pack that loads has a filter that fails as it is evaluated: then no document could be searched with it."""
+    with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder:
+        return _Engine(pack, Path(folder), cache_dir).filter_error(pack.rules) is not None
+
+
 def examples(pack: Pack) -> Tested:
     """Tries each rule's examples: the rule alone, as a document's paths and its neighbours are no part of an example."""
     failures: list[Problem] = []
