@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import struct
 import tarfile
 import tracemalloc
@@ -172,6 +173,12 @@ def test_a_bomb_costs_no_more_than_the_cap(bomb: Callable[[], bytes]) -> None:
     assert Cut.RATIO in cuts
     assert sum(found) <= limits.total
     assert peak < len(body) + 12 * MIB
+
+
+def test_no_more_is_unpacked_than_may_be_in_all() -> None:
+    body = zipped({str(number): os.urandom(MIB) for number in range(4)})
+    found, cuts, _ = measured(body, Limits(total=2 * MIB + 1))
+    assert (found, cuts) == ([MIB, MIB], {Cut.BYTES})
 
 
 @pytest.mark.parametrize("ratio", [200, 10_000_000])

@@ -46,6 +46,19 @@ def test_a_part_of_a_credential_that_is_a_secret_by_itself_is_found(providers: R
     ]
 
 
+def test_a_part_that_is_a_name_is_no_finding(providers: RuleScanner) -> None:
+    assert found(providers, f"aws_access_key_id = {'AKIA'}QYLPMN5HFIQR7TXA") == []
+
+
+def test_what_only_stands_for_a_credential_is_dropped_of_the_catalogs_finds_alone(
+    providers: RuleScanner, tmp_path: Path, rules_cache: Path
+) -> None:
+    text = "https://user:" + "password@host.example.com/"
+    assert found(providers, text) == []
+    (rules := tmp_path / "own.toml").write_text("[[rules]]\nid = 'x'\ndescription = 'x'\nregex = 'user:(password)'\n")
+    assert [match.value for match in found(engine.load("generic", rules_cache, [rules]), text)] == ["password"]
+
+
 def test_the_repr_of_a_match_does_not_show_its_value(providers: RuleScanner) -> None:
     assert GITHUB_TOKEN not in repr(found(providers, GITHUB_TOKEN))
 
@@ -109,6 +122,11 @@ def places(slow: Slow, text: str) -> tuple[list[int], set[Cut]]:
 
 
 TEXT = "x" + "." * (2 * engine.PIECE_CHARACTERS) + "!" + "." * (2 * engine.PIECE_CHARACTERS) + "x"
+
+
+def test_what_stands_where_pieces_overlap_is_told_once() -> None:
+    text = ("x" + "." * 999) * 700
+    assert places(Slow(lambda size: 0), text) == (list(range(0, len(text), 1000)), set())
 
 
 def test_a_piece_that_takes_too_long_costs_what_stands_near_and_is_said() -> None:

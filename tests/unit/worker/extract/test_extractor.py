@@ -39,6 +39,13 @@ def test_what_stands_between_markers_is_the_markers_alone(everything: Extractor)
     assert told(everything.search(f"{{* TOKEN: {GITHUB_TOKEN} *}}")) == [("marker", GITHUB_TOKEN, 1, 11)]
 
 
+def test_a_provider_tells_a_place_that_a_generic_rule_saw_decoded(everything: Extractor) -> None:
+    text = f"https://host.example/?password={GITHUB_TOKEN}%20"
+    assert [secret.detector for secret in everything.search(text)] == ["provider"]
+    without = Extractor(Detectors(("generic",), cache=everything.detectors.cache))
+    assert [secret.encoding for secret in without.search(text)] == ["percent"]
+
+
 def test_a_provider_is_more_exact_than_a_generic_rule(everything: Extractor) -> None:
     assert told(everything.search(f'github_token = "{GITHUB_TOKEN}"')) == [("provider", GITHUB_TOKEN, 1, 17)]
 
@@ -81,6 +88,11 @@ def test_what_no_encoder_writes_is_told_as_it_stands(everything: Extractor, pass
 def test_members_of_an_archive_are_searched_and_named(everything: Extractor) -> None:
     (secret,) = everything.extract(gzip.compress(f"a\ntoken={GITHUB_TOKEN}".encode()))
     assert (secret.value, secret.line, bool(secret.path)) == (GITHUB_TOKEN, 2, True)
+
+
+def test_a_marked_secret_in_an_archive_is_named_by_its_member_too(everything: Extractor) -> None:
+    (secret,) = everything.extract(gzip.compress(b"{* KEY: a *}"))
+    assert (secret.detector, secret.path) == ("marker", "gzip")
 
 
 def test_a_detector_that_is_off_finds_nothing(rules_cache: Path) -> None:

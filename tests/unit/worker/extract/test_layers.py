@@ -264,6 +264,22 @@ def test_every_origin_is_in_the_document_and_in_order(document: str) -> None:
         assert all(0 <= origin <= len(document) for origin in origins)
 
 
+def test_what_a_view_shows_as_it_was_is_not_decoded_in_it_again() -> None:
+    text = "a &amp; b\n{}\nc &amp; d"
+    assert [encoding for encoding, _ in shown(text.format(r"\u0041BC"))] == ["html", "json"]
+    assert [encoding for encoding, _ in shown(text.format(b64(VALUE)))] == ["base64", "html"]
+
+
+@pytest.mark.parametrize("run", [b64("hunter2x"), b64(VALUE), VALUE.encode().hex()])
+def test_a_run_is_found_wherever_a_block_ends(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f" {'.' * 40}key: {run}\n"
+    whole = shown(text)
+    assert whole
+    for size in range(1, len(text)):
+        monkeypatch.setattr(runs, "_BLOCK", size)
+        assert shown(text) == whole
+
+
 # Bounds
 
 

@@ -43,6 +43,16 @@ def test_what_the_engine_does_not_take_is_a_setting_that_is_bad(tmp_path: Path, 
     assert "mine.toml:5: b: the engine's regexes have no look-ahead" in line
 
 
+def test_a_filter_that_fails_as_it_is_evaluated_is_refused_before_any_document_comes(
+    tmp_path: Path, rules_cache: Path
+) -> None:
+    pack = load(_pack(tmp_path, RULE + "filter = 'failsTokenEfficiency(1)'\n"))
+    with pytest.raises(SettingsError) as refusal:
+        scanner(pack, rules_cache)
+    (line,) = refusal.value.more
+    assert "mine.toml:2: acme: its filter fails" in line
+
+
 def test_whether_its_rules_were_compiled_already_is_told(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
