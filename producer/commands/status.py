@@ -34,7 +34,8 @@ def status(ids: tuple[str, ...], as_json: bool) -> None:
         except DecoderError as error:
             complain(error)
     fields = [name for name in _FIELDS if name != "cut" or any(found.cut for found in shown)]
-    emit_records((found.as_dict() for found in shown), as_json=as_json, fields=fields)
+    told = (found.as_dict() | ({} if as_json else {"cut": ", ".join(found.cut)}) for found in shown)
+    emit_records(told, as_json=as_json, fields=fields)
     if not as_json:
         advise(found.reason for found in shown if found.finished)
     if len(shown) < len(ids):

@@ -20,6 +20,7 @@ from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
 from worker.local.sample_site import SampleSite
+from worker.local.stack import Child
 from worker.settings import WorkerSettings
 
 
@@ -29,6 +30,13 @@ def hosts_of(site: SampleSite) -> str:
 
 def log_lines(log: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def scraped(worker: Child) -> str:
+    """What Prometheus gets of a worker now."""
+    port = next(line["server.port"] for line in log_lines(worker.log) if "server.port" in line)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def client_of_celery(url: str) -> Celery:
@@ -168,14 +176,8 @@ def test_a_worker_serves_what_it_did_as_metrics(
     worker = start_worker(allowed_hosts=hosts_of(site))
     for path in ("letter.txt", "plain.txt", "missing.txt"):
         mission_client.wait(mission_client.enqueue(f"{site.url}/{path}").id, timeout=60)
-    port = next(line["server.port"] for line in log_lines(worker.log) if "server.port" in line)
-
-    def scrape() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    wait_for(lambda: 'decoder_missions_total{outcome="failed",reason="http_client_error"} 1.0' in scrape())
-    text = scrape()
+    wait_for(lambda: 'decoder_missions_total{outcome="failed",reason="http_client_error"} 1.0' in scraped(worker))
+    text = scraped(worker)
     assert 'decoder_missions_total{outcome="succeeded",reason=""} 2.0' in text
     assert 'decoder_secrets_extracted_total{detector="marker"} 3.0' in text
     assert "decoder_empty_missions_total 1.0" in text

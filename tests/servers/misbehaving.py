@@ -6,10 +6,12 @@ Use it as a context manager. It writes raw bytes, so it can send what no library
 from __future__ import annotations
 
 import gzip
+import io
 import socket
 import ssl
 import struct
 import threading
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -127,6 +129,16 @@ def _doc(exchange: Exchange) -> None:
             exchange.close = True
         case _:
             exchange.answer(body, *fields)
+
+
+@behaviour("/half-zip")
+def _half_zip(exchange: Exchange) -> None:
+    """A zip with `text` in `a/.env`, and a member that is damaged."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a/.env", exchange.options.get("text", ""))
+        archive.writestr("b", b"damaged!")
+    exchange.answer(packed.getvalue().replace(b"damaged!", b"DAMAGED!"), "Content-Type: application/zip")
 
 
 @behaviour("/status")

@@ -39,11 +39,13 @@ def test_what_stands_between_markers_is_the_markers_alone(everything: Extractor)
     assert told(everything.search(f"{{* TOKEN: {GITHUB_TOKEN} *}}")) == [("marker", GITHUB_TOKEN, 1, 11)]
 
 
-def test_a_provider_tells_a_place_that_a_generic_rule_saw_decoded(everything: Extractor) -> None:
-    text = f"https://host.example/?password={GITHUB_TOKEN}%20"
-    assert [secret.detector for secret in everything.search(text)] == ["provider"]
-    without = Extractor(Detectors(("generic",), cache=everything.detectors.cache))
-    assert [secret.encoding for secret in without.search(text)] == ["percent"]
+def test_who_ranks_higher_tells_a_place_that_another_saw_decoded(everything: Extractor, tmp_path: Path) -> None:
+    text = "<p>password = &quot;kR7pl4xQz9&amp;1&quot;</p>"
+    (secret,) = everything.search(text)
+    assert (secret.detector, secret.encoding) == ("generic", "html")
+    (pack := tmp_path / "mine.toml").write_text("[[rules]]\nid = 'x'\nregex = 'kR7[a-zA-Z0-9]+&amp;1'\n")
+    (secret,) = Extractor(Detectors(rules=(pack,), cache=everything.detectors.cache)).search(text)
+    assert (secret.detector, secret.encoding) == ("pack:mine", "")
 
 
 def test_a_provider_is_more_exact_than_a_generic_rule(everything: Extractor) -> None:
