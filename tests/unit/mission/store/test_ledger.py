@@ -8,7 +8,7 @@ import redis
 
 from mission.errors import LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
-from mission.model import Claim, MissionStatus, Reason, State
+from mission.model import Claim, Cut, MissionStatus, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
@@ -171,6 +171,15 @@ def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client:
     assert client.get(result_key(mission_id, claim.token)) == b"record"
     assert 0 < client.ttl(result_key(mission_id, claim.token)) <= TTL
     assert not client.hexists(entry_key(mission_id), "url")
+
+
+def test_what_cut_a_search_short_is_told_and_never_in_a_strangers_words(ledger: Ledger, client: redis.Redis) -> None:
+    (mission_id,) = admit(ledger)
+    claim = claim_one(ledger, mission_id)
+    ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, cut=frozenset({Cut.TIME, Cut.RATIO}))], TTL)
+    assert ledger.status(claim.id).cut == ("ratio", "time")
+    client.hset(entry_key(claim.id), "cut", "time,\x1b[2J")
+    assert ledger.status(claim.id).cut == ("time", "unreadable")
 
 
 @pytest.mark.server("CONFIG maxmemory")

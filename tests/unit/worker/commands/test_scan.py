@@ -340,6 +340,17 @@ def test_a_report_in_sarif_says_where_and_not_what() -> None:
     assert len({result["partialFingerprints"]["decoderSecret/v1"] for result in only["results"]}) == 3
 
 
+@pytest.mark.parametrize(
+    ("confidence", "level"), [("certain", "error"), ("high", "error"), ("medium", "warning"), ("low", "note")]
+)
+def test_a_reports_level_says_how_sure_it_is(confidence: str, level: str) -> None:
+    Path("own.toml").write_text(f"[[rules]]\nid = 'x'\nregex = 'x[0-9]+'\nconfidence = '{confidence}'\n")
+    rules = () if confidence == "certain" else ("--rules", "own.toml")
+    run("--sarif", "report", *rules, stdin=b"{* a *}" if confidence == "certain" else b"x1")
+    (result,) = json.loads(Path("report").read_text())["runs"][0]["results"]
+    assert result["level"] == level
+
+
 def test_a_report_of_nothing_is_one_as_well() -> None:
     run("--sarif", "report", stdin=b"nothing")
     (only,) = json.loads(Path("report").read_text())["runs"]

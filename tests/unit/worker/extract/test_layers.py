@@ -270,7 +270,7 @@ def test_what_a_view_shows_as_it_was_is_not_decoded_in_it_again() -> None:
     assert [encoding for encoding, _ in shown(text.format(b64(VALUE)))] == ["base64", "html"]
 
 
-@pytest.mark.parametrize("run", [b64("hunter2x"), b64(VALUE), VALUE.encode().hex()])
+@pytest.mark.parametrize("run", [b64("hunter2x"), b64("hunter2"), b64(VALUE), VALUE.encode().hex()])
 def test_a_run_is_found_wherever_a_block_ends(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f" {'.' * 40}key: {run}\n"
     whole = shown(text)

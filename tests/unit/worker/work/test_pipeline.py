@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from mission.model import Reason
+from mission.model import Extraction, Reason
 from mission.seal.sealing import open_secrets
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
 from mission.url import MissionUrl, parse_url
 from tests.servers.misbehaving import MisbehavingServer
 from tests.unit.worker.parts import Keys
-from worker.extract import apart
+from worker.extract import Extractor, apart
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher, Visit
 from worker.fetch.policy import UrlPolicy
@@ -104,6 +105,22 @@ def test_a_document_ends_as_a_record_that_only_the_reader_opens(
     assert [secret.value for secret in secrets][:1] == ["Pier 39, gate C"]
     assert set(outcome.phases) == set(metrics.PHASES)
     assert tried("ok") == before + 1
+
+
+def test_the_search_of_a_document_ends_with_its_missions_deadline(
+    pipeline: Pipeline, keys: Keys, site: SampleSite, own: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    extract = Extractor.extract
+
+    def noted(extractor: Extractor, body: bytes, content_type: str | None, deadline: float) -> Extraction:
+        given.append(deadline)
+        return extract(extractor, body, content_type, deadline)
+
+    monkeypatch.setattr(Extractor, "extract", noted)
+    began = time.monotonic()
+    pipeline.decode(keys.claim(f"{site.url}/letter.txt"))
+    assert began < given[0] <= time.monotonic() + own.deadline
 
 
 def test_whether_rules_came_compiled_is_a_gauge(own: WorkerSettings, keys: Keys, hosts: Hosts, tmp_path: Path) -> None:
