@@ -95,14 +95,14 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.626, 59.3, 25.4, 575.0, 283.0),
-    document_kb=Cost(0.00149, 0.047, 0.000216, 0.0161, 0.00287),
-    record=Cost(0.262, 13.4, 3.11, 1330.0, 14.1),
-    secret=Cost(0.00932, 0.591, 0.00075, 84.9, 0.0139),
-    waiting_second=Cost(74.4, 12600.0, 608.0, 2040.0, 936.0),
-    alone=Cost(0.186, 75.7, 13.1, 585.0, 316.0),
-    alone_waiting=Cost(0.647, 136.0, 11.3, 1250.0, 334.0),
-    slot_ms=7.59,
-    stored=Stored(queued=1047, leased=768, finished=336, dead=644, record=1396, secret=94.6, audit_entry=568),
+    mission=Cost(0.846, 58.3, 25.9, 585.0, 285.0),
+    document_kb=Cost(0.00546, 0.125, 0.00536, 0.0424, 0.0232),
+    record=Cost(0.0759, 10.3, 2.89, 1330.0, 13.8),
+    secret=Cost(0.0151, 0.145, 0.0105, 85.0, 0.032),
+    waiting_second=Cost(39.4, 5820.0, 694.0, 3710.0, 2660.0),
+    alone=Cost(0.0959, 47.4, 12.8, 633.0, 314.0),
+    alone_waiting=Cost(0.537, 115.0, 11.2, 1290.0, 327.0),
+    slot_ms=6.3,
+    stored=Stored(queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568),
 )
 # end of fitted
