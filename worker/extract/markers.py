@@ -9,7 +9,6 @@ from typing import cast
 
 from worker.extract.findings import MAX_SECRET_BYTES
 
-DETECTOR = "marker"
 UNCLASSIFIED = "UNCLASSIFIED"
 
 _BLANK = re.compile(r"\s*")

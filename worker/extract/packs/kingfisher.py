@@ -117,14 +117,7 @@ class _Reader(Reading):
             reported=fields.flag("visible", default=True),
             examples=fields.texts("examples"),
             negative_examples=fields.texts("negative_examples"),
-            fields=tuple(
-                (
-                    key,
-                    json.dumps(value, ensure_ascii=False, default=str, skipkeys=True),
-                )  # a date, say, the engine refuses
-                for key, value in given.items()
-                if value
-            ),
+            fields=tuple((key, _yaml(value)) for key, value in given.items() if value),
         )
 
     def _needs(self, fields: Fields) -> object:
@@ -158,3 +151,8 @@ class _Reader(Reading):
         for name, number in names.items():
             if number > 1:
                 self.say(f"{name!r} stands twice")
+
+
+def _yaml(value: object) -> str:
+    """A value in YAML's notation, which JSON's is. What JSON has no notation for, as a date, the engine refuses as text too."""
+    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
