@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args, get_origin
 
 import worker.runtime  # noqa: F401 (what a worker needs and is not installed is told here, not in a child's log)
 from mission.errors import DecoderError, InvalidMission
@@ -39,6 +40,12 @@ _OWN_SETTINGS = (
     *("redis_url", "redis_ca_file", "redis_cert_file", "redis_key_file", "redis_replicas"),
     *("url_key", "recipient", "recipients", "identity_file", "metrics_host", "metrics_port", "health_file"),
 )
+# The type of each setting that names a file, a folder or several: a child, in another folder, needs them in full.
+_PATHS = {
+    PREFIX + name.upper(): field.annotation
+    for name, field in WorkerSettings.model_fields.items()
+    if Path in get_args(field.annotation)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +99,10 @@ def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The same for a child: its environment variables. It runs in another folder, so files and folders get full names."""
     own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
-    spelled = {name.upper(): name for name in inherited}
-    for field, value in stack_settings(values):
-        places = value if isinstance(value, tuple) else (value,)
-        if places and isinstance(places[0], Path) and (name := spelled.get(_variable(field))):
-            inherited[name] = ",".join(map(os.path.abspath, places))
+    for name, value in inherited.items():
+        if (kind := _PATHS.get(name.upper())) and value:
+            paths = value.split(",") if get_origin(kind) is tuple else [value]
+            inherited[name] = ",".join(os.path.abspath(path.strip()) for path in paths if path.strip())
     return inherited | {_variable(name): value for name, value in values.items()}
 
 

@@ -57,19 +57,25 @@ def test_what_a_stack_decides_wins_over_any_spelling_in_the_environment(monkeypa
     }
 
 
-@pytest.mark.parametrize("name", ["DECODER_RULES", "decoder_ca_file", "DECODER_RULES_CACHE"])
+@pytest.mark.parametrize(
+    ("name", "value", "passed_on"),
+    [
+        ("DECODER_RULES", "here", "{folder}/here"),
+        ("decoder_ca_file", "one, of a kind", "{folder}/one, of a kind"),
+        ("DECODER_RULES_CACHE", "", ""),
+        ("DECODER_RULES", "team.toml, /etc/rules.yml,", "{folder}/team.toml,/etc/rules.yml"),
+    ],
+)
 def test_a_stack_takes_files_and_folders_from_where_it_was_started(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, passed_on: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(name, "here")
-    assert stack_environment({})[name] == str(tmp_path / "here")
+    monkeypatch.setenv(name, value)
+    assert stack_environment({})[name] == passed_on.format(folder=tmp_path)
 
 
-def test_each_file_of_rules_is_taken_from_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DECODER_RULES", "team.toml, /etc/rules.yml")
-    assert stack_environment({})["DECODER_RULES"] == f"{tmp_path / 'team.toml'},/etc/rules.yml"
+def test_a_childs_environment_is_not_judged_before_the_child_reads_it() -> None:
+    assert stack_environment({"lease_seconds": "none"})["DECODER_LEASE_SECONDS"] == "none"
 
 
 def test_settings_and_environment_of_a_stack_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
