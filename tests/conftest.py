@@ -20,6 +20,8 @@ from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 MEMORY = "redis://in-memory:6379/0"
+# Names of folders with public test data: what a run is given from outside.
+CORPORA = ("DECODER_WPT_DIR", "DECODER_PACKS_DIR")
 
 # In a shell's background SIGINT and SIGQUIT are ignored, under nohup SIGHUP, and so they would be in every process that a test
 # ends by one.
@@ -37,8 +39,7 @@ def _own_environment(pytestconfig: pytest.Config) -> None:
     """What the developer has set must not change what a test sees. Rules are compiled once for all runs here."""
     assert pytestconfig.cache is not None
     os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("compiled"))
-    corpora = ("DECODER_WPT_DIR", "DECODER_PACKS_DIR")
-    for name in [name for name in os.environ if name.startswith("DECODER_") and name not in corpora]:
+    for name in [name for name in os.environ if name.startswith("DECODER_") and name not in CORPORA]:
         del os.environ[name]
 
 

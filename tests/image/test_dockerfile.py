@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import unavailable
+from tests.conftest import CORPORA, unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -46,3 +46,11 @@ def test_the_image_of_the_checks_holds_what_the_tests_run() -> None:
     packages = re.findall(r":([a-z-]+)", wanted[0])
     installed = re.findall(r"no-install-recommends \\\n +(.+) \\", (ROOT / "ci/Dockerfile").read_text())
     assert set(" ".join(installed).split()) == {*packages, "git", "make"} - {"buildah"}
+
+
+def test_the_image_of_the_checks_holds_the_corpora_that_the_tests_read() -> None:
+    pipeline = (ROOT / ".gitlab-ci.yml").read_text()
+    folders = dict(re.findall(r"(DECODER_\w+_DIR): (/opt/\w+)", pipeline))
+    added = re.findall(r"(/opt/\w+)/$", (ROOT / "ci/Dockerfile").read_text(), re.MULTILINE)
+    assert set(folders) == set(CORPORA)
+    assert set(folders.values()) == set(added)

@@ -40,7 +40,6 @@ def gitleaks() -> Pack:
     return load(_file("gitleaks.toml"))
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("name", "rules", "loaded"), [("gitleaks.toml", 222, 221), ("betterleaks.toml", 412, 411)])
 def test_every_rule_loads_or_is_named(name: str, rules: int, loaded: int, rules_cache: Path) -> None:
     file = _file(name)
