@@ -53,7 +53,7 @@ def test_a_part_that_is_a_name_is_no_finding(providers: RuleScanner) -> None:
 def test_what_only_stands_for_a_credential_is_dropped_of_the_catalogs_finds_alone(
     providers: RuleScanner, tmp_path: Path, rules_cache: Path
 ) -> None:
-    text = "curl -H 'Authorization: Bearer YOUR_ACCESS_TOKEN' https://host.example.com/"
+    text = "curl -H 'Authorization: " + "Bearer YOUR_ACCESS_TOKEN' https://host.example.com/"
     assert found(providers, text) == []
     (rules := tmp_path / "own.toml").write_text("[[rules]]\nid = 'x'\ndescription = 'x'\nregex = 'Bearer (.{17})'\n")
     assert [match.value for match in found(engine.load("generic", rules_cache, [rules]), text)] == ["YOUR_ACCESS_TOKEN"]
