@@ -20,7 +20,7 @@ RATE_INTERVAL = "30s"
 # Of a line; of a chart.
 POINTS, MOST_LINES = 200, 6
 # What the page is wide and high, in pixels, with three charts in a row.
-SIZE = (1240, 1600)
+SIZE = (1240, 1800)
 UNITS = {"s": " s", "percentunit": " %", "ops": "/s", "bytes": "B", "Bps": "B/s", "short": ""}
 COLOURS = ("#3274d9", "#e0752d", "#56a64b", "#c4162a", "#8f3bb8", "#b8860b")
 LOOK = pygal.Config(

@@ -131,7 +131,7 @@ def hanging_server(stage: Stage) -> Iterator[None]:
 @contextmanager
 def full_queue(stage: Stage) -> Iterator[None]:
     client = MissionClient(stage.settings.model_copy(update={"queue_limit": 1}))
-    stage.client.enqueue(f"{stage.site.url}/slow/5")
+    list(stage.client.enqueue_many([f"{stage.site.url}/slow/5"] * 100))  # more than there are slots
     for _ in range(3):
         with suppress(QueueFull):
             client.enqueue(f"{stage.site.url}/good")

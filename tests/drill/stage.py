@@ -210,6 +210,8 @@ class Stage:
             "log_format": "json",
             "log_level": "info",
             "markers": "{* *}",
+            "detectors": "marker,provider,generic",
+            "shutdown_grace": "5s",  # below the stack's own, as in the chart: what a worker holds goes back before it is killed
         }
         targets = self._folder / "targets.json"
         self.workers = Workers(self._subfolder("workers"), values, targets)
