@@ -81,7 +81,7 @@ def _with_killers(report: Report, scale: Scale, hook: str, killers: dict[int, st
             pass
         for _ in range(2):
             arena.start_worker()  # and it may be dead before it says that it is ready
-        until = time.monotonic() + scale.pick(60, 300)
+        until = time.monotonic() + scale.pick(150, 300)
         deaths = 0
         while arena.open_missions() and time.monotonic() < until:
             for worker in [worker for worker in arena.workers if worker.ended()]:
