@@ -100,7 +100,7 @@ def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
     own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
     for name, value in inherited.items():
-        if (kind := _PATHS.get(name.upper())) and value:
+        if kind := _PATHS.get(name.upper()):
             paths = value.split(",") if get_origin(kind) is tuple else [value]
             inherited[name] = ",".join(os.path.abspath(path.strip()) for path in paths if path.strip())
     return inherited | {_variable(name): value for name, value in values.items()}
