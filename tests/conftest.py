@@ -20,8 +20,8 @@ from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 MEMORY = "redis://in-memory:6379/0"
-# Names of folders with public test data: what a run is given from outside.
-CORPORA = ("DECODER_WPT_DIR", "DECODER_PACKS_DIR")
+# Public test data that is no part of this repository: the variable that names its folder, and where it is looked for otherwise.
+CORPORA = {"DECODER_WPT_DIR": "wpt", "DECODER_PACKS_DIR": "rules"}
 
 # In a shell's background SIGINT and SIGQUIT are ignored, under nohup SIGHUP, and so they would be in every process that a test
 # ends by one.
@@ -124,6 +124,15 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def corpus(variable: str, name: str) -> Path:
+    """A file of one of `CORPORA`."""
+    beside = Path(__file__).parents[2] / "shared" / "corpora" / CORPORA[variable]
+    file = Path(os.environ.get(variable) or beside) / name
+    if not file.is_file():
+        unavailable(f"{name} is not there: set {variable} to a folder that has it")
+    return file
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 30.0, what: str = "the condition") -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mission.errors import DecoderError
 from tests.documents.cluster import Cluster
 from tests.documents.on_call import OnCall
-from tests.drill.panels import SIZE, empty_panels, picture
+from tests.drill.panels import empty_panels, picture
 from tests.drill.rehearsal import rehearse, table
 from tests.drill.scenarios import SCENARIOS, usual
 from tests.drill.stage import Stage
@@ -47,8 +47,9 @@ def main() -> int:
         empty = [] if args.scenarios else empty_panels(stage, lasted)  # one cause alone does not fill them all
         if args.pictures:
             page = folder / "dashboard.html"
-            page.write_text(picture(stage, lasted), encoding="utf-8")
-            opened(page.as_uri(), picture=args.pictures / "dashboard.png", size=SIZE)
+            html, size = picture(stage, lasted)
+            page.write_text(html, encoding="utf-8")
+            opened(page.as_uri(), picture=args.pictures / "dashboard.png", size=size)
             _flower(stage, args.pictures / "flower.png")
     print("\n" + table(results))
     print(f"\npanels without data: {', '.join(empty) or 'none'}")

@@ -19,8 +19,9 @@ from tests.observability.expressions import filled, panels
 RATE_INTERVAL = "30s"
 # Of a line; of a chart.
 POINTS, MOST_LINES = 200, 6
-# What the page is wide and high, in pixels, with three charts in a row.
-SIZE = (1240, 1800)
+# In pixels: what the page is wide, with three charts in a row; what its figures are high, and a row.
+WIDTH, COLUMNS = 1240, 3
+FIGURES, ROW = 70, 188
 UNITS = {"s": " s", "percentunit": " %", "ops": "/s", "bytes": "B", "Bps": "B/s", "short": ""}
 COLOURS = ("#3274d9", "#e0752d", "#56a64b", "#c4162a", "#8f3bb8", "#b8860b")
 LOOK = pygal.Config(
@@ -68,8 +69,8 @@ def empty_panels(stage: Stage, seconds: float) -> list[str]:
     ]
 
 
-def picture(stage: Stage, seconds: float) -> str:
-    """What the dashboard shows of the last so many seconds, as a page of HTML. Heat maps are Grafana's own: their quantiles have a panel."""
+def picture(stage: Stage, seconds: float) -> tuple[str, tuple[int, int]]:
+    """What the dashboard shows of the last so many seconds: a page of HTML, and its size. Heat maps are Grafana's own: their quantiles have a panel."""
     stats, charts = [], []
     for panel in panels():
         unit = panel["fieldConfig"]["defaults"].get("unit", "short")
@@ -78,7 +79,7 @@ def picture(stage: Stage, seconds: float) -> str:
             stats.append(f"<p>{panel['title']}<b>{_short(lines[0].points[-1][1], unit)}</b></p>")
         elif panel["type"] == "timeseries":
             charts.append(_chart(panel["title"], unit, lines, (time.time() - seconds, time.time())))
-    return PAGE.format("".join(stats), "".join(charts))
+    return PAGE.format("".join(stats), "".join(charts)), (WIDTH, FIGURES + ROW * math.ceil(len(charts) / COLUMNS))
 
 
 def _chart(title: str, unit: str, lines: list[Line], window: tuple[float, float]) -> str:

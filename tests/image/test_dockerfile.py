@@ -48,9 +48,10 @@ def test_the_image_of_the_checks_holds_what_the_tests_run() -> None:
     assert set(" ".join(installed).split()) == {*packages, "git", "make"} - {"buildah"}
 
 
-def test_the_image_of_the_checks_holds_the_corpora_that_the_tests_read() -> None:
+def test_the_pipeline_has_the_corpora_that_the_tests_read() -> None:
     pipeline = (ROOT / ".gitlab-ci.yml").read_text()
     folders = dict(re.findall(r"(DECODER_\w+_DIR): (/opt/\w+)", pipeline))
     added = re.findall(r"(/opt/\w+)/$", (ROOT / "ci/Dockerfile").read_text(), re.MULTILINE)
-    assert set(folders) == set(CORPORA)
+    looked_for = re.findall(r"^corpus (\w+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert set(folders) == set(looked_for) == set(CORPORA)
     assert set(folders.values()) == set(added)

@@ -7,10 +7,8 @@ repository. DECODER_WPT_DIR names its folder.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,21 +18,15 @@ from urllib3.util import parse_url as urllib3_parse_url
 from mission.errors import InvalidMission
 from mission.model import Reason
 from mission.url import DEFAULT_PORTS, MissionUrl, parse_url
+from tests.conftest import corpus
 
 pytestmark = pytest.mark.full
-
-_BESIDE = Path(__file__).parents[3] / "shared" / "corpora" / "wpt"
 
 Case = dict[str, Any]
 
 
 def _load(name: str) -> list[Case]:
-    file = Path(os.environ.get("DECODER_WPT_DIR") or _BESIDE) / name
-    if not file.is_file():
-        reason = f"{name} of the web-platform-tests is not there: set DECODER_WPT_DIR to their url/resources"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    file = corpus("DECODER_WPT_DIR", name)
     return [case for case in json.loads(file.read_text(encoding="utf-8")) if isinstance(case, dict)]
 
 

@@ -40,9 +40,15 @@ _OWN_SETTINGS = (
     *("redis_url", "redis_ca_file", "redis_cert_file", "redis_key_file", "redis_replicas"),
     *("url_key", "recipient", "recipients", "identity_file", "metrics_host", "metrics_port", "health_file"),
 )
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
 # The type of each setting that names a file, a folder or several: a child, in another folder, needs them in full.
 _PATHS = {
-    PREFIX + name.upper(): field.annotation
+    _variable(name): field.annotation
     for name, field in WorkerSettings.model_fields.items()
     if Path in get_args(field.annotation)
 }
@@ -131,10 +137,6 @@ def _loopback(url: MissionUrl) -> list[str]:
     if url.address is not None and url.address.is_loopback:
         return [str(ipaddress.ip_network(url.address))]
     return []
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
 
 
 @contextmanager

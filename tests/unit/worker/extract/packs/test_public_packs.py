@@ -6,7 +6,6 @@ DECODER_PACKS_DIR names the folder with `gitleaks.toml` and `betterleaks.toml`.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import tomllib
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import corpus
 from tests.unit.worker.extract.packs.emulator import Emulator
 from tests.unit.worker.extract.packs.engine import Loaded
 from worker.extract.packs import Pack, load
@@ -22,27 +22,15 @@ from worker.extract.packs.trial import unloadable
 
 pytestmark = pytest.mark.full
 
-_BESIDE = Path(__file__).parents[6] / "shared" / "corpora" / "rules"
-
-
-def _file(name: str) -> Path:
-    file = Path(os.environ.get("DECODER_PACKS_DIR") or _BESIDE) / name
-    if not file.is_file():
-        reason = f"{name} is not there: set DECODER_PACKS_DIR to a folder that has it"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return file
-
 
 @pytest.fixture(scope="module")
 def gitleaks() -> Pack:
-    return load(_file("gitleaks.toml"))
+    return load(corpus("DECODER_PACKS_DIR", "gitleaks.toml"))
 
 
 @pytest.mark.parametrize(("name", "rules", "loaded"), [("gitleaks.toml", 222, 221), ("betterleaks.toml", 412, 411)])
 def test_every_rule_loads_or_is_named(name: str, rules: int, loaded: int, rules_cache: Path) -> None:
-    file = _file(name)
+    file = corpus("DECODER_PACKS_DIR", name)
     pack = load(file)
     assert unloadable(pack, rules_cache) == ()
     given = {rule["id"]: rule for rule in tomllib.loads(file.read_text(encoding="utf-8"))["rules"]}
@@ -59,8 +47,8 @@ def test_every_rules_line_is_that_of_its_id(gitleaks: Pack) -> None:
 
 
 def test_nothing_of_the_network_comes_to_the_engine() -> None:
-    text = load(_file("betterleaks.toml")).text()
-    assert "http" + ".get" in _file("betterleaks.toml").read_text(encoding="utf-8")
+    text = load(corpus("DECODER_PACKS_DIR", "betterleaks.toml")).text()
+    assert "http" + ".get" in corpus("DECODER_PACKS_DIR", "betterleaks.toml").read_text(encoding="utf-8")
     assert not re.search(r"http\.(get|post|put|delete)|^validate", text, re.MULTILINE)
 
 
@@ -79,7 +67,7 @@ def test_of_each_rule_keywords_entropy_and_allowlists_mean_what_an_emulator_says
     name: str, rules: int, entropy: int, allowlist: int, tmp_path: Path, rules_cache: Path
 ) -> None:
     file = tmp_path / name
-    file.write_text(_by_itself(_file(name).read_text(encoding="utf-8")), encoding="utf-8")
+    file.write_text(_by_itself(corpus("DECODER_PACKS_DIR", name).read_text(encoding="utf-8")), encoding="utf-8")
     engine, emulator = Loaded(load(file), tmp_path, rules_cache), Emulator(tomllib.loads(file.read_text("utf-8")))
     differing, shown = [], Counter[str]()
     for rule in emulator.rules:
