@@ -1,24 +1,19 @@
-"""What this process connects to, seen at the socket (PEP 578: the audit event `socket.connect`)."""
+"""What this process connects to, seen at the socket.
+
+Not by an audit hook (PEP 578): one stays for the life of the process, and under Python 3.11 threads that start side by side while coverage
+traces them then fail, since `sys.settrace` runs the hook before it has done its work.
+"""
 
 from __future__ import annotations
 
-import sys
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
+from unittest.mock import patch
 
 Place = tuple[str, int]
-_watchers: list[Callable[[Place], None]] = []
-
-
-def _hook(event: str, args: tuple[object, ...]) -> None:
-    # A hook stays for the life of the process: there is one, and it does nothing while nobody watches.
-    if event == "socket.connect" and _watchers and isinstance(place := args[1], tuple):
-        for watcher in tuple(_watchers):
-            watcher((str(place[0]), place[1]))
-
-
-sys.addaudithook(_hook)
 
 
 @contextmanager
@@ -26,13 +21,18 @@ def connections() -> Iterator[list[Place]]:
     """The places that are connected to, as they come. All but loopback refuse: nothing leaves this machine."""
     seen: list[Place] = []
 
-    def watch(place: Place) -> None:
-        seen.append(place)
-        if not ip_address(place[0]).is_loopback:
-            raise ConnectionRefusedError
+    def watched(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
+        def call(self: socket.socket, address: Any) -> Any:
+            if isinstance(address, tuple):
+                seen.append((str(address[0]), address[1]))
+                if not ip_address(address[0]).is_loopback:
+                    raise ConnectionRefusedError
+            return connect(self, address)
 
-    _watchers.append(watch)
-    try:
+        return call
+
+    with (
+        patch.object(socket.socket, "connect", watched(socket.socket.connect)),
+        patch.object(socket.socket, "connect_ex", watched(socket.socket.connect_ex)),
+    ):
         yield seen
-    finally:
-        _watchers.remove(watch)
