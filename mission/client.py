@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from typing import Self
 
-from mission.admission import DEFAULT_SUBMITTER, Admitter, Verdict
-from mission.errors import DecoderError, LedgerUnavailable
-from mission.ids import check_mission_id
-from mission.model import MissionStatus, Stats, Ticket
+from mission.admission import DEFAULT_SUBMITTER, Admitter
+from mission.batch import CHUNK, Batch
+from mission.errors import DecoderError, LedgerUnavailable, UnknownBatch, UnknownMission, WaitTimeout
+from mission.ids import check_mission_id, new_mission_id
+from mission.model import MissionStatus, State, Stats, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 
-CHUNK = 256
 # What is told while a connection or Redis is away is not heard: so often a waiter looks at the ledger itself.
 _LOOK_SECONDS = 1.0
+# Of many, those that end within this time are found at one look.
+_GATHER_SECONDS = 0.05
 
 
 class MissionClient:
@@ -30,18 +34,27 @@ class MissionClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        keyring = UrlKeyring.from_settings(settings)
+        self._settings = settings
         self._ledger = Ledger(connect(settings), settings)
-        self._admitter = Admitter(self._ledger, keyring, settings)
+        if settings.url_key is not None:
+            _ = self._keyring  # a bad one is told now
 
     @classmethod
     def from_env(cls) -> Self:
         """A client as the `DECODER_…` variables say.
 
         Raises:
-            SettingsError: a variable is bad, or `DECODER_URL_KEY` is missing.
+            SettingsError: a variable is bad. `DECODER_URL_KEY` is missed where something is enqueued: who only follows missions needs none.
         """
         return cls(Settings.from_env())
+
+    @cached_property
+    def _keyring(self) -> UrlKeyring:
+        return UrlKeyring.from_settings(self._settings)
+
+    @cached_property
+    def _admitter(self) -> Admitter:
+        return Admitter(self._ledger, self._keyring, self._settings)
 
     def enqueue(
         self,
@@ -49,6 +62,7 @@ class MissionClient:
         *,
         submitter: str = DEFAULT_SUBMITTER,
         idempotency_key: str | None = None,
+        exclusive: bool = False,
         expires_seconds: float | None = None,
     ) -> Ticket:
         """Enqueue one mission. Once this returns, the mission reaches a terminal state.
@@ -56,7 +70,8 @@ class MissionClient:
         Args:
             url: what to fetch.
             submitter: who asks; quotas and recipients go by it.
-            idempotency_key: calling again with the same key and URL returns the same mission.
+            idempotency_key: the same key and URL are one mission, whether they are enqueued alone or among many.
+            exclusive: the key stands for this URL alone: with another one it is a conflict. Whoever enqueues under such a key says so.
             expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
 
         Raises:
@@ -64,11 +79,16 @@ class MissionClient:
             QueueFull: the ledger's limit is reached.
             QuotaExceeded: the submitter's quota is used up; `retry_after` says for how long.
             StoredQuotaExceeded: the submitter's stored results take all the room that they may; a `QuotaExceeded`, too.
-            IdempotencyConflict: the key stands for another URL.
+            IdempotencyConflict: the key stands for another URL alone.
             LedgerUnavailable: Redis does not answer; nothing is known to be accepted.
+            SettingsError: there is no `DECODER_URL_KEY`.
         """
         (verdict,) = self._admitter.admit(
-            [url], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds
+            [url],
+            submitter=submitter,
+            idempotency_key=idempotency_key,
+            exclusive=exclusive,
+            expires_seconds=expires_seconds,
         )
         if isinstance(verdict, DecoderError):
             raise verdict
@@ -81,27 +101,50 @@ class MissionClient:
         submitter: str = DEFAULT_SUBMITTER,
         idempotency_key: str | None = None,
         expires_seconds: float | None = None,
-    ) -> Iterator[Verdict]:
-        """Enqueue any number of URLs, in chunks; yields a ticket or a refusal for each, in order, as chunks are admitted.
-
-        It is a generator: what is not iterated over is not enqueued.
+    ) -> Batch:
+        """Enqueue any number of URLs. The batch is iterable: a ticket or a refusal for each URL, in order.
 
         Args:
             urls: what to fetch.
             submitter: who asks; quotas and recipients go by it.
-            idempotency_key: under the same key, each URL is one mission, however often it is enqueued: after an
-                interruption, enqueue all of them again.
+            idempotency_key: the same key and URL are one mission, and the same key is one batch: after an interruption, enqueue all
+                of them again.
             expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
 
         Raises:
             InvalidMission: an option is refused.
-            LedgerUnavailable: Redis does not answer; what was yielded before stays accepted.
+            LedgerUnavailable: Redis does not answer; what was enqueued before is accepted. A `batch` knows how much that is.
+            SettingsError: there is no `DECODER_URL_KEY`.
         """
+        batch = self.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds)
         remaining = iter(urls)
         while chunk := list(islice(remaining, CHUNK)):
-            yield from self._admitter.admit(
-                chunk, submitter=submitter, batch_key=idempotency_key, expires_seconds=expires_seconds
-            )
+            batch.verdicts.extend(batch.add(chunk))
+        return batch
+
+    def batch(
+        self,
+        *,
+        submitter: str = DEFAULT_SUBMITTER,
+        idempotency_key: str | None = None,
+        expires_seconds: float | None = None,
+    ) -> Batch:
+        """An empty batch, to which `Batch.add` enqueues: a piece at a time of what is too long to be kept. Arguments as for `enqueue_many`.
+
+        Raises:
+            SettingsError: there is no `DECODER_URL_KEY`.
+        """
+        batch_id = new_mission_id()
+        if idempotency_key is not None:
+            batch_id = self._keyring.derive_batch_id(submitter, idempotency_key)
+        admit = partial(
+            self._admitter.admit,
+            submitter=submitter,
+            idempotency_key=idempotency_key,
+            expires_seconds=expires_seconds,
+            batch_id=batch_id,
+        )
+        return Batch(batch_id, admit, self.wait_for_batch)
 
     def status(self, mission_id: str) -> MissionStatus:
         """How a mission stands.
@@ -117,27 +160,104 @@ class MissionClient:
         """How many missions stand in each state."""
         return self._ledger.stats()
 
+    def statuses(self, mission_ids: Iterable[str]) -> Iterator[MissionStatus | None]:
+        """How missions stand, in their order; None for one that the ledger does not hold (any more).
+
+        Raises:
+            InvalidMission: an id is none.
+            LedgerUnavailable: Redis does not answer.
+        """
+        remaining = map(check_mission_id, mission_ids)
+        while chunk := list(islice(remaining, CHUNK)):
+            yield from self._ledger.statuses(chunk)
+
+    def missions_of(self, batch_id: str) -> Iterator[str]:
+        """The ids of a batch's missions, each once, in no order.
+
+        Raises:
+            InvalidMission: the id is none.
+            UnknownBatch: the ledger holds no such batch (any more).
+            LedgerUnavailable: Redis does not answer.
+        """
+        ids = dict.fromkeys(chain.from_iterable(self._ledger.batch(check_mission_id(batch_id))))
+        if not ids:
+            raise UnknownBatch(batch_id)
+        return iter(ids)
+
     def wait(self, mission_id: str, timeout: float) -> MissionStatus:
-        """Wait until a mission is finished; at most `timeout` seconds, then its status as it is.
+        """Wait until a mission is finished, `timeout` seconds at most.
 
         It hears of the end at once, on a connection to Redis that it has for so long. An outage is waited out as long as the time lasts.
 
         Raises:
+            WaitTimeout: it is not finished; `statuses` holds how it stands.
             InvalidMission: the id is none.
             UnknownMission: the ledger holds no such mission (any more).
             LedgerUnavailable: Redis did not answer once.
         """
-        check_mission_id(mission_id)
+        (status,) = self.follow([mission_id], timeout)
+        if not status.finished:
+            raise WaitTimeout(timeout, [status])
+        return status
+
+    def wait_for_batch(self, batch_id: str, timeout: float) -> Counter[State | str]:
+        """The same for a batch; how many of its missions ended in which state. One that was forgotten meanwhile is none of them.
+
+        Raises:
+            WaitTimeout: some are not finished; `statuses` holds how these stand.
+            InvalidMission: the id is none.
+            UnknownBatch: the ledger holds no such batch (any more).
+            LedgerUnavailable: Redis did not answer once.
+        """
+        statuses = self._follow(self.missions_of(batch_id), timeout)
+        states, unfinished = Counter[State | str](), list[MissionStatus]()
+        for _, status in statuses:
+            if status is not None:
+                states[status.state] += status.finished
+                unfinished += [] if status.finished else [status]
+        if unfinished:
+            raise WaitTimeout(timeout, unfinished)
+        return states
+
+    def follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[MissionStatus]:
+        """The missions, each as it finishes; when `timeout` seconds are over, the others as they stand.
+
+        Raises:
+            InvalidMission: an id is none.
+            UnknownMission: the ledger holds no such mission (any more).
+            LedgerUnavailable: Redis did not answer once.
+        """
+        for mission_id, status in self._follow(map(check_mission_id, mission_ids), timeout):
+            if status is None:
+                raise UnknownMission(mission_id)
+            yield status
+
+    def _follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[tuple[str, MissionStatus | None]]:
+        """The same of what has been checked; None for what the ledger does not hold."""
         give_up = time.monotonic() + timeout
-        status = None
-        with self._ledger.listen(mission_id) as ended:
-            while True:
-                left = give_up - time.monotonic()
-                ended.wait(max(0.0, min(left, _LOOK_SECONDS)))
-                try:
-                    status = self._ledger.status(mission_id)
-                except LedgerUnavailable:
-                    if left <= 0 and status is None:
-                        raise
-                if status is not None and (status.finished or left <= 0):
-                    return status
+        waiting, known = deque(dict.fromkeys(mission_ids)), dict[str, MissionStatus | None]()
+        while waiting:
+            some = [waiting.popleft() for _ in range(min(len(waiting), CHUNK))]
+            looks, ends = 0, 0
+            with self._ledger.listen(some[0]) as ended:
+                # Of more than these, some others have their turn after a while.
+                while some and not ends and not (waiting and looks == 2):
+                    left = give_up - time.monotonic()
+                    ended.wait(max(0.0, min(left, _LOOK_SECONDS)))
+                    looks += 1
+                    try:
+                        known |= zip(some, self._ledger.statuses(some), strict=True)
+                    except LedgerUnavailable:
+                        if left > 0:
+                            continue
+                        if not known.keys() >= set(some):
+                            raise
+                    for mission_id in some:
+                        status = known[mission_id]
+                        if status is None or status.finished or left <= 0:
+                            yield mission_id, known.pop(mission_id)
+                            ends += 1
+                    some = [mission_id for mission_id in some if mission_id in known]
+            waiting.extend(some)
+            if ends and some:
+                time.sleep(_GATHER_SECONDS)

@@ -5,7 +5,11 @@ No message of these ever holds a URL, a secret or a key.
 
 from __future__ import annotations
 
-from mission.model import Reason
+from collections import Counter
+from collections.abc import Sequence
+
+from mission.model import MissionStatus, Reason
+from mission.units import counted, format_duration
 
 
 class DecoderError(Exception):
@@ -112,6 +116,27 @@ class UnknownMission(DecoderError):
 
     def __init__(self, mission_id: str) -> None:
         super().__init__(f"no mission {mission_id} in the ledger: was it enqueued here, and within DECODER_LEDGER_TTL?")
+
+
+class UnknownBatch(DecoderError):
+    """No batch of this id is in the ledger (any more)."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(
+            f"no batch {batch_id} in the ledger: was it enqueued here, with a URL accepted, and within DECODER_LEDGER_TTL?"
+        )
+
+
+class WaitTimeout(DecoderError, TimeoutError):
+    """The time ran out before all missions were finished. They go on; `statuses` holds how those stand that are not finished."""
+
+    def __init__(self, seconds: float, statuses: Sequence[MissionStatus]) -> None:
+        states = ", ".join(f"{count} {state}" for state, count in Counter(status.state for status in statuses).items())
+        unfinished = counted(len(statuses), "mission")
+        super().__init__(
+            f"the time ran out: {unfinished} not finished after {format_duration(seconds)} ({states}); the decoder goes on with them"
+        )
+        self.statuses = statuses
 
 
 class ResultUnavailable(DecoderError):

@@ -11,7 +11,7 @@ MASK = "********"
 
 
 class State(StrEnum):
-    """Where a mission stands in the ledger. The last three are terminal."""
+    """Where a mission stands in the ledger. The last four are terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -19,11 +19,12 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     DEAD = "dead"
+    CANCELLED = "cancelled"
 
     @property
     def terminal(self) -> bool:
         """Whether a mission in this state stays in it (an operator's replay aside)."""
-        return self in (State.SUCCEEDED, State.FAILED, State.DEAD)
+        return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
 class Reason(StrEnum):
@@ -61,9 +62,11 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     LEASE_EXPIRED = "lease_expired"
     HOST_PAUSED = "host_paused"
+    HOST_BUSY = "host_busy"
     MEMORY_BUSY = "memory_busy"
     SHUTDOWN = "shutdown"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
     # Admission.
     QUOTA_EXCEEDED = "quota_exceeded"
@@ -95,6 +98,7 @@ _TRANSIENT = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.LEASE_EXPIRED,
         Reason.HOST_PAUSED,
+        Reason.HOST_BUSY,
         Reason.MEMORY_BUSY,
         Reason.SHUTDOWN,
         Reason.INTERNAL_ERROR,
@@ -248,10 +252,15 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class MissionStatus:
-    """How a mission stands. Times are RFC 3339 in UTC; `secrets` is a count, None until it succeeded; `cut` says what ended the
-    search before the document did.
+    """How a mission stands. Times are RFC 3339 in UTC. State and reasons are text where a newer release stored them; what no release
+    writes is `unreadable`.
 
-    State and reason are text where a newer release stored them; what no release writes is `unreadable`.
+    Attributes:
+        secrets: how many were found; None until it succeeded.
+        reason: why it ended as it did, or why its last attempt failed.
+        cut: what ended the search before the document did.
+        put_off: why it is to be tried again, where that is no failure of its own: its host is busy or paused, its worker stopped.
+        next_try_at: before then it is not tried again.
     """
 
     id: str
@@ -262,6 +271,8 @@ class MissionStatus:
     submitted_at: str
     finished_at: str | None
     cut: Sequence[str] = ()
+    put_off: Reason | str | None = None
+    next_try_at: str | None = None
 
     @property
     def complete(self) -> bool | None:
@@ -311,6 +322,7 @@ class Stats:
     succeeded: int
     failed: int
     dead: int
+    cancelled: int
     oldest_seconds: float
 
     def as_dict(self) -> dict[str, Any]:

@@ -51,3 +51,8 @@ def format_size(size: int) -> str:
     """The shortest exact text for so many bytes: `10MiB`, `1500B`."""
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _SIZES[unit] == 0), "B")
     return f"{size // _SIZES[unit]}{unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of them in words: `1 secret`, `5,000 secrets`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

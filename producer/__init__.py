@@ -8,24 +8,31 @@ from mission.errors import (
     LedgerUnavailable,
     QueueFull,
     QuotaExceeded,
+    SettingsError,
     StoredQuotaExceeded,
+    UnknownBatch,
+    UnknownMission,
+    WaitTimeout,
 )
 from mission.model import MissionStatus, Reason, State, Stats, Ticket
 
 if TYPE_CHECKING:
+    from mission.batch import Batch
     from mission.client import MissionClient
 else:
 
     def __getattr__(name: str) -> object:
-        """`MissionClient`, imported when it is used (PEP 562): it brings Redis and Celery."""
-        if name != "MissionClient":
+        """`MissionClient` and `Batch`, imported when they are used (PEP 562): they bring Redis and Celery."""
+        if name not in ("Batch", "MissionClient"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from mission.batch import Batch
         from mission.client import MissionClient
 
-        return MissionClient
+        return {"Batch": Batch, "MissionClient": MissionClient}[name]
 
 
 __all__ = [
+    "Batch",
     "IdempotencyConflict",
     "InvalidMission",
     "LedgerUnavailable",
@@ -34,8 +41,12 @@ __all__ = [
     "QueueFull",
     "QuotaExceeded",
     "Reason",
+    "SettingsError",
     "State",
     "Stats",
     "StoredQuotaExceeded",
     "Ticket",
+    "UnknownBatch",
+    "UnknownMission",
+    "WaitTimeout",
 ]

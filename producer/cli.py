@@ -12,11 +12,14 @@ from mission.cli.console import Commands, Lazy, version_option
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
+        Lazy("producer.commands.cancel", "End missions that are queued or retrying, before a worker comes to them."),
         Lazy("producer.commands.enqueue", "Enqueue missions: URLs from the command line or from a file."),
         Lazy("producer.commands.forget", "Delete what is kept of a mission, whatever its state."),
+        Lazy("producer.commands.list", "List missions, the newest first."),
         Lazy("producer.commands.reveal", "Open a mission's result and print its secrets, in clear."),
         Lazy("producer.commands.stats", "Count the missions in each state."),
         Lazy("producer.commands.status", "Show how missions stand, and why one failed."),
+        Lazy("producer.commands.wait", "Wait until missions are finished, and tell how each ended."),
         completion_command("mission"),
     ],
 )

@@ -73,7 +73,7 @@ class Runtime:
             settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, memory=memory
         )
         key_watch = KeyWatch(
-            lambda: {"DECODER_URL_KEY": keyring.writing_id} | recipients.in_use(),
+            lambda: {"DECODER_URL_KEY": keyring.key_ids[0]} | recipients.in_use(),
             AuditLog(ledger.client, emit=_to_stdout, chain=Key.AUDIT_KEYS),
         )
         coordinator = Coordinator(ledger, pipeline, settings)
@@ -90,7 +90,7 @@ class Runtime:
                 settings.lease_seconds,
                 reaper.ledger_answers,
             ),
-            keys=lambda: [("url", keyring.writing_id), *(("recipient", key) for key in recipients.key_ids())],
+            keys=lambda: [("url", keyring.key_ids[0]), *(("recipient", key) for key in recipients.key_ids())],
             key_watch=key_watch,
         )
 

@@ -98,9 +98,9 @@ class UrlKeyring:
             raise KeyFormatError(f"DECODER_URL_KEY: {error}") from None
 
     @property
-    def writing_id(self) -> str:
-        """The id of the key that writes, in hexadecimal."""
-        return next(iter(self._keys)).hex()
+    def key_ids(self) -> list[str]:
+        """The ids of the keys in hexadecimal; the first one's key writes."""
+        return [name.hex() for name in self._keys]
 
     def encrypt(self, url: str, mission_id: str) -> bytes:
         """The record of a mission's URL, under the first key."""
@@ -127,13 +127,13 @@ class UrlKeyring:
         except (InvalidTag, ValueError):
             raise SealError("the URL's record does not open: it was changed, or is another mission's") from None
 
-    def fingerprints(self, mission_id: str, url: str) -> dict[str, str]:
-        """Key id to keyed fingerprint of a mission's URL, both hex, for every key; the writing one's first."""
+    def fingerprint(self, name: str, mission_id: str, url: str) -> str:
+        """The keyed fingerprint of a mission's URL under the key of that id, in hexadecimal."""
         message = b"fingerprint\0" + mission_id.encode() + b"\0" + url.encode()
-        return {name.hex(): _mac(key, message).hex() for name, key in self._keys.items()}
+        return _mac(self._keys[bytes.fromhex(name)], message).hex()
 
-    def derive_ids(self, submitter: str, idempotency_key: str, url: str | None = None) -> list[str]:
-        """The mission id that an idempotency key stands for, under each URL key; the writing one's first.
+    def derive_ids(self, submitter: str, idempotency_key: str, url: str | None = None) -> dict[str, str]:
+        """The mission id that an idempotency key stands for, by the id of each URL key; the writing one's first.
 
         With a URL, the id that the key stands for with this URL. They are UUIDs of version 8 (RFC 9562, section 5.8).
         Lengths go in front, so that no two rows of texts run together to the same message.
@@ -143,9 +143,13 @@ class UrlKeyring:
         if url is not None:
             texts.append(url.encode())
             label = b"idempotency-of-each\0"
-        framed = b"".join(len(text).to_bytes(4, "big") + text for text in texts[:-1])
-        message = label + framed + texts[-1]
-        return [_uuid8(_mac(key, message)) for key in self._keys.values()]
+        message = label + _framed(*texts)
+        return {name.hex(): _uuid8(_mac(key, message)) for name, key in self._keys.items()}
+
+    def derive_batch_id(self, submitter: str, idempotency_key: str) -> str:
+        """The id of the batch that an idempotency key stands for, a UUID as well."""
+        message = b"batch\0" + _framed(submitter.encode(), idempotency_key.encode(errors="surrogatepass"))
+        return _uuid8(_mac(next(iter(self._keys.values())), message))
 
     def __repr__(self) -> str:
         return f"UrlKeyring({', '.join(name.hex() for name in self._keys)})"
@@ -159,6 +163,11 @@ def _mac(key: hmac.HMAC, message: bytes) -> bytes:
     mac = key.copy()
     mac.update(message)
     return mac.digest()
+
+
+def _framed(*texts: bytes) -> bytes:
+    """The texts, each but the last with its length in front."""
+    return b"".join(len(text).to_bytes(4, "big") + text for text in texts[:-1]) + texts[-1]
 
 
 def _uuid8(digest: bytes) -> str:

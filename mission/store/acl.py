@@ -57,11 +57,12 @@ FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
         dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.QUEUED), "zcard zadd"),
         {Key.SEQ: "incrby", Key.QUOTA: "get set", Key.ENTRY: "hmget hset", Key.REFUSALS: "hincrby"},
-        {Key.STORED: "hmget hgetall", names.QUEUES: "lpush"},
+        {Key.STORED: "hmget hgetall", names.QUEUES: "lpush", Key.BATCH: "hset expire"},
     ),
     # The declared list: `_appends`, `_trims`.
     "audit_append": {},
     "audit_trim": {},
+    "cancel": _union(_FINISH, {Key.ENTRY: "type hget"}),
     "claim": _union(
         *(_FINISH, _RETRY_AT),
         {
@@ -137,8 +138,11 @@ def _trims(chain: Key) -> Rights:
 # What the parts of the code send, beside the functions.
 _ANYBODY = "ping time acl|whoami"
 _BATCHES = "multi exec discard wait"
-_STATS = _union(_calls("stats"), {Key.REFUSALS: "hgetall", names.QUEUES: "llen"})
-_STATUS = {Key.ENTRY: "hmget"}
+# How missions stand: of all in numbers, of those whose id, or whose batch's id, one knows.
+_STATUS = _union(_calls("stats"), {Key.ENTRY: "hmget", Key.BATCH: "hscan"})
+_STATS = {Key.REFUSALS: "hgetall", names.QUEUES: "llen"}
+# Which missions there are.
+_LIST = dict.fromkeys((Key.OPEN, Key.DEAD), "zrevrangebyscore")
 # kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
 _PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}
 _READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "lindex llen lrange")
@@ -211,16 +215,17 @@ LOGINS: dict[str, Login] = {
     # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": Login(
         f"{_ANYBODY} scan",
-        _union({Key.RESULT: "get"}, _STATUS, _appends(Key.AUDIT), _READ_AUDIT),
+        _union({Key.RESULT: "get"}, _STATUS, _LIST, _appends(Key.AUDIT), _READ_AUDIT),
     ),
-    # Dead letters, erasure, repair, the audit. Results they can only delete.
+    # Dead letters, cancelling, erasure, repair, the audit. Results they can only delete.
     "operator": Login(
         f"{_ANYBODY} {_BATCHES} scan info",
         _union(
             *(
-                _calls("discard", "forget", "replay", "mend", "reindex"),
+                _calls("cancel", "discard", "forget", "replay", "mend", "reindex"),
                 _STATS,
                 _STATUS,
+                _LIST,
                 _appends(Key.AUDIT),
                 _READ_AUDIT,
             ),
@@ -236,25 +241,28 @@ LOGINS: dict[str, Login] = {
     # `decoder keys rewrap`, while keys change: reads results and writes them anew.
     "rewrapper": Login(
         f"{_ANYBODY} scan wait",
-        _union(_calls("reseal", key=Key.RESULT), {Key.RESULT: "mget"}, _appends(Key.AUDIT), _READ_AUDIT),
+        _union(_STATUS, _calls("reseal", key=Key.RESULT), {Key.RESULT: "mget"}, _appends(Key.AUDIT), _READ_AUDIT),
     ),
     # Flower: the events, and how long queues are; it takes no message and no result. It asks all workers for a heartbeat, by
     # the remote control that ours do not listen to.
     "flower": Login(
         f"{_ANYBODY} multi exec publish psubscribe punsubscribe",
-        {
-            names.EVENT_QUEUES: "llen del exists",
-            names.CELERY_BINDINGS: "sadd srem smembers",
-            names.QUEUES: "llen",
-        },
+        _union(
+            _STATUS,
+            {
+                names.EVENT_QUEUES: "llen del exists",
+                names.CELERY_BINDINGS: "sadd srem smembers",
+                names.QUEUES: "llen",
+            },
+        ),
         f"{names.EVENTS} {names.REMOTE_CONTROL}",
     ),
     # Probes, exporters, autoscalers.
-    "metrics": Login(f"{_ANYBODY} info", _STATS),
+    "metrics": Login(f"{_ANYBODY} info", _union(_STATS, _STATUS)),
     # `decoder audit trim` and `mend`: alone removes from the audit, and does nothing else.
-    "auditor": Login(_ANYBODY, _union(_trims(Key.AUDIT), _trims(Key.AUDIT_KEYS))),
+    "auditor": Login(_ANYBODY, _union(_STATUS, _trims(Key.AUDIT), _trims(Key.AUDIT_KEYS))),
     # `decoder migrate`: loads the functions, which run with the rights of who calls them.
-    "deployer": Login(f"{_ANYBODY} function|load function|list"),
+    "deployer": Login(f"{_ANYBODY} function|load function|list", _STATUS),
 }
 
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import redis
 
 from mission.errors import UnknownMission
+from mission.ids import is_mission_id
 from mission.model import Claim, Cut, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import outages
 from mission.store.entries import instant, number, read_entries, word, words
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
-from mission.store.names import QUEUE, TYPES, Key, result_key
+from mission.store.names import QUEUE, TYPES, Key, batch_key, result_key
 from mission.store.notices import EndNotice, EndNotices
 from mission.store.scripts import Scripts, as_text
 
@@ -36,22 +37,35 @@ REAP_LIMIT = 1000
 # How long a key stays that was set aside: a person has time to look at it, and no garbage stays for good.
 ASIDE_SECONDS = 7 * 86_400
 
+# Of a mission's entry, what its status tells.
+STATUS_FIELDS = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at")
+
 _Word = TypeVar("_Word", bound=StrEnum)
+
+
+class Known(NamedTuple):
+    """A mission that an idempotency key may stand for: its id, and the URL's fingerprint under one of the URL keys.
+
+    Where the id stands for one URL `alone`, a mission of another one is a conflict; else it is none of this one's business.
+    """
+
+    id: str
+    key_id: str
+    print: str
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Admission:
     """A mission to admit: its id, its URL encrypted, its lifetime, and what tells it from another of the same key.
 
-    `ids` and `prints` are empty without an idempotency key; else the ids that the key stands for under every URL key,
-    and the URL's fingerprint under each, by key id, the writing one's first.
+    `known` is empty without an idempotency key; else which missions that key may stand for, this one first.
     """
 
     id: str
     url_record: bytes
     lifetime_seconds: float
-    ids: Sequence[str] = ()
-    prints: Mapping[str, str] = field(default_factory=dict)
+    known: Sequence[Known] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,9 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Commit:
-    """The end of a mission: `record` is its sealed result where it succeeded, `cut` what ended the search before the document did."""
+    """The end of a mission: `record` is its sealed result where it succeeded, `cut` what ended the search before the document did,
+    `allowed_by` the allowlist entry of its host.
+    """
 
     id: str
     token: int
@@ -86,13 +102,15 @@ class Commit:
     secrets: int | None = None
     record: bytes | None = None
     cut: frozenset[Cut | str] = frozenset()
+    allowed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count.
 
-    `host` is what it waits for: it lies with the others of that host, and comes back when the host is not paused.
+    `host` is what it waits for: it lies with the others of that host, and comes back when the host is not paused. `allowed_by` is the
+    allowlist entry of its host.
     """
 
     id: str
@@ -101,6 +119,7 @@ class Release:
     delay_seconds: float
     uses_attempt: bool = True
     host: str = ""
+    allowed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +161,18 @@ class Ledger:
         self._scripts = Scripts(client, settings)
         self._notices = EndNotices(client)
 
-    def admit(self, admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
-        """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing."""
+    def admit(self, admissions: Sequence[Admission], submitter: str, batch_id: str = "") -> list[Admitted]:
+        """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing.
+
+        With a batch, its ids are kept as long as an entry may be there.
+        """
         quota, seconds = self._settings.quota_rate
         limits = (self._settings.queue_limit, quota, seconds * 1000, int(self._settings.stored_quota))
         messages = wake_ups([admission.id for admission in admissions])
-        args: list[Any] = [scripts.WRITES, submitter, *limits, IDS_PER_MESSAGE, len(messages), *messages]
+        batch = (batch_id, self._ttl + math.ceil(self._settings.max_age))
+        args: list[Any] = [scripts.WRITES, submitter, *limits, IDS_PER_MESSAGE, *batch, len(messages), *messages]
         for admission in admissions:
-            known = ""
-            if admission.prints:
-                writes = next(iter(admission.prints))
-                known = json.dumps({"ids": admission.ids, "prints": admission.prints, "writes": writes})
+            known = json.dumps([(*one[:3], int(one.alone)) for one in admission.known]) if admission.known else ""
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
         answers = self._scripts.run("admit", *args, replicated=True)
         found = [Admitted(admission.id, State.QUEUED, duplicate=False) for admission in admissions]
@@ -222,7 +242,7 @@ class Ledger:
                 secrets = "" if commit.secrets is None else commit.secrets
                 ending = (commit.id, commit.token, commit.state, commit.reason or "", secrets, self._ttl)
                 stored = (len(commit.record or b""), seconds * 1000, int(self._settings.stored_quota))
-                self._scripts.put(pipe, "commit", *ending, *stored, ",".join(sorted(commit.cut)))
+                self._scripts.put(pipe, "commit", *ending, *stored, ",".join(sorted(commit.cut)), commit.allowed_by)
 
         answers = map(as_text, self._scripts.send(queue, transaction=True, replicated=True))
         return [None if answer == "stale" else State(answer) for answer in answers if answer != "OK"]  # SET's own
@@ -233,8 +253,9 @@ class Ledger:
         def queue(pipe: Any) -> None:
             for item in releases:
                 delay = max(0, round(item.delay_seconds * 1000))
-                rule = (delay, int(item.uses_attempt), max_attempts)
-                self._scripts.put(pipe, "release", item.id, item.token, item.reason.value, *rule, self._ttl, item.host)
+                rule = (delay, int(item.uses_attempt), max_attempts, self._ttl)
+                told = (item.host, item.allowed_by)
+                self._scripts.put(pipe, "release", item.id, item.token, item.reason.value, *rule, *told)
 
         answers = map(as_text, self._scripts.send(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]
@@ -328,28 +349,30 @@ class Ledger:
         Raises:
             UnknownMission: the ledger holds no such mission (any more).
         """
-        fields = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut")
-        (entry,) = read_entries(self.client, [mission_id], fields)
-        if not entry.get("state"):
+        (status,) = self.statuses([mission_id])
+        if status is None:
             raise UnknownMission(mission_id)
-        return MissionStatus(
-            id=mission_id,
-            state=_known(State, word(entry["state"])),
-            attempts=number(entry.get("attempts")) or 0,
-            secrets=number(entry.get("secrets")),
-            reason=_known(Reason, word(entry.get("reason"))) or None,
-            submitted_at=instant(entry.get("submitted_at")),
-            finished_at=instant(entry.get("finished_at")) or None,
-            cut=words(entry.get("cut")),
-        )
+        return status
+
+    def statuses(self, ids: Sequence[str]) -> list[MissionStatus | None]:
+        """The same of many, in their order; None for one that the ledger does not hold."""
+        entries = read_entries(self.client, ids, STATUS_FIELDS)
+        return [status_of(id_, entry) if entry.get("state") else None for id_, entry in zip(ids, entries, strict=True)]
+
+    def batch(self, batch_id: str) -> Iterator[list[str]]:
+        """The ids of a batch's missions, a few hundred at a time. One is told twice where it was enqueued twice."""
+        key = batch_key(batch_id)
+        with outages():
+            for _, ids in self.client.hscan_iter(key, count=64):
+                text = as_text(ids)
+                yield [id_ for at in range(0, len(text), 36) if is_mission_id(id_ := text[at : at + 36])]
 
     def stats(self) -> Stats:
         """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
         now, *counts, oldest = self._scripts.run("stats")
-        queued, running, retrying, dead, succeeded, failed = (number(as_text(count).encode()) or 0 for count in counts)
-        return Stats(
-            queued, running, retrying, succeeded, failed, dead, max(0.0, (now - oldest) / 1000) if oldest else 0.0
-        )
+        names = ("queued", "running", "retrying", "dead", "succeeded", "failed", "cancelled")
+        found = {name: number(as_text(count).encode()) or 0 for name, count in zip(names, counts, strict=True)}
+        return Stats(**found, oldest_seconds=max(0.0, (now - oldest) / 1000) if oldest else 0.0)
 
     def refusals(self) -> dict[str, int]:
         """How many admissions were refused since the ledger began, by reason."""
@@ -393,6 +416,22 @@ class Ledger:
     @property
     def _ttl(self) -> int:
         return max(1, round(self._settings.ledger_ttl))
+
+
+def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
+    """A mission's status, by the `STATUS_FIELDS` of its entry."""
+    return MissionStatus(
+        id=mission_id,
+        state=_known(State, word(entry["state"])),
+        attempts=number(entry.get("attempts")) or 0,
+        secrets=number(entry.get("secrets")),
+        reason=_known(Reason, word(entry.get("reason"))) or None,
+        submitted_at=instant(entry.get("submitted_at")),
+        finished_at=instant(entry.get("finished_at")) or None,
+        cut=words(entry.get("cut")),
+        put_off=_known(Reason, word(entry.get("put_off"))) or None,
+        next_try_at=instant(entry.get("due_at")) or None,
+    )
 
 
 def _now_ms() -> int:

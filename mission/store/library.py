@@ -28,7 +28,7 @@ REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
 
 # A full Redis refuses every other function before it begins. These end missions, give way or delete; or only read.
-_EVEN_WHEN_FULL = ("audit_trim", "commit", "discard", "forget", "host", "hosts", "mend", "release")
+_EVEN_WHEN_FULL = ("audit_trim", "cancel", "commit", "discard", "forget", "host", "hosts", "mend", "release")
 _FLAGS = dict.fromkeys(_EVEN_WHEN_FULL, "'allow-oom'") | {"stats": "'no-writes'"}
 
 

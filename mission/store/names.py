@@ -16,6 +16,7 @@ class Key(StrEnum):
     # Missions.
     ENTRY = PREFIX + "m:"  # hash: what the ledger knows of a mission
     RESULT = PREFIX + "r:"  # string: a sealed result
+    BATCH = PREFIX + "batch:"  # hash: the ids of missions that were enqueued together, by the first id of each call
     # Indexes of missions: sorted sets.
     QUEUED = PREFIX + "queued"  # by their place in the queue
     LEASES = PREFIX + "leases"  # the running ones, by the end of their lease in ms
@@ -87,6 +88,11 @@ _RESULT_KEY = re.compile(re.escape(Key.RESULT) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){
 def entry_key(mission_id: str) -> str:
     """The key of a mission's ledger entry."""
     return Key.ENTRY + mission_id
+
+
+def batch_key(batch_id: str) -> str:
+    """The key of a batch's ids."""
+    return Key.BATCH + batch_id
 
 
 def result_key(mission_id: str, token: int) -> str:

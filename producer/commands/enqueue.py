@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TextIO
 
 import click
 from tqdm import tqdm
 
 from mission.admission import DEFAULT_SUBMITTER
-from mission.cli.advice import advise
+from mission.batch import CHUNK, Batch
 from mission.cli.console import DurationType, complain, emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
 from mission.client import MissionClient
-from mission.errors import DecoderError
-from mission.model import State, Ticket
-from mission.units import format_duration
+from mission.model import Ticket
+from mission.settings import Settings
+from mission.units import counted
+from producer.commands.wait import MANY, follow
+
+_STDIN = "<stdin>"  # its name in Python
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key", "max_age", "queue_limit", "quota"))
@@ -26,14 +29,15 @@ from mission.units import format_duration
     "--from-file",
     type=click.File("r", encoding="utf-8", errors="surrogateescape"),
     metavar="FILE|-",
-    help="A URL a line; '-' reads standard input.  [default: the URLs named]",
+    help="A URL a line; empty ones and those that begin with # are passed over; '-' reads standard input.  [default: the URLs named]",
 )
 @click.option("--submitter", default=DEFAULT_SUBMITTER, show_default=True, help="Who asks; quotas and keys go by it.")
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="The same key and URL give the same mission; of many URLs, each of them: then it is safe to enqueue all again.  [default: none]",
+    help="The same key and URL are one mission: so it is safe to enqueue all of them again.  [default: none]",
 )
+@click.option("--exclusive", is_flag=True, help="The key stands for one URL alone: another one is refused.")
 @click.option(
     "--expires", type=DurationType(), help="Give up after so long, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
 )
@@ -45,12 +49,16 @@ def enqueue(
     from_file: TextIO | None,
     submitter: str,
     idempotency_key: str | None,
+    exclusive: bool,
     expires: float | None,
     wait: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Enqueue missions: URLs from the command line or from a file.
+
+    More than one are a batch, whose id `mission status --batch`, `wait --batch` and `list --batch` take. On a terminal many of them
+    are told in numbers.
 
     \b
     Example:
@@ -62,71 +70,82 @@ def enqueue(
     if "-" in urls:
         raise click.UsageError("- is no URL: --from-file - reads them from standard input")
     many = from_file is not None or len(urls) > 1
+    if exclusive and (many or idempotency_key is None):
+        raise click.UsageError("--exclusive is for one URL with an --idempotency-key")
+    for sentence in Settings.misspelt():
+        note(sentence)
     client = MissionClient.from_env()
-    verdicts: Iterator[Ticket | DecoderError]
-    if many:
-        verdicts = client.enqueue_many(
-            _lines(urls, from_file), submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires
-        )
-    else:
-        ticket = client.enqueue(urls[0], submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
-        verdicts = iter([ticket])
     try:
-        tickets, refused = _report(verdicts, as_json=as_json, progress=many)
-        if not tickets and not refused:
-            note("there was no URL to read: nothing is enqueued")
-        missed = _wait(client, tickets, timeout, as_json=as_json) if wait else 0
+        if many:
+            batch = client.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
+            ids = _enqueue_many(batch, urls, from_file, as_json=as_json)
+            refused = batch.refused.total()
+        else:
+            ticket = client.enqueue(
+                urls[0],
+                submitter=submitter,
+                idempotency_key=idempotency_key,
+                exclusive=exclusive,
+                expires_seconds=expires,
+            )
+            ids, refused = [ticket.id], 0
+            _tell(ticket, {}, as_json=as_json)
+        missed = follow(client, ids, timeout, as_json=as_json) if wait and ids else 0
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the missions printed so far go on; `mission status ID` follows them") from None
+        raise KeyboardInterrupt("the missions enqueued so far go on; `mission list` finds them") from None
     if refused or missed:
         raise SystemExit(1)
 
 
-def _lines(urls: tuple[str, ...], source: TextIO | None) -> Iterator[str]:
-    yield from urls
+def _enqueue_many(batch: Batch, urls: tuple[str, ...], source: TextIO | None, *, as_json: bool) -> list[str]:
+    """Enqueue and tell of each, or of all in numbers; the missions' ids."""
+    watched = sys.stderr.isatty()
+    total = len(urls)
+    if watched and source is not None:
+        total = total + sum(1 for _ in _lines(source)) if source.seekable() else 0
+        if total:
+            source.seek(0)
     if source is sys.stdin:
         note_terminal("a URL a line")
-    yield from filter(None, (line.rstrip("\r\n") for line in source or ()))
-
-
-def _report(verdicts: Iterator[Ticket | DecoderError], *, as_json: bool, progress: bool) -> tuple[list[Ticket], int]:
-    tickets: list[Ticket] = []
-    refused = 0
-    bar = tqdm(verdicts, unit=" missions", disable=not (progress and sys.stderr.isatty()), file=sys.stderr)
-    for number, verdict in enumerate(bar, 1):
-        with bar.external_write_mode():  # a line of its own, not the rest of the bar's
-            if not isinstance(verdict, Ticket):
-                refused += 1
-                complain(f"URL {number}: {verdict}")
-                continue
-            tickets.append(verdict)
-            if as_json:
-                emit_json(verdict.as_dict())
-            else:
-                say(f"{verdict.id}  {verdict.state}{'  (was there before)' if verdict.duplicate else ''}")
-    return tickets, refused
-
-
-def _wait(client: MissionClient, tickets: list[Ticket], timeout: float, *, as_json: bool) -> int:
-    """Follow missions to their end, and say what to do about those that did not succeed; how many these are."""
-    give_up = time.monotonic() + timeout
-    missed = []
-    bar = tqdm(tickets, unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr)
-    for ticket in bar:
-        status = client.wait(ticket.id, max(0.0, give_up - time.monotonic()))
-        if status.state is not State.SUCCEEDED:
-            missed.append(status)
-        with bar.external_write_mode():
-            if as_json:
-                emit_json(status.as_dict())
-            else:
-                found = f"{status.secrets} secrets" if status.secrets is not None else status.reason or ""
-                cut = f"  (not all was searched: {', '.join(status.cut)})" if status.cut else ""
-                say(f"{status.id}  {status.state}  {found}{cut}".rstrip())
-    advise(status.reason for status in missed if status.finished)
-    if unfinished := sum(not status.finished for status in missed):
-        note(
-            f"{unfinished} of {len(tickets)} not finished after {format_duration(timeout)}, and they go on: "
-            "`mission status ID` follows them; if none moves, is a worker running?"
+    named = ((f"URL {number}", url) for number, url in enumerate(urls, 1))
+    remaining = chain(named, _lines(source) if source else ())
+    in_numbers = not as_json and sys.stdout.isatty() and total > MANY
+    ids: list[str] = []
+    with tqdm(total=total or None, unit=" missions", disable=not watched, file=sys.stderr) as bar:
+        while some := list(islice(remaining, CHUNK)):
+            verdicts = batch.add([url for _, url in some])
+            bar.update(len(some))
+            with bar.external_write_mode():  # lines of their own, not the rest of the bar's
+                for (place, _), verdict in zip(some, verdicts, strict=True):
+                    if not isinstance(verdict, Ticket):
+                        complain(f"{place}: {verdict}")
+                        continue
+                    ids.append(verdict.id)
+                    if not in_numbers:
+                        _tell(verdict, {"batch": batch.id}, as_json=as_json)
+    if in_numbers:
+        say(
+            f"{counted(batch.accepted, 'mission')} enqueued, {batch.duplicates:,} there before, {batch.refused.total():,} refused"
         )
-    return len(missed)
+    if not ids and not batch.refused:
+        note("there was no URL to read: nothing is enqueued")
+    elif ids and not as_json:
+        note(f"batch {batch.id}: `mission status --batch {batch.id}` follows it")
+    return ids
+
+
+def _lines(source: TextIO) -> Iterator[tuple[str, str]]:
+    """The URLs of a file, each with its place."""
+    name = getattr(source, "name", _STDIN)
+    where = "line " if name == _STDIN else f"{name}:"
+    for number, line in enumerate(source, 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            yield f"{where}{number}", text
+
+
+def _tell(ticket: Ticket, more: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(ticket.as_dict() | more)
+    else:
+        say(f"{ticket.id}  {ticket.state}{'  (was there before)' if ticket.duplicate else ''}")

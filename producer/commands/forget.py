@@ -10,6 +10,7 @@ from mission.cli.help import Command
 from mission.operate import erasure
 from mission.settings import Settings
 from mission.store.connection import connect
+from mission.units import counted
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
@@ -32,4 +33,4 @@ def forget(mission_id: str, reason: str, as_json: bool) -> None:
     if as_json:
         emit_json({"id": mission_id, "forgotten": True, "results": results})
     else:
-        say(f"{mission_id}  forgotten, with {results} results")
+        say(f"{mission_id}  forgotten, with {counted(results, 'result')}")

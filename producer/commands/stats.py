@@ -9,12 +9,12 @@ from mission.cli.help import Command
 from mission.client import MissionClient
 
 
-@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key"))
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @json_option
 def stats(as_json: bool) -> None:
     """Count the missions in each state.
 
-    It also tells the age of the oldest that waits, in seconds.
+    It also tells the age of the oldest that waits, in seconds. Any login may look; it needs no URL key.
 
     \b
     Example:

@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from mission.cli.advice import advise
-from mission.cli.console import complain, emit_records, json_option
+from mission.cli.console import complain, emit_json, emit_records, emit_table, json_option
 from mission.cli.help import Command
 from mission.client import MissionClient
 from mission.errors import DecoderError
 from mission.model import MissionStatus
 
-_FIELDS = ("id", "state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut")
+_FIELDS = (
+    "id",
+    "state",
+    "attempts",
+    "secrets",
+    "reason",
+    "put_off",
+    "next_try_at",
+    "submitted_at",
+    "finished_at",
+    "cut",
+)
+# Columns that stand there only where one of the missions has something in them.
+_RARE = ("put_off", "next_try_at", "cut")
 
 
-@click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key"))
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--batch", "batch_id", metavar="ID", help="Count a batch's missions.  [default: those named]")
 @json_option
-def status(ids: tuple[str, ...], as_json: bool) -> None:
+def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
     """Show how missions stand, and why one failed.
 
-    That is state, attempts, how many secrets were found, the reason, and when; and what cut the search of a document short, if anything did.
+    That is state, attempts, how many secrets were found, and when; the reason that it ended for, or that its last attempt failed for; why
+    it was put off, and when it is tried again at the earliest; and what cut the search of a document short. Of a batch it counts the missions by
+    state and reason. Any login may look; it needs no URL key.
 
     \b
     Example:
       mission status 0f8fad5b-d9cb-469f-a165-70867728950e --json
     """
+    if bool(ids) == (batch_id is not None):
+        raise click.UsageError("name missions, or a batch of them: mission status ID, or mission status --batch ID")
     client = MissionClient.from_env()
+    if batch_id is not None:
+        _count(client, batch_id, as_json=as_json)
+        return
     shown: list[MissionStatus] = []
     for mission_id in ids:
         try:
             shown.append(client.status(mission_id))
         except DecoderError as error:
             complain(error)
-    fields = [name for name in _FIELDS if name != "cut" or any(found.cut for found in shown)]
-    told = (found.as_dict() | ({} if as_json else {"cut": ", ".join(found.cut)}) for found in shown)
+    told = [found.as_dict() | ({} if as_json else {"cut": ", ".join(found.cut)}) for found in shown]
+    fields = [name for name in _FIELDS if name not in _RARE or any(row[name] for row in told)]
     emit_records(told, as_json=as_json, fields=fields)
     if not as_json:
-        advise(found.reason for found in shown if found.finished)
+        advise(found.reason if found.finished else found.put_off for found in shown)
     if len(shown) < len(ids):
         raise SystemExit(1)
+
+
+def _count(client: MissionClient, batch_id: str, *, as_json: bool) -> None:
+    statuses = client.statuses(client.missions_of(batch_id))
+    found = Counter((status.state, status.reason or status.put_off or "") for status in statuses if status)
+    if as_json:
+        states = Counter[str]()
+        for (state, _), count in found.items():
+            states[state] += count
+        emit_json({"batch": batch_id, "missions": found.total(), "states": dict(states)})
+        return
+    emit_table(("STATE", "REASON", "MISSIONS"), [(*key, f"{count:,}") for key, count in found.most_common()])

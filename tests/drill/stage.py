@@ -187,7 +187,7 @@ class Stage:
         self.dead_port = free_port()
         self.server = enter(EmbeddedRedis())
         identity, url_key = Identity.generate(), generate_url_key()
-        self.url_key_id = UrlKeyring.parse(url_key).writing_id
+        self.url_key_id = UrlKeyring.parse(url_key).key_ids[0]
         self.recipients = self._subfolder("recipients")
         self.settings = Settings.from_env(redis_url=self.server.url, url_key=url_key)
         self.redis: redis.Redis = enter(connect(self.settings))

@@ -22,7 +22,7 @@ OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}
 def catalogue() -> dict[str, set[str]]:
     """Each series that a worker's scrape may hold, and its labels."""
     ledger = LedgerCollector()
-    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
     ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
     found: dict[str, set[str]] = {}
@@ -118,7 +118,7 @@ def test_what_every_worker_says_of_the_ledger_is_not_added_up() -> None:
 
 def _ledger_families() -> list[Any]:
     ledger = LedgerCollector()
-    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
     ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
     return list(ledger.collect())

@@ -15,6 +15,7 @@ from mission.cli.console import complain, confidence_option, emit_json, json_opt
 from mission.cli.help import Command
 from mission.cli.secrets import emit_secrets
 from mission.model import Confidence, Secret
+from mission.units import counted
 from worker.extract import Extractor
 from worker.scan.baseline import Baseline
 from worker.scan.inputs import STDIN
@@ -109,18 +110,14 @@ def scan(
                         emit_json({"source": each.source, "complete": not each.cut, "cut": each.cut, "secrets": shown})
                 else:
                     found += ((each.source, secret) for secret, _ in each.secrets)
-                bar.set_postfix_str(f" {_secrets(search.found)}", refresh=False)
+                bar.set_postfix_str(f" {counted(search.found, 'secret')}", refresh=False)
                 bar.update()
     if not as_json:
         emit_secrets(found, show=show)
-        say(f"{_secrets(search.found)} found")
+        say(f"{counted(search.found, 'secret')} found")
     if left_out := search.left_out():
         note(left_out)
     sys.exit(1 if search.failed else exit_code if search.found else 0)
-
-
-def _secrets(number: int) -> str:
-    return f"{number} secret{'s' * (number != 1)}"
 
 
 def _identities(files: Iterable[Path]) -> frozenset[tuple[int, int]]:

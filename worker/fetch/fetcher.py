@@ -86,7 +86,7 @@ class Fetcher:
         settings: time-outs, caps and counts, and the CA file.
         policy: what may be connected to.
         resolver: names to addresses.
-        place: held while a host is fetched from for a submitter; may refuse with `host_paused`.
+        place: held while a host is fetched from for a submitter; may refuse with `host_busy` or `host_paused`.
 
     Raises:
         SettingsError: the CA file holds no certificates.

@@ -39,11 +39,11 @@ _MAX_HOSTS = 1024
 _MEMORY = 0.8
 
 
-class HostPaused(MissionFailed):
+class PutOff(MissionFailed):
     """The host has no place, or is left alone for a while. `host` is its name: the mission waits for it."""
 
-    def __init__(self, host: str, retry_after: float) -> None:
-        super().__init__(Reason.HOST_PAUSED, retry_after=retry_after)
+    def __init__(self, reason: Reason, host: str, retry_after: float) -> None:
+        super().__init__(reason, retry_after=retry_after)
         self.host = host
 
 
@@ -100,7 +100,7 @@ class Hosts:
             submitter: for whom.
 
         Raises:
-            HostPaused: the host is busy or in trouble, and the mission is to come back later.
+            PutOff: the host is busy or in trouble, and the mission is to come back later.
         """
         name = name_of(url)
         probe = self._check_pause(name)
@@ -126,13 +126,13 @@ class Hosts:
             with suppress(LedgerUnavailable):
                 if self._ledger.host_probe(name, PAUSE_SECONDS):
                     return True
-        raise HostPaused(name, 0.0)
+        raise PutOff(Reason.HOST_PAUSED, name, 0.0)
 
     def _enter(self, name: str) -> None:
         with self._lock:
             host = self._host(name)
             if host.busy >= self._limit and not self._turn_comes(host):
-                raise HostPaused(name, self._put_off(host))
+                raise PutOff(Reason.HOST_BUSY, name, self._put_off(host))
             if not host.busy:
                 host.moved = time.monotonic()
             host.busy += 1

@@ -23,7 +23,7 @@ from worker.observe import metrics
 from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
-from worker.work.hosts import HostPaused, name_of
+from worker.work.hosts import PutOff, name_of
 from worker.work.memory import Memory, Share, of_document
 from worker.work.retry import within_attempt
 
@@ -88,8 +88,8 @@ class Pipeline:
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
             found = Counter(secret.detector for secret in secrets)
             return Outcome(phases, found=found, cut=secrets.cut, record=record)
-        except HostPaused as paused:
-            return Outcome(phases, paused.reason, paused.retry_after, paused.host)
+        except PutOff as put_off:
+            return Outcome(phases, put_off.reason, put_off.retry_after, put_off.host)
         except MissionFailed as failure:
             return Outcome(phases, failure.reason, failure.retry_after, name_of(url))
 

@@ -29,8 +29,6 @@ BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
 # More than any of those, and than what a server may ask for (`worker.fetch.fetcher.MAX_RETRY_AFTER`).
 LONGEST_WAIT_SECONDS = 4000.0
-# These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
-NO_FAULT = frozenset({Reason.STORE_UNAVAILABLE, Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN})
 # A mission that outlived so many leases may be what kills its workers; until then it may have been a neighbour, and the lost attempts
 # do not count. A worker takes one such suspect at a time, so that none dies with another time and again; the others come back
 # after the delay. A suspect's document is extracted in a process of its own: a hostile one takes along `SUSPECT_AFTER` workers at
@@ -39,7 +37,9 @@ SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 
 # The host or the process has no place now, and a fetch slot is too dear to wait in: to find that out is no try.
-PUT_OFF = (Reason.HOST_PAUSED, Reason.MEMORY_BUSY)
+PUT_OFF = (Reason.HOST_BUSY, Reason.HOST_PAUSED, Reason.MEMORY_BUSY)
+# These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
+NO_FAULT = frozenset({*PUT_OFF, Reason.STORE_UNAVAILABLE, Reason.SHUTDOWN})
 _NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, *PUT_OFF)
 
 _JITTER = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)

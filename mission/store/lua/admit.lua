@@ -1,16 +1,20 @@
 -- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. All or none of a mission.
 -- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, how many bytes of sealed results the submitter may
--- have stored (0: any number), for how many missions a message is, how many messages, the messages, then for each mission, of which
--- there are 1,024 at most:
---   id, URL record, lifetime in ms, idempotency as JSON {"ids": [...], "prints": {key id: fingerprint}, "writes": key id} or ''.
+-- have stored (0: any number), for how many missions a message is, the batch that they belong to or '', how long it is kept in s, how
+-- many messages, the messages, then for each mission, of which there are 1,024 at most:
+--   id, URL record, lifetime in ms, idempotency or ''.
+-- Idempotency is a JSON list of the missions that the key may stand for: [id, key id, fingerprint of the URL, 1 where the id stands for
+-- this URL alone and so another one is a conflict], this mission's own first.
 -- A message wakes a worker for the missions of its place; one without a new mission is not sent.
 -- Returns for each mission that was not admitted as new {its place from 1, verdict, id, state or milliseconds to wait}.
-local per_message, messages = whole(ARGV[7], 4), whole(ARGV[8], 4)
+local per_message, messages = whole(ARGV[7], 4), whole(ARGV[10], 4)
+local batch, batch_seconds = ARGV[8], whole(ARGV[9], 10)
+if not (batch == '' or #batch == 36 and batch_seconds) then return redis.error_reply('ERR admit takes no such batch') end
 if not (per_message and per_message > 0 and messages and messages <= 1024) then
   return redis.error_reply('ERR admit takes 1024 messages at most')
 end
-local first_mission = 9 + messages
-for i = 9, 8 + messages do
+local first_mission = 11 + messages
+for i = 11, 10 + messages do
   if #(ARGV[i] or '') > MOST_MESSAGE then return redis.error_reply('ERR admit takes messages of 16 KiB at most') end
 end
 if #ARGV >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
@@ -20,11 +24,14 @@ local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]),
 -- Before anything is written: what somebody sends who calls this by hand must not end half done, nor keep the server busy.
 local known = {}
 local function sound(id, key)
-  if type(key.ids) ~= 'table' or key.ids[1] ~= id or #key.ids > 32 or type(key.prints) ~= 'table' then return false end
-  for _, other in ipairs(key.ids) do
-    if type(other) ~= 'string' then return false end
+  if type(key[1]) ~= 'table' or key[1][1] ~= id or #key > 32 then return false end
+  for _, one in ipairs(key) do
+    if type(one) ~= 'table' then return false end
+    for field = 1, 3 do
+      if type(one[field]) ~= 'string' then return false end
+    end
   end
-  return type(key.writes) == 'string' and type(key.prints[key.writes]) == 'string'
+  return true
 end
 local function within(number, least, most) return number and least <= number and number < most end
 if #submitter > MOST_NAME then return redis.error_reply('ERR admit takes a submitter of 64 characters at most') end
@@ -59,6 +66,7 @@ local answers, wakes = {}, {}
 local at = string.format('%.0f', now)
 -- Of all new missions: what the indexes take at once.
 local queued, open, expiry = {}, {}, {}
+local members = {} -- of the batch
 
 local function refuse(reason, id, wait)
   redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a counter that is none must not end what others admit half done
@@ -68,15 +76,13 @@ end
 -- The mission that an earlier admission left under one of these ids, if any. Who names an id that is known must show that it stands
 -- for the same URL: where the entry has no fingerprint, or is none at all, nobody can tell.
 local function earlier(id, key)
-  for _, other in ipairs(key and key.ids or {id}) do
-    local found = redis.pcall('HMGET', entry(other), 'state', 'print_key', 'print')
-    if found.err then return refuse('idempotency_conflict', other, 0) end
-    if found[1] then
-      if key and not (found[2] and key.prints[found[2]] == found[3]) then return refuse('idempotency_conflict', other, 0) end
-      return {'duplicate', other, found[1]}
-    end
+  local conflict
+  for _, one in ipairs(key or {{id, '', '', 1}}) do
+    local found = redis.pcall('HMGET', entry(one[1]), 'state', 'print_key', 'print')
+    if found[1] and (not key or found[2] == one[2] and found[3] == one[3]) then return {'duplicate', one[1], found[1]} end
+    if one[4] == 1 and (found.err or found[1]) then conflict = one[1] end
   end
-  return nil
+  return conflict and refuse('idempotency_conflict', conflict, 0)
 end
 
 for i = first_mission, #ARGV, 4 do
@@ -98,13 +104,15 @@ for i = first_mission, #ARGV, 4 do
   if answer then
     table.insert(answer, 1, place + 1)
     answers[#answers + 1] = answer
+    if answer[2] == 'duplicate' then members[#members + 1] = answer[3] end
   else
     local expires = string.format('%.0f', now + lifetime)
     redis.call('HSET', entry(id), 'v', schema, 'state', 'queued', 'url', url, 'submitter', submitter,
       'submitted_at', at, 'expires_at', expires)
     if known[i] then
-      redis.call('HSET', entry(id), 'print_key', known[i].writes, 'print', known[i].prints[known[i].writes])
+      redis.call('HSET', entry(id), 'print_key', known[i][1][2], 'print', known[i][1][3])
     end
+    members[#members + 1] = id
     local n = #open
     queued[n + 1], queued[n + 2] = seq, id
     open[n + 1], open[n + 2] = at, id
@@ -118,9 +126,14 @@ if #open > 0 then
   redis.call('ZADD', EXPIRY, unpack(expiry))
   redis.call('ZADD', QUEUED, unpack(queued))
 end
+-- The same missions once more, after an interruption, are the same field. Where the batch is of another type they are admitted all the same.
+if batch ~= '' and #members > 0 then
+  redis.pcall('HSET', BATCH .. batch, members[1], table.concat(members))
+  redis.pcall('EXPIRE', BATCH .. batch, batch_seconds)
+end
 if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
 -- Where the queue is of another type the missions are admitted all the same: the reaper finds them.
 for place = 1, messages do
-  if wakes[place] then redis.pcall('LPUSH', MESSAGES, ARGV[8 + place]) end
+  if wakes[place] then redis.pcall('LPUSH', MESSAGES, ARGV[10 + place]) end
 end
 return answers

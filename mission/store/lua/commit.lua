@@ -2,7 +2,8 @@
 -- Its sealed result was set beside this call, since a worker may not read results. Where it does not count it goes again; so it does
 -- where its submitter has too much stored: then the mission is a dead letter, to be replayed when there is room.
 -- ARGV: id, token, state, reason, secrets, ledger TTL in s, bytes of the sealed result (0 without one), its lifetime in ms, how many
--- bytes its submitter may have stored (0: any number), what cut the search short or ''.
+-- bytes its submitter may have stored (0: any number), what cut the search short or '',
+-- the allowlist entry that its host is allowed by or ''.
 -- Returns the mission's state (also when this very commit had been done before: its answer was lost), or 'stale'.
 for i = 6, 9 do
   if not whole(ARGV[i]) then return redis.error_reply('ERR commit takes whole numbers after the secrets') end
@@ -39,6 +40,7 @@ if found[1] == 'dead' and found[3] == 'stored_quota_exceeded' then return take_b
 if found[1] ~= 'running' then return found[1] == state and state or take_back('stale') end
 if size > 0 and quota > 0 and not store(found[4] or '') then
   finish(id, 'dead', 'stored_quota_exceeded', '', ARGV[6])
+  if (ARGV[11] or '') ~= '' then redis.call('HSET', entry(id), 'allowed_by', ARGV[11]) end
   return take_back('dead')
 end
 finish(id, state, ARGV[4], ARGV[5], ARGV[6])

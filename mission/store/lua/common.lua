@@ -84,7 +84,7 @@ end
 
 local function enqueue_again(id)
   redis.call('HSET', entry(id), 'again', '1')
-  redis.call('HDEL', entry(id), 'missed_at', 'host')
+  redis.call('HDEL', entry(id), 'missed_at', 'host', 'put_off', 'due_at')
   enqueue(id)
 end
 
@@ -92,9 +92,9 @@ local function detach(id)
   -- It waits for a worker, or is in one's hands: then it waits for no host.
   if redis.call('ZREM', LEASES, id) + redis.call('ZREM', QUEUED, id) > 0 then return end
   local found = read(id, 'host')
-  local host = found and found[1] or ''
-  redis.pcall('ZREM', group_of(host), id) -- whatever lies there: it is not in it
-  if host ~= '' then redis.call('HDEL', entry(id), 'host') end
+  local host = found and found[1]
+  redis.pcall('ZREM', group_of(host or ''), id) -- whatever lies there: it is not in it
+  if host then redis.call('HDEL', entry(id), 'host', 'put_off', 'due_at') end
 end
 
 -- A host's breaker: failures in a row, whose they were ('*': of several submitters), and times in ms, 0 where it never was.
@@ -140,14 +140,17 @@ local function retry_at(id, time, host)
   -- mission is still in the hands that it was in.
   redis.call('ZADD', DUE_HOSTS, breaker and breaker.paused_until > 0 and 'NX' or 'LT', time, host)
   detach(id)
-  redis.call('HSET', entry(id), 'state', 'retrying', 'host', host)
+  redis.call('HSET', entry(id), 'state', 'retrying', 'host', host, 'due_at', math.max(time, breaker and breaker.paused_until or 0))
   if type(redis.pcall('ZADD', group_of(host), time, id)) == 'table' then
     redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
     redis.call('ZADD', group_of(host), time, id)
   end
 end
 
--- The one way into a terminal state.
+-- The states that a mission stays in.
+local ENDED_IN = {succeeded = true, failed = true, dead = true, cancelled = true}
+
+-- The one way into one of them.
 local function finish(id, state, reason, secrets, ttl)
   detach(id)
   redis.call('ZREM', OPEN, id)

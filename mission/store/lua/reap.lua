@@ -64,12 +64,11 @@ for i = 1, #passed, 2 do
 end
 
 -- What stands among the unfinished ones and is none counts towards the queue's limit. A few are looked at, and more while many are none.
-local ended = {succeeded = true, failed = true, dead = true}
 for _ = 1, 20 do
   local none = 0
   for _, id in ipairs(redis.call('ZRANDMEMBER', OPEN, 100)) do
     local state = state_of(id)
-    if not state or ended[state] then
+    if not state or ENDED_IN[state] then
       redis.call('ZREM', OPEN, id)
       none = none + 1
     end

@@ -5,7 +5,6 @@ if #ARGV > 3 + 1024 then return redis.error_reply('ERR reindex takes 1024 ids at
 local stay, ttl, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local hex = '%x%x%x%x'
 local uuid = '^' .. hex .. hex .. '%-' .. hex .. '%-' .. hex .. '%-' .. hex .. '%-' .. hex .. hex .. hex .. '$'
-local ended = {succeeded = true, failed = true, dead = true}
 local place = {queued = QUEUED, running = LEASES, retrying = DUE}
 local done = {}
 
@@ -22,7 +21,7 @@ end
 
 -- A field of a mission that has not ended, and so cannot be missed.
 local function complete(state, found)
-  if ended[state] then return true end
+  if ENDED_IN[state] then return true end
   -- Before its first claim it has neither token nor attempts.
   return found[2] and (not found[3] or whole(found[3], 16)) and (not found[4] or whole(found[4])) and whole(found[5]) and whole(found[6])
 end
@@ -44,7 +43,7 @@ for i = 4, #ARGV do
       done[#done + 1] = changed and 'gone' or 'ok'
     end
     redis.call('HDEL', DAMAGED, id)
-  elseif place[state] or ended[state] then
+  elseif place[state] or ENDED_IN[state] then
     place.retrying = DUE
     for of, index in pairs(place) do
       if of ~= state then changed = off(index, id) or changed end

@@ -1,11 +1,12 @@
 -- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
--- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s, the host that it waits for or ''.
+-- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s, the host that it waits for or '',
+-- the allowlist entry that its host is allowed by or ''.
 -- Returns 'retrying' or 'dead' (also when this very release had been done before: its answer was lost), or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
 local time = now + tonumber(ARGV[4])
-local found = read(id, 'state', 'token', 'attempts', 'reason')
+local found = read(id, 'state', 'token', 'attempts', 'reason', 'put_off')
 if not found or found[2] ~= token then return 'stale' end
-if (found[1] == 'retrying' or found[1] == 'dead') and found[4] == reason then return found[1] end
+if (found[1] == 'retrying' or found[1] == 'dead') and (found[4] == reason or found[5] == reason) then return found[1] end
 if found[1] ~= 'running' then return 'stale' end
 local attempts = whole(found[3])
 if not attempts then
@@ -13,11 +14,13 @@ if not attempts then
   return 'stale'
 end
 local counts = ARGV[5] ~= '0'
+if (ARGV[9] or '') ~= '' then redis.call('HSET', entry(id), 'allowed_by', ARGV[9]) end
 if counts and attempts >= tonumber(ARGV[6]) then
   finish(id, 'dead', reason, '', ARGV[7])
   return 'dead'
 end
 retry_at(id, time, ARGV[8])
-redis.call('HSET', entry(id), 'reason', reason)
+-- What is no failure of its own does not hide why its last attempt failed.
+redis.call('HSET', entry(id), counts and 'reason' or 'put_off', reason)
 if counts then remember(id, reason) else redis.call('HINCRBY', entry(id), 'attempts', -1) end
 return 'retrying'

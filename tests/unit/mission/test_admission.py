@@ -167,9 +167,9 @@ def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_missio
 ) -> None:
     admit = ledger.admit
 
-    def admit_twice(admissions: Sequence[Admission], submitter: str) -> list[Admitted]:
-        admit(admissions, submitter)
-        return admit(admissions, submitter)
+    def admit_twice(admissions: Sequence[Admission], submitter: str, batch_id: str) -> list[Admitted]:
+        admit(admissions, submitter, batch_id)
+        return admit(admissions, submitter, batch_id)
 
     monkeypatch.setattr(ledger, "admit", admit_twice)
     (ticket,) = admitter.admit([URL])
@@ -182,10 +182,10 @@ def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_missio
 def test_a_message_comes_with_what_is_new_and_none_with_what_is_known_or_refused(
     admitter: Admitter, client: redis.Redis
 ) -> None:
-    admitter.admit([f"{URL}&{n}" for n in range(20)], batch_key="night-1")
+    admitter.admit([f"{URL}&{n}" for n in range(20)], idempotency_key="night-1")
     assert client.llen(QUEUE) == 2
     client.delete(QUEUE)
-    *known, fresh, _ = admitter.admit([f"{URL}&{n}" for n in range(21)] + [BAD], batch_key="night-1")
+    *known, fresh, _ = admitter.admit([f"{URL}&{n}" for n in range(21)] + [BAD], idempotency_key="night-1")
     assert all(isinstance(ticket, Ticket) and ticket.duplicate for ticket in known)
     assert isinstance(fresh, Ticket)
     assert (client.llen(QUEUE), fresh.id in woken(client)) == (1, True)

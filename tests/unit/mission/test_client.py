@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import cast
 
 import pytest
@@ -11,13 +12,17 @@ from mission.errors import (
     QueueFull,
     QuotaExceeded,
     SettingsError,
+    UnknownBatch,
     UnknownMission,
+    WaitTimeout,
 )
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
+from mission.store.ledger import Commit, Ledger
 from mission.store.names import entry_key
+from mission.store.scripts import Scripts
 from producer import MissionClient
 from worker.settings import WorkerSettings
 
@@ -34,23 +39,103 @@ def mission_client(producer_settings: Settings) -> MissionClient:
     return MissionClient(producer_settings)
 
 
-def test_a_ticket_says_the_mission_is_queued_and_waiting_ends_with_its_time(mission_client: MissionClient) -> None:
+def test_a_ticket_says_the_mission_is_queued_and_waiting_says_that_the_time_ran_out(
+    mission_client: MissionClient,
+) -> None:
     ticket = mission_client.enqueue(URL)
     assert (ticket.state, ticket.duplicate) == (State.QUEUED, False)
-    assert mission_client.wait(ticket.id, timeout=0.05) == mission_client.status(ticket.id)
+    with pytest.raises(WaitTimeout, match=r"the time ran out: 1 mission not finished after 0.05s \(1 queued\)") as info:
+        mission_client.wait(ticket.id, timeout=0.05)
+    assert isinstance(info.value, TimeoutError)
+    assert info.value.statuses == [mission_client.status(ticket.id)]
 
 
-def test_bulk_enqueue_takes_an_iterable_of_any_length_piece_by_piece(mission_client: MissionClient) -> None:
-    taken = []
+def test_a_batch_takes_urls_a_piece_at_a_time_and_keeps_none(mission_client: MissionClient) -> None:
+    batch = mission_client.batch()
+    for n in range(3):
+        verdicts = batch.add(f"{URL}&{n}-{m}" for m in range(300))
+        assert len({verdict.id for verdict in verdicts if isinstance(verdict, Ticket)}) == 300
+    assert (batch.accepted, batch.duplicates, len(batch)) == (900, 0, 0)
+    assert len(set(mission_client.missions_of(batch.id))) == mission_client.stats().queued == 900
 
-    def endless() -> object:
-        while True:
-            taken.append(1)
-            yield URL
 
-    verdicts = mission_client.enqueue_many(endless())  # type: ignore[arg-type]  # a generator typed for the test
-    assert [isinstance(next(verdicts), Ticket) for _ in range(3)] == [True] * 3
-    assert len(taken) < 1000
+def test_enqueue_many_enqueues_where_nobody_looks_at_what_it_returns(mission_client: MissionClient) -> None:
+    mission_client.enqueue_many([URL])
+    assert mission_client.stats().queued == 1
+
+
+def test_a_batch_gives_each_verdict_in_order_and_counts_them(mission_client: MissionClient) -> None:
+    first = mission_client.enqueue(URL, idempotency_key="k")
+    urls = [URL, "no url", *(f"{URL}&{n}" for n in range(600)), "ftp://docs.example.com/"]
+    batch = mission_client.enqueue_many(urls, idempotency_key="k")
+    assert (batch.accepted, batch.duplicates) == (600, 1)
+    assert batch.refused == {Reason.INVALID_URL: 1, Reason.SCHEME_NOT_ALLOWED: 1}
+    assert batch.verdicts[0] == next(iter(batch)) == Ticket(first.id, State.QUEUED, duplicate=True)
+    assert [str(verdict) for verdict in batch if isinstance(verdict, InvalidMission)] == [
+        str(batch.verdicts[1]),
+        str(batch.verdicts[-1]),
+    ]
+    assert len(batch) == len(urls)
+    tickets = [verdict for verdict in batch if isinstance(verdict, Ticket)]
+    assert [mission_client.status(ticket.id).state for ticket in tickets[-3:]] == [State.QUEUED] * 3
+    assert set(mission_client.missions_of(batch.id)) == {ticket.id for ticket in tickets}
+
+
+def test_the_same_key_is_the_same_batch_and_another_submitters_is_not(mission_client: MissionClient) -> None:
+    ids = [
+        mission_client.enqueue_many([URL], idempotency_key=key, submitter=submitter).id
+        for key, submitter in (("night-1", "a"), ("night-1", "a"), ("night-2", "a"), ("night-1", "b"))
+    ]
+    assert (ids[0], len(set(ids))) == (ids[1], 3)
+    assert mission_client.enqueue_many([URL]).id != mission_client.enqueue_many([URL]).id
+
+
+def test_waiting_for_a_batch_ends_with_how_its_missions_ended(
+    mission_client: MissionClient, ledger: Ledger, settings: WorkerSettings
+) -> None:
+    batch = mission_client.enqueue_many(f"{URL}&{n}" for n in range(600))
+    ids = list(mission_client.missions_of(batch.id))
+    claims = ledger.claim(ids, 600, 60).claims
+    ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims[:599]], 60)
+    with pytest.raises(WaitTimeout, match=r"1 mission not finished after 0.05s \(1 running\)"):
+        batch.wait(0.05)
+    timer = threading.Timer(
+        0.2, ledger.commit, ([Commit(claims[599].id, claims[599].token, State.FAILED, Reason.TLS_FAILURE)], 60)
+    )
+    timer.start()
+    assert batch.wait(60) == {State.SUCCEEDED: 599, State.FAILED: 1}
+    timer.join()
+    Scripts(ledger.client).run("forget", ids[0])
+    assert batch.wait(60).total() == 599, "one that was forgotten is waited for by nobody"
+
+
+def test_a_batch_that_nobody_enqueued_is_unknown(mission_client: MissionClient) -> None:
+    with pytest.raises(UnknownBatch, match="no batch"):
+        mission_client.wait_for_batch(new_mission_id(), 60)
+    with pytest.raises(InvalidMission):
+        mission_client.missions_of("x")
+
+
+def test_missions_are_told_as_they_finish_each_once(mission_client: MissionClient, ledger: Ledger) -> None:
+    ids = [mission_client.enqueue(f"{URL}&{n}").id for n in range(3)]
+    told = mission_client.follow([*ids, ids[0]], 60)
+    for mission_id in reversed(ids):
+        (claim,) = ledger.claim([mission_id], 1, 60).claims
+        ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0)], 60)
+        assert next(told).id == mission_id
+    assert list(told) == []
+
+
+def test_who_follows_missions_needs_no_url_key_and_who_enqueues_is_told_which(settings: WorkerSettings) -> None:
+    client = MissionClient(Settings.from_env(redis_url=settings.redis_url))
+    assert client.stats().queued == 0
+    with pytest.raises(UnknownMission):
+        client.status(new_mission_id())
+    for enqueue in (client.enqueue, client.enqueue_many):
+        with pytest.raises(SettingsError, match="DECODER_URL_KEY: not set"):
+            enqueue(URL, idempotency_key="k")
+    with pytest.raises(SettingsError, match="DECODER_URL_KEY"):
+        MissionClient(Settings.from_env(redis_url=settings.redis_url, url_key="no key"))
 
 
 def test_a_bad_url_is_refused_with_its_reason(mission_client: MissionClient) -> None:
@@ -77,7 +162,7 @@ def test_under_one_key_each_url_of_a_batch_is_one_mission(mission_client: Missio
     assert client.llen("missions") == 10 + 10 + 2  # no message for what was there before
 
 
-def test_an_idempotency_key_stands_for_one_mission_also_after_a_rotation_of_the_url_key(
+def test_a_key_and_a_url_are_one_mission_alone_and_in_a_batch_also_after_a_rotation_of_the_url_key(
     producer_settings: Settings,
 ) -> None:
     before = MissionClient(producer_settings)
@@ -86,14 +171,28 @@ def test_an_idempotency_key_stands_for_one_mission_also_after_a_rotation_of_the_
     rotated = MissionClient(Settings.from_env(redis_url=producer_settings.redis_url, url_key=both))
     first = before.enqueue(URL, idempotency_key="order-7")
     of_batch, other = before.enqueue_many([URL, URL + "&other"], idempotency_key="order-7")
-    assert len({first, of_batch, other, before.enqueue(URL, idempotency_key="order-7", submitter="b")}) == 4
+    assert of_batch == Ticket(first.id, State.QUEUED, duplicate=True)
+    assert isinstance(other, Ticket)
     for client in (before, rotated):
-        assert client.enqueue(URL, idempotency_key="order-7") == Ticket(first.id, State.QUEUED, duplicate=True)
-        (again,) = client.enqueue_many([URL], idempotency_key="order-7")
-        assert isinstance(of_batch, Ticket)
-        assert again == Ticket(of_batch.id, State.QUEUED, duplicate=True)
+        for url, ticket in ((URL, first), (URL + "&other", other)):
+            known = Ticket(ticket.id, State.QUEUED, duplicate=True)
+            assert client.enqueue(url, idempotency_key="order-7") == known
+            assert list(client.enqueue_many([url], idempotency_key="order-7")) == [known]
+    fresh = (before.enqueue(URL, idempotency_key="order-7", submitter="b"), before.enqueue(URL, idempotency_key="8"))
+    assert not any(ticket.duplicate for ticket in fresh)
+
+
+def test_a_key_that_is_exclusive_refuses_another_url_and_is_no_bar_to_a_batch(mission_client: MissionClient) -> None:
+    first = mission_client.enqueue(URL, idempotency_key="order-7", exclusive=True)
+    known = Ticket(first.id, State.QUEUED, duplicate=True)
+    for exclusive in (True, False):
+        assert mission_client.enqueue(URL, idempotency_key="order-7", exclusive=exclusive) == known
         with pytest.raises(IdempotencyConflict):
-            client.enqueue(URL + "&other", idempotency_key="order-7")
+            mission_client.enqueue(URL + "&other", idempotency_key="order-7", exclusive=exclusive)
+    again, other = mission_client.enqueue_many([URL, URL + "&other"], idempotency_key="order-7")
+    assert again == known
+    assert isinstance(other, Ticket)
+    assert not other.duplicate
 
 
 def test_a_full_queue_is_said_to_be_full(producer_settings: Settings) -> None:
@@ -119,17 +218,12 @@ def test_waiting_for_an_unknown_mission_is_an_error_at_once(mission_client: Miss
 @pytest.mark.server("INFO")
 def test_who_waits_again_takes_the_connection_that_is_there(mission_client: MissionClient, client: redis.Redis) -> None:
     tickets = [mission_client.enqueue(f"{URL}&{n}") for n in range(4)]
-    mission_client.wait(tickets[0].id, timeout=0.01)
+    list(mission_client.follow([tickets[0].id], timeout=0.01))
     before = client.info("stats")["total_connections_received"]
     for ticket in tickets:
-        assert mission_client.wait(ticket.id, timeout=0.01).state is State.QUEUED
+        assert [status.state for status in mission_client.follow([ticket.id], timeout=0.01)] == [State.QUEUED]
         mission_client.enqueue(URL)
     assert client.info("stats")["total_connections_received"] == before
-
-
-def test_without_a_url_key_there_is_no_client(settings: WorkerSettings) -> None:
-    with pytest.raises(SettingsError, match="DECODER_URL_KEY: not set"):
-        MissionClient(Settings.from_env(redis_url=settings.redis_url))
 
 
 def test_a_mission_admitted_while_the_broker_refuses_messages_is_accepted_all_the_same(
@@ -151,7 +245,7 @@ def test_a_mission_in_a_state_of_a_newer_release_is_a_duplicate_and_ends_the_wai
     mission_client: MissionClient, client: redis.Redis
 ) -> None:
     ticket = mission_client.enqueue(URL, idempotency_key="once")
-    client.hset(entry_key(ticket.id), mapping={"state": "cancelled", "finished_at": "1700000000000"})
-    assert mission_client.wait(ticket.id, timeout=60).state == "cancelled"
+    client.hset(entry_key(ticket.id), mapping={"state": "archived", "finished_at": "1700000000000"})
+    assert mission_client.wait(ticket.id, timeout=60).state == "archived"
     again = mission_client.enqueue(URL, idempotency_key="once").as_dict()
-    assert again == {"id": ticket.id, "state": "cancelled", "duplicate": True}
+    assert again == {"id": ticket.id, "state": "archived", "duplicate": True}

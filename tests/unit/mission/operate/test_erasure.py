@@ -12,6 +12,7 @@ from mission.operate.repair import repair
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.names import entry_key, result_key
+from mission.store.scripts import Scripts
 
 WHY = "request 815"
 
@@ -38,6 +39,9 @@ def bring_to(ledger: Ledger, state: State) -> str:
         commit(ledger, held)
     elif state is State.FAILED:
         ledger.commit([Commit(mission_id, held.token, State.FAILED, Reason.TLS_FAILURE)], 60)
+    elif state is State.CANCELLED:
+        ledger.release([Release(mission_id, held.token, Reason.READ_TIMEOUT, 0)], 5)
+        Scripts(ledger.client).run("cancel", mission_id, 60)
     elif state is not State.RUNNING:
         ledger.release([Release(mission_id, held.token, Reason.READ_TIMEOUT, 0)], 5 if state is State.RETRYING else 1)
     return mission_id

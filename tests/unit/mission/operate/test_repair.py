@@ -17,6 +17,7 @@ from mission.operate.repair import Repaired, repair
 from mission.settings import Settings
 from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.names import Key, entry_key
+from mission.store.scripts import Scripts
 
 Repair = Callable[[], Repaired]
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
@@ -39,6 +40,8 @@ def missions(ledger: Ledger) -> dict[str, str]:
     ledger.release([Release(ids["retrying"], token["retrying"], Reason.READ_TIMEOUT, 30)], 5)
     ledger.release([Release(ids[name], token[name], Reason.READ_TIMEOUT, 0) for name in ("dead", "discarded")], 1)
     ledger.commit([Commit(ids[name], token[name], State(name)) for name in ("succeeded", "failed")], 60)
+    ledger.release([Release(ids["cancelled"], token["cancelled"], Reason.READ_TIMEOUT, 30)], 5)
+    Scripts(ledger.client).run("cancel", ids["cancelled"], 60)
     ledger.client.hdel(entry_key(ids["discarded"]), "url")
     ledger.client.zrem(Key.DEAD, ids["discarded"])
     return ids

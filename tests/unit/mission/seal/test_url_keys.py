@@ -80,27 +80,30 @@ def test_during_rotation_both_generations_are_read_and_the_first_writes() -> Non
     assert UrlKeyring.parse(NEW).decrypt(both.encrypt(URL, MISSION), MISSION) == URL
 
 
-def test_fingerprints_are_given_for_every_key_the_writing_one_first() -> None:
-    prints = UrlKeyring.parse(f"{NEW},{OLD}").fingerprints(MISSION, URL)
-    assert list(prints) == [key_id(b"n" * 32).hex(), key_id(b"o" * 32).hex()]
-    assert prints[key_id(b"o" * 32).hex()] == next(iter(UrlKeyring.parse(OLD).fingerprints(MISSION, URL).values()))
+def test_a_fingerprint_is_of_the_key_that_is_named_the_writing_one_is_the_first() -> None:
+    both, old = UrlKeyring.parse(f"{NEW},{OLD}"), key_id(b"o" * 32).hex()
+    assert both.key_ids == [key_id(b"n" * 32).hex(), old]
+    assert both.fingerprint(old, MISSION, URL) == UrlKeyring.parse(OLD).fingerprint(old, MISSION, URL)
+    assert both.fingerprint(old, MISSION, URL) != both.fingerprint(both.key_ids[0], MISSION, URL)
 
 
 @pytest.mark.parametrize(("mission", "url"), [(OTHER, URL), (MISSION, URL + "x")])
 def test_a_fingerprint_is_of_one_url_of_one_mission(mission: str, url: str) -> None:
-    keyring = UrlKeyring.parse(OLD)
-    assert keyring.fingerprints(mission, url) != keyring.fingerprints(MISSION, URL)
+    keyring, name = UrlKeyring.parse(OLD), key_id(b"o" * 32).hex()
+    assert keyring.fingerprint(name, mission, url) != keyring.fingerprint(name, MISSION, URL)
 
 
 def test_derived_ids_are_mission_ids_of_uuid_version_8() -> None:
-    for text in UrlKeyring.parse(f"{NEW},{OLD}").derive_ids("team-a", "order 1"):
+    keyring = UrlKeyring.parse(f"{NEW},{OLD}")
+    of_key, of_url = (keyring.derive_ids("team-a", "order 1", *url).values() for url in ((), (URL,)))
+    for text in (*of_key, *of_url, keyring.derive_batch_id("team-a", "order 1")):
         assert check_mission_id(text) == text
         assert (uuid.UUID(text).version, uuid.UUID(text).variant) == (8, uuid.RFC_4122)
 
 
 def test_derived_ids_are_the_same_each_time_the_writing_keys_first() -> None:
     old, new = UrlKeyring.parse(OLD).derive_ids("a", "k"), UrlKeyring.parse(NEW).derive_ids("a", "k")
-    assert UrlKeyring.parse(f"{NEW},{OLD}").derive_ids("a", "k") == new + old
+    assert UrlKeyring.parse(f"{NEW},{OLD}").derive_ids("a", "k") == new | old
     assert old != new
 
 
@@ -110,6 +113,7 @@ def test_derived_ids_are_the_same_each_time_the_writing_keys_first() -> None:
 def test_no_two_submitters_or_keys_run_together(submitter: str, key: str) -> None:
     keyring = UrlKeyring.parse(OLD)
     assert keyring.derive_ids(submitter, key) != keyring.derive_ids("a", "bc")
+    assert keyring.derive_batch_id(submitter, key) != keyring.derive_batch_id("a", "bc")
 
 
 def test_a_generated_key_is_one_line_and_new_each_time() -> None:
@@ -120,7 +124,7 @@ def test_a_generated_key_is_one_line_and_new_each_time() -> None:
 def test_keys_are_read_from_files_and_inline(tmp_path: Path) -> None:
     write_key_file(tmp_path / "url.key", KeyLine.parse(NEW))
     keyring = UrlKeyring.parse(f"{tmp_path / 'url.key'},{OLD}")
-    assert len(keyring.fingerprints(MISSION, URL)) == 2
+    assert len(keyring.key_ids) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.ledger import Admission, Commit, Known, Ledger
 from mission.store.messages import wake_ups
-from mission.store.names import QUEUE, Key, entry_key, result_key
+from mission.store.names import QUEUE, Key, batch_key, entry_key, result_key
 from mission.store.scripts import Scripts
 from worker.settings import WorkerSettings
 
 OWN, OTHER = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-GOOD = {"ids": [OWN], "prints": {"k": "aa"}, "writes": "k"}
+GOOD = [OWN, "k", "aa", 1]
 
 # What can stand at a key of another type.
 OTHERS: dict[str, Callable[[redis.Redis, str], object]] = {
@@ -31,7 +31,7 @@ each_type = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
 
 def keyed(print_: str = "aa", mission_id: str = OWN) -> Admission:
-    return Admission(mission_id, b"u", 100, [mission_id], {"k": print_})
+    return Admission(mission_id, b"u", 100, [Known(mission_id, "k", print_, alone=True)])
 
 
 @each_type
@@ -93,18 +93,16 @@ def test_an_entry_whose_fingerprint_cannot_be_told_is_a_conflict(
         "null",
         "[" * 4000,
         json.dumps({}),
-        json.dumps(GOOD | {"ids": []}),
-        json.dumps(GOOD | {"ids": "x"}),
-        json.dumps(GOOD | {"ids": [OTHER, OWN]}),
-        json.dumps(GOOD | {"ids": [OWN, {}]}),
-        json.dumps(GOOD | {"ids": [OWN] * 200}),
-        json.dumps(
-            GOOD | {"ids": [OWN, *([""] * 32)]}
-        ),  # each is looked up: 1,024 missions of 1,300 held the server for 1.4 s
-        json.dumps(GOOD | {"prints": "x"}),
-        json.dumps(GOOD | {"prints": {"k": 7}}),
-        json.dumps(GOOD | {"writes": "other"}),
-        json.dumps(GOOD | {"writes": None}),
+        json.dumps([[]]),
+        json.dumps([{}]),
+        json.dumps([[OTHER, *GOOD[1:]], GOOD]),
+        json.dumps([GOOD, "x"]),
+        json.dumps([GOOD, [{}, *GOOD[1:]]]),
+        # Each is looked up: 1,024 missions of 1,300 held the server for 1.4 s.
+        json.dumps([GOOD, *([["", "", "", 0]] * 32)]),
+        json.dumps([[OWN, "k", 7, 1]]),
+        json.dumps([[OWN, None, "aa", 1]]),
+        json.dumps([[OWN]]),
     ],
 )
 def test_a_call_that_no_producer_makes_is_refused_before_anything_is_written(
@@ -205,8 +203,37 @@ def call(
     submitter: str = "app",
     limits: tuple[Any, ...] = (10_000, 0, 0, 0),
     messages: tuple[Any, ...] = (16, 0),
+    batch: tuple[Any, ...] = ("", 60),
 ) -> None:
-    Scripts(client, settings).run("admit", 1, submitter, *limits, *messages, *missions)
+    per_message, *rest = messages
+    Scripts(client, settings).run("admit", 1, submitter, *limits, per_message, *batch, *rest, *missions)
+
+
+@pytest.mark.parametrize("batch", [("x", 60), (OWN * 2, 60), (OWN, "x"), (OWN, ""), (OWN, -1), (OWN, "9" * 11)])
+def test_a_batch_that_is_none_is_refused_before_anything_is_written(
+    batch: tuple[Any, ...], client: redis.Redis, settings: WorkerSettings
+) -> None:
+    with pytest.raises(LedgerUnavailable, match="admit takes no such batch"):
+        call(client, settings, OWN, "u", 1000, "", batch=batch)
+    assert client.keys() == []
+
+
+@each_type
+def test_missions_are_admitted_where_the_batch_is_of_another_type(
+    other: Callable[[redis.Redis, str], object], ledger: Ledger, client: redis.Redis
+) -> None:
+    other(client, batch_key(OTHER))
+    assert ledger.admit([Admission(OWN, b"u", 100)], "app", OTHER)[0].state is State.QUEUED
+
+
+def test_a_batch_holds_the_same_missions_once_and_goes_with_the_ledger(ledger: Ledger, client: redis.Redis) -> None:
+    ids = [new_mission_id() for _ in range(3)]
+    for _ in range(2):  # what is admitted again is a duplicate, and no longer there twice
+        ledger.admit([Admission(id_, b"u", 100) for id_ in ids], "app", OTHER)
+    assert list(ledger.batch(OTHER)) == [ids]
+    assert 0 < client.ttl(batch_key(OTHER)) <= 31 * 86400 + 1
+    client.hset(batch_key(OTHER), "x", "what is no id, and no 36 characters of one " * 3)
+    assert sorted(map(len, ledger.batch(OTHER))) == [0, 3]
 
 
 @pytest.mark.parametrize("arrival", ["x", "nan", "inf", "-inf", "1e300", "9" * 30, ""])

@@ -11,7 +11,7 @@ from mission.ids import new_mission_id
 from mission.model import Claim, Cut, MissionStatus, Reason, State
 from mission.store import scripts
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.ledger import Admission, Commit, Known, Ledger, Release
 from mission.store.names import PREFIX, QUEUE, Key, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
@@ -50,17 +50,18 @@ def test_admitting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
 
 def test_a_fingerprint_that_differs_is_a_conflict(ledger: Ledger) -> None:
     own = new_mission_id()
-    ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"})], "a")
-    same = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "aa"})], "a")[0]
-    other = ledger.admit([Admission(own, b"u", 100, [own], {"k1": "bb"})], "a")[0]
+    ledger.admit([Admission(own, b"u", 100, [Known(own, "k1", "aa", alone=True)])], "a")
+    same = ledger.admit([Admission(own, b"u", 100, [Known(own, "k1", "aa", alone=True)])], "a")[0]
+    other = ledger.admit([Admission(own, b"u", 100, [Known(own, "k1", "bb", alone=True)])], "a")[0]
     assert same.duplicate
     assert other.refusal is Reason.IDEMPOTENCY_CONFLICT
 
 
 def test_an_idempotency_key_is_recognised_after_a_rotation_of_the_url_key(ledger: Ledger) -> None:
     old, new = new_mission_id(), new_mission_id()
-    ledger.admit([Admission(old, b"u", 100, [old], {"k1": "aa"})], "a")
-    again = ledger.admit([Admission(new, b"u", 100, [new, old], {"k2": "zz", "k1": "aa"})], "a")[0]
+    ledger.admit([Admission(old, b"u", 100, [Known(old, "k1", "aa", alone=True)])], "a")
+    known = [Known(new, "k2", "zz", alone=True), Known(old, "k1", "aa", alone=True)]
+    again = ledger.admit([Admission(new, b"u", 100, known)], "a")[0]
     assert (again.id, again.duplicate) == (old, True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
@@ -11,8 +11,10 @@ import pytest
 import redis
 
 import mission.client
+from mission.audit.log import AuditLog
 from mission.ids import new_mission_id
 from mission.model import MissionStatus, Reason, State
+from mission.operate import cancellation
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -37,13 +39,13 @@ def hearing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Each look that is taken at the ledger."""
     found: list[str] = []
-    status = Ledger.status
+    statuses = Ledger.statuses
 
-    def counted(self: Ledger, mission_id: str) -> MissionStatus:
-        found.append(mission_id)
-        return status(self, mission_id)
+    def counted(self: Ledger, ids: Sequence[str]) -> list[MissionStatus | None]:
+        found.extend(ids)
+        return statuses(self, ids)
 
-    monkeypatch.setattr(Ledger, "status", counted)
+    monkeypatch.setattr(Ledger, "statuses", counted)
     return found
 
 
@@ -107,8 +109,14 @@ def die(ledger: Ledger, mission_id: str) -> None:
     ledger.claim([mission_id], 1, 60)
 
 
+def cancel(ledger: Ledger, mission_id: str) -> None:
+    cancellation.cancel(
+        ledger.client, Settings.from_env(), AuditLog(ledger.client, emit=lambda _: None), mission_id, why="x"
+    )
+
+
 @pytest.mark.usefixtures("hearing_alone")
-@pytest.mark.parametrize(("how", "state"), [(fail, State.FAILED), (die, State.DEAD)])
+@pytest.mark.parametrize(("how", "state"), [(fail, State.FAILED), (die, State.DEAD), (cancel, State.CANCELLED)])
 def test_each_way_to_end_is_told(
     ledger: Ledger, waiting: Waiting, looks: list[str], how: Callable[[Ledger, str], None], state: State
 ) -> None:
@@ -135,15 +143,15 @@ def test_an_end_between_the_question_and_the_listening_is_not_missed(
 ) -> None:
     """It listens first and looks then: the other way round, an end in between would be heard by nobody."""
     ids = admitted(ledger)
-    status = Ledger.status
+    statuses = Ledger.statuses
 
-    def ends_at_once(self: Ledger, mission_id: str) -> MissionStatus:
-        found = status(self, mission_id)
+    def ends_at_once(self: Ledger, asked: Sequence[str]) -> list[MissionStatus | None]:
+        found = statuses(self, asked)
         if len(looks) == 1:
             end(ledger, ids)
         return found
 
-    monkeypatch.setattr(Ledger, "status", ends_at_once)
+    monkeypatch.setattr(Ledger, "statuses", ends_at_once)
     assert mission_client.wait(ids[0], LONG).state is State.SUCCEEDED
     assert looks == ids * 2
 
@@ -201,7 +209,7 @@ def test_ctrl_c_leaves_no_subscription(
         heard.append(listeners(client, ids))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Ledger, "status", interrupted)
+    monkeypatch.setattr(Ledger, "statuses", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mission_client.wait(ids[0], LONG)
     assert heard == [1]

@@ -21,7 +21,7 @@ from worker.observe import collectors
 from worker.observe.collectors import LedgerCollector, NetworkCollector, Vitals, read_vitals
 from worker.settings import WorkerSettings
 
-STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
+STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, cancelled=6, oldest_seconds=12.5)
 KEYS = [("url", "00c0ffee"), ("recipient", "0123456789abcdef")]
 
 

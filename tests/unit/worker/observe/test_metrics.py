@@ -18,7 +18,7 @@ from worker.observe.collectors import LedgerCollector, Vitals
 from worker.observe.scrapes import serve
 from worker.work import endings
 
-STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
+STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, cancelled=6, oldest_seconds=12.5)
 VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
 
 # The names that dashboards and alerts are built on.

@@ -324,7 +324,10 @@ def test_what_is_in_hand_is_given_back_without_using_up_an_attempt(
         wait_for(lambda: coordinator.oldest_seconds() > 0)
         assert coordinator.release_all() == 1
         status = ledger.status(mission_id)
-        assert (status.state, status.attempts, status.reason) == (State.RETRYING, 0, Reason.SHUTDOWN)
+        assert (status.state, status.attempts, status.reason, status.put_off) == (
+            *(State.RETRYING, 0),
+            *(None, Reason.SHUTDOWN),
+        )
         go_on.set()
         working.result(30)
     assert coordinator.oldest_seconds() == 0

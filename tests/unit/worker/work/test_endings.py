@@ -35,7 +35,13 @@ MAY_CHANGE = (
     *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
     *(Reason.CONNECTION_FAILED, Reason.HTTP_SERVER_ERROR, Reason.RATE_LIMITED, Reason.INTERNAL_ERROR),
 )
-NO_FAULT_OF_THE_MISSION = (Reason.HOST_PAUSED, Reason.MEMORY_BUSY, Reason.SHUTDOWN, Reason.STORE_UNAVAILABLE)
+NO_FAULT_OF_THE_MISSION = (
+    Reason.HOST_BUSY,
+    Reason.HOST_PAUSED,
+    Reason.MEMORY_BUSY,
+    Reason.SHUTDOWN,
+    Reason.STORE_UNAVAILABLE,
+)
 
 
 def end(outcome: Outcome, claim: Claim = CLAIM) -> Ending:
@@ -76,7 +82,13 @@ def test_a_mission_that_did_nothing_wrong_keeps_its_attempt(reason: Reason) -> N
 
 
 def test_each_reason_is_one_that_an_attempt_ends_for_or_one_of_the_ledgers() -> None:
-    of_the_ledger = {Reason.ATTEMPTS_EXHAUSTED, Reason.LEASE_EXPIRED, Reason.EXPIRED, Reason.MALFORMED_MESSAGE}
+    of_the_ledger = {
+        Reason.ATTEMPTS_EXHAUSTED,
+        Reason.LEASE_EXPIRED,
+        Reason.EXPIRED,
+        Reason.CANCELLED,
+        Reason.MALFORMED_MESSAGE,
+    }
     at_admission = {Reason.QUOTA_EXCEEDED, Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT, Reason.STORED_QUOTA_EXCEEDED}
     of_an_attempt = {*WOULD_NOT_CHANGE, *MAY_CHANGE, *NO_FAULT_OF_THE_MISSION}
     assert of_an_attempt == set(Reason) - of_the_ledger - at_admission

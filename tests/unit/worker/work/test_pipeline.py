@@ -186,10 +186,10 @@ def test_a_mission_whose_host_is_busy_comes_back_later_and_was_no_try(
     claim = keys.claim(url)
     with hosts.slot(parse_url(url), "app"):
         outcome = pipeline.decode(claim)
-    assert outcome.reason is Reason.HOST_PAUSED
+    assert outcome.reason is Reason.HOST_BUSY
     assert outcome.retry_after is not None
     assert outcome.retry_after > 0
-    assert tried("host_paused") == 0
+    assert tried("host_busy") == 0
 
 
 def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
@@ -198,8 +198,8 @@ def test_a_redirect_takes_a_place_at_the_host_where_it_leads(
     url = other_site.url(f"/redirect?to={site.url}/letter.txt")
     claim = keys.claim(url)
     with hosts.slot(parse_url(f"{site.url}/"), "app"):
-        assert pipeline.decode(claim).reason is Reason.HOST_PAUSED
-    assert tried("host_paused") == 0
+        assert pipeline.decode(claim).reason is Reason.HOST_BUSY
+    assert tried("host_busy") == 0
     assert pipeline.decode(claim).reason is None
 
 

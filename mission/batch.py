@@ -1,0 +1,118 @@
+"""A batch: missions that were enqueued together, to be followed together.
+
+The ledger keeps their ids under the batch's, as long as it may keep the missions themselves. So whoever has that id can follow them,
+in another process as well.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import overload
+
+from mission.admission import Verdict
+from mission.errors import DecoderError
+from mission.model import Reason, State, Ticket
+
+# So many URLs are admitted in one call to Redis.
+CHUNK = 256
+
+
+class Batch:
+    """Missions that are enqueued together. `add` enqueues more of them; iterated over, it gives what `enqueue_many` did with each URL.
+
+    Attributes:
+        id: under which they are followed; the same for the same submitter and idempotency key.
+        accepted: how many missions are new.
+        duplicates: how many were there before.
+        refused: how many URLs were refused, by reason.
+        verdicts: a ticket or a refusal for each URL that `enqueue_many` was given, in order; empty where `add` alone was called.
+    """
+
+    def __init__(
+        self,
+        batch_id: str,
+        admit: Callable[[Sequence[str]], list[Verdict]],
+        wait: Callable[[str, float], Counter[State | str]],
+    ) -> None:
+        self.id = batch_id
+        self.accepted = self.duplicates = 0
+        self.refused: Counter[Reason | None] = Counter()
+        self.verdicts = Verdicts()
+        self._admit = admit
+        self._wait = wait
+
+    def add(self, urls: Iterable[str]) -> list[Verdict]:
+        """Enqueue these URLs; a ticket or a refusal for each, in order. The batch counts them and does not keep them.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer; what was enqueued before is accepted and counted.
+        """
+        remaining, verdicts = iter(urls), list[Verdict]()
+        while chunk := list(islice(remaining, CHUNK)):
+            for verdict in self._admit(chunk):
+                if isinstance(verdict, DecoderError):
+                    self.refused[verdict.reason] += 1
+                else:
+                    self.duplicates += verdict.duplicate
+                    self.accepted += not verdict.duplicate
+                verdicts.append(verdict)
+        return verdicts
+
+    def wait(self, timeout: float) -> Counter[State | str]:
+        """Wait until all of its missions are finished, `timeout` seconds at most; how many ended in which state.
+
+        Raises:
+            WaitTimeout: some are not finished.
+            LedgerUnavailable: Redis did not answer once.
+        """
+        return self._wait(self.id, timeout)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.verdicts)
+
+    def __len__(self) -> int:
+        return len(self.verdicts)
+
+
+class Verdicts(Sequence[Verdict]):
+    """What became of each URL. A ticket takes 17 bytes here, as an object 150: a list may have a million."""
+
+    def __init__(self) -> None:
+        self._ids = bytearray()
+        self._kinds = bytearray()
+        self._tickets: list[tuple[State | str, bool]] = []
+        self._refusals: dict[int, DecoderError] = {}
+
+    def extend(self, verdicts: Iterable[Verdict]) -> None:
+        """Put these behind the others."""
+        for verdict in verdicts:
+            if isinstance(verdict, DecoderError):
+                self._refusals[len(self)] = verdict
+                self._ids += bytes(16)
+                self._kinds.append(0)
+                continue
+            kind = (verdict.state, verdict.duplicate)
+            if kind not in self._tickets:  # of a few states, each new or not
+                self._tickets.append(kind)
+            self._ids += bytes.fromhex(verdict.id.replace("-", ""))
+            self._kinds.append(self._tickets.index(kind))
+
+    @overload
+    def __getitem__(self, place: int) -> Verdict: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Verdict]: ...
+
+    def __getitem__(self, place: int | slice) -> Verdict | list[Verdict]:
+        if isinstance(place, slice):
+            return [self[n] for n in range(*place.indices(len(self)))]
+        n = range(len(self))[place]
+        if n in self._refusals:
+            return self._refusals[n]
+        return Ticket(str(uuid.UUID(bytes=bytes(self._ids[16 * n : 16 * n + 16]))), *self._tickets[self._kinds[n]])
+
+    def __len__(self) -> int:
+        return len(self._kinds)

@@ -1,0 +1,34 @@
+"""Cancelling: a mission that waits is ended before a worker comes to it, on record."""
+
+from __future__ import annotations
+
+import redis
+
+from mission.audit.log import AuditLog
+from mission.audit.recorded import recorded
+from mission.errors import UnknownMission
+from mission.ids import check_mission_id
+from mission.model import State
+from mission.settings import Settings
+from mission.store.scripts import Scripts, as_text
+
+
+def cancel(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str, *, why: str) -> str:
+    """End a mission that is queued or retrying; the state that it is in now. Doing it again is harmless.
+
+    One that is running goes on, and one that has ended stays as it is: then that is another state than `cancelled`.
+
+    Raises:
+        InvalidMission: the id or the reason is not valid.
+        AuditError: it could not be recorded; nothing was cancelled if it was the start.
+        UnknownMission: the ledger holds no such mission (any more).
+        LedgerUnavailable: Redis does not answer.
+    """
+    check_mission_id(mission_id)
+    with recorded(audit, "cancel", why=why, mission_id=mission_id) as record:
+        answer = Scripts(client, settings).run("cancel", mission_id, round(settings.ledger_ttl), replicated=True)
+        state = as_text(answer)
+        record.outcome = state if state in (State.CANCELLED, "unknown") else f"not cancelled: {state}"
+    if state == "unknown":
+        raise UnknownMission(mission_id)
+    return state
