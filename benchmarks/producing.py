@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import click
 
 from benchmarks.systems import Decoder, Peer, contenders
 from benchmarks.throughput import bench_place
+from mission.batch import CHUNK, Batch
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
 from worker.local.stack import ending_on_signals
@@ -27,8 +29,16 @@ def _resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _add(batch: Batch, urls: Iterator[str]) -> None:
+    """Enqueue what is too long to be kept, a piece at a time."""
+    while piece := list(islice(urls, CHUNK)):
+        batch.add(piece)
+    if batch.refused:
+        raise DecoderError(f"{batch.refused.total()} URLs were refused")
+
+
 @click.command()
-@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(8), help="By `enqueue_many`.")
+@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(8), help="In one batch.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(missions: int, *, as_json: bool) -> None:
     """Measure missions per second of a producer, CPU of a call for one mission, and whether memory grows over a long iterable.
@@ -55,7 +65,8 @@ def main(missions: int, *, as_json: bool) -> None:
             before = _resident()
             client.flushall()
             site = place.sites[0]
-            many = _rate(lambda: decoder.enqueue(f"http://{site}/{number}" for number in range(missions)), missions)
+            batch = decoder.client.batch()
+            many = _rate(lambda: _add(batch, (f"http://{site}/{number}" for number in range(missions))), missions)
     except DecoderError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

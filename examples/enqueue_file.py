@@ -2,7 +2,8 @@
 
 It shows how to make a bulk load idempotent. All lines go under one idempotency key, the run: a URL that was admitted under
 it before is a duplicate and changes nothing. So there is no place to keep and none to lose: to go on, run it again. Memory
-does not grow with the file. A full queue, a used-up quota and an outage of Redis are waited out.
+does not grow with the file. A full queue, a used-up quota and an outage of Redis are waited out. The run is one batch, whose id
+the summary tells: `mission status --batch ID` counts what became of it.
 
     export DECODER_REDIS_URL=redis://producer:password@127.0.0.1:6379/0 DECODER_URL_KEY=/etc/decoder/url.key
     python examples/enqueue_file.py urls.txt
@@ -30,10 +31,10 @@ from typing import BinaryIO, TextIO
 import click
 from tqdm import tqdm
 
-from mission.errors import DecoderError, SettingsError
-from producer import LedgerUnavailable, MissionClient, QueueFull, QuotaExceeded, Ticket
+from mission.errors import DecoderError
+from producer import Batch, LedgerUnavailable, MissionClient, QueueFull, QuotaExceeded, SettingsError, Ticket
 
-CHUNK = 2048
+CHUNK = 256  # in one call to Redis: all of them are in, or none is known to be
 MAX_LINE_BYTES = 65536  # far above the longest URL that is admitted
 FULL_SECONDS = 2.0
 
@@ -53,20 +54,15 @@ class Loader:
     """Enqueues lines and counts what becomes of them.
 
     Args:
-        client: what enqueues.
+        batch: what enqueues, under the run's idempotency key.
         refused: where refused lines go.
-        run: the idempotency key of all of them.
         patience_seconds: how long to go on while nothing is admitted.
     """
 
-    def __init__(
-        self, client: MissionClient, refused: TextIO, *, run: str, submitter: str, patience_seconds: float
-    ) -> None:
+    def __init__(self, batch: Batch, refused: TextIO, *, patience_seconds: float) -> None:
         self.summary = Summary()
-        self._client = client
+        self._batch = batch
         self._refused = refused
-        self._run = run
-        self._submitter = submitter
         self._patience_seconds = patience_seconds
 
     def load(self, lines: list[Line]) -> None:
@@ -90,21 +86,18 @@ class Loader:
         """What is left for later, why, and after how many seconds."""
         later: list[Line] = []
         obstacle: DecoderError | None = None
-        pause, done = 0.0, 0
-        verdicts = self._client.enqueue_many(
-            (url for _, url in lines), submitter=self._submitter, idempotency_key=self._run
-        )
+        pause = 0.0
         try:
-            for line, verdict in zip(lines, verdicts, strict=True):
-                done += 1
-                if isinstance(verdict, QueueFull | QuotaExceeded):
-                    later.append(line)
-                    obstacle = verdict
-                    pause = max(pause, FULL_SECONDS if isinstance(verdict, QueueFull) else verdict.retry_after)
-                else:
-                    self._count(line, verdict)
+            verdicts = self._batch.add(url for _, url in lines)
         except LedgerUnavailable as error:
-            return later + lines[done:], error, FULL_SECONDS
+            return lines, error, FULL_SECONDS
+        for line, verdict in zip(lines, verdicts, strict=True):
+            if isinstance(verdict, QueueFull | QuotaExceeded):
+                later.append(line)
+                obstacle = verdict
+                pause = max(pause, FULL_SECONDS if isinstance(verdict, QueueFull) else verdict.retry_after)
+            else:
+                self._count(line, verdict)
         return later, obstacle, pause
 
     def _count(self, line: Line, verdict: Ticket | DecoderError) -> None:
@@ -151,7 +144,8 @@ def main(file: Path, run: str | None, submitter: str, patience: float) -> None:
     try:
         client = MissionClient.from_env()
         with file.open("rb") as source, open_private(refused_path) as refused:
-            loader = Loader(client, refused, run=run, submitter=submitter, patience_seconds=patience)
+            batch = client.batch(submitter=submitter, idempotency_key=run)
+            loader = Loader(batch, refused, patience_seconds=patience)
             lines = read_lines(source)
             with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
                 try:
@@ -169,7 +163,7 @@ def main(file: Path, run: str | None, submitter: str, patience: float) -> None:
         sys.exit(2)
     if not loader.summary.refused:
         refused_path.unlink()
-    click.echo(json.dumps(asdict(loader.summary) | {"seconds": round(time.monotonic() - began, 1)}))
+    click.echo(json.dumps(asdict(loader.summary) | {"batch": batch.id, "seconds": round(time.monotonic() - began, 1)}))
     sys.exit(code or (1 if loader.summary.refused else 0))
 
 

@@ -73,7 +73,7 @@ def list_(reason: str | None, older_than: float | None, as_json: bool) -> None:
       decoder dead-letters list --reason read_timeout --older-than 1h
     """
     letters = (letter.as_dict() for letter in _find(_open(), reason, older_than))
-    fields = ("id", "reason", "attempts", "submitter", "died_at")
+    fields = ("id", "reason", "allowed_by", "attempts", "submitter", "died_at")
     emit_records(letters, as_json=as_json, fields=fields, none="no dead letters")
 
 

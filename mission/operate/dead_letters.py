@@ -18,19 +18,20 @@ from mission.ids import check_mission_id, is_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.entries import instant, number, read_entries, word
+from mission.store.entries import instant, listed, number, read_entries, word
 from mission.store.names import Key
 from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
 # Of a mission's history so much is told, the newest: no mission comes near it, but whoever wrote over an entry may.
 _HISTORY_BYTES = 8192
-_FIELDS = ("state", "url", "reason", "attempts", "submitter", "submitted_at", "finished_at", "history")
+_FIELDS = ("state", "url", "reason", "attempts", "submitter", "allowed_by", "submitted_at", "finished_at", "history")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead mission. Times are RFC 3339 in UTC; `history` holds time and reason of each attempt's end and each replay.
+    """A dead mission. Times are RFC 3339 in UTC; `history` holds time and reason of each attempt's end and each replay. `allowed_by` is the
+    allowlist entry of its host; empty where no attempt came so far.
 
     Reasons are text here: a rollback meets those of a newer release.
     """
@@ -39,6 +40,7 @@ class DeadLetter:
     reason: str
     attempts: int
     submitter: str
+    allowed_by: str
     submitted_at: str
     died_at: str
     history: tuple[tuple[str, str], ...]
@@ -126,6 +128,7 @@ def _letter(mission_id: str, entry: Mapping[str, bytes]) -> DeadLetter:
         reason=word(entry.get("reason")),
         attempts=number(entry.get("attempts")) or 0,
         submitter=word(entry.get("submitter")),
+        allowed_by=listed(entry.get("allowed_by")),
         submitted_at=instant(entry.get("submitted_at")),
         died_at=instant(entry.get("finished_at")),
         history=tuple((instant(at), word(why)) for at, _, why in marks),

@@ -266,6 +266,12 @@ LOGINS: dict[str, Login] = {
 }
 
 
+def logins_that_call(script: str) -> list[str]:
+    """The logins that may call a function."""
+    call = f"fcall|{function_name(script)}"
+    return [name for name, login in LOGINS.items() if any(call in words.split() for words in login.rights.values())]
+
+
 def acl_lines(passwords: Mapping[str, str]) -> list[str]:
     """An ACL file: the default login is off, and so is each that has no password here.
 

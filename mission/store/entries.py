@@ -16,6 +16,7 @@ from mission.store.names import entry_key
 
 UNREADABLE = "unreadable"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # states, reasons, submitters
+_LISTED = re.compile(r"[A-Za-z0-9_.:*\[\]-]{0,300}")  # a host, or a name with * in front, and a port
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _YEAR_10000 = 253_402_300_800_000  # in ms since the epoch
 
@@ -43,6 +44,12 @@ def word(value: bytes | None) -> str:
     """A state, a reason, a submitter; empty where nothing is stored."""
     text = (value or b"").decode(errors="replace")
     return text if not text or _WORD.fullmatch(text) else UNREADABLE
+
+
+def listed(value: bytes | None) -> str:
+    """An entry of the allowlist, like `*.example.com:8443`; empty where nothing is stored."""
+    text = (value or b"").decode(errors="replace")
+    return text if _LISTED.fullmatch(text) else UNREADABLE
 
 
 def words(value: bytes | None) -> tuple[str, ...]:

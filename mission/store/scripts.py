@@ -38,11 +38,21 @@ class Scripts:
 
     def run(self, script: str, *args: Any, key: str = Key.QUEUED, replicated: bool = False) -> Any:
         """Call the function of the file SCRIPT.lua; its answer."""
-        if replicated and self._replicas:
-            return self.send(lambda pipe: self.put(pipe, script, *args, key=key), replicated=True)[0]
-        return self._loading(
-            lambda: self.put(self._client, script, *args, key=key)
-        )  # a pipeline for one call costs 20 µs
+
+        def call() -> Any:
+            try:
+                if replicated and self._replicas:
+                    return self._send(lambda pipe: self.put(pipe, script, *args, key=key), replicated=True)[0]
+                return self.put(self._client, script, *args, key=key)  # a pipeline for one call costs 20 µs
+            except NoPermissionError:
+                from mission.store.acl import logins_that_call  # it is large, and nobody else here needs it
+
+                who = " or ".join(logins_that_call(script))
+                raise LedgerRefuses(
+                    f"store_unavailable: this login may not do that; the login {who} may (DECODER_REDIS_URL)"
+                ) from None
+
+        return self._loading(call)
 
     def put(self, pipe: Any, script: str, *args: Any, key: str = Key.QUEUED) -> Any:
         """Put one call on a pipeline, or on a client, which answers.
@@ -72,7 +82,7 @@ class Scripts:
         except NoPermissionError:
             raise LedgerRefuses(f"store_unavailable: Redis lacks the decoder's functions: {library.REMEDY}") from None
 
-    def _send(self, queue: Callable[[Any], None], *, transaction: bool, replicated: bool) -> list[Any]:
+    def _send(self, queue: Callable[[Any], None], *, transaction: bool = False, replicated: bool = False) -> list[Any]:
         # MULTI and EXEC by hand: WAIT must follow on the same connection, and redis-py gives it back after its own EXEC.
         pipe: Any
         with self._client.pipeline(transaction=False) as pipe:

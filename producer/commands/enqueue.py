@@ -75,9 +75,11 @@ def enqueue(
     for sentence in Settings.misspelt():
         note(sentence)
     client = MissionClient.from_env()
+    follows = "`mission status ID`"
     try:
         if many:
             batch = client.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
+            follows = f"`mission status --batch {batch.id}`"
             ids = _enqueue_many(batch, urls, from_file, as_json=as_json)
             refused = batch.refused.total()
         else:
@@ -92,7 +94,7 @@ def enqueue(
             _tell(ticket, {}, as_json=as_json)
         missed = follow(client, ids, timeout, as_json=as_json) if wait and ids else 0
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the missions enqueued so far go on; `mission list` finds them") from None
+        raise KeyboardInterrupt(f"the missions enqueued so far go on; {follows} follows them") from None
     if refused or missed:
         raise SystemExit(1)
 

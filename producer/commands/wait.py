@@ -66,7 +66,7 @@ def follow(client: MissionClient, ids: Collection[str], timeout: float, *, as_js
     advise(status.reason for status in missed if status.finished)
     if unfinished := sum(not status.finished for status in missed):
         note(
-            f"the time ran out: {unfinished} of {counted(len(ids), 'mission')} not finished after {format_duration(timeout)}, and "
+            f"the time ran out: {unfinished} of {len(ids)} not finished after {format_duration(timeout)}, and "
             "they go on: `mission status ID` follows them; if none moves, is a worker running?"
         )
     return len(missed)

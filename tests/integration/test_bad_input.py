@@ -528,7 +528,7 @@ def test_celerys_own_command_refuses_a_bad_setting_in_one_line_too(worker_env: d
     assert line.startswith("DECODER_DEADLINE: got 'soon'; takes seconds")
 
 
-def test_a_worker_put_off_its_redis_and_says_so(worker_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_worker_waits_for_its_redis_and_says_so(worker_env: dict[str, str], tmp_path: Path) -> None:
     values = {name.removeprefix("DECODER_").lower(): value for name, value in worker_env.items()}
     with EmbeddedRedis(tmp_path / "server") as server:
         server.stop()

@@ -98,4 +98,7 @@ def test_a_dead_host_is_paused_for_its_missions_without_using_up_their_attempts(
     assert {status.state for status in statuses} == {State.RETRYING}
     untouched = [status for status in statuses if status.attempts == 0]
     assert untouched
-    assert {status.reason for status in untouched} == {Reason.HOST_PAUSED}
+    assert {(status.reason, status.put_off) for status in untouched} == {(None, Reason.HOST_PAUSED)}
+    tried = [status for status in statuses if status.attempts]
+    assert {status.reason for status in tried} == {Reason.CONNECTION_FAILED}, "a pause hides no real reason"
+    assert all(status.next_try_at for status in statuses)

@@ -165,7 +165,7 @@ def test_a_worker_comes_back_by_itself(
     assert not worker.ended()
 
 
-def test_a_worker_that_starts_before_redis_put_off_it(
+def test_a_worker_that_starts_before_redis_waits_for_it(
     redis_server: EmbeddedRedis, mission_client: MissionClient, keys: Keys, fast_site: Site, tmp_path: Path
 ) -> None:
     ticket = mission_client.enqueue(fast_site.url(1))

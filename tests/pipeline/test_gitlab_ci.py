@@ -126,7 +126,7 @@ def test_every_job_is_in_some_pipeline() -> None:
     assert set().union(*(expected for _, _, expected in PLANS)) == set(JOBS)
 
 
-def test_only_one_job_deploys_to_production_and_it_put_off_approval() -> None:
+def test_only_one_job_deploys_to_production_and_it_waits_for_approval() -> None:
     deploying = {name for name, job in JOBS.items() if re.search(r"deploy\.sh|helm (upgrade|install)", script(job))}
     assert deploying == {"staging", "production"}
     production = JOBS["production"]
@@ -148,13 +148,13 @@ def test_every_way_to_production_has_tests_scans_staging_and_the_smoke_test_behi
     }
 
 
-def test_staging_put_off_every_check_and_scan() -> None:
+def test_staging_waits_for_every_check_and_scan() -> None:
     for variables, source in ((PUSH, {"build", "attest"}), (TAG, {"release-image"})):
         there = set(plan(PIPELINE, variables))
         assert everything_before("staging", there) == CHECKS | source | {"image-scan", "sbom"}
 
 
-def test_no_job_put_off_one_that_may_be_missing() -> None:
+def test_no_job_waits_for_one_that_may_be_missing() -> None:
     """GitLab refuses such a pipeline as a whole."""
     for _, variables, _ in PLANS:
         there = set(plan(PIPELINE, variables))
@@ -276,7 +276,7 @@ def test_what_deploys_is_alone_and_is_not_interrupted() -> None:
     assert "resource_group" not in JOBS["watch"]
 
 
-def test_a_rollback_is_one_step_and_put_off_nothing() -> None:
+def test_a_rollback_is_one_step_and_waits_for_nothing() -> None:
     assert JOBS["rollback"]["needs"] == []
     assert JOBS["rollback"]["environment"] == {"name": "production", "action": "access"}
     assert "\nHELM_TIMEOUT=4m\n" in (ROOT / "ci/pins.sh").read_text()

@@ -255,7 +255,7 @@ def test_without_cosign_nothing_is_deployed(shell: Shell) -> None:
     assert shell.calls("helm") == []
 
 
-def test_a_rollback_put_off_no_registry(shell: Shell) -> None:
+def test_a_rollback_waits_for_no_registry(shell: Shell) -> None:
     assert shell.run("rollback.sh", "prod", REFUSE="verify").returncode == 0
     assert shell.calls("cosign") == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from pydantic import SecretStr
 
 import mission.client
 import worker.local.embedded
@@ -25,8 +27,10 @@ from mission.audit.log import AuditLog
 from mission.errors import AuditError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
+from mission.operate.cancellation import cancel
 from mission.operate.dead_letters import DeadLetters
 from mission.operate.erasure import forget
+from mission.operate.listing import Selection, find_missions
 from mission.operate.repair import repair
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
@@ -37,7 +41,7 @@ from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
 from mission.store.connection import connect
 from mission.store.ledger import Admission, Commit, Ledger, Release
 from mission.store.messages import STATUS, compose
-from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, entry_key, result_key
+from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, batch_key, entry_key, result_key
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
@@ -49,6 +53,7 @@ from worker.settings import WorkerSettings
 pytestmark = pytest.mark.full
 
 MISSION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+OTHER = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 RESULT = result_key(MISSION, 1)
 ENTRY = entry_key(MISSION)
 CANARY = "DCDR-canary"
@@ -133,27 +138,33 @@ def allowed(client: redis.Redis, *command: Any) -> bool:
     return True
 
 
+EVERYBODY = " ".join(LOGINS)
 # What somebody may want to do, and who may. A login that is not named is refused.
 TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
     "read a result": (("GET", RESULT), "reader rewrapper"),
     "delete a result": (("DEL", RESULT), "worker operator"),
     "let a result expire": (("EXPIRE", RESULT, 1), ""),
-    "read an entry": (("HMGET", ENTRY, "state"), "producer worker reader operator"),
+    "read an entry": (("HMGET", ENTRY, "state"), EVERYBODY),
     "read all of an entry": (("HGETALL", ENTRY), ""),
     "change an entry": (("HSET", ENTRY, "state", "dead"), "producer worker operator"),
     "delete an entry": (("DEL", ENTRY), "operator"),
+    "read a batch": (("HSCAN", batch_key(MISSION), 0), EVERYBODY),
+    "read a batch at once": (("HGETALL", batch_key(MISSION)), ""),
+    "put a mission into a batch": (("HSET", batch_key(MISSION), MISSION, MISSION), "producer worker"),
+    "delete a batch": (("DEL", batch_key(MISSION)), ""),
     "take a message": (("BRPOP", "missions", 0.01), "worker"),
     "look at messages": (("LRANGE", "missions", 0, -1), ""),
     "put a message": (("LPUSH", "missions", "x"), "producer worker"),
     "delete the queue": (("DEL", "missions"), ""),
     "count the messages": (("LLEN", "missions"), "producer worker operator flower metrics"),
-    "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
+    "count the dead": (("ZCARD", PREFIX + "dead"), EVERYBODY),
     "list the missions": (("ZRANGE", Key.OPEN, 0, -1), ""),
     "list the missions by time": (("ZRANGEBYSCORE", Key.OPEN, "-inf", "+inf"), ""),
+    "list the missions, the newest first": (("ZREVRANGEBYSCORE", Key.OPEN, "+inf", "-inf"), "reader operator"),
     "list the queue": (("ZRANGE", Key.QUEUED, 0, -1), ""),
     "list the dead": (("ZRANGEBYSCORE", PREFIX + "dead", "-inf", "+inf"), "operator"),
-    "count what finished": (("HMGET", PREFIX + "finished", "failed"), "producer worker operator metrics"),
+    "count what finished": (("HMGET", PREFIX + "finished", "failed"), EVERYBODY),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
     "append to the audit": (("RPUSH", Key.AUDIT, "x"), "reader operator rewrapper auditor"),
     "read the audit": (("LRANGE", Key.AUDIT, 0, -1), "reader operator rewrapper auditor"),
@@ -369,14 +380,71 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 
 # Which function each login may call; the others are refused.
 CALLS = {
+    **dict.fromkeys(LOGINS, "stats"),
     "producer": "admit stats",
     "worker": "admit audit_append claim commit due host hosts library mend reap release stats take",
-    "reader": "audit_append",
-    "operator": "audit_append discard forget mend reindex replay stats",
-    "metrics": "stats",
-    "rewrapper": "audit_append reseal",
-    "auditor": "audit_append audit_trim",
+    "reader": "audit_append stats",
+    "operator": "audit_append cancel discard forget mend reindex replay stats",
+    "rewrapper": "audit_append reseal stats",
+    "auditor": "audit_append audit_trim stats",
 }
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_every_login_follows_missions_whose_ids_it_knows_without_a_url_key(server: Server, name: str) -> None:
+    Ledger(server.admin, Settings.from_env()).admit([Admission(OTHER, b"u", 60)], "app", OTHER)
+    client = MissionClient(Settings.from_env(redis_url=server.url(name)))
+    assert client.status(OTHER).state is State.QUEUED
+    assert (client.stats().queued, list(client.missions_of(OTHER))) == (1, [OTHER])
+    assert server.refused() == set()
+
+
+def test_a_wrong_login_is_told_in_words_also_in_the_audit(server: Server) -> None:
+    settings = Settings.from_env(redis_url=server.url("reader"))
+    with closing(connect(settings)) as client:
+        audit = AuditLog(client, emit=lambda _: None)
+        said = r"store_unavailable: this login may not do that; the login operator may \(DECODER_REDIS_URL\)"
+        with pytest.raises(LedgerUnavailable, match=f"^{said}$"):
+            forget(client, settings, audit, MISSION, why="a test")
+        assert re.fullmatch(f"failed: {said}", list(audit.entries())[-1].outcome)
+        with pytest.raises(LedgerUnavailable, match="may not do that; the login producer or worker may"):
+            MissionClient(settings.model_copy(update={"url_key": SecretStr(generate_url_key())})).enqueue_many(
+                ["https://x.example/"]
+            )
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_readers_and_operators_alone_see_which_missions_there_are(server: Server, name: str) -> None:
+    Ledger(server.admin, Settings.from_env()).admit([Admission(OTHER, b"u", 60)], "app", OTHER)
+    settings = Settings.from_env(redis_url=server.url(name))
+    with closing(connect(settings)) as client:
+        assert [one.status.id for one in find_missions(client, settings, Selection(), batch_id=OTHER, limit=9)] == [
+            OTHER
+        ]
+        if name in ("reader", "operator"):
+            assert [one.status.id for one in find_missions(client, settings, Selection(), limit=9)] == [OTHER]
+            every = find_missions(client, settings, Selection(list(State)), limit=9)
+            assert {one.status.id for one in every} == {OTHER, MISSION}
+        else:
+            with pytest.raises(LedgerUnavailable, match="this login may not"):
+                find_missions(client, settings, Selection(), limit=9)
+
+
+def test_an_operator_alone_cancels_on_record(server: Server) -> None:
+    ledger = Ledger(server.admin, Settings.from_env())
+    ledger.admit([Admission(OTHER, b"u", 60)], "app")
+    for name in ("producer", "reader", "operator"):
+        settings = Settings.from_env(redis_url=server.url(name))
+        with closing(connect(settings)) as client:
+            try:
+                assert (
+                    cancel(client, settings, AuditLog(client, emit=lambda _: None), OTHER, why="a test")
+                    == State.CANCELLED
+                )
+            except (AuditError, LedgerUnavailable):
+                assert name != "operator"
+                assert ledger.status(OTHER).state is State.QUEUED
+    assert ledger.status(OTHER).state is State.CANCELLED
 
 
 @pytest.mark.parametrize("name", LOGINS)
@@ -630,7 +698,7 @@ def test_the_auditor_alone_cuts_and_mends(server: Server) -> None:
     with server.login("reader") as client:
         reader = AuditLog(client, emit=lambda line: None)
         reader.append("reveal", mission_id=None, key_id=None, why="a test", outcome="started")
-        with pytest.raises(AuditError, match="permission"):
+        with pytest.raises(AuditError, match="may not do that; the login auditor may"):
             wait_for(lambda: reader.trim(0.001, why="a test"), what="the entry to be old")
         assert len(reader.entries()) == 1
         client.rpush(Key.AUDIT, "x")

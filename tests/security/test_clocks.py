@@ -83,7 +83,7 @@ def test_a_lease_that_was_given_ahead_is_not_frozen(ledger: Ledger, clock: Clock
 
 
 @pytest.mark.parametrize("host", ["", "a" * 32])
-def test_a_retry_that_was_put_off_ahead_is_not_frozen(ledger: Ledger, clock: Clock, host: str) -> None:
+def test_a_retry_that_was_waits_for_ahead_is_not_frozen(ledger: Ledger, clock: Clock, host: str) -> None:
     mission_id = admitted(ledger)
     clock.is_ahead_by(HOUR)
     (claim,) = ledger.claim([mission_id], 1, LEASE).claims
@@ -155,7 +155,7 @@ def test_tokens_only_rise(ledger: Ledger, clock: Clock) -> None:
     assert tokens == sorted(set(tokens))
 
 
-def test_nothing_is_put_off_by_a_clock_that_is_right(ledger: Ledger, client: redis.Redis) -> None:
+def test_nothing_is_waits_for_by_a_clock_that_is_right(ledger: Ledger, client: redis.Redis) -> None:
     mission_id = admitted(ledger)
     ledger.claim([mission_id], 1, 2 * LEASE)
     before = client.zrange(Key.LEASES, 0, -1, withscores=True)

@@ -295,7 +295,7 @@ def test_wait_says_that_the_time_ran_out_and_ends_badly() -> None:
     result = run("wait", *ids, "--timeout", "10ms")
     assert result.exit_code == 1
     assert sorted(result.stdout.splitlines()) == sorted(f"{mission_id}  queued" for mission_id in ids)
-    assert result.stderr.startswith("note: the time ran out: 2 of 2 missions not finished after 0.01s, and they go on")
+    assert result.stderr.startswith("note: the time ran out: 2 of 2 not finished after 0.01s, and they go on")
 
 
 def test_wait_takes_a_batch_or_missions_and_not_both(ledger: Ledger) -> None:

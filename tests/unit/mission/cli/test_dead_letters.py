@@ -55,7 +55,7 @@ def test_list_prints_a_json_object_a_line_with_the_history(dead: list[str]) -> N
     rows = _rows(_run("list", "--json"))
     assert {row["id"] for row in rows} == set(dead)
     assert rows[0]["id"] == dead[0]
-    assert list(rows[0]) == ["id", "reason", "attempts", "submitter", "submitted_at", "died_at", "history"]
+    assert list(rows[0]) == ["id", "reason", "attempts", "submitter", "allowed_by", "submitted_at", "died_at", "history"]
     assert rows[0]["history"] == [{"at": rows[0]["died_at"], "reason": "read_timeout"}]
 
 
@@ -83,7 +83,7 @@ def test_a_letter_that_holds_nonsense_is_shown_with_the_others(dead: list[str], 
 
 def test_list_prints_a_table(dead: list[str]) -> None:
     header, *rows = _run("list").stdout.splitlines()
-    assert header.split() == ["ID", "REASON", "ATTEMPTS", "SUBMITTER", "DIED"]
+    assert header.split() == ["ID", "REASON", "ALLOWED_BY", "ATTEMPTS", "SUBMITTER", "DIED"]
     assert rows[0].split()[:4] == [dead[0], "read_timeout", "1", "team-a"]
 
 

@@ -44,7 +44,7 @@ def test_refuses_in_one_line_where_redis_does_not_answer(monkeypatch: pytest.Mon
 
 
 @pytest.mark.full
-def test_put_off_a_redis_that_is_still_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_for_a_redis_that_is_still_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedRedis(tmp_path / "valkey") as server:
         monkeypatch.setenv("DECODER_REDIS_URL", server.login_url("deployer"))
         server.stop()

@@ -9,6 +9,7 @@ import redis
 
 from mission.audit.log import AuditLog
 from mission.errors import AuditError, InvalidMission, UnknownMission
+from mission.operate.cancellation import cancel
 from mission.operate.dead_letters import DeadLetters
 from mission.operate.erasure import forget
 from mission.operate.results import ResultReader
@@ -23,13 +24,14 @@ WHY = "request 815"
 Act = Callable[[str, str], object]
 
 
-@pytest.fixture(params=["reveal", "forget", "replay", "discard"])
+@pytest.fixture(params=["reveal", "forget", "cancel", "replay", "discard"])
 def act(request: pytest.FixtureRequest, client: redis.Redis, settings: Settings, audit: AuditLog) -> Act:
     letters = DeadLetters(client, settings, audit)
     reader = ResultReader(client, [Identity(X25519, b"i" * 32)], audit)
     acts: dict[str, Act] = {
         "reveal": lambda mission_id, why: reader.reveal(mission_id, reason=why),
         "forget": lambda mission_id, why: forget(client, settings, audit, mission_id, why=why),
+        "cancel": lambda mission_id, why: cancel(client, settings, audit, mission_id, why=why),
         "replay": lambda mission_id, why: letters.replay(mission_id, why=why),
         "discard": lambda mission_id, why: letters.discard(mission_id, why=why),
     }

@@ -163,7 +163,7 @@ def test_a_clock_that_runs_back_does_not_keep_a_hosts_missions(ledger: Ledger, c
     assert len(ledger.take_due(1000)[0]) == 1
 
 
-def test_a_mission_that_is_forgotten_or_too_old_put_off_no_host_any_more(ledger: Ledger, client: redis.Redis) -> None:
+def test_a_mission_that_is_forgotten_or_too_old_waits_for_no_host_any_more(ledger: Ledger, client: redis.Redis) -> None:
     forgotten, old, stays = due(ledger, DEAD, 3)
     pause(ledger)
     client.zadd(Key.EXPIRY, {old: 1})

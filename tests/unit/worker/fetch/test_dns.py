@@ -135,7 +135,7 @@ def test_a_name_that_was_not_asked_for_since_others_hold_every_thread_is_not_at_
     assert (starved.reason, isinstance(starved, Unreached)) == (Reason.DNS_FAILURE, False)
 
 
-def test_a_question_that_nobody_put_off_any_more_is_never_asked(lookup: Lookup) -> None:
+def test_a_question_that_nobody_waits_for_any_more_is_never_asked(lookup: Lookup) -> None:
     resolver = Resolver(lookup, threads=1)
     failure(resolver, "stuck.example", 0.05)
     wait_for(lambda: lookup.stuck == 1, what="the thread to be stuck")

@@ -119,7 +119,7 @@ def test_one_line_tells_how_an_attempt_went(caplog: pytest.LogCaptureFixture) ->
     assert bad["event.duration"] >= 0
 
 
-def test_to_be_put_off_is_no_attempt_and_told_at_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_to_be_waits_for_is_no_attempt_and_told_at_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     before = observed("phase_duration_seconds", phase="fetch")
     end(Outcome(PHASES, Reason.HOST_PAUSED, retry_after=3.0))

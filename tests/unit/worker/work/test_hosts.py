@@ -84,7 +84,7 @@ def test_a_place_is_given_back_after_a_failure(hosts: Hosts) -> None:
     fetch(hosts)
 
 
-def test_a_mission_put_off_a_place_that_comes_free_soon(hosts: Hosts) -> None:
+def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
     for _ in range(30):
         fetch(hosts)  # it learns that this host is fast
     with ExitStack() as stack:

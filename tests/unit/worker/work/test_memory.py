@@ -153,7 +153,7 @@ def test_a_place_comes_back_with_the_end_of_its_mission_however_that_ends() -> N
     assert room._held == {}
 
 
-def test_who_finds_no_room_in_time_is_put_off() -> None:
+def test_who_finds_no_room_in_time_is_waits_for() -> None:
     room = Memory(sized(1))
     with room.share("a") as first, room.share("b") as second:
         take(first)
@@ -162,7 +162,7 @@ def test_who_finds_no_room_in_time_is_put_off() -> None:
         take(third)
 
 
-def test_nobody_put_off_longer_than_a_fetch_slot_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_longer_than_a_fetch_slot_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "PATIENCE_SECONDS", 0.01)
     room = Memory(sized(1))
     with room.share("a") as first, room.share("b") as second:

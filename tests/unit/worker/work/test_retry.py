@@ -125,5 +125,5 @@ def test_the_wait_between_attempts_is_no_shorter_than_the_server_asked_for() -> 
 
 
 @pytest.mark.parametrize("reason", sorted(NO_FAULT))
-def test_what_is_no_fault_of_the_missions_put_off_as_long_as_was_said(reason: Reason) -> None:
+def test_what_is_no_fault_of_the_missions_waits_for_as_long_as_was_said(reason: Reason) -> None:
     assert [between_attempts(reason, 9, asked) for asked in (None, 7.0)] == [0.0, 7.0]

@@ -132,7 +132,7 @@ def test_a_mission_within_its_lease_and_a_round_trip_ends_nothing(worker: Worker
     assert (worker.exits, worker.live) == ([], True)
 
 
-def test_a_mission_that_put_off_redis_ends_nothing_until_redis_was_back_for_a_while(
+def test_a_mission_that_waits_for_redis_ends_nothing_until_redis_was_back_for_a_while(
     worker: Worker, pass_time: Callable[[float], None]
 ) -> None:
     worker.oldest = 10 * LEASE
