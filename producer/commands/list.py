@@ -31,7 +31,9 @@ _FIELDS = ("id", "state", "reason", "put_off", "attempts", "submitter", "submitt
 @click.option(
     "--newer-than", type=DurationType(), help="Enqueued at most so long ago, like 90s, 5m or 24h.  [default: any age]"
 )
-@click.option("--batch", "batch_id", metavar="ID", help="Of this batch, as `mission enqueue` told it.  [default: any]")
+@click.option(
+    "--batch", "batch_id", metavar="BATCH", help="Of this batch, as `mission enqueue` told it.  [default: any]"
+)
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many, the newest.")
 @json_option
 def list(  # noqa: A001 (named as its command is)

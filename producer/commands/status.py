@@ -31,7 +31,7 @@ _RARE = ("put_off", "next_try_at", "cut")
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--batch", "batch_id", metavar="ID", help="Count a batch's missions.  [default: those named]")
+@click.option("--batch", "batch_id", metavar="BATCH", help="Count a batch's missions.  [default: those named]")
 @json_option
 def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
     """Show how missions stand, and why one failed.
@@ -45,7 +45,7 @@ def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
       mission status 0f8fad5b-d9cb-469f-a165-70867728950e --json
     """
     if bool(ids) == (batch_id is not None):
-        raise click.UsageError("name missions, or a batch of them: mission status ID, or mission status --batch ID")
+        raise click.UsageError("name missions, or a batch of them: mission status ID, or mission status --batch BATCH")
     client = MissionClient.from_env()
     if batch_id is not None:
         _count(client, batch_id, as_json=as_json)

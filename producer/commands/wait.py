@@ -23,7 +23,7 @@ MANY = 20
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--batch", "batch_id", metavar="ID", help="All missions of this batch.  [default: those named]")
+@click.option("--batch", "batch_id", metavar="BATCH", help="All missions of this batch.  [default: those named]")
 @click.option("--timeout", type=DurationType(), default="10m", show_default=True, help="How long to wait.")
 @json_option
 def wait(ids: tuple[str, ...], batch_id: str | None, timeout: float, as_json: bool) -> None:
@@ -36,7 +36,7 @@ def wait(ids: tuple[str, ...], batch_id: str | None, timeout: float, as_json: bo
       mission wait 0f8fad5b-d9cb-469f-a165-70867728950e --timeout 5m
     """
     if bool(ids) == (batch_id is not None):
-        raise click.UsageError("name missions, or a batch of them: mission wait ID, or mission wait --batch ID")
+        raise click.UsageError("name missions, or a batch of them: mission wait ID, or mission wait --batch BATCH")
     client = MissionClient.from_env()
     named = [check_mission_id(text) for text in ids] or [*client.missions_of(str(batch_id))]
     try:

@@ -126,14 +126,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def finished(stack: Stack) -> str:
-    """A mission that has ended."""
+def finished(stack: Stack) -> tuple[str, str]:
+    """A mission that has ended, and the batch that is all of it."""
     client = MissionClient(
         Settings.from_env(redis_url=stack.server.login_url("producer"), url_key=str(stack.keys / "url.key"))
     )
-    mission = client.enqueue(stack.page).id
+    batch = client.enqueue_many([stack.page])
+    (mission,) = client.missions_of(batch.id)
     assert client.wait(mission, timeout=60).secrets == 3
-    return mission
+    return mission, batch.id
 
 
 def here(folder: Path, stack: Stack, *, keys: bool) -> None:
@@ -152,11 +153,12 @@ def here(folder: Path, stack: Stack, *, keys: bool) -> None:
 
 @pytest.mark.parametrize(("block", "command"), TYPED, ids=lambda item: getattr(item, "line", None))
 def test_what_it_says_to_type_works(
-    block: Block, command: Command, stack: Stack, installed: Environment, finished: str, tmp_path: Path
+    block: Block, command: Command, stack: Stack, installed: Environment, finished: tuple[str, str], tmp_path: Path
 ) -> None:
     here(tmp_path, stack, keys="keys generate" not in command.line)
     login = next((who for start, who in WHO.items() if command.line.startswith(start)), "producer")
-    line = re.sub(r"\bID\b", finished, command.line.replace(PAGE, stack.page))
+    mission, batch = finished
+    line = re.sub(r"\bID\b", mission, command.line.replace(PAGE, stack.page)).replace("BATCH", batch)
     # Who uses it has the base install, as it says there.
     path = {"PATH": str(installed.folder / "bin")} if block.section == "Use it" else {}
     block = Block(block.section, "sh", "", (Command(line, ()),), block.number)

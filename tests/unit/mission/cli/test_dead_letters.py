@@ -55,7 +55,16 @@ def test_list_prints_a_json_object_a_line_with_the_history(dead: list[str]) -> N
     rows = _rows(_run("list", "--json"))
     assert {row["id"] for row in rows} == set(dead)
     assert rows[0]["id"] == dead[0]
-    assert list(rows[0]) == ["id", "reason", "attempts", "submitter", "allowed_by", "submitted_at", "died_at", "history"]
+    assert list(rows[0]) == [
+        "id",
+        "reason",
+        "attempts",
+        "submitter",
+        "allowed_by",
+        "submitted_at",
+        "died_at",
+        "history",
+    ]
     assert rows[0]["history"] == [{"at": rows[0]["died_at"], "reason": "read_timeout"}]
 
 
