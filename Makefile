@@ -19,7 +19,7 @@ help: ## list the targets
 run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
 	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
 
-up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C
+up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C; with Prometheus: make up ARGS=--watch
 	@$(VENV)/bin/decoder up $(ARGS)
 
 dev: $(VENV)/.dev ## set up everything for work on the decoder
