@@ -31,7 +31,17 @@ _PEOPLE = {
     "operator": {},
 }
 _MATTER = (
-    *("allowed_hosts", "allowed_schemes", "allowed_networks", "concurrency", "deadline", "max_attempts", "markers"),
+    *(
+        "allowed_hosts",
+        "allowed_schemes",
+        "allowed_networks",
+        "concurrency",
+        "deadline",
+        "max_attempts",
+        "detectors",
+        "markers",
+        "rules",
+    ),
 )
 
 
