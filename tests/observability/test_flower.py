@@ -187,7 +187,7 @@ def test_the_browser_shows_tasks_and_on_a_tasks_own_page_the_ids_of_its_missions
     assert seen.mission in own
 
 
-def test_no_column_of_tasks_is_cut_off_in_a_window_of_1500_pixels(tmp_path: Path) -> None:
+def test_no_column_of_tasks_and_workers_is_cut_off_in_a_window_of_1500_pixels(tmp_path: Path) -> None:
     pod = "decoder-1@decoder-worker-7d9f8b6c5d-xw8kz"
     task, result = new_mission_id(), saferepr(as_text(Counter(succeeded=14, failed=2)))
     with EmbeddedRedis() as server:
@@ -200,15 +200,21 @@ def test_no_column_of_tasks_is_cut_off_in_a_window_of_1500_pixels(tmp_path: Path
             redis.Redis.from_url(server.url) as client,
         ):
             wait_for(client.pubsub_numpat, what="Flower to listen")
+            events.send("worker-heartbeat", active=16, processed=123_456, loadavg=[10.25, 10.5, 10.75])
             events.send("task-received", uuid=task, name="decoder.decode", args="(...)", kwargs="{...}")
             events.send("task-started", uuid=task)
             events.send("task-succeeded", uuid=task, result=result, runtime=1.25)
-            shown = opened(f"{flower.url}/tasks", login=flower.login, size=(1500, 800))
+            tasks, workers = (
+                opened(flower.url + path, login=flower.login, size=(1500, 800)) for path in ("/tasks", "/workers")
+            )
     for text in (f'title="{pod}"', f">{task}<", f">{result}<", ">SUCCESS<"):
-        assert text in shown
-    # DataTables writes how wide it made the table; the card that it stands in is 50 px narrower than the window.
-    (width,) = re.findall(r'dataTables_scrollHeadInner" style="[^"]*width: ([\d.]+)px', shown)
-    assert 1000 < float(width) <= 1450
+        assert text in tasks
+    for text in (f'title="{pod}"', ">10.75<", ">Online<"):
+        assert text in workers
+    for shown in (tasks, workers):
+        # DataTables writes how wide it made the table; the card that it stands in is 50 px narrower than the window.
+        (width,) = re.findall(r'dataTables_scrollHeadInner" style="[^"]*width: ([\d.]+)px', shown)
+        assert 1000 < float(width) <= 1450
 
 
 def test_a_message_whose_missions_failed_says_so(seen: Seen) -> None:
