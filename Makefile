@@ -19,18 +19,18 @@ help: ## list the targets
 run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
 	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
 
-up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C
+up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C; with Prometheus: make up ARGS=--watch
 	@$(VENV)/bin/decoder up $(ARGS)
 
 dev: $(VENV)/.dev ## set up everything for work on the decoder
 
 # In random order: the first lines of a run name its seed, which ARGS="--randomly-seed=…" takes.
 PYTEST = $(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --junit-xml=junit.xml
-# To count lines takes a third of the time: of the fast tests alone.
+# To count lines takes a third of the time: of the fast tests alone, and of all of them.
 COVERAGE = --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90
 
-test: $(VENV)/.dev ## the fast tests, with the coverage gate: make test ARGS="-k url"
-	$(PYTEST) $(COVERAGE) -m "not full" $(ARGS)
+test: $(VENV)/.dev ## the fast tests, with the coverage gate; or some of them, without it: make test ARGS="-k url"
+	$(PYTEST) $(if $(ARGS),,$(COVERAGE)) -m "not full" $(ARGS)
 
 test-all: $(VENV)/.dev ## all tests
 	$(PYTEST) $(ARGS)

@@ -107,7 +107,7 @@ def _rate(system: Beside, good: list[str], neighbour: str | None) -> float:
     if neighbour is None:
         return measure(system, good, backlog=True).rate
     mixed = [url for n, own in enumerate(good) for url in (f"http://{neighbour}/{n}", own)]
-    return measure(system, mixed, backlog=True, expected=len(good), warm_up_urls=good).rate / 2
+    return measure(system, mixed, backlog=True, expected=len(good), warm_up_urls=good).rate
 
 
 def _print(rates: dict[str, list[float]], *, as_json: bool) -> None:

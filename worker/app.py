@@ -16,7 +16,7 @@ from mission.errors import SettingsError
 from mission.hardening import keep_memory_private
 from mission.store.messages import celery_config
 from worker.observe import logs
-from worker.queue import functions, guard, intake, tasks
+from worker.queue import control, functions, guard, intake, tasks
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 from worker.work.memory import give_back_at_once
@@ -44,7 +44,7 @@ WORKER_CONFIG: dict[str, Any] = {
 
 def make_app(settings: WorkerSettings) -> Celery:
     """The app as the settings say; its parts are built when a worker starts on it."""
-    app = Celery("decoder", amqp=intake.GuardedAMQP, fixups=[])
+    app = Celery("decoder", amqp=intake.GuardedAMQP, control=control.HeartbeatControl, fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
     app.conf.broker_transport_options["room"] = lambda: parts[0].coordinator.room()
     app.steps["consumer"].add(guard.GuardCheck)

@@ -243,10 +243,9 @@ LOGINS: dict[str, Login] = {
         f"{_ANYBODY} scan wait",
         _union(_STATUS, _calls("reseal", key=Key.RESULT), {Key.RESULT: "mget"}, _appends(Key.AUDIT), _READ_AUDIT),
     ),
-    # Flower: the events, and how long queues are; it takes no message and no result. It asks all workers for a heartbeat, by
-    # the remote control that ours do not listen to.
+    # Flower: the events, and how long queues are; it takes no message and no result, and tells nobody anything.
     "flower": Login(
-        f"{_ANYBODY} multi exec publish psubscribe punsubscribe",
+        f"{_ANYBODY} multi exec psubscribe punsubscribe",
         _union(
             _STATUS,
             {
@@ -255,7 +254,7 @@ LOGINS: dict[str, Login] = {
                 names.QUEUES: "llen",
             },
         ),
-        f"{names.EVENTS} {names.REMOTE_CONTROL}",
+        names.EVENTS,
     ),
     # Probes, exporters, autoscalers.
     "metrics": Login(f"{_ANYBODY} info", _union(_STATS, _STATUS)),

@@ -66,7 +66,7 @@ CELERY_BINDINGS = "_kombu.binding*celery*"
 # Channels. Their names hold the database's number, and one may subscribe only to a pattern that is granted word for word: so
 # nobody leaves database 0.
 EVENTS = "/0.celeryev/*"
-REMOTE_CONTROL = "/0.celery.pidbox"
+REMOTE_CONTROL = "/0.celery.pidbox"  # nobody has a right to it
 ENDED = PREFIX + "ended:"  # and a mission's id: that it has ended
 
 

@@ -13,14 +13,14 @@ from mission.errors import DecoderError
 from tests.documents.cluster import Cluster
 from tests.documents.on_call import OnCall
 from tests.drill.panels import empty_panels, picture
-from tests.drill.rehearsal import rehearse, table
+from tests.drill.rehearsal import rehearse, report, table
 from tests.drill.scenarios import SCENARIOS, usual
 from tests.drill.stage import Stage
 from tests.observability.browser import opened
 
 
 def main() -> int:
-    """0 where each scenario brought what it should and no panel of the dashboard is empty."""
+    """0 where each scenario brought what it should and, of a whole drill, no panel of the dashboard is empty."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument(
@@ -51,8 +51,7 @@ def main() -> int:
             page.write_text(html, encoding="utf-8")
             opened(page.as_uri(), picture=args.pictures / "dashboard.png", size=size)
             _flower(stage, args.pictures / "flower.png")
-    print("\n" + table(results))
-    print(f"\npanels without data: {', '.join(empty) or 'none'}")
+    print("\n" + report(results, empty))
     return int(any(result.problems for result in results) or bool(empty))
 
 

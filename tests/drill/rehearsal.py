@@ -90,13 +90,25 @@ def table(results: Sequence[Result]) -> str:
                 _listed(result.ticketed) or "-",
                 f"{result.arrived:.0f} s" if alarmed else "-",
                 f"{result.resolved:.0f} s" if alarmed else "-",
-                "; ".join(result.problems) or "ok",
+                f"problems: {len(result.problems)}" if result.problems else "ok",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def report(results: Sequence[Result], empty: Sequence[str]) -> str:
+    """All that went wrong, in full; and last the table.
+
+    Args:
+        results: of the scenarios.
+        empty: expressions of the dashboard that had no data.
+    """
+    wrong = [f"{result.scenario.cause}: {problem}" for result in results for problem in result.problems]
+    wrong += [f"no data in a panel: {expression}" for expression in empty]
+    return "\n".join([*wrong, *[""] * bool(wrong), table(results)])
 
 
 def _firing(stage: Stage) -> set[str]:

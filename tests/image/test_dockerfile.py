@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CORPORA, unavailable
+from tests.documents.document import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -28,6 +29,21 @@ def test_hadolint_finds_nothing(file: str) -> None:
 def test_no_stage_builds_on_anything_but_the_argument() -> None:
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) == {"${BASE_IMAGE}"}
     assert re.search(r"^ARG BASE_IMAGE$", DOCKERFILE, re.MULTILINE)
+
+
+def test_the_pipeline_and_both_ways_by_hand_build_the_same() -> None:
+    by_hand = {block.tag: block for block in blocks(ROOT / "docs/image.md")}
+    typed = {tag: "\n".join(command.line for command in by_hand[tag].commands) for tag in ("buildah", "docker")}
+    built = (ROOT / "ci/build-image.sh").read_text().replace("$CI_COMMIT_SHA", "$(git rev-parse HEAD)")
+    arguments = [re.findall(r'--build-arg "(\w+=[^"]*)"', text) for text in (built, *typed.values())]
+    assert arguments[0] == arguments[1] == arguments[2]
+    assert {argument.partition("=")[0] for argument in arguments[0]} == set(
+        re.findall(r"^ARG (\w+)$", DOCKERFILE, re.MULTILINE)
+    )
+    (where_the_version_is,) = re.findall(r"^version=.*$", built, re.MULTILINE)
+    assert [text.splitlines()[0] for text in typed.values()] == [where_the_version_is] * 2
+    assert '--format oci --timestamp "$(git log -1 --format=%ct)"' in built
+    assert '--format oci --timestamp "$(git log -1 --format=%ct)"' in typed["buildah"]
 
 
 def test_what_is_copied_is_let_in_and_nothing_else() -> None:

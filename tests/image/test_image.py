@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from mission.seal.url_keys import generate_url_key
 from mission.version import VERSION
 from producer import MissionClient
 from tests.conftest import unavailable, wait_for
+from tests.documents.document import Block, blocks
 from tests.image.stand_in import make_root
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import SampleSite
@@ -31,7 +33,9 @@ from worker.local.stack import access
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = subprocess.run(
+    ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.strip()
 BASE = "localhost/stand-in"
 # Without the base: what the Dockerfile adds.
 MAX_ADDED_BYTES = 150 * 1024 * 1024
@@ -53,13 +57,27 @@ class Buildah:
     """Buildah with a store of its own."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._options = ["--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
 
     def __call__(self, *arguments: str | Path) -> str:
-        command = ["buildah", *self._options, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return self._output(["buildah", *self._options, *map(str, arguments)])
+
+    def type_in(self, block: Block, env: Mapping[str, str], *build: str) -> None:
+        """Type a document's block, with this store and these options of a build, which are this machine's affair."""
+        program = self._folder / "bin" / "buildah"
+        program.parent.mkdir()
+        real = [shutil.which("buildah") or "buildah", *self._options, "build", *build]
+        program.write_text(f'#!/bin/sh\n[ "$1" = build ] && shift && exec {shlex.join(real)} "$@"\n')
+        program.chmod(0o700)
+        path = f"{program.parent}:{os.environ['PATH']}"
+        text = "\n".join(command.line for command in block.commands)
+        self._output(["bash", "-euc", text], cwd=ROOT, env={**os.environ, "PATH": path, **env})
+
+    def _output(self, command: list[str], **options: Any) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout.strip()
+        return str(done.stdout).strip()
 
 
 def fetch_wheels(folder: Path) -> Path:
@@ -88,18 +106,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
     buildah("commit", "--quiet", container, BASE)
     conf = fetch_wheels(folder)
-    arguments = {"BASE_IMAGE": BASE, "VERSION": VERSION, "COMMIT": COMMIT}
-    buildah(
-        "build",
+    (by_hand,) = [block for block in blocks(ROOT / "docs/image.md") if block.tag == "buildah"]
+    buildah.type_in(
+        by_hand,
+        {"BASE_IMAGE": BASE},
         "--isolation=chroot",
-        *(f"--build-arg={name}={value}" for name, value in arguments.items()),
         f"--volume={conf.parent / 'wheels'}:/wheels:ro",
         f"--volume={conf}:/etc/pip.conf:ro",
-        "--tag=decoder",
-        ROOT,
     )
-    config = json.loads(buildah("inspect", "--type", "image", "decoder"))["OCIv1"]["config"]
-    root = Path(buildah("mount", buildah("from", "decoder")))
+    config = json.loads(buildah("inspect", "--type", "image", f"decoder:{VERSION}"))["OCIv1"]["config"]
+    root = Path(buildah("mount", buildah("from", f"decoder:{VERSION}")))
     size = {name: disk_bytes(path) for name, path in (("base", folder / "base"), ("image", root))}
     yield Image(config, root, size["image"] - size["base"])
     shutil.rmtree(folder)  # each layer is a whole copy: most of a gigabyte

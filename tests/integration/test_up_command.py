@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.conftest import wait_for
+from tests.observability.tools import program, rules
 from tests.processes import command_line, listening_addresses, processes_in, started
 
 pytestmark = pytest.mark.full  # its fixture is dear: one process for all of these
@@ -46,8 +49,8 @@ class Up:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Up]:
-    command = [sys.executable, "-m", "worker", "up", "--data", str(folder)]
+def up(folder: Path, *options: str) -> Iterator[Up]:
+    command = [sys.executable, "-m", "worker", "up", "--data", str(folder), *options]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         lines = []
@@ -238,3 +241,42 @@ def test_when_a_piece_ends_by_itself_everything_stops_with_its_last_lines(tmp_pa
         assert running_up.process.returncode == 1
         assert re.search(r"error: the worker-[12] ended by itself \(exit code -9\)", output)
         wait_for(lambda: processes_in(folder) == [], what="the other pieces to end")
+
+
+def test_watched_its_prometheus_scrapes_both_workers_and_evaluates_the_alerts(tmp_path: Path) -> None:
+    program("prometheus")
+    folder = tmp_path / "data"
+    with up(folder, "--watch") as watched:
+        url = watched.find(r"^Prometheus +(http://127\.0\.0\.1:\d+)  alerts in \1/alerts$")
+
+        def ask(path: str) -> Any:
+            with urllib.request.urlopen(f"{url}/api/v1/{path}", timeout=30) as answer:
+                return json.load(answer)["data"]
+
+        def value(expression: str) -> list[dict[str, str]]:
+            return [series["metric"] for series in ask(f"query?query={quote(expression)}")["result"]]
+
+        wait_for(lambda: len(value('up{job="decoder-worker"} == 1')) == 2, what="a scrape of both workers", seconds=60)
+        wait_for(lambda: value("decoder:queue_missions:max"), what="a recorded rule", seconds=60)
+        labels = [{**series, "instance": "", "__name__": ""} for series in value("up")]
+        assert (
+            labels
+            == [{"__name__": "", "job": "decoder-worker", "environment": "local", "release": "decoder", "instance": ""}]
+            * 2
+        )
+        groups = ask("rules")["groups"]
+        assert {rule["name"] for group in groups for rule in group["rules"] if rule["type"] == "alerting"} == {
+            rule["alert"] for rule in rules("alert")
+        }
+        assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+        assert set().union(*map(listening_addresses, processes_in(folder))) == LOOPBACK
+        assert any("prometheus" in command_line(pid) for pid in processes_in(folder))
+    assert processes_in(folder) == []
+
+
+def test_watched_where_there_is_no_prometheus_it_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with up(tmp_path / "data", "--watch") as watched:
+        assert "`prometheus`" in watched.find(r"^Prometheus +(not installed: .*)$")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.drill.rehearsal import rehearse, table
+from tests.drill.rehearsal import Result, rehearse, report, table
 from tests.drill.scenarios import SCENARIOS
 from tests.drill.shorten import PATIENCE, TIMES, WINDOWS, rehearsed_routing, shortened_rules
 from tests.drill.stage import Stage
@@ -29,6 +30,20 @@ def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
         assert set(catalogue()) - scraped == set()
         # What the workers wrote while all this went on is what a collector takes.
         assert stage.workers.logs().count("malformed message") == 60
+
+
+def test_its_report_ends_with_the_table_whatever_went_wrong() -> None:
+    scenario = SCENARIOS["redis_killed"]
+    good = Result(scenario, scenario.pages, frozenset(), 4.0, 7.0, ())
+    bad = replace(good, problems=("not mended: RedisAway", "the runbook's `x` does not show y:\n" + "z\n" * 999))
+    whole = report([good, bad], empty=["Queue: sum(a)", "Queue: sum(b)"]).splitlines()
+    assert [line.split() for line in whole[-3:]] == [
+        ["CAUSE", "PAGE", "TICKET", "ARRIVED", "RESOLVED"],
+        [*scenario.cause.split(), "RedisAway", "-", "4", "s", "7", "s", "ok"],
+        [*scenario.cause.split(), "RedisAway", "-", "4", "s", "7", "s", "problems:", "2"],
+    ]
+    assert {f"{scenario.cause}: not mended: RedisAway", "no data in a panel: Queue: sum(b)"} <= set(whole)
+    assert report([good], empty=[]) == table([good])
 
 
 def test_every_alert_has_its_cause_in_the_drill() -> None:

@@ -9,27 +9,32 @@ import re
 import signal
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import redis
 from celery import Celery
+from celery.utils.saferepr import saferepr
 
+from mission.ids import new_mission_id
+from mission.model import State, Ticket
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from producer import MissionClient
 from tests.chart.rendering import environment, render
 from tests.conftest import wait_for
-from tests.observability.browser import opened
+from tests.observability.browser import WINDOW, opened
 from tests.security.canary_site import CanarySite
 from tests.security.traces import Canaries
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import FLOWER_OPTIONS, Child, Flower, running_flower, running_worker
+from worker.queue.tasks import as_text
 
 pytestmark = pytest.mark.full
 
@@ -46,6 +51,7 @@ class Seen:
     canaries: Canaries
     mission: str
     submitted: str
+    beginning: str  # of its log, when it had heard of everything
 
     def api(self, path: str, *, login: str | None = None, data: bytes | None = None) -> Any:
         """The API's answer."""
@@ -59,9 +65,9 @@ class Seen:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
-    def page(self, path: str) -> str:
+    def page(self, path: str, *, size: tuple[int, int] = WINDOW) -> str:
         """A page in the browser."""
-        return opened(self.flower.url + path, login=self.flower.login)
+        return opened(self.flower.url + path, login=self.flower.login, size=size)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,6 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         server, site = pieces.enter_context(EmbeddedRedis()), pieces.enter_context(CanarySite(canaries))
         url_key = generate_url_key()
         values = {
-            "redis_url": server.url,
             "url_key": url_key,
             "recipient": Identity.generate().recipient.text,
             "allowed_hosts": f"127.0.0.1:{site.port}",
@@ -83,21 +88,22 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             "metrics_port": "0",
             "log_level": "info",
         }
-        flower = pieces.enter_context(running_flower(_folder(folder, "flower"), values))
-        worker = pieces.enter_context(running_worker(_folder(folder, "worker"), values))
+        logins = {name: values | {"redis_url": server.login_url(name)} for name in ("flower", "worker")}
+        flower = pieces.enter_context(running_flower(_folder(folder, "flower"), logins["flower"]))
+        worker = pieces.enter_context(running_worker(_folder(folder, "worker"), logins["worker"]))
         worker.wait_until(r"\bready\b")
         client = MissionClient(Settings.from_env(redis_url=server.url, url_key=url_key))
         mission = client.enqueue(site.url("document")).id
         foreign = Celery("foreign", broker=server.url, backend=server.url, set_as_current=False)
         submitted = foreign.send_task("decoder.submit", args=[site.url("document")], queue="missions").id
         wait_for(lambda: client.stats().succeeded == 2, what="both missions")
-        found = Seen(flower, worker, client, server.url, site, canaries, mission, submitted)
+        found = Seen(flower, worker, client, server.url, site, canaries, mission, submitted, "")
         wait_for(
             lambda: [task["state"] for task in found.api("/api/tasks").values()] == ["SUCCESS"] * 3,
             what="Flower to hear how they ended",
         )
         wait_for(lambda: b"flower_worker_online" in found.raw("/metrics"), what="a heartbeat")
-        yield found
+        yield replace(found, beginning=flower.child.log.read_text(encoding="utf-8"))
 
 
 def _folder(parent: Path, name: str) -> Path:
@@ -148,12 +154,80 @@ def test_the_browser_shows_the_worker_and_what_it_did(seen: Seen) -> None:
     assert re.search(r'href="/worker/decoder-\d+(@|%40)', shown)
 
 
-def test_the_browser_shows_tasks_with_the_ids_of_their_missions(seen: Seen) -> None:
+def test_it_starts_without_a_warning(seen: Seen) -> None:
+    assert "Visit me" in seen.beginning
+    assert [line for line in seen.beginning.splitlines() if not line.startswith(("[I ", " "))] == []
+
+
+def test_a_running_workers_page_shows_what_its_heartbeats_tell(seen: Seen) -> None:
+    (worker,) = seen.api("/workers?json=1")["data"]
+    shown = " ".join(re.sub(r"<[^>]*>", " ", seen.page(f"/worker/{worker['hostname']}")).split())
+    assert "Unknown worker" not in shown
+    assert f"Worker PID {worker['pid']} " in shown
+    assert re.search(r"Messages in hand 0 Messages done [1-9]\d* Load average [\d.]+", shown)
+    assert "missions" in shown  # its queue
+    assert "takes no remote control" in shown
+
+
+def test_the_page_of_a_worker_that_is_not_there_says_so(seen: Seen) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        seen.raw("/worker/decoder-1@nowhere")
+    refusal.value.close()
+    assert refusal.value.code == 404
+
+
+def test_the_browser_shows_tasks_and_on_a_tasks_own_page_the_ids_of_its_missions(seen: Seen) -> None:
     shown = seen.page("/tasks")
-    assert "decoder.decode" in shown
-    assert seen.mission in shown
     assert seen.submitted in shown
     assert shown.count("SUCCESS") >= 3
+    (task,) = seen.api(f"/api/tasks?search=args:{seen.mission}")
+    assert task in shown
+    own = seen.page(f"/task/{task}")
+    assert "decoder.decode" in own
+    assert seen.mission in own
+
+
+def test_no_column_of_tasks_and_workers_is_cut_off_in_a_window_of_1500_pixels(tmp_path: Path) -> None:
+    pod = "decoder-1@decoder-worker-7d9f8b6c5d-xw8kz"
+    task, result = new_mission_id(), saferepr(as_text(Counter(succeeded=14, failed=2)))
+    with EmbeddedRedis() as server:
+        values = {"redis_url": server.login_url("flower")}
+        with (
+            running_flower(_folder(tmp_path, "flower"), values) as flower,
+            Celery("worker", broker=server.url, set_as_current=False) as worker,
+            worker.connection() as connection,
+            worker.events.Dispatcher(connection, hostname=pod) as events,
+            redis.Redis.from_url(server.url) as client,
+        ):
+            wait_for(client.pubsub_numpat, what="Flower to listen")
+            events.send("worker-heartbeat", active=16, processed=123_456, loadavg=[10.25, 10.5, 10.75])
+            events.send("task-received", uuid=task, name="decoder.decode", args="(...)", kwargs="{...}")
+            events.send("task-started", uuid=task)
+            events.send("task-succeeded", uuid=task, result=result, runtime=1.25)
+            tasks, workers = (
+                opened(flower.url + path, login=flower.login, size=(1500, 800)) for path in ("/tasks", "/workers")
+            )
+    for text in (f'title="{pod}"', f">{task}<", f">{result}<", ">SUCCESS<"):
+        assert text in tasks
+    for text in (f'title="{pod}"', ">10.75<", ">Online<"):
+        assert text in workers
+    for shown in (tasks, workers):
+        # DataTables writes how wide it made the table; the card that it stands in is 50 px narrower than the window.
+        (width,) = re.findall(r'dataTables_scrollHeadInner" style="[^"]*width: ([\d.]+)px', shown)
+        assert 1000 < float(width) <= 1450
+
+
+def test_a_message_whose_missions_failed_says_so(seen: Seen) -> None:
+    tickets = seen.client.enqueue_many([seen.site.url("document"), seen.site.url("missing")])
+    document, missing = (cast("Ticket", ticket).id for ticket in tickets)
+    assert seen.client.wait(missing, timeout=30).state is State.FAILED
+    wait_for(lambda: seen.api(f"/api/tasks?search=args:{document}%20state:SUCCESS"), what="the message in Flower")
+    (task_id,) = seen.api(f"/api/tasks?search=args:{missing}%20result:failed")
+    shown = seen.page(f"/task/{task_id}")
+    assert "1 succeeded, 1 failed" in shown
+    assert "1 succeeded, 1 failed" in seen.page("/tasks")
+    (whole,) = seen.api(f"/api/tasks?search=args:{seen.mission}").values()
+    assert whole["result"] == "'1 succeeded'"
 
 
 def test_page_and_api_tell_how_long_the_queue_is(seen: Seen, backlog: int) -> None:

@@ -223,6 +223,12 @@ def test_the_job_test_is_the_fast_suite_with_its_coverage_gate() -> None:
     assert script(JOBS["test"]) == "make test PYTHON=python"
     commands = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert '--cov-fail-under=90 -m "not full"' in commands
+    # It says nothing of a selection.
+    selected = subprocess.run(
+        ["make", "-n", "test", "ARGS=-k url"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert '-m "not full" -k url' in selected
+    assert "--cov" not in selected
     reports = JOBS["test"]["artifacts"]["reports"]
     assert reports["junit"] == "junit.xml"
     assert reports["coverage_report"] == {"coverage_format": "cobertura", "path": "coverage.xml"}

@@ -50,7 +50,7 @@ PLACES = {
     "worker's output": "mission-attempt",
     "server's files": "{decoder}:m:",
     "server's files after a rewrite": "{decoder}:m:",
-    "commands": '"EVALSHA"',
+    "commands": '"FCALL"',
     "keys": "celery-task-meta-",
     "results for Celery": "credentials_in_url",
     "events": "task-succeeded",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import click
@@ -192,6 +192,17 @@ def test_large_documents_are_decoded_by_both_sides() -> None:
     samples = [one for _, one in large.rounds(missions=4, count=1)]
     assert [one.system for one in samples] == ["decoder, enqueue_many", "bare loop"]
     assert all((one.peak_bytes or 0) > large.BYTES for one in samples)
+
+
+@pytest.mark.parametrize("neighbour", [None, "127.0.0.1:9"])
+def test_fairness_counts_the_good_hosts_missions_and_each_once(
+    monkeypatch: pytest.MonkeyPatch, neighbour: str | None
+) -> None:
+    def two_seconds(_system: object, urls: list[str], *, expected: int | None = None, **_: object) -> Sample:
+        return Sample("", len(urls) if expected is None else expected, 2.0, 0.0, None)
+
+    monkeypatch.setattr(fairness, "measure", two_seconds)
+    assert fairness._rate(cast("fairness.Beside", None), ["http://good.example/"] * 40, neighbour) == 20
 
 
 @pytest.mark.full

@@ -134,6 +134,11 @@ def test_every_command_lists_the_variables_it_reads_with_their_defaults(name: st
         assert f"{row['variable']} {row['takes']} [default: {row['value'] or 'none'}]" in shown
 
 
+@pytest.mark.parametrize("name", ["decoder run", "decoder up", "decoder scan"])
+def test_what_looks_for_secrets_is_named_where_somebody_tries_it(name: str) -> None:
+    assert {"detectors", "markers", "rules"} <= set(getattr(LEAVES[name], "reads", ()))
+
+
 def test_the_defaults_in_the_help_are_not_those_of_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECODER_REDIS_URL", "redis://:sesame@elsewhere.example/0")
     assert "elsewhere" not in help_of("mission enqueue")

@@ -78,7 +78,17 @@ class Row:
 @click.command(
     cls=Command,
     settings=WorkerSettings,
-    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "deadline", "max_attempts", "max_bytes", "markers"),
+    reads=(
+        "allowed_hosts",
+        "allowed_schemes",
+        "allowed_networks",
+        "deadline",
+        "max_attempts",
+        "max_bytes",
+        "detectors",
+        "markers",
+        "rules",
+    ),
 )
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")

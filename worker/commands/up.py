@@ -1,4 +1,4 @@
-"""`decoder up`: Valkey, two workers and Flower until Ctrl-C, to try things on."""
+"""`decoder up`: Valkey, two workers and Flower until Ctrl-C, to try things on; and, to be watched, Prometheus."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mission.seal.key_files import KeyLine, write_key_file
 from mission.seal.sealing import Identity, load_identity
 from mission.seal.url_keys import generate_url_key
 from worker.local.embedded import EmbeddedRedis, private_folder
+from worker.local.prometheus import lacking, running_prometheus
 from worker.local.sample_site import SampleSite
 from worker.local.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 from worker.settings import WorkerSettings
@@ -30,7 +31,17 @@ _PEOPLE = {
     "operator": {},
 }
 _MATTER = (
-    *("allowed_hosts", "allowed_schemes", "allowed_networks", "concurrency", "deadline", "max_attempts", "markers"),
+    *(
+        "allowed_hosts",
+        "allowed_schemes",
+        "allowed_networks",
+        "concurrency",
+        "deadline",
+        "max_attempts",
+        "detectors",
+        "markers",
+        "rules",
+    ),
 )
 
 
@@ -41,7 +52,8 @@ _MATTER = (
     metavar="DIR",
     help="Keep data and keys here, for the next time.  [default: a temporary folder, removed at the end]",
 )
-def up(data: Path | None) -> None:
+@click.option("--watch", is_flag=True, help="Run Prometheus as well, with the decoder's alerts; it must be installed.")
+def up(data: Path | None, watch: bool) -> None:
     """Run all the pieces until Ctrl-C.
 
     These are an embedded Valkey, two workers with their metrics, Flower and a sample site. It prints where each listens,
@@ -49,14 +61,14 @@ def up(data: Path | None) -> None:
 
     \b
     Example:
-      decoder up
+      decoder up --watch
       DECODER_ALLOWED_HOSTS=docs.example.com decoder up
     """
     with ExitStack() as pieces:
         pieces.enter_context(ending_on_signals())
         folder = private_folder(data.resolve()) if data else pieces.enter_context(temporary_folder())
         try:
-            children = _start(pieces, folder)
+            children = _start(pieces, folder, watch=watch)
             while True:
                 for child in children:
                     child.check()
@@ -65,7 +77,7 @@ def up(data: Path | None) -> None:
             say("", "stopping")
 
 
-def _start(pieces: ExitStack, folder: Path) -> list[Child]:
+def _start(pieces: ExitStack, folder: Path, *, watch: bool) -> list[Child]:
     site = pieces.enter_context(SampleSite())
     server = pieces.enter_context(EmbeddedRedis(folder / "valkey"))
     values = access([site.url]) | _keys(folder)
@@ -76,9 +88,11 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
     children = list(workers)
     logins = {name: _login_file(folder, name, server.login_url(name)) for name in _PEOPLE}
     say(f"Valkey        127.0.0.1:{server.port}, data in {server.data_dir}")
+    scraped = []
     for number, worker in enumerate(workers, 1):
-        port = worker.wait_until(r"metrics on port (\d+)")[1]
-        say(f"Worker {number}      http://127.0.0.1:{port}/metrics  log in {worker.log}")
+        address = "127.0.0.1:" + worker.wait_until(r"metrics on port (\d+)")[1]
+        scraped.append(address)
+        say(f"Worker {number}      http://{address}/metrics  log in {worker.log}")
     if find_spec("flower"):
         flower = pieces.enter_context(running_flower(folder, values | {"redis_url": server.login_url("flower")}))
         children.append(flower.child)
@@ -86,6 +100,12 @@ def _start(pieces: ExitStack, folder: Path) -> list[Child]:
         say(f"Flower        {flower.url}  user {user}  password {password}")
     else:
         say("Flower        not installed: the extra `flower` brings it")
+    if watch and (why := lacking()):
+        say(f"Prometheus    {why}")
+    elif watch:
+        prometheus = pieces.enter_context(running_prometheus(folder, scraped))
+        children.append(prometheus.child)
+        say(f"Prometheus    {prometheus.url}  alerts in {prometheus.url}/alerts")
     say(f"Sample site   {site.url}/  lists its documents")
     say("", "In another shell, as a producer:", f"  . {logins['producer']}")
     say(f"  mission enqueue --wait {site.url}/letter.txt", "  mission stats")

@@ -28,11 +28,14 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online for ever, and offers to send tasks.
+# The columns are those that a window of 1,500 pixels holds beside the name of a pod; a task's own page has the rest. A worker's page
+# waits for its heartbeat, one in two seconds.
 FLOWER_OPTIONS = (
     "--max-tasks=20000",
     "--purge-offline-workers=300",
     "--read-only",
-    "--tasks-columns=name,uuid,args,state,received,runtime,worker",
+    "--inspect-timeout=6000",
+    "--tasks-columns=uuid,state,result,received,worker",
 )
 
 # What a stack of one's own decides by itself: the environment has no say in these.
@@ -180,8 +183,8 @@ def running_worker(
 
     Its log is the folder's `NAME.log`.
     """
-    arguments = ["worker", "worker", f"--processes={processes}"]
-    with _running(name, arguments, folder, stack_environment(values), grace) as child:
+    command = [sys.executable, "-m", "worker", "worker", f"--processes={processes}"]
+    with running(name, command, folder, stack_environment(values), grace) as child:
         yield child
 
 
@@ -200,15 +203,17 @@ def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
     login = f"decoder:{secrets.token_urlsafe(16)}"
     # By environment: an argument could be read by every user of this machine.
     env = stack_environment(values) | {"FLOWER_BASIC_AUTH": login}
-    arguments = ["celery", "-A", "worker.app", "flower", "--address=127.0.0.1", "--port=0", *FLOWER_OPTIONS]
-    with _running("flower", arguments, folder, env, STOP_SECONDS) as child:
+    options = ["--address=127.0.0.1", "--port=0", *FLOWER_OPTIONS]
+    command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
+    with running("flower", command, folder, env, STOP_SECONDS) as child:
         yield Flower(child, child.wait_until(r"http://127\.0\.0\.1:\d+")[0], login)
 
 
 @contextmanager
-def _running(name: str, arguments: list[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
+def running(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
+    """A program until the block's end; killed `grace` seconds after it was asked to end. Its log is the folder's `NAME.log`."""
     log = folder / f"{name}.log"
-    process = start_child([sys.executable, "-m", *arguments], folder=folder, log=log, env=env)
+    process = start_child(command, folder=folder, log=log, env=env)
     try:
         yield Child(name, process, log)
     finally:

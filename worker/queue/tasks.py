@@ -5,7 +5,7 @@ Ids and arguments have the right types here: `worker.queue.intake` lets through 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,16 @@ from celery.worker.request import Request
 
 from mission.admission import DEFAULT_SUBMITTER
 from mission.errors import DecoderError
+from mission.model import State
 from mission.store.messages import DECODE, STATUS, SUBMIT
 from worker.runtime import Runtime
+from worker.work.coordinator import ELSEWHERE, RELEASED
+
+_WENT = (State.SUCCEEDED, State.FAILED, State.DEAD, RELEASED, ELSEWHERE)
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
-    """A request whose arguments never show: not in an event, not in Flower, not in a log line."""
+    """A request whose arguments and answer never show: not in an event, not in Flower, not in a log line."""
 
     @property
     def argsrepr(self) -> str:
@@ -31,15 +35,24 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
         """Nothing."""
         return "{...}"
 
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (Celery's name for it)
+        """Tell what happened; the answer is for whoever asked."""
+        super().send_event(type, **fields | ({"result": "(...)"} if "result" in fields else {}))
+
 
 class MissionsRequest(PrivateRequest):
-    """A request whose mission ids show, so that a mission can be looked for in Flower: `intake` lets nothing else through."""
+    """A request whose mission ids show, so that a mission can be looked for in Flower: `intake` lets nothing else through.
+
+    So does its answer: how many of them went how.
+    """
 
     @property
     def argsrepr(self) -> str:
         """The ids."""
         (ids,) = self.args
         return f"({', '.join(ids)})"
+
+    send_event = Request.send_event  # with its answer
 
 
 def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
@@ -51,8 +64,8 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     }
 
     @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
-    def decode(ids: list[str]) -> None:
-        runtime().coordinator.work(ids)
+    def decode(ids: list[str]) -> str:
+        return as_text(runtime().coordinator.work(ids))  # for the event alone: Flower shows it
 
     @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(
@@ -73,6 +86,11 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
     def status(mission_id: str) -> dict[str, Any]:
         with _plain_refusals():
             return runtime().ledger.status(mission_id).as_dict()
+
+
+def as_text(went: Mapping[str, int]) -> str:
+    """How many missions went how: `14 succeeded, 2 failed`."""
+    return ", ".join(f"{went[how]} {how}" for how in _WENT if went[how])
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 
 from mission.errors import LedgerUnavailable
-from mission.model import Claim, Reason
+from mission.model import Claim, Reason, State
 from mission.store.ledger import Claimed, Ledger
 from worker.observe import metrics
 from worker.observe.logs import mission_context
@@ -37,18 +37,24 @@ HOLD_SECONDS = 5.0
 # So many ids one claim takes.
 _MOST_IDS = 1024
 _RETRY_SETTLE_SECONDS = 0.5
+# How a mission of a message went that was not worked here: it is over already, or in other hands.
+ELSEWHERE = "elsewhere"
+# Or that will be tried again.
+RELEASED = "released"
 
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """How many of a message's missions are not over here, and what went wrong with one."""
+    """How many of a message's missions are not over here, how the others went, and what went wrong with one."""
 
     left: int
     over: threading.Event = field(default_factory=threading.Event)
+    went: Counter[str] = field(default_factory=Counter)
     error: Exception | None = None
 
-    def less_one(self, error: Exception | None = None) -> None:
+    def less_one(self, how: str = ELSEWHERE, error: Exception | None = None) -> None:
         """One of its missions ended, or is in other hands."""
+        self.went[how] += 1
         self.error = self.error or error
         self.left -= 1
         if not self.left:
@@ -82,8 +88,10 @@ class Coordinator:
         """Begin to coordinate."""
         threading.Thread(target=self._coordinate, name="coordinator", daemon=True).start()
 
-    def work(self, ids: Sequence[str]) -> None:
-        """Work a message's missions; returns when each is settled or in other hands.
+    def work(self, ids: Sequence[str]) -> Counter[str]:
+        """Work a message's missions; returns when each is settled or in other hands: how many went how.
+
+        That is `succeeded`, `failed` or `dead`, `released` to be tried again, or `elsewhere`.
 
         Raises:
             LedgerUnavailable: Redis was away; the reaper brings the missions back.
@@ -93,6 +101,7 @@ class Coordinator:
         message.over.wait()
         if message.error is not None:
             raise message.error
+        return message.went
 
     def room(self) -> int:
         """For how many more missions there is a free slot."""
@@ -160,7 +169,7 @@ class Coordinator:
                 self._take(self._claimed(list(asked), free), asked)
             except Exception as error:  # noqa: BLE001 (whoever waits for the message raises it)
                 for message in asked.values():
-                    message.less_one(error)
+                    message.less_one(error=error)
 
     def _next(self, count: int) -> dict[str, _Message]:
         """So many of those that wait, each with its message."""
@@ -198,6 +207,7 @@ class Coordinator:
         self._waiting.extendleft((id_, asked.pop(id_)) for id_ in reversed(claimed.held))
         for mission_id in claimed.expired:
             died(mission_id, Reason.EXPIRED)
+            asked.pop(mission_id).less_one(State.DEAD)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         for message in asked.values():
@@ -218,22 +228,22 @@ class Coordinator:
     def _settle(self) -> None:
         """Tell the ledger; go on trying while the leases last."""
         endings = [self._ended.popleft() for _ in range(len(self._ended))]
-        error = self._told(endings)
+        states, error = self._told(endings)
         now = monotonic()
         pace = len(endings) / max(now - self._settled_at, LINGER_SECONDS)
         self._ahead = min(int(pace * AHEAD_SECONDS), self._most)
         self._settled_at = now
         for ending in endings:
             _, _, message = self._in_hand.pop(ending.claim.token)
-            message.less_one(error)
+            state = states.get(ending.claim.token)
+            message.less_one(ELSEWHERE if state is None else state if state.terminal else RELEASED, error)
 
-    def _told(self, endings: list[Ending]) -> Exception | None:
+    def _told(self, endings: list[Ending]) -> tuple[dict[int, State | None], Exception | None]:
         give_up = min(ending.since for ending in endings) + self._settings.lease_seconds
         while True:
             try:
-                settle(endings, self._ledger, self._settings)
-                return None
+                return settle(endings, self._ledger, self._settings), None
             except LedgerUnavailable as error:
                 if monotonic() + _RETRY_SETTLE_SECONDS > give_up:
-                    return error
+                    return {}, error
                 sleep(_RETRY_SETTLE_SECONDS)

@@ -86,8 +86,11 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
     return Ending(claim, since, told, outcome.found)
 
 
-def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) -> None:
+def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:
     """Tell the ledger how attempts ended, and count the missions that ended with them.
+
+    Returns:
+        The state that each mission is in now, by its claim's token; None where it is in other hands.
 
     Raises:
         LedgerUnavailable: nothing is counted yet, and it can be done again: what went through is known by its token.
@@ -95,6 +98,7 @@ def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) 
     states = _tell([ending.told for ending in endings], ledger, settings)
     for ending in endings:
         _settled(ending, states[ending.claim.token])
+    return states
 
 
 def give_back(claims: Sequence[Claim], ledger: Ledger, settings: WorkerSettings) -> None:

@@ -17,19 +17,20 @@ class Problem:
 
     Args:
         file: as it was named.
-        line: from 1.
+        line: from 1; None where the file could not be read.
         rule: its id, or "" where no rule is to blame.
         reason: for who wrote the pack.
     """
 
     file: Path
-    line: int
+    line: int | None
     rule: str
     reason: str
 
     def __str__(self) -> str:
         rule = f"{self.rule}: " if self.rule else ""
-        return f"{self.file}:{self.line}: {rule}{self.reason}"
+        place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
+        return f"{place}: {rule}{self.reason}"
 
 
 class PackRefused(SettingsError):

@@ -34,11 +34,11 @@ def read(file: Path) -> str:
     """
     try:
         if file.exists() and not file.is_file():  # to open a pipe that nobody writes to takes for ever
-            raise refused(file, "is no ordinary file")
+            raise refused(file, "is no ordinary file", None)
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise refused(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise refused(file, f"cannot be read: {getattr(error, 'strerror', None) or error}", None) from None
     if len(raw) > MAX_BYTES:
         raise refused(file, f"is larger than {MAX_BYTES // 1024**2} MiB")
     try:
@@ -51,6 +51,6 @@ def read(file: Path) -> str:
     return text
 
 
-def refused(file: Path, reason: str, line: int = 1) -> PackRefused:
-    """The error for what is wrong with a whole file."""
+def refused(file: Path, reason: str, line: int | None = 1) -> PackRefused:
+    """The error for what is wrong with a whole file; without a line where nobody has read one."""
     return PackRefused([Problem(file, line, "", reason)])

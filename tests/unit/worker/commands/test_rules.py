@@ -114,6 +114,15 @@ def test_check_in_json_has_the_same_in_fields() -> None:
     assert first == {"file": "bad.toml", "line": 7, "rule": "two", "reason": "unknown key 'regexx'"}
 
 
+def test_a_file_that_cannot_be_read_is_told_without_a_line() -> None:
+    Path("folder.toml").mkdir()
+    assert run("check", "none.toml", "folder.toml").stdout.splitlines() == [
+        "none.toml: cannot be read: No such file or directory",
+        "folder.toml: is no ordinary file",
+    ]
+    assert json.loads(run("check", "--json", "none.toml").stdout)["line"] is None
+
+
 @pytest.mark.parametrize("variable", ["bad.toml", "team.toml,bad.toml"])
 def test_a_bad_file_among_the_rules_is_told_whole(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv("DECODER_RULES", variable)

@@ -14,7 +14,7 @@ from celery.worker.request import Request
 from mission.admission import Admitter
 from mission.errors import DecoderError
 from mission.ids import new_mission_id
-from mission.model import State
+from mission.model import Reason, State
 from mission.store.ledger import Ledger
 from mission.store.messages import celery_config
 from mission.store.names import entry_key
@@ -22,6 +22,7 @@ from tests.unit.worker.parts import URL, Keys, Scripted, coordinator_of, states
 from worker.queue.tasks import register
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.work.endings import Outcome
 
 pytestmark = pytest.mark.server("kombu's own connections")
 
@@ -59,8 +60,21 @@ def tasks(ledger: Ledger, settings: WorkerSettings) -> Tasks:
 
 def test_decode_works_the_missions_of_a_message(tasks: Tasks, ledger: Ledger) -> None:
     ids = tasks.keys.admit(URL, URL)
-    assert tasks.run("decoder.decode", ids) is None
+    assert tasks.run("decoder.decode", ids) == "2 succeeded"
     assert states(ledger, ids) == {State.SUCCEEDED}
+
+
+def test_decode_says_how_each_mission_went(tasks: Tasks, ledger: Ledger) -> None:
+    ends = {
+        "a.example": Outcome({}, Reason.HTTP_CLIENT_ERROR),
+        "b.example": Outcome({}, Reason.HTTP_SERVER_ERROR),
+        "c.example": Outcome({}),
+    }
+    ids = tasks.keys.admit(*(f"https://{host}/" for host in ends))
+    outcomes = dict(zip(ids, ends.values(), strict=True))
+    tasks.coordinator = coordinator_of(ledger, tasks.settings, Scripted(lambda claim: outcomes[claim.id]))
+    assert tasks.run("decoder.decode", [*ids, ids[0]]) == "1 succeeded, 1 failed, 1 released, 1 elsewhere"
+    assert tasks.run("decoder.decode", ids[2:]) == "1 elsewhere"
 
 
 def test_submit_admits_under_the_tasks_own_id(tasks: Tasks, ledger: Ledger, client: redis.Redis) -> None:
@@ -150,3 +164,16 @@ def test_the_missions_of_a_message_show_by_their_ids(tasks: Tasks) -> None:
     ids = [new_mission_id(), new_mission_id()]
     request = request_of(tasks, "decode", ids)
     assert (request.argsrepr, request.kwargsrepr) == (f"({ids[0]}, {ids[1]})", "{...}")
+
+
+def test_the_answer_of_decode_alone_shows(tasks: Tasks) -> None:
+    shown = {}
+    for name, args in {"decode": [new_mission_id()], "submit": URL, "status": new_mission_id()}.items():
+        sent: list[dict[str, object]] = []
+        request = request_of(tasks, name, args)
+        request._eventer = SimpleNamespace(enabled=True, send=lambda _, sent=sent, **fields: sent.append(fields))
+        tasks.app.tasks[f"decoder.{name}"].send_events = True
+        request.send_event("task-succeeded", result="the answer", runtime=1.0)
+        (event,) = sent
+        shown[name] = event["result"]
+    assert shown == {"decode": "the answer", "submit": "(...)", "status": "(...)"}

@@ -18,7 +18,7 @@ from worker.extract.packs.source import MAX_BYTES
 RULE = "[[rules]]\nid = 'acme'\nregex = '''acme-([a-z0-9]{8})'''\n"
 
 
-def _lint(folder: Path, text: str | bytes, name: str = "mine.toml") -> list[tuple[int, str, str]]:
+def _lint(folder: Path, text: str | bytes, name: str = "mine.toml") -> list[tuple[int | None, str, str]]:
     file = folder / name
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return [(problem.line, problem.rule, problem.reason) for problem in lint(file)]

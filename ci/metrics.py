@@ -1,0 +1,89 @@
+"""Writes the tables of metrics into docs/metrics.md, between their marks, from the catalogue that a worker serves.
+
+`python -m ci.metrics`; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+import worker.work.endings  # noqa: F401 (from its import on, the series of how missions end stand at zero)
+from ci.configuration import with_block
+from mission.model import Stats
+from mission.store.ledger import Memory
+from worker.observe import metrics
+from worker.observe.collectors import LedgerCollector, Vitals
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
+TABLES = ("worker", "ledger")
+PREFIX = "decoder_"
+# Of a label with more values than these the reference names none.
+MOST_VALUES = 8
+_ENDING = {"counter": "_total", "info": "_info"}
+_TYPES = {"info": "gauge"}  # to Prometheus
+
+
+def of_the_worker() -> list[Metric]:
+    """What each worker tells of itself."""
+    return [family for family in metrics.REGISTRY.collect() if family.name.startswith(PREFIX)]
+
+
+def of_the_ledger() -> list[Metric]:
+    """What every worker tells alike, with a ledger that answers whatever it is asked."""
+    ledger = LedgerCollector()
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("", ""): 0.0}, damaged=0)
+    return list(ledger.collect())
+
+
+def table(families: Iterable[Metric]) -> str:
+    """Metrics as a Markdown table: name as it is scraped, type, labels, meaning."""
+    rows = [
+        f"| `{family.name}{_ENDING.get(family.type, '')}` | {_TYPES.get(family.type, family.type)} | {_labels(family)} | {family.documentation} |"
+        for family in families
+    ]
+    return "\n".join(["| metric | type | labels | what it tells |", "|---|---|---|---|", *rows])
+
+
+def with_tables(document: str) -> str:
+    """The document with its tables made anew."""
+    for name, families in zip(TABLES, (of_the_worker(), of_the_ledger()), strict=True):
+        begin = f"<!-- metrics of the {name}: made by `python -m ci.metrics` -->"
+        document = with_block(document, begin, f"<!-- end of metrics of the {name} -->", table(families))
+    return document
+
+
+def _labels(family: Metric) -> str:
+    values: dict[str, set[str]] = {name: set() for name in _declared().get(family.name, ())}
+    for sample in family.samples:
+        for name, value in sample.labels.items():
+            if name != "le":
+                values.setdefault(name, set()).add(value)
+    return "; ".join(_label(name, sorted(found), family.type) for name, found in values.items())
+
+
+def _label(name: str, values: list[str], kind: str) -> str:
+    listed = [f"`{value}`" for value in values if value]
+    return f"`{name}`" + (f": {', '.join(listed)}" if kind != "info" and 0 < len(listed) <= MOST_VALUES else "")
+
+
+def _declared() -> dict[str, tuple[str, ...]]:
+    """The labels of those that have no series yet: the library shows them nowhere else."""
+    return {
+        metric._name: metric._labelnames  # noqa: SLF001 (as above)
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+
+
+def main() -> None:
+    """Write the document."""
+    DOCUMENT.write_text(with_tables(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

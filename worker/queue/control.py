@@ -1,0 +1,79 @@
+"""Celery's remote control, which sends nothing: workers do not listen to it. What Flower asks for is answered from their heartbeats."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from celery.app.control import Control
+
+_NOT_TOLD = "its tasks and its configuration, since it takes no remote control"
+
+
+class HeartbeatControl(Control):  # type: ignore[misc]  # celery has no types
+    """Asks no worker anything, and orders none about.
+
+    Flower shows no page of a worker without its answer to `stats`; what it needs is in each heartbeat, which come every two seconds.
+    """
+
+    def broadcast(
+        self,
+        command: str,
+        *_: object,
+        destination: Sequence[str] | None = None,
+        reply: bool = False,
+        timeout: float | None = 1.0,
+        **__: object,
+    ) -> list[dict[str, Any]] | None:
+        """What workers would reply, each its own name to its answer, as far as heartbeats tell; nothing to an order.
+
+        Args:
+            command: what they are asked.
+            destination: the workers that are asked; without it nobody is.
+            reply: whether somebody waits for an answer.
+            timeout: seconds to wait for a heartbeat of each.
+        """
+        if not reply:
+            return None
+        names = set(destination or ())
+        if command == "active_queues":
+            queues = [queue.as_dict(recurse=True) for queue in self.app.amqp.queues.values()]
+            return [dict.fromkeys(names, queues)]
+        if command == "stats" and names:
+            return [self._heard(names, timeout or 1.0)]
+        return [{}]  # nothing is known, which is no failure
+
+    def _heard(self, names: set[str], seconds: float) -> dict[str, Any]:
+        heard: dict[str, Any] = {}
+
+        def beat(event: Any, _message: object) -> None:
+            if isinstance(event, dict) and event["type"] == "worker-heartbeat" and event["hostname"] in names:
+                heard[event["hostname"]] = _stats(event)
+
+        until = time.monotonic() + seconds
+        with self.app.connection_for_read() as connection:
+            events = self.app.events.Receiver(connection.channel())
+            with (
+                connection.Consumer(events.queue, callbacks=[beat], accept=events.accept, no_ack=True),
+                suppress(TimeoutError),
+            ):
+                while len(heard) < len(names) and (left := until - time.monotonic()) > 0:
+                    connection.drain_events(timeout=left)
+        return heard
+
+
+def _stats(beat: dict[str, Any]) -> dict[str, Any]:
+    """A heartbeat as the answer to `stats`: https://docs.celeryq.dev/en/stable/userguide/workers.html#statistics."""
+    return {
+        "pid": beat["pid"],
+        "pool": {
+            "messages in hand": beat["active"],
+            "messages done": beat["processed"],
+            "load average": beat["loadavg"],
+            "not told": _NOT_TOLD,
+        },
+        "broker": {},
+        "total": {},
+    }
