@@ -251,7 +251,7 @@ CHANNELS: dict[tuple[str, str], str] = {
     ("SSUBSCRIBE", ENDED_NOTICE): "",
     ("PUBLISH", ENDED_NOTICE): "worker",
     ("PUBLISH", "celery-task-meta-1"): "worker",
-    ("PUBLISH", "/0.celeryev/worker.online"): "worker flower",
+    ("PUBLISH", "/0.celeryev/worker.online"): "worker",
     ("PUBLISH", "/0.celery.pidbox"): "",
     ("PUBLISH", "somebody-else"): "",
     ("SPUBLISH", ENDED_NOTICE): "",
