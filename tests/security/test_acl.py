@@ -22,7 +22,7 @@ from celery import Celery
 import mission.client
 import worker.local.embedded
 from mission.audit.log import AuditLog
-from mission.errors import AuditError, LedgerUnavailable, SettingsError
+from mission.errors import AuditError, DecoderError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.operate.dead_letters import DeadLetters
@@ -133,6 +133,8 @@ def allowed(client: redis.Redis, *command: Any) -> bool:
     return True
 
 
+# The logins of the decoder's own programs.
+OURS = " ".join(name for name in LOGINS if name != "celery")
 # What somebody may want to do, and who may. A login that is not named is refused.
 TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
@@ -145,9 +147,10 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "delete an entry": (("DEL", ENTRY), "operator"),
     "take a message": (("BRPOP", "missions", 0.01), "worker"),
     "look at messages": (("LRANGE", "missions", 0, -1), ""),
-    "put a message": (("LPUSH", "missions", "x"), "producer worker"),
+    "put a message": (("LPUSH", "missions", "x"), "producer celery worker"),
+    "put a message where nobody looks": (("LPUSH", "missions-x", "x"), "producer worker"),
     "delete the queue": (("DEL", "missions"), ""),
-    "count the messages": (("LLEN", "missions"), "producer worker operator flower metrics"),
+    "count the messages": (("LLEN", "missions"), "producer celery worker operator flower metrics"),
     "count the dead": (("ZCARD", PREFIX + "dead"), "producer worker operator metrics"),
     "list the missions": (("ZRANGE", Key.OPEN, 0, -1), ""),
     "list the missions by time": (("ZRANGEBYSCORE", Key.OPEN, "-inf", "+inf"), ""),
@@ -177,17 +180,17 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "read the quarantine": (("XRANGE", Key.QUARANTINE, "-", "+"), "operator"),
     "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker flower"),
     "use the remote control": (("PUBLISH", "/0.celery.pidbox", "x"), "flower"),
-    "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
+    "read a task's result": (("GET", "celery-task-meta-1"), "producer celery worker"),
     "write a task's result": (("SETEX", "celery-task-meta-1", 10, "x"), "worker"),
-    "delete a task's result": (("DEL", "celery-task-meta-1"), "producer"),
+    "delete a task's result": (("DEL", "celery-task-meta-1"), "producer celery"),
     "list the keys": (("SCAN", 0), "reader operator rewrapper"),
     "list the keys at once": (("KEYS", "*"), ""),
     "a key of another's": (("SET", "somebody:else", "x"), ""),
     "read a key of another's": (("GET", "somebody:else"), ""),
     "another database": (("SELECT", 1), ""),
-    "facts of the server": (("INFO",), "worker operator metrics"),
-    "the server's clock": (("TIME",), " ".join(LOGINS)),
-    "who am I": (("ACL", "WHOAMI"), " ".join(LOGINS)),
+    "facts of the server": (("INFO",), "celery worker operator metrics"),
+    "the server's clock": (("TIME",), OURS),
+    "who am I": (("ACL", "WHOAMI"), OURS),
     "who else is there": (("ACL", "LIST"), ""),
     "more rights": (("ACL", "SETUSER", "me", "+@all"), ""),
     "passwords": (("CONFIG", "GET", "requirepass"), ""),
@@ -230,7 +233,7 @@ ENDED_NOTICE = names.ENDED + MISSION
 # Who hears what on which channel, and who says something there.
 CHANNELS: dict[tuple[str, str], str] = {
     ("SUBSCRIBE", ENDED_NOTICE): "producer",
-    ("SUBSCRIBE", "celery-task-meta-1"): "producer",
+    ("SUBSCRIBE", "celery-task-meta-1"): "producer celery",
     ("SUBSCRIBE", "/0.celeryev/worker.online"): "",
     ("SUBSCRIBE", "/0.celery.pidbox"): "",
     ("SUBSCRIBE", f"__keyspace@0__:{RESULT}"): "",
@@ -358,7 +361,7 @@ WAYS_TO_READ: dict[str, Callable[[redis.Redis], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["worker", "producer", "operator"])
+@pytest.mark.parametrize("name", ["worker", "producer", "celery", "operator"])
 @pytest.mark.parametrize("way", WAYS_TO_READ)
 def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way: str) -> None:
     with server.login(name) as client, pytest.raises(redis.ResponseError, match=DENIED):
@@ -442,6 +445,7 @@ TARGETS = {
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
 WORK = {
     "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result")},
+    "celery": {("DEL", "a task's result")},
     "worker": {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
@@ -473,6 +477,19 @@ def test_a_stolen_login_does_to_no_key_what_is_not_its_work(server: Server, name
             if allowed(client, verb, key, *rest)
         }
     assert found == WORK.get(name, set())
+
+
+def test_a_login_for_celery_does_nothing_that_a_producers_may_not_but_ask_for_info(server: Server) -> None:
+    """So what the attack with a producer's login shows holds for it as well: tests/attack."""
+    cells = {("table", what, *command) for what, (command, _) in TABLE.items()}
+    cells |= {
+        (verb, target, verb, key, *rest) for verb, (verb, *rest) in ATTACKS.items() for target, key in TARGETS.items()
+    }
+    done = {}
+    for name in ("celery", "producer"):
+        with server.login(name) as client:
+            done[name] = {cell[:2] for cell in cells if allowed(client, *cell[2:])}
+    assert done["celery"] - done["producer"] == {("table", "facts of the server")}
 
 
 def test_a_script_that_never_ends_cannot_be_started(server: Server) -> None:
@@ -561,12 +578,17 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         states = [missions.wait(ticket.id, timeout=60).state for ticket in tickets if isinstance(ticket, Ticket)]
         assert states == [State.SUCCEEDED] * 41 + [State.FAILED]
         assert missions.stats().succeeded == 41
-        foreign = Celery("foreign", broker=server.url("producer"), backend=server.url("producer"))
-        pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
-        assert pending.get(timeout=60)["state"] == "queued"
-        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
-        pending.forget()
-        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+        for login in ("producer", "celery"):
+            foreign = Celery("foreign", broker=server.url(login), backend=server.url(login), set_as_current=False)
+            pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
+            assert pending.get(timeout=60)["state"] == "queued"
+            assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+            pending.forget()
+            assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+            asked = foreign.send_task("decoder.status", args=[pending.id], queue="missions")
+            assert asked.get(timeout=60)["state"] == "succeeded"
+            with pytest.raises(DecoderError, match="malformed_message"):
+                foreign.send_task("decoder.status", args=["no id"], queue="missions").get(timeout=60)
         server.admin.lpush("missions", "not a message")
         wait_for(lambda: server.admin.exists(Key.QUARANTINE), what="the quarantine")
         with server.login("reader") as client:
@@ -575,7 +597,7 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
             today = datetime.now(UTC)
             listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
             assert pending.id in {result.id for result in listed}
-            assert len(listed) == 42
+            assert len(listed) == 43
             keys = AuditLog(client, chain=Key.AUDIT_KEYS)
             in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
             assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}
