@@ -100,7 +100,9 @@ def test_a_bad_setting_stops_the_start(examples: Examples) -> None:
     assert done.stderr.startswith("error: ")
 
 
-@pytest.mark.parametrize("text", [None, "", "DECODER_IDENTITY_FILE=/nowhere", "DECODER_REDIS_URL='", "DECODER_REDIS_URL=x"])
+@pytest.mark.parametrize(
+    "text", [None, "", "DECODER_IDENTITY_FILE=/nowhere", "DECODER_REDIS_URL='", "DECODER_REDIS_URL=x"]
+)
 def test_a_bad_file_of_the_readers_stops_the_start(examples: Examples, text: str | None) -> None:
     if text is not None:
         (examples.folder / "bad.env").write_text(text)
