@@ -20,7 +20,7 @@ from typing import Any, cast
 import redis
 
 from mission.audit.chain import Finding, check_chain, check_log, expired, read_log
-from mission.audit.entry import LOG_FIELD, MEND, TRIM, Actor, AuditEntry, Link, entry_of, mend_outcome, trim_outcome
+from mission.audit.entry import LOG_FIELD, MEND, TRIM, Actor, AuditEntry, Link, entry_of, load_json, mend_outcome, trim_outcome
 from mission.errors import AuditError, LedgerUnavailable
 from mission.store.connection import outages
 from mission.store.names import Key
@@ -40,7 +40,8 @@ class AuditLog:
     Args:
         client: the login that acts.
         actor: who acts; without one it is asked of Redis and the system at the first append.
-        emit: takes each entry's log line, without a newline; by default it goes to stderr.
+        emit: takes each entry's log line, without a newline; by default it goes to stderr. A person at a terminal is told in
+            its place, once, that there is a record.
         chain: whose acts.
     """
 
@@ -54,7 +55,8 @@ class AuditLog:
         self._client = client
         self._key = chain
         self._actor = actor
-        self._emit = emit or _to_stderr
+        self._emit = emit or self._to_stderr
+        self._told = False
         self._scripts = Scripts(client)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
@@ -140,6 +142,14 @@ class AuditLog:
                 time.sleep(random.uniform(0, min(0.05, 0.001 * 2**attempt)))  # noqa: S311 (jitter, no secret)
         raise AuditError("the audit could not be written: too many others write to it; try again")
 
+    def _to_stderr(self, line: str) -> None:
+        if sys.stderr.isatty():  # no collector reads there
+            if self._told:
+                return
+            self._told, line = True, f"note: recorded in the audit: {load_json(line)['event.action']}"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
     def _head(self) -> tuple[bytes, Link]:
         """The newest element, and what the next entry continues: the newest entry, whatever was put behind it."""
         newest: bytes | None = None
@@ -189,11 +199,6 @@ def find_actor(client: redis.Redis) -> Actor:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 @contextmanager

@@ -22,6 +22,10 @@ from mission.units import parse_duration
 from mission.version import COMMIT, VERSION
 
 
+# A progress bar comes so late: what is told at the beginning, like that there is a record, does not run into it.
+BAR_SECONDS = 0.5
+
+
 class Lazy(click.Command):
     """A command that is imported when it is called. Its group's help and completion by Tab take it as it is here.
 

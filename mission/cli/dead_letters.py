@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mission.audit.log import AuditLog
 from mission.cli.console import (
+    BAR_SECONDS,
     DurationType,
     complain,
     emit_json,
@@ -129,9 +130,7 @@ def discard(**selection: Any) -> None:
 def _open() -> DeadLetters:
     settings = Settings.from_env()
     client = connect(settings)
-    # The audit's lines go to stderr, past the progress bar.
-    audit = AuditLog(client, emit=lambda line: tqdm.write(line, file=sys.stderr))
-    return DeadLetters(client, settings, audit)
+    return DeadLetters(client, settings, AuditLog(client))
 
 
 def _find(letters: DeadLetters, reason: str | None, older_than: float | None) -> Iterator[DeadLetter]:
@@ -157,7 +156,7 @@ def _act(
     chosen = [check_mission_id(item) for item in ids] or [letter.id for letter in _find(letters, reason, older_than)]
     watched = len(chosen) >= MANY and sys.stderr.isatty()
     count = unknown = 0
-    for mission_id in tqdm(chosen, unit=" missions", disable=not watched, file=sys.stderr):
+    for mission_id in tqdm(chosen, unit=" missions", disable=not watched, delay=BAR_SECONDS, file=sys.stderr):
         changed = False
         try:
             changed = act(letters, mission_id, why=why)
