@@ -20,7 +20,18 @@ from typing import Any, cast
 import redis
 
 from mission.audit.chain import Finding, check_chain, check_log, expired, read_log
-from mission.audit.entry import LOG_FIELD, MEND, TRIM, Actor, AuditEntry, Link, entry_of, load_json, mend_outcome, trim_outcome
+from mission.audit.entry import (
+    LOG_FIELD,
+    MEND,
+    TRIM,
+    Actor,
+    AuditEntry,
+    Link,
+    entry_of,
+    load_json,
+    mend_outcome,
+    trim_outcome,
+)
 from mission.errors import AuditError, LedgerUnavailable
 from mission.store.connection import outages
 from mission.store.names import Key
@@ -105,15 +116,21 @@ class AuditLog:
             self.append(MEND, mission_id=None, key_id=None, why=why, outcome=mend_outcome(marks))
         return found
 
-    def entries(self, *, last: int | None = None, mission_id: str | None = None) -> list[AuditEntry]:
-        """Entries, the oldest first: of one mission or of all, only the `last` so many if given.
+    def entries(
+        self,
+        *,
+        last: int | None = None,
+        mission_id: str | None = None,
+        wanted: Callable[[AuditEntry], bool] = lambda _: True,
+    ) -> list[AuditEntry]:
+        """Entries, the oldest first: of one mission or of all, those that are wanted, only the `last` so many if given.
 
         What is no entry is left out; `verify` tells of it.
         """
         with _to_be("read"):
             found = (entry for element in self._newest_first() if (entry := entry_of(element)))
-            wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
-            return list(islice(wanted, last))[::-1]
+            chosen = (entry for entry in found if mission_id in (None, entry.mission_id) and wanted(entry))
+            return list(islice(chosen, last))[::-1]
 
     def verify(self, log: Iterable[str] = ()) -> list[Finding]:
         """What is wrong with the chain, in itself and against log lines; also what is known and mended.
