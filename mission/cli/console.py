@@ -202,7 +202,7 @@ class InstantType(click.ParamType[datetime]):
         with suppress(ValueError):
             if (time := datetime.fromisoformat(str(value))).tzinfo:
                 return time
-        self.fail(
+        return self.fail(
             f"{value!r} is no time; it takes how long ago, like 2h, or a time like 2026-11-28T10:00:00Z", param, ctx
         )
 

@@ -147,8 +147,9 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
     client = connect(settings)
     rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog(client))
-    bar = {"unit": " results", "disable": not sys.stderr.isatty(), "delay": BAR_SECONDS, "file": sys.stderr}
-    watched = tqdm(rewrapper.keys(), **bar)
+    watched = tqdm(
+        rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), delay=BAR_SECONDS, file=sys.stderr
+    )
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:
         emit_json(asdict(done))
