@@ -6,6 +6,8 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedReader
+from typing import cast
 
 import click
 
@@ -78,7 +80,7 @@ def _inputs(urls: Iterable[str]) -> Iterator[list[str]]:
             continue
         yield named
         named, begun = [], b""
-        while read := sys.stdin.buffer.read1(_READ_BYTES):
+        while read := cast("BufferedReader", sys.stdin.buffer).read1(_READ_BYTES):
             *lines, begun = (begun + read).split(b"\n")
             yield [_text(line) for line in lines]
         if begun:
