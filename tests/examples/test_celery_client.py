@@ -26,6 +26,7 @@ from worker.local.stack import access, running_worker
 pytestmark = pytest.mark.full
 
 CLIENT = "celery_client.py"
+NODE = str(EXAMPLES / "celery_client.js")
 
 
 def test_it_follows_a_mission_to_its_end(
@@ -101,11 +102,10 @@ class Stack:
     site: SampleSite
     packages: Path
 
-    def node(self, url: str, redis_url: str) -> subprocess.CompletedProcess[str]:
-        """Run the client for Node to its end."""
+    def node(self, *arguments: str, redis_url: str) -> subprocess.CompletedProcess[str]:
+        """Run Node to its end."""
         env = {"PATH": os.environ["PATH"], "NODE_PATH": str(self.packages), "REDIS_URL": redis_url}
-        command = ["node", str(EXAMPLES / "celery_client.js"), url]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(["node", *arguments], env=env, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,8 @@ def stack(celery_node: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_a_client_for_node_follows_a_mission_with_the_login_for_celery(stack: Stack) -> None:
-    done = stack.node(f"{stack.site.url}/letter.txt", stack.server.login_url("celery") + "?allowUsernameInURI=true")
+    redis_url = stack.server.login_url("celery") + "?allowUsernameInURI=true"
+    done = stack.node(NODE, f"{stack.site.url}/letter.txt", redis_url=redis_url)
     assert (done.returncode, done.stderr) == (0, "")
     ticket, status = map(json.loads, done.stdout.splitlines())
     assert ticket == {"id": status["id"], "state": "queued", "duplicate": False}
@@ -134,14 +135,35 @@ def test_a_client_for_node_follows_a_mission_with_the_login_for_celery(stack: St
 
 def test_a_client_for_node_is_told_of_a_refusal(stack: Stack) -> None:
     redis_url = stack.server.login_url("celery") + "?allowUsernameInURI=true"
-    done = stack.node("https://user:pa55word@docs.example.com/", redis_url)
+    done = stack.node(NODE, "https://user:pa55word@docs.example.com/", redis_url=redis_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: credentials_in_url: leave out the user and password before the @\n"
 
 
+ASK = """
+const url = process.env.REDIS_URL;
+const client = require("celery-node").createClient(url, url, "missions");
+const ask = (task, argument) => client.sendTask(task, [argument], {}).get(20000);
+(async () => {
+  for (const [task, argument] of [["decoder.submit", 42], ["decoder.submit", undefined], ["decoder.status", "no id"]])
+    console.log(await ask(task, argument).catch((refusal) => refusal.exc_message?.[0] ?? "no answer"));
+  await client.disconnect();
+})();
+"""
+
+
+def test_a_client_for_node_that_asks_wrongly_is_told_what_the_tasks_take(stack: Stack) -> None:
+    done = stack.node("-e", ASK, redis_url=stack.server.login_url("celery") + "?allowUsernameInURI=true")
+    submit = "malformed_message: decoder.submit takes a URL, "
+    status = "malformed_message: decoder.status takes a mission id "
+    answers = done.stdout.splitlines()
+    assert len(answers) == 3, done.stderr
+    assert all(map(str.startswith, answers, (submit, submit, status)))
+
+
 def test_a_client_for_node_needs_the_words_in_the_url_that_let_its_user_through(stack: Stack) -> None:
     """As the README says it: without them ioredis 4 leaves the user out, and Redis refuses the password."""
-    done = stack.node("https://docs.example.com/", stack.server.login_url("celery"))
+    done = stack.node(NODE, "https://docs.example.com/", redis_url=stack.server.login_url("celery"))
     assert done.returncode == 1
     assert "WRONGPASS" in done.stderr
 

@@ -62,7 +62,7 @@ def test_a_mission_is_enqueued_followed_and_read_for_a_reason(
     examples: Examples, start_worker: StartWorker, site: SampleSite, client: redis.Redis
 ) -> None:
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
-    with serving(examples, "--reader", "reader.env") as (browser, said):
+    with serving(examples, "--reader", "../reader.env") as (browser, said):
         browser.page("/missions", url=f"{site.url}/letter.txt?token=tell-no-one", key="k")
         mission = browser.address
         wait_for(lambda: ">succeeded<" in browser.page(mission), what="the mission")
