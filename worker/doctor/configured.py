@@ -152,7 +152,7 @@ _CHECKS: dict[str, tuple[Callable[[WorkerSettings], Verdict], tuple[str, ...]]] 
     "variables": (_variables, ()),
     "url-key": (_url_key, ("worker", "producer")),
     "recipient": (_recipient, _WORKERS),
-    "identity": (_identity, ("worker", "reader")),
+    "identity": (_identity, ("reader", "worker")),
     "allowlist": (_allowlist, _WORKERS),
     "networks": (_networks, _WORKERS),
     "schemes": (_schemes, _WORKERS),

@@ -22,9 +22,10 @@ from worker.settings import WorkerSettings
 MIN_HEADROOM = 0.2
 MAX_CLOCK_OFFSET_SECONDS = 2.0
 MAX_ROUND_TRIP_SECONDS = 0.05
-# Whose entry is longer than that is kept in twice the memory: a mission with a long URL is not.
+# With less, a mission with a long URL takes twice the memory.
 MIN_LISTPACK_BYTES = 1024
 _PINGS = 5
+NOT_ITS = "not this login's to see"
 # Who reads results is a reader; everybody else need not.
 _READERS = ("reader", "rewrapper")
 
@@ -48,7 +49,7 @@ def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
 
 def _unseen(seat: str, why: str) -> Verdict:
     """What a login may not see: of a worker's that is to be mended."""
-    return (Level.WARN, f"cannot be seen: {why}") if seat == "worker" else (Level.SKIP, "not this login's to see")
+    return (Level.WARN, f"cannot be seen: {why}") if seat == "worker" else (Level.SKIP, NOT_ITS)
 
 
 def _reached(client: redis.Redis) -> Verdict:
@@ -137,12 +138,10 @@ def _option(client: redis.Redis, name: str) -> str | None:
         return None
 
 
-def _listpack(client: redis.Redis, seat: str) -> Verdict:
+def _listpack(client: redis.Redis, _seat: str) -> Verdict:
     size = _option(client, "hash-max-listpack-value")
     if size is None:
-        return _unseen(
-            seat, "this login may not use CONFIG GET; `hash-max-listpack-value 1024` halves the memory of long URLs"
-        )
+        return Level.SKIP, NOT_ITS
     if not size.isdecimal() or int(size) < MIN_LISTPACK_BYTES:
         return (
             Level.WARN,
