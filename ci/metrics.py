@@ -35,7 +35,7 @@ def of_the_worker() -> list[Metric]:
 def of_the_ledger() -> list[Metric]:
     """What every worker tells alike, with a ledger that answers whatever it is asked."""
     ledger = LedgerCollector()
-    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
+    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("", ""): 0.0}, damaged=0)
     return list(ledger.collect())
 

@@ -4,7 +4,7 @@ It shows the two tasks for clients of any language: `decoder.submit`, whose task
 key, and `decoder.status`. The URL stands in the broker in clear until a worker admits it: where that will not do, use
 `producer.MissionClient`.
 
-    export REDIS_URL=redis://producer:password@127.0.0.1:6379/0
+    export REDIS_URL=redis://celery:password@127.0.0.1:6379/0
     python examples/celery_client.py https://docs.example.com/page
 
 Prints the ticket and the last status as JSON. Exit codes: 0 it succeeded, 1 it did not, 2 usage, 130 interrupted.

@@ -67,9 +67,17 @@ def entry(task: str = "decoder.decode", args: object = None, kwargs: object = No
 
 
 def _changed(change: Change) -> bytes:
-    message = envelope()
+    return _asking("decoder.decode", change)
+
+
+def _asking(task: str, change: Change) -> bytes:
+    message = envelope(task)
     change(message)
     return json.dumps(message | {"note": CANARY}).encode()
+
+
+def _pickled() -> str:
+    return base64.b64encode(pickle.dumps(([[CANARY]], {}, {}))).decode()
 
 
 def _header(name: str, value: object) -> bytes:
@@ -89,8 +97,7 @@ def _without(name: str) -> bytes:
 
 
 def malformed() -> dict[str, bytes]:
-    """Entries that are refused, by what is wrong with them. Each has its own bytes."""
-    pickled = base64.b64encode(pickle.dumps(([[CANARY]], {}, {}))).decode()
+    """Entries that are no message for a decoder task, by what is wrong with them. Each has its own bytes."""
     nested = "[" * 100_000 + json.dumps(CANARY) + "]" * 100_000
     return {
         "empty": b"",
@@ -125,7 +132,7 @@ def malformed() -> dict[str, bytes]:
         "body an empty list": _field("body", encoded([])),
         "body of one item": _field("body", encoded([[[str(uuid.uuid4())]]])),
         "body a pickle": _changed(
-            lambda message: message.update({"content-type": "application/x-python-serialize", "body": pickled})
+            lambda message: message.update({"content-type": "application/x-python-serialize", "body": _pickled()})
         ),
         "body of another encoding": _property("body_encoding", CANARY),
         "body compressed": _field("body", base64.b64encode(gzip.compress(CANARY.encode())).decode()),
@@ -159,6 +166,12 @@ def malformed() -> dict[str, bytes]:
         "one bad id among good ones": entry(args=[[str(uuid.uuid4()), CANARY]]),
         "257 ids": entry(args=[[str(uuid.uuid4()) for _ in range(257)]]),
         "10,000 ids": entry(args=[[str(uuid.uuid4()) for _ in range(10_000)]]),
+    }
+
+
+def refused() -> dict[str, bytes]:
+    """Entries with a task and an id that cannot be done as they ask: whoever sent them waits for an answer."""
+    return {
         "status of no id": entry("decoder.status", args=[CANARY]),
         "status of a list": entry("decoder.status", args=[[str(uuid.uuid4())]]),
         "submit without a URL": entry("decoder.submit", args=[], kwargs={"submitter": CANARY}),
@@ -178,6 +191,23 @@ def malformed() -> dict[str, bytes]:
         ),
         "submit of a submitter that is none": entry(
             "decoder.submit", args=["https://docs.example/"], kwargs={"submitter": 7}
+        ),
+        "submit without arguments": entry("decoder.submit", args=[]),
+        "submit of two arguments": entry("decoder.submit", args=["https://docs.example/", CANARY]),
+        "submit with arguments that are none": entry("decoder.submit", args={"url": CANARY}),
+        "submit without a body": _asking("decoder.submit", lambda message: message.pop("body")),
+        "submit without properties": _asking("decoder.submit", lambda message: message.pop("properties")),
+        "submit of a body that is not JSON": _asking("decoder.submit", lambda message: message.update(body="fw==")),
+        "submit of a pickle": _asking(
+            "decoder.submit",
+            lambda message: message.update({"content-type": "application/x-python-serialize", "body": _pickled()}),
+        ),
+        "status without an id": entry("decoder.status", args=[]),
+        "status of two ids": entry("decoder.status", args=[str(uuid.uuid4()), CANARY]),
+        "status by keyword": entry("decoder.status", args=[], kwargs={"mission_id": CANARY}),
+        "status of a pickle": _asking(
+            "decoder.status",
+            lambda message: message.update({"content-type": "application/x-python-serialize", "body": _pickled()}),
         ),
     }
 

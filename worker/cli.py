@@ -24,7 +24,7 @@ from mission.cli.console import Commands, Lazy, version_option
         Lazy("worker.commands.check_url", "Say what the policy says of each URL, without fetching it."),
         Lazy(
             "worker.commands.doctor",
-            "Check Redis, keys and policy as a worker finds them here; or repair the ledger.",
+            "Check Redis, keys and policy as a login finds them here; or repair the ledger.",
             "worker",
         ),
         Lazy("worker.commands.run", "Fetch URLs and print what they hold.", "embedded"),

@@ -1,14 +1,14 @@
 """A web app that enqueues missions and shows how they stand, by id.
 
 It shows `producer.MissionClient` behind a page, and what each refusal is as an HTTP answer. A form's hidden key makes sending
-it twice harmless. Secrets are on no page, unless the app is given an identity: then a mission's page asks for a reason, and
-the read is on the audit's record before the result is opened.
+it twice harmless. Secrets are on no page, unless the app is given the reader's login and identity beside the producer's: then a
+mission's page asks for a reason, and the read is on the audit's record before the result is opened.
 
     export DECODER_REDIS_URL=redis://producer:password@127.0.0.1:6379/0 DECODER_URL_KEY=/etc/decoder/url.key
     python examples/web/app.py                   # http://127.0.0.1:8000
-    DECODER_IDENTITY_FILE=reader.key python examples/web/app.py
+    python examples/web/app.py --reader FILE     # FILE sets DECODER_REDIS_URL and DECODER_IDENTITY_FILE, as reader.env of `decoder up`
 
-It asks nobody who they are, so it listens on loopback alone; and the audit names the app's login, not the person before the
+It asks nobody who they are, so it listens on loopback alone; and the audit names the reader's login, not the person before the
 browser. In earnest, put your own login before it, let it act for whoever came in, and leave reading to an app of the reader's.
 """
 
@@ -17,8 +17,11 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
+import shlex
 import sys
 import uuid
+from pathlib import Path
 
 from flask import Flask, abort, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
@@ -100,7 +103,7 @@ def create_app(client: MissionClient, reader: ResultReader | None, *, submitter:
     @app.post("/missions/<uuid:mission_id>")
     def read(mission_id: uuid.UUID) -> str:
         if reader is None:
-            abort(403, "This app was given no identity, so it cannot read.")
+            abort(403, "This app was given no reader's login, so it cannot read.")
         secrets = reader.reveal(str(mission_id), reason=request.form["reason"])
         return render_template("mission.html", status=client.status(str(mission_id)), secrets=secrets)
 
@@ -126,16 +129,31 @@ def page(code: int, text: str) -> Response:
     return make_response(render_template("error.html", code=code, text=text), code)
 
 
+def settings_in(file: Path) -> Settings:
+    """The settings as a file of `export NAME=value` lines has them; the environment's where it has none.
+
+    Raises:
+        SettingsError: it cannot be read, or one is bad.
+    """
+    try:
+        lines = re.findall(r"^(?:export )?DECODER_(\w+)=(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        values = {name.lower(): "".join(shlex.split(value)) for name, value in lines}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return Settings.from_env(**values)
+
+
 def main() -> int:
     """Serve until Ctrl-C; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8000, help="where to listen on loopback; 0 takes a free one (8000)")
+    parser.add_argument("--reader", type=Path, metavar="FILE", help="a file that sets the reader's login and identity")
     parser.add_argument("--submitter", default="web", help="who asks; quotas and keys go by it (web)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     try:
         client = MissionClient.from_env()
-        reader = ResultReader.from_env() if Settings.from_env().identity_file else None
+        reader = ResultReader.from_settings(settings_in(arguments.reader)) if arguments.reader else None
         server = make_server(
             "127.0.0.1", arguments.port, create_app(client, reader, submitter=arguments.submitter), threaded=True
         )

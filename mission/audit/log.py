@@ -20,7 +20,18 @@ from typing import Any, cast
 import redis
 
 from mission.audit.chain import Finding, check_chain, check_log, expired, read_log
-from mission.audit.entry import LOG_FIELD, MEND, TRIM, Actor, AuditEntry, Link, entry_of, mend_outcome, trim_outcome
+from mission.audit.entry import (
+    LOG_FIELD,
+    MEND,
+    TRIM,
+    Actor,
+    AuditEntry,
+    Link,
+    entry_of,
+    load_json,
+    mend_outcome,
+    trim_outcome,
+)
 from mission.errors import AuditError, LedgerUnavailable
 from mission.store.connection import outages
 from mission.store.names import Key
@@ -40,7 +51,8 @@ class AuditLog:
     Args:
         client: the login that acts.
         actor: who acts; without one it is asked of Redis and the system at the first append.
-        emit: takes each entry's log line, without a newline; by default it goes to stderr.
+        emit: takes each entry's log line, without a newline; by default it goes to stderr. A person at a terminal is told in
+            its place, once, that there is a record.
         chain: whose acts.
     """
 
@@ -54,7 +66,8 @@ class AuditLog:
         self._client = client
         self._key = chain
         self._actor = actor
-        self._emit = emit or _to_stderr
+        self._emit = emit or self._to_stderr
+        self._told = False
         self._scripts = Scripts(client)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
@@ -103,15 +116,21 @@ class AuditLog:
             self.append(MEND, mission_id=None, key_id=None, why=why, outcome=mend_outcome(marks))
         return found
 
-    def entries(self, *, last: int | None = None, mission_id: str | None = None) -> list[AuditEntry]:
-        """Entries, the oldest first: of one mission or of all, only the `last` so many if given.
+    def entries(
+        self,
+        *,
+        last: int | None = None,
+        mission_id: str | None = None,
+        wanted: Callable[[AuditEntry], bool] = lambda _: True,
+    ) -> list[AuditEntry]:
+        """Entries, the oldest first: of one mission or of all, those that are wanted, only the `last` so many if given.
 
         What is no entry is left out; `verify` tells of it.
         """
         with _to_be("read"):
             found = (entry for element in self._newest_first() if (entry := entry_of(element)))
-            wanted = (entry for entry in found if mission_id in (None, entry.mission_id))
-            return list(islice(wanted, last))[::-1]
+            chosen = (entry for entry in found if mission_id in (None, entry.mission_id) and wanted(entry))
+            return list(islice(chosen, last))[::-1]
 
     def verify(self, log: Iterable[str] = ()) -> list[Finding]:
         """What is wrong with the chain, in itself and against log lines; also what is known and mended.
@@ -139,6 +158,14 @@ class AuditLog:
                 # Others append as well: step aside, longer each time, up to 50 ms.
                 time.sleep(random.uniform(0, min(0.05, 0.001 * 2**attempt)))  # noqa: S311 (jitter, no secret)
         raise AuditError("the audit could not be written: too many others write to it; try again")
+
+    def _to_stderr(self, line: str) -> None:
+        if sys.stderr.isatty():  # no collector reads there
+            if self._told:
+                return
+            self._told, line = True, f"note: recorded in the audit: {load_json(line)['event.action']}"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
     def _head(self) -> tuple[bytes, Link]:
         """The newest element, and what the next entry continues: the newest entry, whatever was put behind it."""
@@ -189,11 +216,6 @@ def find_actor(client: redis.Redis) -> Actor:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 @contextmanager

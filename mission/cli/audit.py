@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TextIO
 
 import click
 
 from mission.audit.chain import Finding
-from mission.audit.entry import LOG_FIELD
+from mission.audit.entry import LOG_FIELD, AuditEntry
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, emit_records, emit_table, json_option, say, why_option
+from mission.cli.console import InstantType, emit_json, emit_records, emit_table, json_option, note, say, why_option
 from mission.cli.help import Group
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -33,27 +34,66 @@ def audit() -> None:
 
 
 @audit.command(reads=("redis_url", "redis_ca_file"))
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N entries.  [default: all]")
+@click.option(
+    "--since", type=InstantType(), help="From then on: how long ago, like 2h, or an RFC 3339 time.  [default: all]"
+)
+@click.option(
+    "--until", type=InstantType(), help="Before then: how long ago, like 1h, or an RFC 3339 time.  [default: now]"
+)
+@click.option(
+    "--user", metavar="NAME", help="Only of this Redis login, or user of an operating system.  [default: all]"
+)
+@click.option("--action", metavar="WORD", help="Only of this action, like reveal or forget.  [default: any]")
 @click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: of all]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="The newest N of these; 0: all.",
+)
 @click.option("--keys", is_flag=True, help="Instead of what people did: which keys workers used, and since when.")
 @json_option
-def show(last: int | None, mission: str | None, keys: bool, as_json: bool) -> None:
-    """Print audit entries, the oldest first.
+def show(
+    since: datetime | None,
+    until: datetime | None,
+    user: str | None,
+    action: str | None,
+    mission: str | None,
+    limit: int,
+    keys: bool,
+    as_json: bool,
+) -> None:
+    """Print audit entries, the newest first.
+
+    An entry's time is by the clock of the machine that wrote it. One whose time is none is printed whatever times are asked for.
 
     \b
     Example:
-      decoder audit show --last 20
+      decoder audit show --since 2h --user reader
+      decoder audit show --since 2026-11-28T00:00:00Z --until 2026-11-29T00:00:00Z --action reveal --limit 0 --json
     """
-    entries = _open(Key.AUDIT_KEYS if keys else Key.AUDIT).entries(last=last, mission_id=mission)
+
+    def wanted(entry: AuditEntry) -> bool:
+        by = (entry.actor.redis_user, entry.actor.os_user, _person(entry))
+        early = since and entry.time and entry.time < since
+        late = until and entry.time and entry.time >= until
+        return not (early or late) and (not user or user in by) and action in (None, entry.action)
+
+    audit = _open(Key.AUDIT_KEYS if keys else Key.AUDIT)
+    entries = audit.entries(last=limit + 1 if limit else None, mission_id=mission, wanted=wanted)[::-1]
+    if limit and len(entries) > limit:
+        note("there are older ones; --limit N prints more, --limit 0 all")
+        entries = entries[:limit]
     if as_json:
         emit_records((entry.as_dict() for entry in entries), as_json=True)
         return
     header = ("SEQ", "AT", "REDIS USER", "OS USER", "ACTION", "MISSION", "KEY", "WHY", "OUTCOME")
     rows = []
     for entry in entries:
-        who = f"{entry.actor.os_user}@{entry.actor.host}"
         what = (entry.action, entry.mission_id, entry.key_id, entry.why, entry.outcome)
-        rows.append((entry.seq, entry.at, entry.actor.redis_user, who, *what))
+        rows.append((entry.seq, entry.at, entry.actor.redis_user, _person(entry), *what))
     emit_table(header, rows)
 
 
@@ -124,6 +164,10 @@ def mend(reason: str, as_json: bool) -> None:
     for chain, key in CHAINS.items():
         for finding in _open(key).mend(why=reason):
             _tell(chain, finding, as_json)  # each as it was found
+
+
+def _person(entry: AuditEntry) -> str:
+    return f"{entry.actor.os_user}@{entry.actor.host}"
 
 
 def _tell(chain: str | None, finding: Finding, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -20,6 +21,9 @@ from mission.errors import DecoderError, InvalidMission, SettingsError
 from mission.model import Confidence
 from mission.units import parse_duration
 from mission.version import COMMIT, VERSION
+
+# A progress bar comes so late: what is told at the beginning, like that there is a record, does not run into it.
+BAR_SECONDS = 0.5
 
 
 class Lazy(click.Command):
@@ -184,6 +188,23 @@ class DurationType(click.ParamType[float]):
         if seconds <= 0:
             self.fail(f"{value!r} is no duration; it takes one like 90s, 5m or 24h", param, ctx)
         return seconds
+
+
+class InstantType(click.ParamType[datetime]):
+    """A time on the command line: how long ago, `2h`, or as RFC 3339 has it, `2026-11-28T10:00:00Z`."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The time, with its zone; a usage error where it is none."""
+        with suppress(ValueError, OverflowError):
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(value))
+        with suppress(ValueError):
+            if (time := datetime.fromisoformat(str(value))).tzinfo:
+                return time
+        return self.fail(
+            f"{value!r} is no time; it takes how long ago, like 2h, or a time like 2026-11-28T10:00:00Z", param, ctx
+        )
 
 
 def _why(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:

@@ -11,12 +11,14 @@ from tqdm import tqdm
 
 from mission.audit.log import AuditLog
 from mission.cli.console import (
+    BAR_SECONDS,
     DurationType,
     complain,
     emit_json,
     emit_records,
     emit_table,
     json_option,
+    note,
     say,
     why_option,
 )
@@ -103,7 +105,7 @@ def replay(**selection: Any) -> None:
     """Give dead missions a new life: their attempts count from zero, their lifetime from now.
 
     Name them, or select them by --reason, --older-than or both, or take --all. What is not dead any more is left alone, so
-    that it does no harm to do it again.
+    that it does no harm to do it again; of each it says why.
 
     \b
     Example:
@@ -129,13 +131,17 @@ def discard(**selection: Any) -> None:
 def _open() -> DeadLetters:
     settings = Settings.from_env()
     client = connect(settings)
-    # The audit's lines go to stderr, past the progress bar.
-    audit = AuditLog(client, emit=lambda line: tqdm.write(line, file=sys.stderr))
-    return DeadLetters(client, settings, audit)
+    return DeadLetters(client, settings, AuditLog(client))
 
 
 def _find(letters: DeadLetters, reason: str | None, older_than: float | None) -> Iterator[DeadLetter]:
     return letters.find(reason=Reason(reason) if reason else None, older_than_seconds=older_than or 0.0)
+
+
+def _because(state: str) -> str:
+    if state == "discarded":
+        return "it was discarded, and its URL is gone; enqueue it again"
+    return f"it is {state}, not dead"
 
 
 def _act(
@@ -156,17 +162,23 @@ def _act(
         raise click.UsageError("name missions, or select them by --reason and --older-than, or take --all")
     chosen = [check_mission_id(item) for item in ids] or [letter.id for letter in _find(letters, reason, older_than)]
     watched = len(chosen) >= MANY and sys.stderr.isatty()
+    if not chosen:
+        note("no dead letter is selected")
     count = unknown = 0
-    for mission_id in tqdm(chosen, unit=" missions", disable=not watched, file=sys.stderr):
-        changed = False
+    for mission_id in tqdm(chosen, unit=" missions", disable=not watched, delay=BAR_SECONDS, file=sys.stderr):
+        state = ""
         try:
-            changed = act(letters, mission_id, why=why)
+            if not act(letters, mission_id, why=why):
+                state = letters.state(mission_id)
+                if not as_json:
+                    note(f"{mission_id} was not {done}: {_because(state)}")
         except UnknownMission as error:
+            state = "unknown"
             unknown += 1
             complain(error)
-        count += changed
+        count += not state
         if as_json:
-            emit_json({"id": mission_id, done: changed})
+            emit_json({"id": mission_id, done: not state} | ({"because": state} if state else {}))
     if not as_json:
         say(f"{count} of {len(chosen)} {done}")
     if unknown:

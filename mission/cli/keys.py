@@ -11,8 +11,9 @@ import click
 from tqdm import tqdm
 
 from mission.audit.log import AuditLog
-from mission.cli.console import emit_json, emit_records, json_option, say, why_option
+from mission.cli.console import BAR_SECONDS, emit_json, emit_records, json_option, say, why_option
 from mission.cli.help import Group
+from mission.errors import KeyFormatError
 from mission.operate.rewrap import Rewrapper
 from mission.seal.key_files import KeyLine, Kind, already_there, load_key, read_key_file, write_key_file
 from mission.seal.sealing import Identity, Recipient, load_identity
@@ -91,15 +92,31 @@ def generate(
 
 @keys.command()
 @click.argument("key_files", nargs=-1, required=True, type=_file, metavar="FILE...")
+@click.option(
+    "--recipient",
+    is_flag=True,
+    help="Print the public key itself, for DECODER_RECIPIENT and the chart; of an identity, its recipient's.",
+)
 @json_option
-def show(key_files: tuple[Path, ...], as_json: bool) -> None:
+def show(key_files: tuple[Path, ...], recipient: bool, as_json: bool) -> None:
     """Tell kind, suite and key id of key files. An identity has the key id of its recipient.
+
+    With --recipient the line of each public key is printed and nothing else.
 
     \b
     Example:
       decoder keys show reader.key reader.pub url.key
+      decoder keys show --recipient reader.key
     """
-    emit_records([_about(read_key_file(path)) | {"file": str(path)} for path in key_files], as_json=as_json)
+    lines = [(path, read_key_file(path)) for path in key_files]
+    if not recipient:
+        emit_records([_about(line) | {"file": str(path)} for path, line in lines], as_json=as_json)
+        return
+    public = [(path, _recipient(path, line)) for path, line in lines]
+    if as_json:
+        emit_records((_about(line) | {"file": str(path), "text": line.text} for path, line in public), as_json=True)
+    else:
+        say(*(line.text for _, line in public))
 
 
 @keys.command(reads=("redis_url", "redis_ca_file"))
@@ -130,7 +147,9 @@ def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
     recipient = Recipient.from_line(load_key(Kind.RECIPIENT, new))
     client = connect(settings)
     rewrapper = Rewrapper(client, settings, identities, recipient, AuditLog(client))
-    watched = tqdm(rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), file=sys.stderr)
+    watched = tqdm(
+        rewrapper.keys(), unit=" results", disable=not sys.stderr.isatty(), delay=BAR_SECONDS, file=sys.stderr
+    )
     done = rewrapper.rewrap(watched, why=reason)
     if as_json:
         emit_json(asdict(done))
@@ -147,6 +166,12 @@ def _write(path: Path, line: KeyLine, *, as_json: bool) -> None:
         emit_json(about)
     else:
         say(f"{path}: {line.kind.noun}, {line.label}, key id {about['key_id']}", err=True)
+
+
+def _recipient(path: Path, line: KeyLine) -> KeyLine:
+    if line.kind is Kind.URL_KEY:
+        raise KeyFormatError(f"{path}: got {line.kind.noun}; takes an identity or a recipient")
+    return Identity.from_line(line).recipient.line if line.kind is Kind.IDENTITY else Recipient.from_line(line).line
 
 
 def _about(line: KeyLine) -> dict[str, Any]:

@@ -103,6 +103,12 @@ class DeadLetters:
         """
         return self._act("discard", mission_id, why)
 
+    def state(self, mission_id: str) -> str:
+        """How a mission stands that is no dead letter: its state, `discarded`, or `unknown` to the ledger."""
+        (entry,) = read_entries(self._client, [mission_id], ("state", "url"))
+        state = word(entry.get("state")) or "unknown"
+        return "discarded" if state == State.DEAD and "url" not in entry else state
+
     def _act(self, script: str, mission_id: str, why: str, *args: Any) -> bool:
         check_mission_id(mission_id)
         with recorded(self._audit, script, why=why, mission_id=mission_id) as record:

@@ -47,7 +47,14 @@ class ResultReader:
             SettingsError: a setting is bad, or no identity is given.
             KeyFormatError: an identity's file is bad, or open to others.
         """
-        settings = Settings.from_env()
+        return cls.from_settings(Settings.from_env(), identity_files)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, identity_files: Sequence[Path] = ()) -> Self:
+        """A reader as these settings have it: for an app that has another login beside the reader's.
+
+        Args and raises: as `from_env`.
+        """
         paths = identity_files or ([settings.identity_file] if settings.identity_file else [])
         if not paths:
             raise SettingsError(

@@ -174,7 +174,7 @@ class Login:
 
 
 LOGINS: dict[str, Login] = {
-    # Apps that enqueue; also those that only speak Celery, and wait for the results of its tasks.
+    # Apps that enqueue; also those of before there was a login for Celery alone, which wait for the results of its tasks.
     "producer": Login(
         f"{_ANYBODY} {_BATCHES} subscribe unsubscribe",
         _union(
@@ -182,6 +182,18 @@ LOGINS: dict[str, Login] = {
             {Key.REFUSALS: "hincrby", names.TASK_RESULTS: "get mget del"},
         ),
         f"{names.TASK_RESULTS} {names.ENDED}*",
+    ),
+    # Apps that only speak Celery: put `decoder.submit` and `decoder.status` into the queue, and get the answers. Of the ledger nothing.
+    # In Python they first look how long the queues are and where they are bound, in Node they ask for INFO.
+    "celery": Login(
+        "ping info multi exec subscribe unsubscribe",
+        {
+            names.QUEUE: "lpush",
+            names.QUEUES: "llen",
+            names.QUEUE_BINDINGS: "sadd smembers",
+            names.TASK_RESULTS: "get mget del",
+        },
+        names.TASK_RESULTS,
     ),
     # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
     "worker": Login(

@@ -27,7 +27,7 @@ from mission.operate.results import ResultReader
 def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: bool) -> None:
     """Open a mission's result and print its secrets, in clear.
 
-    That you do, and why, is recorded first; the audit's log lines go to stderr.
+    That you do, and why, is recorded first. A line says so on a terminal; where stderr is redirected, the audit's log lines go there.
 
     \b
     Example:

@@ -13,7 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mission.ids import new_mission_id
 from mission.store import names
+from mission.store.messages import STATUS, SUBMIT, compose
 from mission.store.names import Key
 
 # A mission of the thief's own. To falsify the entries of others is what a stolen login can do (SECURITY.md).
@@ -70,7 +72,14 @@ class Thief:
         garbage = self._dice.choices(_GARBAGE, k=self._dice.randint(0, 9))
         match self._turn % 3:
             case 0:
-                return ["lpush", names.QUEUE, *garbage, b"x"]
+                # What a login for Celery alone may do as well: a request that is to be answered, and refused.
+                return [
+                    "lpush",
+                    names.QUEUE,
+                    *garbage,
+                    b"x",
+                    compose(self._dice.choice((SUBMIT, STATUS)), new_mission_id(), [7], {}),
+                ]
             case 1:
                 return ["fcall", f"decoder_{self._dice.choice(_FUNCTIONS)}", 1, self._dice.choice(_KEYS), *garbage]
         return [self._dice.choice(_WRITES), self._dice.choice(_KEYS), *garbage[:4]]

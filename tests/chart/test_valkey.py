@@ -22,7 +22,8 @@ from worker.local.embedded import server_program
 pytestmark = pytest.mark.full
 
 PASSWORDS = {
-    name: f"{name}-password" for name in ("producer", "worker", "flower", "reader", "operator", "auditor", "deployer")
+    name: f"{name}-password"
+    for name in ("producer", "celery", "worker", "flower", "reader", "operator", "auditor", "deployer")
 }
 
 

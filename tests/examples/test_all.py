@@ -23,7 +23,8 @@ def test_its_docstring_says_how_to_start_it_and_so_does_its_help(examples: Examp
 
 
 def test_the_readme_names_each() -> None:
-    assert set(re.findall(r"\]\(([\w/]+\.py)\)", (EXAMPLES / "README.md").read_text())) == set(PROGRAMS)
+    told = set(re.findall(r"\]\(([\w/]+\.(?:py|js))\)", (EXAMPLES / "README.md").read_text()))
+    assert told == {*PROGRAMS, *(file.name for file in EXAMPLES.glob("*.js"))}
 
 
 def test_the_celery_client_knows_nothing_but_celery() -> None:

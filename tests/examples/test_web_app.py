@@ -47,10 +47,10 @@ class Browser:
 
 
 @contextmanager
-def serving(examples: Examples, **env: str) -> Iterator[tuple[Browser, list[str]]]:
+def serving(examples: Examples, *arguments: str) -> Iterator[tuple[Browser, list[str]]]:
     """The app as a process; what it logged is there at the end."""
     said: list[str] = []
-    with examples.start(APP, "--port", "0", **env) as process:
+    with examples.start(APP, "--port", "0", *arguments) as process:
         assert process.stdout is not None
         yield Browser(process.stdout.readline().strip()), said
         process.send_signal(signal.SIGINT)
@@ -62,7 +62,7 @@ def test_a_mission_is_enqueued_followed_and_read_for_a_reason(
     examples: Examples, start_worker: StartWorker, site: SampleSite, client: redis.Redis
 ) -> None:
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
-    with serving(examples) as (browser, said):
+    with serving(examples, "--reader", "../reader.env") as (browser, said):
         browser.page("/missions", url=f"{site.url}/letter.txt?token=tell-no-one", key="k")
         mission = browser.address
         wait_for(lambda: ">succeeded<" in browser.page(mission), what="the mission")
@@ -81,9 +81,9 @@ def test_a_mission_is_enqueued_followed_and_read_for_a_reason(
     assert SECRET not in logged
 
 
-def test_without_an_identity_it_reads_nothing(examples: Examples, start_worker: StartWorker, site: SampleSite) -> None:
+def test_without_a_reader_it_reads_nothing(examples: Examples, start_worker: StartWorker, site: SampleSite) -> None:
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
-    with serving(examples, DECODER_IDENTITY_FILE="") as (browser, _):
+    with serving(examples) as (browser, _):
         browser.page("/missions", url=f"{site.url}/letter.txt")
         mission = browser.address
         wait_for(lambda: ">succeeded<" in browser.page(mission), what="the mission")
@@ -94,9 +94,19 @@ def test_without_an_identity_it_reads_nothing(examples: Examples, start_worker: 
         assert SECRET not in caught.value.read().decode()
 
 
-@pytest.mark.parametrize(("name", "value"), [("DECODER_URL_KEY", ""), ("DECODER_IDENTITY_FILE", "/nowhere")])
-def test_a_bad_setting_stops_the_start(examples: Examples, name: str, value: str) -> None:
-    done = examples.run(APP, "--port", "0", **{name: value})
+def test_a_bad_setting_stops_the_start(examples: Examples) -> None:
+    done = examples.run(APP, "--port", "0", DECODER_URL_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "DECODER_IDENTITY_FILE=/nowhere", "DECODER_REDIS_URL='", "DECODER_REDIS_URL=x"]
+)
+def test_a_bad_file_of_the_readers_stops_the_start(examples: Examples, text: str | None) -> None:
+    if text is not None:
+        (examples.folder / "bad.env").write_text(text)
+    done = examples.run(APP, "--port", "0", "--reader", "bad.env", DECODER_IDENTITY_FILE="")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
 

@@ -363,7 +363,7 @@ def test_bad_usage_of_mission_is_one_line_that_leads_to_the_help(arguments: Sequ
         ["keys", "generate"],
         ["keys", "show"],
         ["keys", "no-such-command"],
-        ["audit", "show", "--last", "0"],
+        ["audit", "show", "--limit", "-1"],
         ["audit", "verify", "--log", "missing.log"],
         ["dead-letters", "show"],
     ],

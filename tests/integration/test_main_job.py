@@ -136,6 +136,31 @@ def test_a_celery_client_is_told_why_its_mission_is_refused(
         pending.get(timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("task", "args", "kwargs", "takes"),
+    [
+        ("decoder.submit", [42], {}, "a URL"),
+        ("decoder.submit", ["https://docs.example.com/"], {"colour": "sesame"}, "submitter"),
+        ("decoder.status", ["sesame"], {}, "a mission id"),
+    ],
+)
+def test_a_celery_client_that_asks_wrongly_is_told_what_the_task_takes(
+    start_worker: StartWorker,
+    site: SampleSite,
+    settings: WorkerSettings,
+    task: str,
+    args: list[object],
+    kwargs: dict[str, object],
+    takes: str,
+) -> None:
+    worker = start_worker(allowed_hosts=hosts_of(site))
+    foreign = client_of_celery(settings.redis_url.get_secret_value())
+    pending = foreign.send_task(task, args=args, kwargs=kwargs, queue="missions")
+    with pytest.raises(DecoderError, match=f"^malformed_message: {task} takes .*{takes}") as told:
+        pending.get(timeout=20)
+    assert "sesame" not in str(told.value) + worker.log.read_text()
+
+
 def test_results_for_celery_clients_go_after_an_hour(
     start_worker: StartWorker, site: SampleSite, settings: WorkerSettings, client: redis.Redis
 ) -> None:

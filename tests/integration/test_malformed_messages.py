@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Sequence
 from itertools import count
+from typing import cast
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from mission.store.names import Key
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
-from tests.queue_entries import CANARY, entry, malformed, odd
+from tests.queue_entries import CANARY, entry, malformed, odd, refused
 from worker.local.sample_site import SampleSite
 from worker.local.stack import Child
 
@@ -81,6 +82,29 @@ def test_malformed_messages_are_counted_and_quarantined_and_the_good_ones_go_on(
     assert worker.log.read_text().count('"message": "malformed message: ') == len(entries)
     assert CANARY not in worker.log.read_text()
     assert CANARY.encode() not in client.dump(Key.QUARANTINE)  # type: ignore[operator]  # the key is there
+
+
+def test_what_a_celery_client_asks_wrongly_is_answered_counted_and_quarantined_and_the_good_ones_go_on(
+    mission_client: MissionClient, start_worker: StartWorker, site: SampleSite, client: redis.Redis
+) -> None:
+    entries = list(refused().values())
+    assert len({*entries}) == len(entries) >= 16
+    worker = start_worker(allowed_hosts=f"127.0.0.1:{site.port}", host_concurrency="16", log_level="debug")
+    ids = interleave(entries, mission_client, client, site)
+    assert_unharmed(ids, mission_client, worker)
+    for bad in entries:
+        asked = json.loads(bad)["headers"]
+        result = f"celery-task-meta-{asked['id']}"
+        wait_for(lambda: client.exists(result), what=f"the answer to {asked['task']}")  # noqa: B023 (called here)
+        answer = json.loads(cast("bytes", client.get(result)))
+        assert answer["status"] == "FAILURE"
+        assert f"malformed_message: {asked['task']} takes " in answer["result"]["exc_message"][0]
+        assert CANARY not in json.dumps(answer)
+    wait_for(lambda: client.hlen("unacked") == 0, what="the end of the tasks")
+    assert refused_by(worker) == len(entries)
+    assert quarantined(client) == sorted((hashlib.sha256(bad).hexdigest(), len(bad)) for bad in entries)
+    assert worker.log.read_text().count('"message": "malformed message: ') == len(entries)
+    assert CANARY not in worker.log.read_text()
 
 
 def test_odd_messages_harm_nobody(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,8 +27,9 @@ from tests.processes import command_line, listening_addresses, processes_in, sta
 
 pytestmark = pytest.mark.full  # its fixture is dear: one process for all of these
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LOOPBACK = {"0100007F"}
-FILES = ("producer.env", "reader.env", "operator.env", "identity.key", "url.key")
+FILES = ("producer.env", "celery.env", "reader.env", "operator.env", "identity.key", "url.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,37 @@ def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
     assert running.shell("decoder audit verify", "operator").returncode == 0
 
 
+def test_a_client_that_only_speaks_celery_follows_a_mission_with_its_login(running: Up) -> None:
+    site = running.find(r"^Sample site +(\S+)/  lists")
+    done = running.shell(f"python {EXAMPLES}/celery_client.py {site}/letter.txt", "celery")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"state": "succeeded"' in done.stdout
+    assert running.shell("echo $DECODER_REDIS_URL", "celery").stdout == "\n"
+
+
+def test_the_web_app_enqueues_with_one_login_and_reads_with_the_other(running: Up) -> None:
+    site = running.find(r"^Sample site +(\S+)/  lists")
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(running.folder)}
+    script = f". {running.folder}/producer.env; exec python {EXAMPLES}/web/app.py --port 0 --reader {running.folder}/reader.env"
+    with started(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as app:
+        assert app.stdout is not None
+        home = app.stdout.readline().strip()
+
+        def page(address: str, **form: str) -> tuple[str, str]:
+            """Where it led, and the page."""
+            data = urllib.parse.urlencode(form).encode() if form else None
+            with urllib.request.urlopen(address, data, timeout=30) as answer:
+                return answer.url, answer.read().decode()
+
+        mission, _ = page(f"{home}/missions", url=f"{site}/letter.txt")
+        wait_for(lambda: ">succeeded<" in page(mission)[1], what="the mission")
+        assert "correct-horse-battery-staple" in page(mission, reason="a test")[1]
+    shown = running.shell("decoder audit show --json", "operator").stdout
+    assert '"redis_user": "reader"' in shown
+
+
 def test_the_files_that_the_examples_readme_names_are_there(running: Up) -> None:
-    text = (Path(__file__).resolve().parents[2] / "examples" / "README.md").read_text()
+    text = (EXAMPLES / "README.md").read_text()
     named = re.findall(r"`\. …/([\w./-]+)`", text)
     assert named
     assert [name for name in named if not (running.folder / name).is_file()] == []

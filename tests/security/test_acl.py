@@ -24,7 +24,7 @@ from pydantic import SecretStr
 import mission.client
 import worker.local.embedded
 from mission.audit.log import AuditLog
-from mission.errors import AuditError, LedgerUnavailable, SettingsError
+from mission.errors import AuditError, DecoderError, LedgerUnavailable, SettingsError
 from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.operate.cancellation import cancel
@@ -138,33 +138,35 @@ def allowed(client: redis.Redis, *command: Any) -> bool:
     return True
 
 
-EVERYBODY = " ".join(LOGINS)
+# The logins of the decoder's own programs.
+OURS = " ".join(name for name in LOGINS if name != "celery")
 # What somebody may want to do, and who may. A login that is not named is refused.
 TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
     "read a result": (("GET", RESULT), "reader rewrapper"),
     "delete a result": (("DEL", RESULT), "worker operator"),
     "let a result expire": (("EXPIRE", RESULT, 1), ""),
-    "read an entry": (("HMGET", ENTRY, "state"), EVERYBODY),
+    "read an entry": (("HMGET", ENTRY, "state"), OURS),
     "read all of an entry": (("HGETALL", ENTRY), ""),
     "change an entry": (("HSET", ENTRY, "state", "dead"), "producer worker operator"),
     "delete an entry": (("DEL", ENTRY), "operator"),
-    "read a batch": (("HSCAN", batch_key(MISSION), 0), EVERYBODY),
+    "read a batch": (("HSCAN", batch_key(MISSION), 0), OURS),
     "read a batch at once": (("HGETALL", batch_key(MISSION)), ""),
     "put a mission into a batch": (("HSET", batch_key(MISSION), MISSION, MISSION), "producer worker"),
     "delete a batch": (("DEL", batch_key(MISSION)), ""),
     "take a message": (("BRPOP", "missions", 0.01), "worker"),
     "look at messages": (("LRANGE", "missions", 0, -1), ""),
-    "put a message": (("LPUSH", "missions", "x"), "producer worker"),
+    "put a message": (("LPUSH", "missions", "x"), "producer celery worker"),
+    "put a message where nobody looks": (("LPUSH", "missions-x", "x"), "producer worker"),
     "delete the queue": (("DEL", "missions"), ""),
-    "count the messages": (("LLEN", "missions"), "producer worker operator flower metrics"),
-    "count the dead": (("ZCARD", PREFIX + "dead"), EVERYBODY),
+    "count the messages": (("LLEN", "missions"), "producer celery worker operator flower metrics"),
+    "count the dead": (("ZCARD", PREFIX + "dead"), OURS),
     "list the missions": (("ZRANGE", Key.OPEN, 0, -1), ""),
     "list the missions by time": (("ZRANGEBYSCORE", Key.OPEN, "-inf", "+inf"), ""),
     "list the missions, the newest first": (("ZREVRANGEBYSCORE", Key.OPEN, "+inf", "-inf"), "reader operator"),
     "list the queue": (("ZRANGE", Key.QUEUED, 0, -1), ""),
     "list the dead": (("ZRANGEBYSCORE", PREFIX + "dead", "-inf", "+inf"), "operator"),
-    "count what finished": (("HMGET", PREFIX + "finished", "failed"), EVERYBODY),
+    "count what finished": (("HMGET", PREFIX + "finished", "failed"), OURS),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
     "append to the audit": (("RPUSH", Key.AUDIT, "x"), "reader operator rewrapper auditor"),
     "read the audit": (("LRANGE", Key.AUDIT, 0, -1), "reader operator rewrapper auditor"),
@@ -188,17 +190,17 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "read the quarantine": (("XRANGE", Key.QUARANTINE, "-", "+"), "operator"),
     "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker"),
     "use the remote control": (("PUBLISH", "/0.celery.pidbox", "x"), ""),
-    "read a task's result": (("GET", "celery-task-meta-1"), "producer worker"),
+    "read a task's result": (("GET", "celery-task-meta-1"), "producer celery worker"),
     "write a task's result": (("SETEX", "celery-task-meta-1", 10, "x"), "worker"),
-    "delete a task's result": (("DEL", "celery-task-meta-1"), "producer"),
+    "delete a task's result": (("DEL", "celery-task-meta-1"), "producer celery"),
     "list the keys": (("SCAN", 0), "reader operator rewrapper"),
     "list the keys at once": (("KEYS", "*"), ""),
     "a key of another's": (("SET", "somebody:else", "x"), ""),
     "read a key of another's": (("GET", "somebody:else"), ""),
     "another database": (("SELECT", 1), ""),
-    "facts of the server": (("INFO",), "worker operator metrics"),
-    "the server's clock": (("TIME",), " ".join(LOGINS)),
-    "who am I": (("ACL", "WHOAMI"), " ".join(LOGINS)),
+    "facts of the server": (("INFO",), "celery worker operator metrics"),
+    "the server's clock": (("TIME",), OURS),
+    "who am I": (("ACL", "WHOAMI"), OURS),
     "who else is there": (("ACL", "LIST"), ""),
     "more rights": (("ACL", "SETUSER", "me", "+@all"), ""),
     "passwords": (("CONFIG", "GET", "requirepass"), ""),
@@ -241,7 +243,7 @@ ENDED_NOTICE = names.ENDED + MISSION
 # Who hears what on which channel, and who says something there.
 CHANNELS: dict[tuple[str, str], str] = {
     ("SUBSCRIBE", ENDED_NOTICE): "producer",
-    ("SUBSCRIBE", "celery-task-meta-1"): "producer",
+    ("SUBSCRIBE", "celery-task-meta-1"): "producer celery",
     ("SUBSCRIBE", "/0.celeryev/worker.online"): "",
     ("SUBSCRIBE", "/0.celery.pidbox"): "",
     ("SUBSCRIBE", f"__keyspace@0__:{RESULT}"): "",
@@ -369,7 +371,7 @@ WAYS_TO_READ: dict[str, Callable[[redis.Redis], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["worker", "producer", "operator"])
+@pytest.mark.parametrize("name", ["worker", "producer", "celery", "operator"])
 @pytest.mark.parametrize("way", WAYS_TO_READ)
 def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way: str) -> None:
     with server.login(name) as client, pytest.raises(redis.ResponseError, match=DENIED):
@@ -380,7 +382,7 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 
 # Which function each login may call; the others are refused.
 CALLS = {
-    **dict.fromkeys(LOGINS, "stats"),
+    **dict.fromkeys(OURS.split(), "stats"),
     "producer": "admit stats",
     "worker": "admit audit_append claim commit due host hosts library mend reap release stats take",
     "reader": "audit_append stats",
@@ -390,7 +392,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", LOGINS)
+@pytest.mark.parametrize("name", OURS.split())
 def test_every_login_follows_missions_whose_ids_it_knows_without_a_url_key(server: Server, name: str) -> None:
     Ledger(server.admin, Settings.from_env()).admit([Admission(OTHER, b"u", 60)], "app", OTHER)
     client = MissionClient(Settings.from_env(redis_url=server.url(name)))
@@ -413,7 +415,7 @@ def test_a_wrong_login_is_told_in_words_also_in_the_audit(server: Server) -> Non
             )
 
 
-@pytest.mark.parametrize("name", LOGINS)
+@pytest.mark.parametrize("name", OURS.split())
 def test_readers_and_operators_alone_see_which_missions_there_are(server: Server, name: str) -> None:
     Ledger(server.admin, Settings.from_env()).admit([Admission(OTHER, b"u", 60)], "app", OTHER)
     settings = Settings.from_env(redis_url=server.url(name))
@@ -510,6 +512,7 @@ TARGETS = {
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
 WORK = {
     "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result")},
+    "celery": {("DEL", "a task's result")},
     "worker": {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
@@ -541,6 +544,19 @@ def test_a_stolen_login_does_to_no_key_what_is_not_its_work(server: Server, name
             if allowed(client, verb, key, *rest)
         }
     assert found == WORK.get(name, set())
+
+
+def test_a_login_for_celery_does_nothing_that_a_producers_may_not_but_ask_for_info(server: Server) -> None:
+    """So what the attack with a producer's login shows holds for it as well: tests/attack."""
+    cells = {("table", what, *command) for what, (command, _) in TABLE.items()}
+    cells |= {
+        (verb, target, verb, key, *rest) for verb, (verb, *rest) in ATTACKS.items() for target, key in TARGETS.items()
+    }
+    done = {}
+    for name in ("celery", "producer"):
+        with server.login(name) as client:
+            done[name] = {cell[:2] for cell in cells if allowed(client, *cell[2:])}
+    assert done["celery"] - done["producer"] == {("table", "facts of the server")}
 
 
 def test_a_script_that_never_ends_cannot_be_started(server: Server) -> None:
@@ -629,12 +645,17 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
         states = [missions.wait(ticket.id, timeout=60).state for ticket in tickets if isinstance(ticket, Ticket)]
         assert states == [State.SUCCEEDED] * 41 + [State.FAILED]
         assert missions.stats().succeeded == 41
-        foreign = Celery("foreign", broker=server.url("producer"), backend=server.url("producer"))
-        pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
-        assert pending.get(timeout=60)["state"] == "queued"
-        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
-        pending.forget()
-        assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+        for login in ("producer", "celery"):
+            foreign = Celery("foreign", broker=server.url(login), backend=server.url(login), set_as_current=False)
+            pending = foreign.send_task("decoder.submit", args=[f"{site.url}/map.txt"], queue="missions")
+            assert pending.get(timeout=60)["state"] == "queued"
+            assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+            pending.forget()
+            assert missions.wait(pending.id, timeout=60).state is State.SUCCEEDED
+            asked = foreign.send_task("decoder.status", args=[pending.id], queue="missions")
+            assert asked.get(timeout=60)["state"] == "succeeded"
+            with pytest.raises(DecoderError, match="malformed_message"):
+                foreign.send_task("decoder.status", args=["no id"], queue="missions").get(timeout=60)
         server.admin.lpush("missions", "not a message")
         wait_for(lambda: server.admin.exists(Key.QUARANTINE), what="the quarantine")
         with server.login("reader") as client:
@@ -643,7 +664,7 @@ def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: S
             today = datetime.now(UTC)
             listed = reader.results(today - timedelta(days=1), today + timedelta(days=1))
             assert pending.id in {result.id for result in listed}
-            assert len(listed) == 42
+            assert len(listed) == 43
             keys = AuditLog(client, chain=Key.AUDIT_KEYS)
             in_use = {(entry.actor.redis_user, entry.why) for entry in keys.entries()}
             assert in_use == {("worker", "DECODER_URL_KEY"), ("worker", "DECODER_RECIPIENT")}

@@ -386,6 +386,7 @@ def _foreign(scene: Scene, worker: Child) -> None:
         entry(args=[[new("mission id")]]),
         entry(kwargs={new("keyword"): new("value")}),
         entry("decoder.submit", args=[f"{here}/{new('path')}"], kwargs={new("option"): new("value")}),
+        entry("decoder.status", args=[new("status id")]),
         json.dumps(envelope() | {"content-type": new("content type")}).encode(),
         json.dumps(envelope() | {"body": new("body")}).encode(),
         json.dumps(envelope() | {"body": encoded(new("body"))}).encode(),

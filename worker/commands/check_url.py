@@ -6,6 +6,8 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedReader
+from typing import cast
 
 import click
 
@@ -22,6 +24,7 @@ from worker.settings import WorkerSettings
 
 SIDE_BY_SIDE = 16
 AHEAD = 256
+_READ_BYTES = 65536
 
 
 @click.command(
@@ -68,40 +71,59 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
     context.exit(1 if refused else 0)
 
 
-def _inputs(urls: Iterable[str]) -> Iterator[str]:
+def _inputs(urls: Iterable[str]) -> Iterator[list[str]]:
+    """The URLs, as many together as there are at once."""
+    named = []
     for url in urls:
-        if url == "-":
-            for line in sys.stdin.buffer:
-                # What is not UTF-8 becomes lone surrogates, as in arguments, and is refused as such.
-                yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
-        else:
-            yield url
+        if url != "-":
+            named.append(url)
+            continue
+        yield named
+        named, begun = [], b""
+        while read := cast("BufferedReader", sys.stdin.buffer).read1(_READ_BYTES):
+            *lines, begun = (begun + read).split(b"\n")
+            yield [_text(line) for line in lines]
+        if begun:
+            yield [_text(begun)]
+    yield named
+
+
+def _text(line: bytes) -> str:
+    """What is not UTF-8 becomes lone surrogates, as in arguments, and is refused as such."""
+    return line.removesuffix(b"\r").decode(errors="surrogateescape")
 
 
 def _verdicts(
-    texts: Iterable[str], policy: UrlPolicy, resolver: Resolver | None, timeout: float
+    inputs: Iterable[list[str]], policy: UrlPolicy, resolver: Resolver | None, timeout: float
 ) -> Iterator[tuple[str, Reason | None]]:
-    """A verdict for each text, in their order. Several names are looked up at a time; none without a resolver."""
+    """A verdict for each text, in their order. Several names are looked up at a time; none without a resolver.
+
+    What has come is answered before it waits for more: `tail -f` may take its time.
+    """
     pool = ThreadPoolExecutor(SIDE_BY_SIDE)
     ahead: deque[tuple[str, Future[object]]] = deque()
+
+    def begin(text: str) -> Future[object]:
+        answer: Future[object] = Future()
+        try:
+            url = parse_url(text)
+            policy.check(url)
+        except MissionFailed as refusal:
+            answer.set_exception(refusal)
+            return answer
+        if resolver:
+            return pool.submit(policy.addresses, url, resolver, Wait(timeout, cut_short=False))
+        answer.set_result(None)
+        return answer
+
     try:
-        for text in texts:
-            answer: Future[object] = Future()
-            try:
-                url = parse_url(text)
-                policy.check(url)
-            except MissionFailed as refusal:
-                answer.set_exception(refusal)
-            else:
-                if resolver:
-                    answer = pool.submit(policy.addresses, url, resolver, Wait(timeout, cut_short=False))
-                else:
-                    answer.set_result(None)
-            ahead.append((text, answer))
-            while ahead and (len(ahead) == AHEAD or ahead[0][1].done()):
+        for texts in inputs:
+            for text in texts:
+                ahead.append((text, begin(text)))
+                while ahead and (len(ahead) == AHEAD or ahead[0][1].done()):
+                    yield _verdict(*ahead.popleft())
+            while ahead:
                 yield _verdict(*ahead.popleft())
-        while ahead:
-            yield _verdict(*ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -26,10 +26,11 @@ from worker.settings import WorkerSettings
 @why_option(says="Reason of a repair, recorded in the audit log.  [default: none, without --repair]", required=False)
 @json_option
 def doctor(repairs: bool, reason: str | None, as_json: bool) -> None:
-    """Check Redis, keys and policy as a worker finds them here; or repair the ledger.
+    """Check Redis, keys and policy as a login finds them here; or repair the ledger.
 
     It prints a line for each check: `ok`; `warn` for what production should change; `FAIL` for what production must not go
-    without. With a FAIL the exit code is 1.
+    without. With a FAIL the exit code is 1. `skip` is what the login of DECODER_REDIS_URL may not see, or does not need: a
+    producer is judged as a producer, a reader as a reader.
 
     --repair takes the operator's login, checks nothing else, and does no harm where nothing is damaged. Keys of another type and
     entries that no release writes are set aside for 7 days, and the indexes of missions are built anew from their entries.

@@ -24,11 +24,13 @@ from worker.settings import WorkerSettings
 
 _LOOK_SECONDS = 0.5
 _WORKERS = 2
-# The logins that people take in other shells, and the keys that each needs.
-_PEOPLE = {
-    "producer": {"DECODER_URL_KEY": "url.key"},
-    "reader": {"DECODER_IDENTITY_FILE": "identity.key"},
-    "operator": {},
+_OUR_URL = "DECODER_REDIS_URL"
+# The logins that people take in other shells: the variable of its URL, and the keys that each needs.
+_PEOPLE: dict[str, tuple[str, dict[str, str]]] = {
+    "producer": (_OUR_URL, {"DECODER_URL_KEY": "url.key"}),
+    "celery": ("REDIS_URL", {}),
+    "reader": (_OUR_URL, {"DECODER_IDENTITY_FILE": "identity.key"}),
+    "operator": (_OUR_URL, {}),
 }
 _MATTER = (
     *(
@@ -109,6 +111,7 @@ def _start(pieces: ExitStack, folder: Path, *, watch: bool) -> list[Child]:
     say(f"Sample site   {site.url}/  lists its documents")
     say("", "In another shell, as a producer:", f"  . {logins['producer']}")
     say(f"  mission enqueue --wait {site.url}/letter.txt", "  mission stats")
+    say("or as an app that only speaks Celery, which finds REDIS_URL there:", f"  . {logins['celery']}")
     say("and as the reader:", f"  . {logins['reader']}", "  mission reveal ID --reason 'trying it out'")
     say("and for dead letters, erasure and the audit, as the operator:", f"  . {logins['operator']}")
     say("", "ready; Ctrl-C stops everything")
@@ -128,11 +131,12 @@ def _keys(folder: Path) -> dict[str, str]:
 
 def _login_file(folder: Path, login: str, redis_url: str) -> str:
     """A private file that a shell reads to become this login of the stack; as a shell takes its name."""
-    variables = {"DECODER_REDIS_URL": redis_url} | {name: str(folder / key) for name, key in _PEOPLE[login].items()}
+    url, keys = _PEOPLE[login]
+    variables = {url: redis_url} | {name: str(folder / key) for name, key in keys.items()}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
     # What the login before this one had in the same shell is not this one's.
-    others = {name for keys in _PEOPLE.values() for name in keys} - set(variables)
+    others = {name for url, keys in _PEOPLE.values() for name in (url, *keys)} - set(variables)
     lines += [f"unset {name}" for name in sorted(others)]
     file = folder / f"{login}.env"
     file.unlink(missing_ok=True)

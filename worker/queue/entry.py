@@ -36,12 +36,17 @@ class NewerMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a decoder task needs of a queue entry."""
+    """What a decoder task needs of a queue entry.
+
+    Args:
+        refused: what was wrong with its arguments. They are left out then, and the task answers what it takes.
+    """
 
     task: str
     id: str
     args: list[Any]
     kwargs: dict[str, Any]
+    refused: str | None = None
 
     def written(self) -> bytes:
         """The entry, written anew."""
@@ -61,7 +66,7 @@ def read(entry: bytes) -> Message:
     """What a queue entry says.
 
     Raises:
-        MalformedMessage: it is too large, not JSON, of another shape, or for another task.
+        MalformedMessage: it is too large, not JSON, of another shape, or for another task; nobody waits for an answer.
         NewerMessage: its schema is newer than this release's.
     """
     if len(entry) > MAX_MESSAGE_BYTES:
@@ -76,12 +81,12 @@ def read(entry: bytes) -> Message:
         task_id = check_mission_id(task_id)
     except InvalidMission:
         raise MalformedMessage("bad task id") from None
-    if envelope.get("content-type") != "application/json":
-        raise MalformedMessage("not JSON")
-    body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))
-    if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
-        raise MalformedMessage("bad body")
-    args, kwargs = _arguments(task, body[0], body[1])
+    try:
+        args, kwargs = _arguments(task, envelope)
+    except MalformedMessage as problem:
+        if task == DECODE:
+            raise
+        return Message(task, task_id, [], {}, str(problem))
     return Message(task, task_id, args, kwargs)
 
 
@@ -93,7 +98,13 @@ def _check_schema(schema: object) -> None:
         raise NewerMessage
 
 
-def _arguments(task: str, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
+def _arguments(task: str, envelope: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    if envelope.get("content-type") != "application/json":
+        raise MalformedMessage("not JSON")
+    body = _json(_decoded(envelope.get("body"), _mapping(envelope.get("properties")).get("body_encoding")))
+    if not isinstance(body, list) or len(body) < 2:  # args, kwargs, embed
+        raise MalformedMessage("bad body")
+    args, kwargs = body[:2]
     if not isinstance(args, list) or not isinstance(kwargs, dict) or len(args) > 1:
         raise MalformedMessage("bad arguments")
     if task == SUBMIT:

@@ -70,6 +70,8 @@ class _GuardedRedis(redis.Redis):
         message = self._checked(entry, told=not queue.startswith(CHECK_QUEUE.encode()))
         if message is None:
             return None
+        if message.refused:
+            self._quarantine(entry, message.refused)
         if message.task == DECODE:
             self._join_more(message.args[0])
         return [queue, message.written()]

@@ -1,6 +1,7 @@
 """The Celery tasks: `decoder.decode` for workers, `decoder.submit` and `decoder.status` for clients that only speak Celery.
 
-Ids and arguments have the right types here: `worker.queue.intake` lets through no message where they have not.
+Ids and arguments have the right types here: `worker.queue.intake` hands on no others. Where those of `decoder.submit` and
+`decoder.status` are refused it hands the message on without any, and the task answers with what it takes.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from celery import Celery, Task
 from celery.worker.request import Request
 
 from mission.admission import DEFAULT_SUBMITTER
-from mission.errors import DecoderError
-from mission.model import State
+from mission.errors import DecoderError, InvalidMission
+from mission.model import Reason, State
 from mission.store.messages import DECODE, STATUS, SUBMIT
 from worker.runtime import Runtime
 from worker.work.coordinator import ELSEWHERE, RELEASED
 
 _WENT = (State.SUCCEEDED, State.FAILED, State.DEAD, RELEASED, ELSEWHERE)
+
+_SUBMIT_TAKES = "decoder.submit takes a URL, and as options submitter (text) and expires (seconds), all as JSON"
+_STATUS_TAKES = "decoder.status takes a mission id as JSON, a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
@@ -69,12 +73,14 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
 
     @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(
-        self: Task, url: str, *, submitter: str = DEFAULT_SUBMITTER, expires: float | None = None
+        self: Task, url: str | None = None, *, submitter: str = DEFAULT_SUBMITTER, expires: float | None = None
     ) -> dict[str, Any]:
         parts = runtime()
         if not parts.settings.accept_submit:
             raise DecoderError("decoder.submit is switched off here (DECODER_ACCEPT_SUBMIT=false)")
         with _plain_refusals():
+            if url is None:
+                raise InvalidMission(Reason.MALFORMED_MESSAGE, _SUBMIT_TAKES)
             (verdict,) = parts.admitter.admit(
                 [url], submitter=submitter, expires_seconds=expires, mission_id=self.request.id
             )
@@ -83,8 +89,10 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
             return verdict.as_dict()
 
     @app.task(name=STATUS, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
-    def status(mission_id: str) -> dict[str, Any]:
+    def status(mission_id: str | None = None) -> dict[str, Any]:
         with _plain_refusals():
+            if mission_id is None:
+                raise InvalidMission(Reason.MALFORMED_MESSAGE, _STATUS_TAKES)
             return runtime().ledger.status(mission_id).as_dict()
 
 

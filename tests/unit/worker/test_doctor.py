@@ -17,6 +17,7 @@ from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.seal.url_keys import generate_url_key
 from mission.store import library
+from mission.store.acl import LOGINS
 from mission.store.connection import connect
 from mission.store.names import Key
 from tests.conftest import wait_for
@@ -237,6 +238,7 @@ def test_a_login_of_few_rights_sees_what_it_can_and_says_what_it_cannot(
     assert {name for name, level in found.items() if level is not Level.OK} == {
         "memory",
         "fsync",
+        "listpack",
         "functions",
         "damage",
     }
@@ -267,6 +269,77 @@ def test_a_login_that_sees_nothing_gets_warnings(
     assert {found[name] for name in ("version", "eviction", "aof", "memory", "replicas", "clock")} == {Level.WARN}
 
 
+def findings(login: str, server: EmbeddedRedis, **values: Any) -> dict[str, tuple[Level, str]]:
+    """What a login of the ACL file is told, with nothing set but this."""
+    found = examine(WorkerSettings.from_env(redis_url=server.login_url(login), **values))
+    return {finding.check: (finding.level, finding.detail) for finding in found}
+
+
+NEEDS: dict[str, dict[str, str]] = {"producer": {"url_key": generate_url_key()}}
+INFO = {"version", "role", "eviction", "memory", "aof", "replicas"}
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("login", "sees"),
+    {
+        "producer": set(),
+        "celery": INFO,
+        "reader": set(),
+        "operator": INFO | {"damage"},
+        "rewrapper": set(),
+        "flower": set(),
+        "metrics": INFO,
+        "auditor": set(),
+        "deployer": set(),
+    }.items(),
+)
+def test_each_login_is_judged_by_what_is_its_own_and_told_what_is_not(
+    login: str, sees: set[str], redis_server: EmbeddedRedis
+) -> None:
+    found = findings(login, redis_server, **NEEDS.get(login, {}))
+    assert {check for check, (level, _) in found.items() if level is Level.FAIL} == set()
+    not_its = {check for check, told in found.items() if told == (Level.SKIP, "not this login's to see")}
+    assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "damage"}) - sees
+    assert found["allowlist"] == (Level.SKIP, "for a worker to set, not for this login")
+    assert found["results"][0] is Level.OK
+
+
+def test_a_producer_without_a_url_key_and_a_reader_with_a_bad_identity_fail(
+    redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    assert findings("producer", redis_server)["url-key"][0] is Level.FAIL
+    assert findings("reader", redis_server)["identity"][0] is Level.WARN
+    (file := tmp_path / "reader.key").write_text("nonsense")
+    file.chmod(0o600)
+    assert findings("reader", redis_server, identity_file=file)["identity"][0] is Level.FAIL
+    file.unlink()
+    write_key_file(file, IDENTITY.line)
+    told = findings("reader", redis_server, identity_file=file)["identity"]
+    assert told == (Level.OK, f"opens what is sealed to key {IDENTITY.key_id.hex()}")
+
+
+def test_a_login_that_has_lost_its_rights_fails_where_its_work_takes_them(
+    client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    admin: Any = client  # redis-py leaves execute_command untyped
+    admin.execute_command("ACL", "SETUSER", "reader", "clearselectors")
+    try:
+        assert findings("reader", redis_server)["results"][0] is Level.FAIL
+    finally:
+        admin.execute_command("ACL", "SETUSER", "reader", *LOGINS["reader"].rules().split(" (")[0].split())
+        for selector in LOGINS["reader"].rules().split(" (")[1:]:
+            admin.execute_command("ACL", "SETUSER", "reader", f"({selector}")
+    assert findings("reader", redis_server)["results"][0] is Level.OK
+
+
+def test_entries_that_take_twice_the_memory_are_found(good: dict[str, Any], configure: Configure) -> None:
+    assert levels(good)["listpack"] is Level.OK
+    configure(hash_max_listpack_value="64")
+    assert levels(good)["listpack"] is Level.WARN
+    assert "set 1024" in detail(good, "listpack")
+
+
 def test_a_replica_is_no_place_to_write_to_and_counts_where_it_replicates(
     good: dict[str, Any], redis_server: EmbeddedRedis, configure: Configure
 ) -> None:
@@ -284,7 +357,7 @@ def test_a_clock_that_is_off_is_found(good: dict[str, Any], monkeypatch: pytest.
     with connect(WorkerSettings.from_env(**good)) as client:
         now = client.time()[0]
     assert levels(good)["clock"] is Level.OK
-    monkeypatch.setattr("worker.doctor.time.time", lambda: now - 600.0)
+    monkeypatch.setattr("worker.doctor.server.time.time", lambda: now - 600.0)
     assert levels(good)["clock"] is Level.WARN
     assert "+60" in detail(good, "clock")
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import pwd
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -124,6 +126,16 @@ def test_the_log_goes_to_stderr_by_default(client: redis.Redis, capsys: pytest.C
     captured = capsys.readouterr()
     assert json.loads(captured.err)["event.action"] == "reveal"
     assert captured.out == ""
+
+
+def test_a_person_at_a_terminal_is_told_once_that_there_is_a_record(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    _append(AuditLog(client, ACTOR), 3)
+    assert terminal.getvalue() == "note: recorded in the audit: reveal\n"
 
 
 def test_when_the_log_line_cannot_be_written_the_append_fails(client: redis.Redis) -> None:

@@ -36,15 +36,76 @@ def _run(*arguments: str, log: str | None = None) -> Result:
     return CliRunner().invoke(main, ["audit", *arguments], input=log)
 
 
-def test_show_prints_the_entries_oldest_first(lines: list[str]) -> None:
+def _seqs(*arguments: str) -> list[int]:
+    """The entries that `show` prints, by their numbers; the table has the same."""
+    rows = [json.loads(line)["seq"] for line in _run("show", "--json", *arguments).stdout.splitlines()]
+    _, *table = _run("show", *arguments).stdout.splitlines()
+    assert [int(line.split()[0]) for line in table] == rows
+    return rows
+
+
+def test_show_prints_the_entries_newest_first(lines: list[str]) -> None:
     rows = [json.loads(line) for line in _run("show", "--json").stdout.splitlines()]
-    assert [row["seq"] for row in rows] == [1, 2, 3]
-    assert rows[0]["hash"] == rows[1]["prev"]
+    assert [row["seq"] for row in rows] == [3, 2, 1]
+    assert rows[1]["hash"] == rows[0]["prev"]
 
 
 def test_show_prints_the_newest_of_one_mission(lines: list[str]) -> None:
-    (row,) = _run("show", "--json", "--mission", MISSION, "--last", "1").stdout.splitlines()
-    assert json.loads(row)["seq"] == 2
+    assert _seqs("--mission", MISSION, "--limit", "1") == [2]
+
+
+@pytest.fixture
+def history(client: redis.Redis, lines: list[str]) -> None:
+    """Three entries more: two of another person's, of which one is of long ago, and one whose time is none."""
+    writer = AuditLog(client, Actor("operator", "bert", "desk-2"), lambda _: None)
+    for action, at in (("forget", "2020-02-01T00:00:00.000Z"), ("replay", None), ("discard", "whenever")):
+        with pytest.MonkeyPatch.context() as patch:
+            if at is not None:
+                patch.setattr("mission.audit.log._now", lambda at=at: at)
+            writer.append(action, mission_id=OTHER, key_id=None, why="a test", outcome="done")
+
+
+@pytest.mark.usefixtures("history")
+@pytest.mark.parametrize(
+    ("arguments", "seqs"),
+    [
+        (["--user", "reader"], [3, 2, 1]),
+        (["--user", "bert"], [6, 5, 4]),
+        (["--user", "bert@desk-2"], [6, 5, 4]),
+        (["--user", "nobody"], []),
+        (["--action", "replay"], [5]),
+        (["--action", "reveal", "--mission", OTHER], [3]),
+        (["--since", "1h"], [6, 5, 3, 2, 1]),  # what has no time cannot be told to be older
+        (["--until", "1h"], [6, 4]),
+        (["--since", "2020-01-01T00:00:00Z", "--until", "2020-03-01T01:00:00+01:00"], [6, 4]),
+        (["--until", "2020-02-01T00:00:00Z"], [6]),  # the end does not count
+        (["--since", "2020-02-01T00:00:00Z", "--user", "operator", "--action", "forget"], [4]),
+        (["--limit", "2"], [6, 5]),
+        (["--limit", "0"], [6, 5, 4, 3, 2, 1]),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else "",
+)
+def test_show_selects_by_person_action_and_time(arguments: list[str], seqs: list[int]) -> None:
+    assert _seqs(*arguments) == seqs
+
+
+def test_show_prints_fifty_and_says_that_there_are_more(lines: list[str], client: redis.Redis) -> None:
+    writer = AuditLog(client, Actor("reader", "anna", "desk-1"), lambda _: None)
+    for _ in range(47):
+        writer.append("reveal", mission_id=MISSION, key_id=None, why="a test", outcome="opened")
+    assert _run("show").stderr == ""
+    writer.append("reveal", mission_id=MISSION, key_id=None, why="a test", outcome="opened")
+    result = _run("show", "--json")
+    assert len(result.stdout.splitlines()) == 50
+    assert result.stderr == "note: there are older ones; --limit N prints more, --limit 0 all\n"
+
+
+@pytest.mark.parametrize("time", ["yesterday", "-1h", "2026-11-28T10:00:00", "99999999d", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("option", ["--since", "--until"])
+def test_a_time_that_is_none_is_a_usage_error(option: str, time: str) -> None:
+    result = _run("show", option, time)
+    assert result.exit_code == 2
+    assert "takes how long ago, like 2h, or a time like 2026-11-28T10:00:00Z" in result.stderr
 
 
 def test_the_table_shows_who_and_why_and_steers_no_terminal(lines: list[str]) -> None:

@@ -129,7 +129,30 @@ def test_named_missions_are_replayed(dead: list[str], ledger: Ledger) -> None:
 def test_replaying_again_is_no_failure_and_says_so(dead: list[str]) -> None:
     _run("replay", dead[0], *WHY)
     result = _run("replay", dead[0], *WHY, "--json")
-    assert (result.exit_code, _rows(result)) == (0, [{"id": dead[0], "replayed": False}])
+    assert (result.exit_code, _rows(result)) == (0, [{"id": dead[0], "replayed": False, "because": "retrying"}])
+
+
+def test_of_each_that_is_not_replayed_it_says_why(dead: list[str], ledger: Ledger, client: redis.Redis) -> None:
+    (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "team-a")
+    client.hset(entry_key(answer.id), "state", "\x1b[2J")
+    _run("discard", dead[1], *WHY)
+    _run("replay", dead[0], *WHY)
+    ids = [dead[0], dead[1], answer.id, dead[2]]
+    result = _run("replay", *ids, *WHY)
+    assert (result.exit_code, result.stdout) == (0, "1 of 4 replayed\n")
+    assert [line for line in result.stderr.splitlines() if line.startswith("note")] == [
+        f"note: {dead[0]} was not replayed: it is retrying, not dead",
+        f"note: {dead[1]} was not replayed: it was discarded, and its URL is gone; enqueue it again",
+        f"note: {answer.id} was not replayed: it is unreadable, not dead",
+    ]
+    rows = _rows(_run("discard", *ids[:3], *WHY, "--json"))
+    assert [row["because"] for row in rows] == ["retrying", "discarded", "unreadable"]
+
+
+def test_where_nothing_is_selected_it_says_so(dead: list[str]) -> None:
+    result = _run("replay", "--reason", "expired", *WHY)
+    assert (result.exit_code, result.stdout) == (0, "0 of 0 replayed\n")
+    assert result.stderr == "note: no dead letter is selected\n"
 
 
 @pytest.mark.parametrize(
@@ -189,5 +212,8 @@ def test_an_unknown_mission_is_exit_code_1_and_the_others_are_replayed(dead: lis
     stranger = new_mission_id()
     result = _run("replay", stranger, dead[0], *WHY, "--json")
     assert result.exit_code == 1
-    assert _rows(result) == [{"id": stranger, "replayed": False}, {"id": dead[0], "replayed": True}]
+    assert _rows(result) == [
+        {"id": stranger, "replayed": False, "because": "unknown"},
+        {"id": dead[0], "replayed": True},
+    ]
     assert f"error: no mission {stranger}" in result.stderr

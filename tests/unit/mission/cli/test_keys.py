@@ -130,6 +130,23 @@ def test_show_tells_kind_suite_and_key_id() -> None:
     assert (rows[2]["kind"], rows[2]["suite"], len(rows[2]["key_id"])) == ("url-key", "v1", 8)
 
 
+def test_show_prints_the_line_that_workers_take_of_a_recipient_and_of_an_identity() -> None:
+    _generate("--identity", "reader.key", "--recipient", "reader.pub")
+    line = load_recipient("reader.pub").text
+    assert line.startswith("decoder-recipient:")
+    result = _run("show", "--recipient", "reader.pub", "reader.key")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{line}\n{line}\n", "")
+    rows = [json.loads(row) for row in _run("show", "--recipient", "--json", "reader.key").stdout.splitlines()]
+    assert [(row["kind"], row["file"], row["text"]) for row in rows] == [("recipient", "reader.key", line)]
+
+
+def test_a_url_key_has_no_line_for_workers_recipients() -> None:
+    _generate("--identity", "reader.key", "--url-key", "url.key")
+    result = _run("show", "--recipient", "reader.key", "url.key")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: url.key: got a URL key; takes an identity or a recipient\n"
+
+
 @pytest.mark.parametrize("arguments", [["--json"], []])
 def test_show_never_tells_private_material(arguments: list[str]) -> None:
     _generate("--identity", "reader.key", "--url-key", "url.key")

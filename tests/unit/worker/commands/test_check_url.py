@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import subprocess
 import sys
@@ -147,6 +148,26 @@ def test_answers_line_by_line_before_the_input_ends() -> None:
         assert json.loads(process.stdout.readline())["allowed"]
         process.stdin.close()
         assert process.wait() == 0
+
+
+def test_a_name_that_is_looked_up_is_answered_before_the_next_line_comes() -> None:
+    """As `tail -f urls.txt | decoder check-url -` reads it; a line that is not whole yet waits."""
+    with started([*COMMAND, "--json", "-"], **PIPES) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for written, last in (
+            ("https://localhost/1\n", "1"),
+            ("https://localhost/2\nhttps://local", "2"),
+            ("host/3\n", "3"),
+        ):
+            process.stdin.write(written)
+            process.stdin.flush()
+            assert select.select([process.stdout], [], [], 20)[0], "nothing is said before the next line"
+            assert json.loads(process.stdout.readline())["url"] == f"https://localhost/{last}"
+        process.stdin.write("https://localhost/4")
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["url"] == "https://localhost/4"
+        assert process.wait() == 1
 
 
 @pytest.mark.parametrize("arguments", [("--no-resolve",), ()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from mission.store.messages import DECODE, SCHEMA_HEADER
 from mission.store.scripts import WRITES
-from tests.queue_entries import CANARY, arguments, encoded, entry, envelope, malformed, odd
-from worker.queue.entry import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, MalformedMessage, rebuild
+from tests.queue_entries import CANARY, arguments, encoded, entry, envelope, malformed, odd, refused
+from worker.queue.entry import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES, MalformedMessage, read, rebuild
 
 MALFORMED = malformed()
 ODD = odd()
+REFUSED = refused()
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
@@ -26,6 +28,18 @@ def test_a_malformed_entry_is_refused_and_nothing_of_it_repeated(kind: str) -> N
     assert CANARY not in str(refusal.value)
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_somebody_waits_for_is_handed_on_without_the_arguments_that_are_refused(kind: str) -> None:
+    original = json.loads(REFUSED[kind])["headers"]
+    message = read(REFUSED[kind])
+    assert (message.task, message.id) == (original["task"], original["id"])
+    assert message.refused
+    assert CANARY not in message.refused
+    assert arguments(message.written()) == ([], {})
+    assert CANARY.encode() not in message.written()
+    assert read(message.written()) == replace(message, refused="bad arguments")
 
 
 @pytest.mark.parametrize("kind", ODD)

@@ -16,7 +16,7 @@ from redis.sentinel import SentinelManagedConnection
 from mission.store.messages import celery_config
 from mission.store.names import Key
 from mission.store.tls import VerifiedConnection
-from tests.queue_entries import CANARY, entry, malformed
+from tests.queue_entries import CANARY, arguments, entry, malformed
 from worker.observe import metrics
 from worker.queue import intake
 from worker.queue.entry import rebuild
@@ -94,6 +94,17 @@ def test_of_a_bad_entry_only_hash_and_size_are_kept(
     assert counter._value.get() == before + 1
     assert "malformed message: unknown task" in caplog.text
     assert CANARY not in caplog.text
+
+
+def test_what_is_refused_of_a_task_that_answers_is_told_as_well_and_the_rest_comes_through(
+    channel: object, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter = metrics.SECURITY_EVENTS.labels("malformed_message")
+    before = counter._value.get()
+    client.lpush("missions", entry("decoder.submit", [42]))
+    assert arguments(brpop(channel)[1]) == ([], {})
+    assert (client.xlen(Key.QUARANTINE), counter._value.get()) == (1, before + 1)
+    assert "malformed message: bad arguments" in caplog.text
 
 
 def test_a_quarantine_that_cannot_be_written_stops_nothing(

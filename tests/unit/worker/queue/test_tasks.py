@@ -120,6 +120,13 @@ def test_a_refused_submission_is_one_plain_error_that_starts_with_its_reason(
     assert refusal.value.__cause__ is None
 
 
+@pytest.mark.parametrize("task", ["decoder.submit", "decoder.status"])
+def test_without_arguments_a_task_says_what_it_takes(task: str, tasks: Tasks) -> None:
+    with pytest.raises(DecoderError, match=f"^malformed_message: {task} takes a ") as refusal:
+        tasks.run(task)
+    assert type(refusal.value) is DecoderError
+
+
 def test_submit_can_be_switched_off(tasks: Tasks, ledger: Ledger) -> None:
     tasks.settings = tasks.settings.model_copy(update={"accept_submit": False})
     with pytest.raises(DecoderError, match="DECODER_ACCEPT_SUBMIT=false"):
