@@ -1,12 +1,13 @@
 """The one catalogue of metrics, on a registry of its own: see `worker.observe.scrapes`.
 
-No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets.
-The series of those sets stand at zero from the start, so that a rate sees the first event; those of missions' ends are
-`worker.work.endings`'.
+No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets, and
+from the allowlist, whose entries are the operator's. Their series stand at zero from the start, so that a rate sees the
+first event; those of missions' ends are `worker.work.endings`'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import (
@@ -33,6 +34,8 @@ PHASE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, *DURATION_BUCKETS)
 AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 120, 300, 900, 3600, 10_800, 43_200, 86_400)
 
 PHASES = ("validate", "fetch", "extract", "seal")
+# How a mission ended, as its entry counts it: with secrets, without, refused by policy, failed otherwise, a dead letter.
+FOUND, EMPTY, REFUSED, FAILED, DEAD = ENTRY_OUTCOMES = ("found", "empty", "refused", "failed", "dead")
 # What a try to fetch may end with, beside "ok".
 _FETCH_REASONS = (
     *(reason for reason in Reason if reason.policy_refusal),
@@ -56,6 +59,11 @@ _OURS: dict[str, Any] = {"namespace": "decoder", "registry": REGISTRY}
 
 # Missions that reached an end in this worker's hands: succeeded, failed or dead, and why ("" for a success).
 MISSIONS = Counter("missions", "Missions that ended", ["outcome", "reason"], **_OURS)
+# The same by the entry of the allowlist that lets the host in, without its port: who held nothing, and where it fails. The entry is ""
+# where none does, or where nobody knows: a mission died in nobody's hands.
+ENTRY_MISSIONS = Counter(
+    "entry_missions", "Missions that ended, by allowlist entry", ["allowed_by", "outcome"], **_OURS
+)
 # From the claim to the commit of the attempt that ended a mission.
 MISSION_DURATION = Histogram(
     "mission_duration_seconds", "Time from a mission's last claim to its end", buckets=DURATION_BUCKETS, **_OURS
@@ -97,6 +105,13 @@ BUILD.info({"version": VERSION, "commit": COMMIT})
 LEDGER = LedgerCollector()
 REGISTRY.register(LEDGER)
 REGISTRY.register(NetworkCollector())
+
+
+def start_entries(entries: Iterable[str]) -> None:
+    """Start the series of these entries of the allowlist, and of what none allows, at zero."""
+    for entry in ("", *entries):
+        for outcome in ENTRY_OUTCOMES:
+            ENTRY_MISSIONS.labels(entry, outcome)
 
 
 def _start_at_zero() -> None:

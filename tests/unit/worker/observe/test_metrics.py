@@ -31,6 +31,7 @@ CATALOGUE = {
     "decoder_fetched_bytes": "counter",
     "decoder_secrets_extracted": "counter",
     "decoder_empty_missions": "counter",
+    "decoder_entry_missions": "counter",
     "decoder_incomplete_searches": "counter",
     "decoder_rules_cached": "gauge",
     "decoder_security_events": "counter",
