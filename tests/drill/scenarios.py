@@ -64,6 +64,13 @@ def some_documents_gone(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def some_documents_gone_at_two_hosts(stage: Stage) -> Iterator[None]:
+    gone = {f"{site.url}/gone": 2 for site in (stage.site, stage.other_site)}
+    with _traffic(stage, {f"{stage.site.url}/good": 8} | gone):
+        yield
+
+
+@contextmanager
 def all_documents_gone(stage: Stage) -> Iterator[None]:
     with _traffic(stage, {f"{stage.site.url}/gone": 4}):
         yield
@@ -252,7 +259,7 @@ SCENARIOS = {
             maybe=_names("OldestMissionTooOld"),
             mended=True,
         ),
-        Scenario("a dead server", dead_server, tickets=_names("OldestMissionTooOld"), seconds=90),
+        Scenario("a dead server", dead_server, pages=_names("OldestMissionTooOld"), seconds=90),
         Scenario(
             "a server that hangs holds every slot",
             hanging_server,
@@ -274,18 +281,25 @@ SCENARIOS = {
         Scenario("a key that is 400 days old", old_key, tickets=_names("KeyOld")),
         Scenario("a bad key file", bad_recipient, tickets=_names("BadRecipient"), mended=True),
         Scenario(
-            "a quarter of the documents is gone",
+            "a quarter of one host's documents is gone",
             some_documents_gone,
-            pages=_names("SuccessRateLow"),
-            tickets=_names("ErrorBudgetBurnSlow"),
+            tickets=_names("MissionsFailing", "ErrorBudgetBurnSlow"),
             maybe=SPIKE,
             seconds=90,
         ),
         Scenario(
-            "all documents are gone",
-            all_documents_gone,
-            pages=_names("SuccessRateLow", "ErrorBudgetBurnFast"),
+            "a third of two hosts' documents is gone",
+            some_documents_gone_at_two_hosts,
+            pages=_names("SuccessRateLow"),
             tickets=_names("ErrorBudgetBurnSlow"),
+            maybe=SPIKE | _names("MissionsFailing", "ErrorBudgetBurnFast"),
+            seconds=90,
+        ),
+        Scenario(
+            "all documents of a host are gone, and nothing else is asked for",
+            all_documents_gone,
+            pages=_names("ErrorBudgetBurnFast"),
+            tickets=_names("MissionsFailing", "ErrorBudgetBurnSlow"),
             maybe=SPIKE,
             seconds=90,
         ),

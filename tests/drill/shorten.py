@@ -7,7 +7,7 @@ from typing import Any
 
 # Long enough for what happens within one of them to be seen at a scrape a second, and in the order of the real ones.
 WINDOWS = {
-    "5m": "8s", "10m": "10s", "15m": "40s", "30m": "15s", "1h": "20s", "2h": "22s", "6h": "30s", "1d": "40s", "3d": "60s",
+    "5m": "8s", "10m": "10s", "15m": "40s", "30m": "15s", "50m": "18s", "1h": "20s", "2h": "22s", "6h": "30s", "1d": "40s", "3d": "60s",
 }  # fmt: skip
 # How long an alert's condition holds before it fires.
 PATIENCE = {"1m": "1s", "2m": "2s", "5m": "10s", "10m": "3s", "15m": "3s", "20m": "3s", "1h": "3s"}

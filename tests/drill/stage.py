@@ -184,6 +184,7 @@ class Stage:
         prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
         self.receiver = enter(Receiver())
         self.site = enter(Site())
+        self.other_site = enter(Site(host="127.0.0.3"))  # another entry of the allowlist
         self.dead_port = free_port()
         self.server = enter(EmbeddedRedis())
         identity, url_key = Identity.generate(), generate_url_key()
@@ -198,10 +199,11 @@ class Stage:
             "recipients": str(self.recipients),
             "allowed_hosts": ",".join(
                 [f"127.0.0.1:{port}" for port in (self.site.port, self.dead_port)]
+                + [f"127.0.0.3:{self.other_site.port}"]
                 + [f"127.0.0.2:{port}" for port in FORBIDDEN_PORTS]
             ),
             "allowed_schemes": "http",
-            "allowed_networks": "127.0.0.1/32",
+            "allowed_networks": "127.0.0.1/32,127.0.0.3/32",
             "metrics_host": "127.0.0.1",
             "concurrency": "64",
             "host_concurrency": "64",

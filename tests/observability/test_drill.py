@@ -63,7 +63,7 @@ def _without_times(expression: str) -> list[str]:
 
 
 def test_the_short_windows_keep_the_order_of_the_long_ones() -> None:
-    longs = ["5m", "30m", "1h", "2h", "6h", "1d", "3d"]
+    longs = ["5m", "10m", "30m", "50m", "1h", "2h", "6h", "1d", "3d"]
     shorts = [int(WINDOWS[window].removesuffix("s")) for window in longs]
     assert shorts == sorted(shorts)
 

@@ -125,6 +125,7 @@ def _start_at_zero() -> None:
         INCOMPLETE.labels(cut.value)
     for event in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE, DAMAGED_KEY):
         SECURITY_EVENTS.labels(event)
+    start_entries(())
 
 
 _start_at_zero()
