@@ -19,6 +19,7 @@ from mission.seal.url_keys import UrlKeyring
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import Key
+from mission.store.server import Server
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.policy import UrlPolicy
@@ -100,7 +101,8 @@ class Runtime:
         Raises:
             SettingsError: the metrics port is taken.
         """
-        metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
+        server = Server(self.ledger.client)
+        metrics.LEDGER.read = lambda: read_vitals(self.ledger, server, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
         self.coordinator.start()

@@ -65,7 +65,7 @@ def some_documents_gone(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def some_documents_gone_at_two_hosts(stage: Stage) -> Iterator[None]:
-    gone = {f"{site.url}/gone": 2 for site in (stage.site, stage.other_site)}
+    gone = {f"{site.url}/gone": 2.0 for site in (stage.site, stage.other_site)}
     with _traffic(stage, {f"{stage.site.url}/good": 8} | gone):
         yield
 

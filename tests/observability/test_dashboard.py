@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from mission.model import Reason, Stats
-from mission.store.ledger import Memory
+from mission.store.server import Condition
 from tests.observability.expressions import dashboard, panels, queries, selectors
 from tests.observability.tools import rules
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 from worker.work import endings  # noqa: F401 (starts the series of how missions end)
 
-# Of Prometheus itself, and of Flower 2.2.
-OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}
+# Of Prometheus itself, of Flower 2.2, and of kube-state-metrics 2.
+OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online", "kube_job_failed"}
+SERVER = Condition(0, 0, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=0.0)
 
 
 def catalogue() -> dict[str, set[str]]:
@@ -24,7 +25,7 @@ def catalogue() -> dict[str, set[str]]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0})
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
         for sample in family.samples:
@@ -122,5 +123,5 @@ def _ledger_families() -> list[Any]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0})
     return list(ledger.collect())

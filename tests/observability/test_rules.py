@@ -25,6 +25,9 @@ HEADINGS = re.compile(r"^### (\w+)$", re.MULTILINE)
 LABELS = 'environment="test", release="decoder"'
 ONE, TWO = (f'{LABELS}, instance="{name}", job="decoder-worker"' for name in ("one", "two"))
 DAY = 1440
+AUDIT_JOB, OTHER_JOB = "decoder-audit-trim-29401157", "somebody-else-29401157"
+# That is how what watches is watched.
+ALWAYS = frozenset({"DecoderHeartbeat"})
 
 # What is said by two workers that have nothing to do. In promtool's notation: start+step x count, a sample each minute.
 IDLE = {
@@ -39,6 +42,12 @@ IDLE = {
         f"decoder_dead_letters{{{worker}}}": "0x{n}",
         f"decoder_redis_memory_used_bytes{{{worker}}}": "10x{n}",
         f"decoder_redis_memory_max_bytes{{{worker}}}": "100x{n}",
+        f"decoder_redis_evicts{{{worker}}}": "0x{n}",
+        f"decoder_redis_aof_written{{{worker}}}": "1x{n}",
+        f"decoder_redis_replicas{{{worker}}}": "2x{n}",
+        f"decoder_redis_replica_lag_seconds{{{worker}}}": "1x{n}",
+        f"decoder_redis_certificate_expiry_timestamp_seconds{{{worker}}}": f"{90 * 86400}x{{n}}",
+        f'decoder_queue_missions{{{worker}, state="retrying"}}': "0x{n}",
         f'decoder_key_first_used_timestamp_seconds{{{worker}, kind="url", key="00c0ffee"}}': "0x{n}",
         f"decoder_bad_recipients{{{worker}}}": "0x{n}",
         f'decoder_missions_total{{{worker}, outcome="succeeded", reason=""}}': "500x{n}",
@@ -62,7 +71,7 @@ IDLE = {
         f'decoder_admission_refusals_total{{{worker}, reason="invalid_url"}}': "7x{n}",
         f'decoder_admission_refusals_total{{{worker}, reason="queue_full"}}': "7x{n}",
     }.items()
-}
+} | {f'kube_job_failed{{namespace="decoder", job_name="{job}", condition="true"}}': "0x{n}" for job in (AUDIT_JOB, OTHER_JOB)}
 
 
 def of(metric: str, values: str, *labels: str, worker: str = ONE) -> dict[str, str]:
@@ -315,6 +324,56 @@ CASES = [
         both("decoder_key_first_used_timestamp_seconds", f"-{364.9 * 86400}x{{n}}", 'kind="url"', 'key="00c0ffee"'),
         at=90,
     ),
+    Case(
+        "DecoderRetryingGrowing",
+        both("decoder_queue_missions", "102+1x{n}", 'state="retrying"'),
+        both("decoder_queue_missions", "300-1x{n}", 'state="retrying"'),
+        at=40,
+    ),
+    Case(
+        "DecoderRetryingGrowing",
+        both("decoder_queue_missions", "0+10x{n}", 'state="retrying"'),
+        both("decoder_queue_missions", "0+1x{n}", 'state="retrying"'),
+        at=60,
+    ),
+    Case(
+        "DecoderRedisUnbounded",
+        both("decoder_redis_memory_max_bytes", "100x40 0x{n}"),
+        both("decoder_redis_memory_max_bytes", "100x50 0x{n}"),
+    ),
+    Case(
+        "DecoderRedisEvicts",
+        both("decoder_redis_evicts", "0x56 1x{n}"),
+        both("decoder_redis_evicts", "0x56 1 0x{n}"),
+    ),
+    Case(
+        "DecoderRedisAofFailing",
+        of("decoder_redis_aof_written", "1x56 0x{n}"),
+        both("decoder_redis_aof_written", "1x56 0 1x{n}"),
+    ),
+    # one is further behind, for two minutes; one is gone, and one was never there
+    Case(
+        "DecoderRedisReplicaBehind",
+        both("decoder_redis_replica_lag_seconds", "1x50 11x{n}"),
+        both("decoder_redis_replica_lag_seconds", "1x50 10x{n}"),
+    ),
+    Case(
+        "DecoderRedisReplicaBehind",
+        both("decoder_redis_replicas", "2x50 1x{n}"),
+        both("decoder_redis_replicas", "0x50 1x{n}"),
+    ),
+    # without TLS there is none
+    Case(
+        "DecoderRedisCertificateExpires",
+        both("decoder_redis_certificate_expiry_timestamp_seconds", f"{14 * 86400}x{{n}}"),
+        both("decoder_redis_certificate_expiry_timestamp_seconds", f"{14.2 * 86400}x{{n}}"),
+        at=90,
+    ),
+    Case(
+        "DecoderAuditNotWhole",
+        {f'kube_job_failed{{namespace="decoder", job_name="{AUDIT_JOB}", condition="true"}}': "0x50 1x{n}"},
+        {f'kube_job_failed{{namespace="decoder", job_name="{OTHER_JOB}", condition="true"}}': "0x50 1x{n}"},
+    ),
     Case("DecoderBadRecipient", of("decoder_bad_recipients", "1x{n}"), of("decoder_bad_recipients", "0x55 1x5")),
 ]
 ALERTS = [rule["alert"] for rule in rules("alert")]
@@ -329,7 +388,10 @@ def firing(folder: Path, series: Mapping[str, str], at: int, expected: set[str],
             {
                 "expr": f'group by (alertname) (ALERTS{{alertstate="firing", alertname=~"{among}"}})',
                 "eval_time": f"{at}m",
-                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(expected)],
+                "exp_samples": [
+                    {"labels": f'{{alertname="{name}"}}', "value": 1}
+                    for name in sorted({name for name in expected | ALWAYS if re.fullmatch(among, name)})
+                ],
             }
         ],
     }
@@ -422,13 +484,25 @@ def test_the_ledgers_numbers_are_not_added_up_over_workers(tmp_path: Path) -> No
 
 
 def test_every_alert_has_a_case() -> None:
-    assert {case.alert for case in CASES} == set(ALERTS)
+    assert {case.alert for case in CASES} | ALWAYS == set(ALERTS)
+
+
+@pytest.mark.parametrize("series", [{}, IDLE], ids=["nothing-scraped", "idle"])
+def test_the_heartbeat_beats_whatever_is(series: dict[str, str], tmp_path: Path) -> None:
+    """That `firing` expects it everywhere says so as well."""
+    assert firing(tmp_path, series, 60, {"DecoderHeartbeat"}, among="DecoderHeartbeat") == ""
+
+
+def test_the_alert_of_the_audit_names_its_release(tmp_path: Path) -> None:
+    (rule,) = [rule for rule in rules("alert") if rule["alert"] == "DecoderAuditNotWhole"]
+    failed = {f'kube_job_failed{{namespace="decoder", job_name="{AUDIT_JOB}", condition="true"}}': 1}
+    assert value_of(tmp_path, failed, rule["expr"]) == [("decoder", 1)]
 
 
 @pytest.mark.parametrize("rule", rules("alert"), ids=lambda rule: str(rule["alert"]))
 def test_every_alert_says_how_urgent_it_is_what_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"].keys() == {"severity", "area"}
-    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["labels"]["severity"] in ("page", "ticket", "heartbeat")
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert len(rule["annotations"]["summary"]) < 100
     assert len(rule["annotations"]["description"].split()) > 15

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State, Stats
-from mission.store.ledger import Memory
+from mission.store.server import Condition
 from mission.version import VERSION
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
@@ -19,7 +19,10 @@ from worker.observe.scrapes import serve
 from worker.work import endings
 
 STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, oldest_seconds=12.5)
-VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
+SERVER = Condition(
+    10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
+)
+VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -46,6 +49,11 @@ CATALOGUE = {
     "decoder_admission_refusals": "counter",
     "decoder_redis_memory_used_bytes": "gauge",
     "decoder_redis_memory_max_bytes": "gauge",
+    "decoder_redis_evicts": "gauge",
+    "decoder_redis_aof_written": "gauge",
+    "decoder_redis_replicas": "gauge",
+    "decoder_redis_replica_lag_seconds": "gauge",
+    "decoder_redis_certificate_expiry_timestamp_seconds": "gauge",
     "decoder_key_first_used_timestamp_seconds": "gauge",
     "decoder_damaged_missions": "gauge",
     "decoder_network_received_bytes": "counter",

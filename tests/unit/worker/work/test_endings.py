@@ -48,11 +48,11 @@ def counted(metric: Any, *labels: str) -> float:
 
 def entries() -> Counter[tuple[str, str]]:
     """How many missions ended, by entry of the allowlist and how."""
-    samples = metrics.ENTRY_MISSIONS.collect()[0].samples
+    (family,) = metrics.ENTRY_MISSIONS.collect()
     return Counter(
         {
             (sample.labels["allowed_by"], sample.labels["outcome"]): int(sample.value)
-            for sample in samples
+            for sample in family.samples
             if sample.name.endswith("_total")
         }
     )
@@ -229,7 +229,8 @@ def test_a_mission_that_died_unseen_is_counted_with_what_no_entry_allows() -> No
 
 def test_what_entries_count_is_what_all_missions_count(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
     def both() -> tuple[float, float]:
-        total = sum(sample.value for sample in metrics.MISSIONS.collect()[0].samples if sample.name.endswith("_total"))
+        (family,) = metrics.MISSIONS.collect()
+        total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
         return total, sum(entries().values())
 
     before = both()
