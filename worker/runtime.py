@@ -30,9 +30,10 @@ from worker.observe.collectors import read_vitals
 from worker.observe.health import Heartbeat
 from worker.observe.scrapes import serve
 from worker.settings import WorkerSettings
+from worker.work import cgroup
 from worker.work.coordinator import Coordinator
 from worker.work.hosts import Hosts
-from worker.work.memory import Memory
+from worker.work.memory import Memory, limit
 from worker.work.pipeline import Pipeline
 from worker.work.reaper import Reaper
 from worker.work.watchdog import Watchdog
@@ -101,6 +102,8 @@ class Runtime:
         Raises:
             SettingsError: the metrics port is taken.
         """
+        metrics.CPU_LIMIT.set(cgroup.cores() or os.cpu_count() or 1)
+        metrics.MEMORY_LIMIT.set(limit(self.settings))
         server = Server(self.ledger.client)
         metrics.LEDGER.read = lambda: read_vitals(self.ledger, server, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)

@@ -73,6 +73,15 @@ class Server:
             certificate_end=self._certificate_end,
         )
 
+    def size_of(self, *keys: str) -> int:
+        """Bytes that these keys take together, as the server estimates it from some of their elements.
+
+        Raises:
+            LedgerUnavailable: it does not answer, or the login may not ask.
+        """
+        with outages():
+            return sum(self._client.memory_usage(key) or 0 for key in keys)
+
     def _handshake(self) -> float | None:
         pool = self._client.connection_pool
         if not issubclass(pool.connection_class, VerifiedConnection):

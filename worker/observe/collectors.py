@@ -16,7 +16,9 @@ from prometheus_client.registry import Collector
 from mission.errors import DecoderError, LedgerUnavailable
 from mission.model import Reason, State, Stats
 from mission.store.ledger import Ledger
+from mission.store.names import Key
 from mission.store.server import Condition, Server
+from worker.costs import MODEL
 
 CACHE_SECONDS = 1.0
 # Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
@@ -40,6 +42,7 @@ class Vitals:
         server: how it is; None where this login may not ask.
         keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
         damaged: how many missions were found whose entry no release could have written.
+        audit_bytes: what both chains of the audit take.
     """
 
     stats: Stats
@@ -47,6 +50,7 @@ class Vitals:
     server: Condition | None = None
     keys: Mapping[tuple[str, str], float] | None = None
     damaged: int | None = None
+    audit_bytes: int | None = None
 
 
 def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]]) -> Vitals:
@@ -61,14 +65,16 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
         LedgerUnavailable: Redis does not answer. That a login of few rights may not see the server or keys is no reason.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
-    condition, seen, damaged = None, None, None
+    condition, seen, damaged, audit = None, None, None, None
     with suppress(LedgerUnavailable):
         condition = server.condition()
     with suppress(LedgerUnavailable):
         seen = ledger.keys_seen(keys)
     with suppress(LedgerUnavailable):
         damaged = ledger.damaged()
-    return Vitals(stats, refusals, condition, seen, damaged)
+    with suppress(LedgerUnavailable):
+        audit = server.size_of(Key.AUDIT, Key.AUDIT_KEYS)
+    return Vitals(stats, refusals, condition, seen, damaged, audit)
 
 
 class LedgerCollector(Collector):
@@ -127,6 +133,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         if reason.value in vitals.refusals or reason in _REFUSALS:
             refusals.add_metric([reason.value], vitals.refusals.get(reason.value, 0))
     yield refusals
+    yield _contents(stats, vitals.audit_bytes)
     if vitals.server is not None:
         yield from _server_metrics(vitals.server)
     if vitals.keys is not None:
@@ -140,6 +147,17 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "decoder_damaged_missions", "Missions whose entry no release could have written", vitals.damaged
         )
+
+
+def _contents(stats: Stats, audit_bytes: int | None) -> Metric:
+    """Bytes in Redis: of missions so many times what one takes, which was measured once; of the audit as the server says."""
+    one = MODEL.stored
+    family = GaugeMetricFamily("decoder_redis_contents_bytes", "What fills Redis", labels=["what"])
+    family.add_metric(["unfinished"], stats.queued * one.queued + (stats.running + stats.retrying) * one.leased)
+    family.add_metric(["dead"], stats.dead * one.dead)
+    if audit_bytes is not None:
+        family.add_metric(["audit"], audit_bytes)
+    return family
 
 
 def _server_metrics(server: Condition) -> Iterable[Metric]:

@@ -82,6 +82,8 @@ FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], **_OURS
 FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", **_OURS)
 # By what found them; never by category, which is data.
 SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], **_OURS)
+# Sealed, of results that were stored: what those of the last `DECODER_RESULT_TTL` take in Redis.
+RESULT_BYTES = Counter("result_bytes", "Bytes of results that were stored", **_OURS)
 # A success, and visible as such: when every mission is empty, something upstream has changed.
 EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
 # What ended a document's search before the document did: its mission succeeded, and its result is not complete.
@@ -94,6 +96,9 @@ SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack",
 BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", **_OURS)
 # Attempts under way in this worker now.
 MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", **_OURS)
+# What the process may use: the limits that its use is drawn against.
+CPU_LIMIT = Gauge("cpu_limit_cores", "Cores that this worker may use", **_OURS)
+MEMORY_LIMIT = Gauge("memory_limit_bytes", "Memory that this worker may use", **_OURS)
 # Claims beyond a mission's first: lost workers, lost messages, retries.
 REDELIVERIES = Counter("redeliveries", "Claims of missions that had been tried before", **_OURS)
 # Which release runs: decoder_build_info{version,commit} 1.

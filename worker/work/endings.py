@@ -161,6 +161,8 @@ def _settled(ending: Ending, state: State | None) -> None:
     else:
         how = metrics.REFUSED if reason.policy_refusal else metrics.FAILED
     _ended_at(ending.allowed_by, how).inc()
+    if isinstance(ending.told, Commit) and ending.told.record:
+        metrics.RESULT_BYTES.inc(len(ending.told.record))
     if reason is None and not found:
         metrics.EMPTY_MISSIONS.inc()
     for cut in ending.told.cut if isinstance(ending.told, Commit) else ():

@@ -18,6 +18,7 @@ from mission.errors import LedgerUnavailable
 from mission.settings import Settings
 from mission.store import server as module
 from mission.store.connection import connect
+from mission.store.names import Key
 from mission.store.server import Server
 from tests.conftest import wait_for
 from tests.servers.certificates import Authority
@@ -44,6 +45,15 @@ def test_a_server_that_is_well(own: tuple[EmbeddedRedis, redis.Redis]) -> None:
 def test_a_workers_login_sees_it(own: tuple[EmbeddedRedis, redis.Redis]) -> None:
     with redis.Redis.from_url(own[0].login_url("worker")) as worker:
         assert Server(worker).condition().aof_written
+
+
+def test_a_worker_sees_how_large_the_audit_is_and_nothing_of_it(own: tuple[EmbeddedRedis, redis.Redis]) -> None:
+    with redis.Redis.from_url(own[0].login_url("worker")) as worker:
+        assert Server(worker).size_of(Key.AUDIT, Key.AUDIT_KEYS) == 0
+        own[1].rpush(Key.AUDIT, *[b"x" * 1000] * 100)
+        assert 100_000 < Server(worker).size_of(Key.AUDIT, Key.AUDIT_KEYS) < 150_000
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            worker.lrange(Key.AUDIT, 0, -1)
 
 
 def test_a_login_that_may_not_ask_is_told(own: tuple[EmbeddedRedis, redis.Redis]) -> None:

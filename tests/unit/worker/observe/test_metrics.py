@@ -13,6 +13,7 @@ from mission.errors import LedgerUnavailable
 from mission.model import Reason, State, Stats
 from mission.store.server import Condition
 from mission.version import VERSION
+from worker.costs import MODEL
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 from worker.observe.scrapes import serve
@@ -22,7 +23,7 @@ STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, ol
 SERVER = Condition(
     10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
 )
-VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
+VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -33,6 +34,10 @@ CATALOGUE = {
     "decoder_fetch_attempts": "counter",
     "decoder_fetched_bytes": "counter",
     "decoder_secrets_extracted": "counter",
+    "decoder_result_bytes": "counter",
+    "decoder_cpu_limit_cores": "gauge",
+    "decoder_memory_limit_bytes": "gauge",
+    "decoder_redis_contents_bytes": "gauge",
     "decoder_empty_missions": "counter",
     "decoder_entry_missions": "counter",
     "decoder_incomplete_searches": "counter",
@@ -147,6 +152,16 @@ def test_ledger_numbers_are_those_of_the_ledger(port: int) -> None:
     refusals = samples(found["decoder_admission_refusals"])
     assert refusals[("queue_full",)] == 9
     assert refusals[("quota_exceeded",)] == 0
+
+
+def test_what_fills_redis_is_told_by_its_kinds(port: int) -> None:
+    metrics.LEDGER.read = lambda: VITALS
+    one = MODEL.stored
+    assert samples(scrape(port)["decoder_redis_contents_bytes"]) == {
+        ("unfinished",): 5 * one.queued + 3 * one.leased,
+        ("dead",): 4 * one.dead,
+        ("audit",): 1234,
+    }
 
 
 def test_a_reason_that_a_stranger_made_up_is_no_label(port: int) -> None:

@@ -157,6 +157,7 @@ def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
         observed("mission_age_seconds"),
         counted(metrics.SECRETS_EXTRACTED, "marker"),
         counted(metrics.EMPTY_MISSIONS),
+        counted(metrics.RESULT_BYTES),
     )
     end_mission(ledger, settings, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), keys.claim())
     end_mission(ledger, settings, succeeded(CLAIM), keys.claim())
@@ -166,7 +167,8 @@ def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
         observed("mission_age_seconds"),
         counted(metrics.SECRETS_EXTRACTED, "marker"),
         counted(metrics.EMPTY_MISSIONS),
-    ) == (before[0] + 2, before[1] + 2, before[2] + 2, before[3] + 3, before[4] + 1)
+        counted(metrics.RESULT_BYTES),
+    ) == (before[0] + 2, before[1] + 2, before[2] + 2, before[3] + 3, before[4] + 1, before[5] + 2 * len(b"sealed"))
 
 
 def test_a_mission_that_will_be_tried_again_has_not_ended(
