@@ -19,6 +19,7 @@ from mission.seal.url_keys import UrlKeyring
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import Key
+from mission.store.server import Server
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher
 from worker.fetch.policy import UrlPolicy
@@ -29,9 +30,10 @@ from worker.observe.collectors import read_vitals
 from worker.observe.health import Heartbeat
 from worker.observe.scrapes import serve
 from worker.settings import WorkerSettings
+from worker.work import cgroup
 from worker.work.coordinator import Coordinator
 from worker.work.hosts import Hosts
-from worker.work.memory import Memory
+from worker.work.memory import Memory, limit
 from worker.work.pipeline import Pipeline
 from worker.work.reaper import Reaper
 from worker.work.watchdog import Watchdog
@@ -100,7 +102,10 @@ class Runtime:
         Raises:
             SettingsError: the metrics port is taken.
         """
-        metrics.LEDGER.read = lambda: read_vitals(self.ledger, self.keys())
+        metrics.CPU_LIMIT.set(cgroup.cores() or os.cpu_count() or 1)
+        metrics.MEMORY_LIMIT.set(limit(self.settings))
+        server = Server(self.ledger.client)
+        metrics.LEDGER.read = lambda: read_vitals(self.ledger, server, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
         self.coordinator.start()

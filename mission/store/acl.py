@@ -213,6 +213,8 @@ LOGINS: dict[str, Login] = {
                 Key.RESULT: "set",
                 Key.QUARANTINE: "xadd",
             },
+            # Of the audit the size, and nothing of what is in it.
+            dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "memory|usage"),
             # kombu, to take messages and to keep what is in hand; Celery's results; the guard's check of itself.
             {names.QUEUES: "brpop rpush", names.CHECK_QUEUES: "expire"},
             {

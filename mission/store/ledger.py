@@ -141,14 +141,6 @@ class Mended:
     was: str
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """The Redis server's memory in bytes: used, and the limit, 0 where there is none."""
-
-    used: int
-    limit: int
-
-
 class Ledger:
     """The one place that talks to the ledger's keys.
 
@@ -384,12 +376,6 @@ class Ledger:
         """How many missions were found whose entry no release could have written."""
         with outages():
             return int(self.client.hlen(Key.DAMAGED))
-
-    def memory(self) -> Memory:
-        """How much memory the server uses, and may use. The login needs INFO."""
-        with outages():
-            info = self.client.info("memory")
-        return Memory(used=int(info["used_memory"]), limit=int(info["maxmemory"]))
 
     def keys_seen(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """When each key, named by kind and id, was first asked for here, in seconds since the epoch; from now on where never.

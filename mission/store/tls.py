@@ -33,7 +33,12 @@ class VerifiedConnection(redis.SSLConnection):
     """A connection that trusts the CA file alone where one is given; redis-py's own trusts the system's authorities beside it.
 
     No option switches the checks off.
+
+    Attributes:
+        certificate_end: when the other side's certificate expires, in seconds since the epoch; None before the handshake.
     """
+
+    certificate_end: float | None = None
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         for file in (self.ca_certs, self.certfile, self.keyfile):  # read for each connection: they may have changed
@@ -43,7 +48,9 @@ class VerifiedConnection(redis.SSLConnection):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certfile:
             context.load_cert_chain(self.certfile, self.keyfile)
-        return context.wrap_socket(sock, server_hostname=self.host)
+        wrapped = context.wrap_socket(sock, server_hostname=self.host)
+        self.certificate_end = ssl.cert_time_to_seconds(str((wrapped.getpeercert() or {})["notAfter"]))
+        return wrapped
 
 
 class VerifiedSentinelConnection(SentinelManagedConnection, VerifiedConnection):

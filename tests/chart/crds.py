@@ -69,7 +69,11 @@ SLACK = record(
     {"apiURL": SECRET_KEY},
     {"channel": STRING, "sendResolved": BOOLEAN, "title": STRING, "text": STRING, "color": STRING, "titleLink": STRING},
 )
-RECEIVER = record({"name": STRING}, {"pagerdutyConfigs": a_list(PAGERDUTY), "slackConfigs": a_list(SLACK)})
+WEBHOOK = record({"urlSecret": SECRET_KEY}, {"sendResolved": BOOLEAN})
+RECEIVER = record(
+    {"name": STRING},
+    {"pagerdutyConfigs": a_list(PAGERDUTY), "slackConfigs": a_list(SLACK), "webhookConfigs": a_list(WEBHOOK)},
+)
 INHIBITION = record({}, {"sourceMatch": MATCHERS, "targetMatch": MATCHERS, "equal": a_list(STRING)})
 
 SCALE_POLICY = record({"type": {"enum": ["Percent", "Pods"]}, "value": COUNT, "periodSeconds": COUNT})

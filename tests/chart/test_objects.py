@@ -177,6 +177,37 @@ def test_what_loads_the_functions_runs_before_the_worker_and_alone_has_the_deplo
         assert {mount["name"] for mount in migrate["volumeMounts"]} <= {"tmp", "redis-tls"}
 
 
+def test_the_daily_job_verifies_the_audit_before_it_cuts_anything() -> None:
+    spec = find(render(environment("prod")), "CronJob", "decoder-audit-trim")["spec"]["jobTemplate"]["spec"][
+        "template"
+    ]["spec"]
+    (verify,), (trim,) = spec["initContainers"], spec["containers"]
+    assert (verify["name"], verify["args"]) == ("verify", ["audit", "verify"])
+    for part in ("image", "securityContext", "resources", "volumeMounts"):
+        assert verify[part] == trim[part]
+    assert keys_in_environment(verify) == {"auditor-redis-url"}
+
+
+def test_the_audits_alert_asks_for_the_job_that_the_chart_makes() -> None:
+    job = find(render(environment("prod")), "CronJob", "decoder-audit-trim")["metadata"]["name"]
+    rules = load_yaml(CHART / "files" / "rules.yaml")["groups"]
+    (expression,) = (
+        rule["expr"] for group in rules for rule in group["rules"] if rule.get("alert") == "DecoderAuditNotWhole"
+    )
+    (pattern,) = re.findall(r'job_name=~"([^"]+)"', expression)
+    assert re.fullmatch(pattern, f"{job}-29401157")
+
+
+def test_the_heartbeat_goes_to_the_address_in_the_secret_or_nowhere() -> None:
+    for heartbeat in (False, True):
+        values = environment("prod", monitoring={"alertmanager": {"heartbeat": heartbeat}})
+        receivers = find(render(values), "AlertmanagerConfig", "decoder")["spec"]["receivers"]
+        (receiver,) = (item for item in receivers if item["name"] == "heartbeat")
+        address = {"name": "decoder-alerting", "key": "heartbeat-url"}
+        sent = {"webhookConfigs": [{"urlSecret": address, "sendResolved": False}]} if heartbeat else {}
+        assert receiver == {"name": "heartbeat"} | sent
+
+
 def test_a_daily_job_cuts_the_audit_by_its_own_setting() -> None:
     job = find(render(environment("prod", audit={"ttl": "90d"})), "CronJob", "decoder-audit-trim")["spec"]
     (container,) = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.chart.rendering import Object, Values, environment, find, merged, render
-from tests.drill.stage import Stage
+from tests.drill.jobs import CRON_JOB
+from tests.drill.stage import MAX_MEMORY, Stage
 from worker.local.stack import stack_environment
 
 NAMESPACE = "decoder"
 RELEASE = "decoder"
 WORKER = "decoder-worker"
+AUDITOR = "app.kubernetes.io/component=auditor"
 CONFIG, RECIPIENTS = "decoder-config", "decoder-recipients"
 EXEC_SECONDS = 60.0
 
@@ -62,7 +64,11 @@ class Cluster:
     def __init__(self, stage: Stage, folder: Path) -> None:
         self._stage = stage
         self._folder = folder
-        self._values: Values = environment("staging", keda={"enabled": True})
+        self._values: Values = environment(
+            "staging",
+            keda={"enabled": True},
+            monitoring={"alertmanager": {"enabled": True, "existingSecret": "decoder-alerting"}},
+        )
         self._first_values = self._values
         self._revision = 1
         self.path = folder / "bin"
@@ -123,12 +129,34 @@ class Cluster:
                 return self._pods(options)
             case ["describe", "pods" | "pod", *which]:
                 return "".join(f"Name: {pod}\nLast State: {state}\n" for pod, state in self._chosen(which))
+            case ["logs", "-l", label, "-c", container, *_] if label == AUDITOR:
+                self._object("CronJob", CRON_JOB)
+                return self._stage.jobs.logs.get(container, "")
+            case ["get", "jobs", "-l", label] if label == AUDITOR:
+                self._object("CronJob", CRON_JOB)
+                return "".join(
+                    f"{job}   {'Failed' if failed else 'Complete'}\n" for job, failed in self._stage.jobs.failed.items()
+                )
+            case ["create", "job", job, source] if source == f"--from=cronjob/{CRON_JOB}":
+                self._object("CronJob", CRON_JOB)
+                self._stage.jobs.run(job)
+                return f"job.batch/{job} created\n"
+            case ["delete", "jobs", "-l", label, "--field-selector=status.successful=0"] if label == AUDITOR:
+                return "".join(f'job.batch "{job}" deleted\n' for job in self._stage.jobs.delete_failed())
             case ["logs", *which]:
                 self._chosen(which)
                 return self._stage.workers.logs()
             case ["exec", "deploy/decoder-worker", "--", *command]:
                 self._object("Deployment", WORKER)
                 return self._exec(command)
+            case ["get", "prometheusrule" | "alertmanagerconfig" as kind, name]:
+                self._object(
+                    {"prometheusrule": "PrometheusRule", "alertmanagerconfig": "AlertmanagerConfig"}[kind], name
+                )
+                return f"{name}   1h\n"
+            case ["exec", "statefulset/decoder-valkey", "--", *command]:
+                self._object("StatefulSet", "decoder-valkey")
+                return self._exec([word.replace("/data", str(self._stage.server.data_dir)) for word in command])
             case ["rollout", "restart" | "status" as what, target, *options]:
                 return self._rollout(what, target, options)
             case ["scale", "deploy/decoder-worker", count] if found := re.fullmatch(r"--replicas=(\d+)", count):
@@ -267,7 +295,7 @@ class Cluster:
             elif name != "default":
                 (self._stage.recipients / name).write_text(text)
         if memory:
-            self._stage.redis.config_set("maxmemory", 0 if first else _memory(values))
+            self._stage.redis.config_set("maxmemory", MAX_MEMORY if first else _memory(values))
         if replicas:
             self._scale(1 if first else _replicas(values))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mission.audit.log import AuditLog
 from mission.operate.dead_letters import DeadLetters
 from mission.seal.sealing import Identity
+from mission.seal.url_keys import generate_url_key
 from tests.documents.cluster import Cluster
 from tests.documents.document import Block, blocks
 from tests.documents.shell import MISUSE, Typed, type_in
@@ -54,6 +55,11 @@ class OnCall:
         """As many workers as there were at first: a block may be half of a pair, like stopping all work."""
         self._cluster.scale_back()
 
+    def have_missions_end(self) -> None:
+        """One with secrets, one without."""
+        for path in ("good", "plain"):
+            self._stage.client.wait(self._stage.client.enqueue(f"{self._stage.site.url}/{path}").id, timeout=60)
+
     def type(self, block: Block) -> list[Typed]:
         """Run a block here."""
         return type_in(
@@ -67,6 +73,7 @@ class OnCall:
             "PATH": str(self._cluster.path),
             "PROMETHEUS_URL": self._stage.prometheus,
             "DECODER_REDIS_URL": self._stage.server.login_url("operator"),
+            "DECODER_URL_KEY": generate_url_key(),  # any: `mission stats` asks for one, and uses none
             "ID": self._some_mission(),
             "URL": f"{self._stage.site.url}/good",
             "GOOD_HOSTS": ",".join(host for host in hosts if not host.startswith("127.0.0.2:")),

@@ -7,18 +7,21 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_for
 from tests.documents.cluster import Cluster
 from tests.documents.document import ROOT, RUNBOOK, Block, anchor, blocks, headings
 from tests.documents.on_call import OnCall, sections
 from tests.documents.programs import kubectl_and_helm
 from tests.documents.shell import MISUSE, type_in
 from tests.drill.stage import Stage
+from tests.observability.expressions import panels
 from tests.observability.tools import ALERTMANAGER, load, rules
 from worker.settings import WorkerSettings
 
@@ -107,6 +110,52 @@ def test_every_command_works_on_a_live_stack(block: Block, on_call: OnCall) -> N
         if not block.tag:
             assert typed.code == 0, str(typed)
     on_call.scale_back()
+
+
+QUESTIONS = ("Missions hang", "0 secrets since noon", "Redis is full")
+
+
+def test_three_questions_at_night_are_answered_at_the_top_by_panels_that_are_there() -> None:
+    assert headings(RUNBOOK)[1:6] == ["What this is", "Three questions at 3 AM", *QUESTIONS]
+    table = RUNBOOK.read_text().partition("## Three questions at 3 AM")[2].partition("\n### ")[0]
+    titles = {panel["title"] for panel in panels()}
+    for question in QUESTIONS:
+        (row,) = [line for line in table.splitlines() if line.startswith(f'| "{question}"')]
+        named = re.findall('"([^"]+)"', row)[1:]
+        assert named
+        assert set(named) <= titles
+
+
+@pytest.mark.full
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_at_night_is_answered_within_a_minute(question: str, on_call: OnCall) -> None:
+    (block,) = [block for block in TYPED if block.section == question]
+    assert all(command.shows for command in block.commands if not command.line.startswith("reasons"))
+    on_call.have_missions_end()
+
+    def answers() -> bool:
+        began = time.monotonic()
+        typed = on_call.type(block)
+        assert time.monotonic() - began < 60
+        return not any(one.code or one.missing for one in typed)
+
+    wait_for(answers, seconds=120, what="what the runbook shows")
+
+
+NOBODY_THERE = ("DecoderNoWorker", "DecoderRedisAway")
+
+
+def test_where_no_worker_runs_none_is_asked() -> None:
+    lines = [
+        command.line
+        for block in blocks()
+        if block.section in NOBODY_THERE
+        for command in block.commands
+        if "mission" in command.line
+    ]
+    assert lines
+    assert not [line for line in lines if "exec deploy/decoder-worker" in line]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pygal.formatters import human_readable
 from pygal.style import Style
 
 from tests.drill.stage import Stage
-from tests.observability.expressions import filled, panels
+from tests.observability.expressions import dashboard, filled, panels
 
 RATE_INTERVAL = "30s"
 # Of a line; of a chart.
@@ -60,13 +60,10 @@ class Line:
 
 
 def empty_panels(stage: Stage, seconds: float) -> list[str]:
-    """The expressions that had no answer at any moment of the last so many seconds, named by their panel."""
-    return [
-        f"{panel['title']}: {target['expr']}"
-        for panel in panels()
-        for target in panel["targets"]
-        if not _lines(stage, target, seconds, POINTS)
-    ]
+    """The expressions that had no answer at any moment of the last so many seconds, named by their panel or mark."""
+    asked = [(panel["title"], target) for panel in panels() for target in panel["targets"]]
+    asked += [(mark["name"], mark | {"legendFormat": ""}) for mark in dashboard()["annotations"]["list"]]
+    return [f"{title}: {target['expr']}" for title, target in asked if not _lines(stage, target, seconds, POINTS)]
 
 
 def picture(stage: Stage, seconds: float) -> tuple[str, tuple[int, int]]:

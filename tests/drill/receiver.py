@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+
+HEARTBEAT = "heartbeat"
 
 
 class Receiver:
@@ -34,6 +37,7 @@ class Receiver:
         self._lock = threading.Lock()
         self._open: dict[str, dict[str, set[str]]] = {}
         self._seen: dict[str, set[str]] = {}
+        self._heard_at: dict[str, float] = {}
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -55,12 +59,19 @@ class Receiver:
             return set(self._seen.get(name, ()))
 
     def open(self) -> set[str]:
-        """The alerts that were firing in the newest delivery of their group, at any receiver."""
+        """The alerts that were firing in the newest delivery of their group, at any receiver but the heartbeat's."""
         with self._lock:
-            return {alert for groups in self._open.values() for alerts in groups.values() for alert in alerts}
+            alarms = [groups for name, groups in self._open.items() if name != HEARTBEAT]
+            return {alert for groups in alarms for alerts in groups.values() for alert in alerts}
+
+    def silent_seconds(self, name: str) -> float:
+        """For how long nothing has been delivered to a receiver that heard something before."""
+        with self._lock:
+            return time.monotonic() - self._heard_at.get(name, float("-inf"))
 
     def _take(self, name: str, delivery: dict[str, Any]) -> None:
         firing = {alert["labels"]["alertname"] for alert in delivery["alerts"] if alert["status"] == "firing"}
         with self._lock:
+            self._heard_at[name] = time.monotonic()
             self._open.setdefault(name, {})[delivery["groupKey"]] = firing
             self._seen.setdefault(name, set()).update(firing)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mission.audit.log import AuditLog
 from mission.errors import QueueFull
 from mission.operate.dead_letters import DeadLetters
-from mission.store.names import PREFIX
+from mission.settings import Settings
+from mission.store.connection import connect
+from mission.store.names import PREFIX, Key
 from producer import MissionClient
 from tests.conftest import wait_for
+from tests.drill.receiver import HEARTBEAT
 from tests.drill.site import Site
-from tests.drill.stage import FORBIDDEN_PORTS, TRAFFIC_PER_SECOND, Stage
+from tests.drill.stage import FORBIDDEN_PORTS, MAX_MEMORY, TRAFFIC_PER_SECOND, Stage
+from tests.servers.certificates import Authority
+from tests.servers.tls_redis import tls_redis
+from worker.local.embedded import EmbeddedRedis
 
 Cause = Callable[[Stage], Any]
 
@@ -60,6 +75,13 @@ def _traffic(stage: Stage, rates: dict[str, float]) -> Iterator[None]:
 @contextmanager
 def some_documents_gone(stage: Stage) -> Iterator[None]:
     with _traffic(stage, {f"{stage.site.url}/good": 3, f"{stage.site.url}/gone": 1}):
+        yield
+
+
+@contextmanager
+def some_documents_gone_at_two_hosts(stage: Stage) -> Iterator[None]:
+    gone = {f"{site.url}/gone": 2.0 for site in (stage.site, stage.other_site)}
+    with _traffic(stage, {f"{stage.site.url}/good": 8} | gone):
         yield
 
 
@@ -116,7 +138,11 @@ def dead_server(stage: Stage) -> Iterator[None]:
     list(stage.client.enqueue_many([f"http://127.0.0.1:{stage.dead_port}/good"] * 6))
     yield
     with Site(stage.dead_port):
-        wait_for(lambda: stage.client.stats().oldest_seconds < 10, seconds=120, what="the missions that waited")
+        _wait_for_old_missions(stage)
+
+
+def _wait_for_old_missions(stage: Stage) -> None:
+    wait_for(lambda: stage.client.stats().oldest_seconds < 10, seconds=120, what="the missions that waited")
 
 
 @contextmanager
@@ -142,6 +168,10 @@ def full_queue(stage: Stage) -> Iterator[None]:
 def broken_document(stage: Stage) -> Iterator[None]:
     stage.client.enqueue(f"{stage.site.url}/broken")
     yield
+    _discard_dead_letters(stage)
+
+
+def _discard_dead_letters(stage: Stage) -> None:
     letters = DeadLetters(stage.redis, stage.settings, AuditLog(stage.redis, emit=lambda line: None))
     for letter in list(letters.find()):
         letters.discard(letter.id, why="the drill is over")
@@ -164,7 +194,98 @@ def redis_almost_full(stage: Stage) -> Iterator[None]:
     try:
         yield
     finally:
-        stage.redis.config_set("maxmemory", 0)
+        stage.redis.config_set("maxmemory", MAX_MEMORY)
+
+
+@contextmanager
+def redis_without_a_limit(stage: Stage) -> Iterator[None]:
+    with _configured(stage, "maxmemory", "0", MAX_MEMORY):
+        yield
+
+
+@contextmanager
+def redis_that_evicts(stage: Stage) -> Iterator[None]:
+    with _configured(stage, "maxmemory-policy", "allkeys-lru", "noeviction"):
+        yield
+
+
+@contextmanager
+def redis_without_its_aof(stage: Stage) -> Iterator[None]:
+    with _configured(stage, "appendonly", "no", "yes"):
+        yield
+
+
+@contextmanager
+def _configured(stage: Stage, name: str, value: str, usual: str) -> Iterator[None]:
+    stage.redis.config_set(name, value)
+    try:
+        yield
+    finally:
+        stage.redis.config_set(name, usual)
+
+
+@contextmanager
+def replica_hangs(stage: Stage) -> Iterator[None]:
+    stage.redis.config_set("repl-diskless-sync-delay", "0")
+    with EmbeddedRedis() as replica, redis.Redis.from_url(replica.url) as client:
+        client.config_set("masterauth", str(urlsplit(stage.server.url).password))
+        client.replicaof("127.0.0.1", stage.server.port)
+        wait_for(lambda: stage.ask("decoder_redis_replicas == 1"), what="the replica")
+        assert replica.pid is not None
+        os.kill(replica.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(replica.pid, signal.SIGCONT)
+
+
+@contextmanager
+def certificate_of_three_days(stage: Stage) -> Iterator[None]:
+    """Another Redis, which speaks TLS, and a worker of its own."""
+    with TemporaryDirectory(prefix="drill-") as name:
+        folder = Path(name)
+        authority = Authority(folder)
+        server = authority.certificate("127.0.0.1", days=(-1, 3))
+        own = str(authority.certificate("worker", usage=ExtendedKeyUsageOID.CLIENT_AUTH))
+        with tls_redis(folder, certificate=server, ca=authority.ca_file) as port:
+            tls = {"redis_url": f"rediss://127.0.0.1:{port}/0", "redis_ca_file": str(authority.ca_file)}
+            tls |= {"redis_cert_file": own, "redis_key_file": own}
+            with connect(Settings.from_env(**tls)) as client:
+                client.config_set("appendonly", "yes", "maxmemory", MAX_MEMORY)
+            stage.workers.set(tls)
+            stage.workers.start("tls")
+            stage.workers.set({})
+            try:
+                yield
+            finally:
+                stage.workers.leave("tls")
+
+
+@contextmanager
+def retries_of_a_dead_server(stage: Stage) -> Iterator[None]:
+    with _traffic(stage, usual(stage) | {f"http://127.0.0.1:{stage.dead_port}/good": 20}):
+        yield
+    with Site(stage.dead_port):
+        _wait_for_old_missions(stage)
+    _discard_dead_letters(stage)  # of those that used up their attempts before the host was paused
+
+
+@contextmanager
+def audit_changed(stage: Stage) -> Iterator[None]:
+    stage.redis.rpush(Key.AUDIT, b"no entry")
+    stage.jobs.run("decoder-audit-trim-29401157")
+    yield
+
+
+@contextmanager
+def prometheus_hangs(stage: Stage) -> Iterator[None]:
+    """Nothing else could tell of it: that the heartbeat stays away does, and then it comes again."""
+    silent = partial(stage.receiver.silent_seconds, HEARTBEAT)
+    wait_for(lambda: silent() < 5, what="the heartbeat")
+    with stage.hanging("prometheus"):
+        wait_for(lambda: silent() > 10, seconds=60, what="its absence")
+    wait_for(lambda: silent() < 5, seconds=60, what="the heartbeat again")
+    yield
 
 
 @contextmanager
@@ -249,43 +370,79 @@ SCENARIOS = {
             "more missions than are worked",
             flood,
             tickets=_names("QueueGrowing"),
-            maybe=_names("OldestMissionTooOld"),
+            maybe=_names("OldestMissionTooOld", "RetryingGrowing"),
             mended=True,
         ),
-        Scenario("a dead server", dead_server, tickets=_names("OldestMissionTooOld"), seconds=90),
+        Scenario("a dead server", dead_server, pages=_names("OldestMissionTooOld"), seconds=90),
         Scenario(
             "a server that hangs holds every slot",
             hanging_server,
             pages=_names("ConsumerStalled"),
-            maybe=_names("LatencyHigh"),
+            maybe=_names("LatencyHigh", "OldestMissionTooOld"),
         ),
         Scenario("the queue's limit is reached", full_queue, pages=_names("QueueFull")),
         Scenario("Redis is almost full", redis_almost_full, pages=_names("RedisNearlyFull"), mended=True),
+        Scenario("Redis loses its limit", redis_without_a_limit, tickets=_names("RedisUnbounded"), mended=True),
+        Scenario(
+            "Redis is set to evict",
+            redis_that_evicts,
+            pages=_names("RedisEvicts"),
+            maybe=_names("RedisAway"),
+            mended=True,
+        ),
+        Scenario("Redis' AOF is switched off", redis_without_its_aof, pages=_names("RedisAofFailing")),
+        Scenario("a replica of Redis hangs", replica_hangs, tickets=_names("RedisReplicaBehind")),
+        Scenario(
+            "Redis' certificate is good for three days",
+            certificate_of_three_days,
+            tickets=_names("RedisCertificateExpires"),
+        ),
+        Scenario(
+            "missions pile up for a dead server",
+            retries_of_a_dead_server,
+            tickets=_names("RetryingGrowing"),
+            maybe=SPIKE | _names("OldestMissionTooOld", "DeadLetters", "MissionsFailing", "ErrorBudgetBurnSlow"),
+        ),
+        Scenario("somebody writes into the audit", audit_changed, tickets=_names("AuditNotWhole"), mended=True),
+        Scenario("Prometheus hangs, and the heartbeat stays away", prometheus_hangs, seconds=10),
         Scenario("Redis is killed", redis_killed, pages=_names("RedisAway"), mended=True),
         Scenario("the only worker is killed", only_worker_killed, pages=_names("NoWorker"), mended=True),
-        Scenario("one of two workers is killed", one_of_two_workers_killed, tickets=_names("WorkerDown"), mended=True),
+        Scenario(
+            "one of two workers is killed",
+            one_of_two_workers_killed,
+            tickets=_names("WorkerDown"),
+            maybe=_names("OldestMissionTooOld"),
+            mended=True,
+        ),
         Scenario(
             "a worker crashes again and again",
             worker_crashes_again_and_again,
             tickets=_names("WorkerRestarting"),
-            maybe=_names("WorkerDown"),
+            maybe=_names("WorkerDown", "OldestMissionTooOld"),  # what it held waits for its lease
             seconds=90,
         ),
         Scenario("a key that is 400 days old", old_key, tickets=_names("KeyOld")),
         Scenario("a bad key file", bad_recipient, tickets=_names("BadRecipient"), mended=True),
         Scenario(
-            "a quarter of the documents is gone",
+            "a quarter of one host's documents is gone",
             some_documents_gone,
-            pages=_names("SuccessRateLow"),
-            tickets=_names("ErrorBudgetBurnSlow"),
+            tickets=_names("MissionsFailing", "ErrorBudgetBurnSlow"),
             maybe=SPIKE,
             seconds=90,
         ),
         Scenario(
-            "all documents are gone",
-            all_documents_gone,
-            pages=_names("SuccessRateLow", "ErrorBudgetBurnFast"),
+            "a third of two hosts' documents is gone",
+            some_documents_gone_at_two_hosts,
+            pages=_names("SuccessRateLow"),
             tickets=_names("ErrorBudgetBurnSlow"),
+            maybe=SPIKE | _names("MissionsFailing", "ErrorBudgetBurnFast"),
+            seconds=90,
+        ),
+        Scenario(
+            "all documents of a host are gone, and nothing else is asked for",
+            all_documents_gone,
+            pages=_names("ErrorBudgetBurnFast"),
+            tickets=_names("MissionsFailing", "ErrorBudgetBurnSlow"),
             maybe=SPIKE,
             seconds=90,
         ),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.drill.receiver import HEARTBEAT
+
 # Long enough for what happens within one of them to be seen at a scrape a second, and in the order of the real ones.
 WINDOWS = {
-    "5m": "8s", "10m": "10s", "15m": "40s", "30m": "15s", "1h": "20s", "2h": "22s", "6h": "30s", "1d": "40s", "3d": "60s",
+    "5m": "8s", "10m": "10s", "15m": "40s", "30m": "15s", "50m": "18s", "1h": "20s", "2h": "22s", "6h": "30s", "1d": "40s", "3d": "60s",
 }  # fmt: skip
 # How long an alert's condition holds before it fires.
 PATIENCE = {"1m": "1s", "2m": "2s", "5m": "10s", "10m": "3s", "15m": "3s", "20m": "3s", "1h": "3s"}
@@ -50,7 +52,9 @@ def rehearsed_routing(config: dict[str, Any], receiver_url: str) -> dict[str, An
         "receivers": [
             {
                 "name": item["name"],
-                "webhook_configs": [{"url": f"{receiver_url}/{item['name']}", "send_resolved": True}],
+                "webhook_configs": [
+                    {"url": f"{receiver_url}/{item['name']}", "send_resolved": item["name"] != HEARTBEAT}
+                ],
             }
             for item in config["receivers"]
         ],
@@ -58,5 +62,6 @@ def rehearsed_routing(config: dict[str, Any], receiver_url: str) -> dict[str, An
 
 
 def _hurried(route: dict[str, Any]) -> dict[str, Any]:
-    times = {name: "1s" for name in ("group_wait", "group_interval") if name in route}
+    names = ("group_wait", "group_interval", *(["repeat_interval"] if route["receiver"] == HEARTBEAT else []))
+    times = {name: "1s" for name in names if name in route}
     return route | times | ({"routes": [_hurried(child) for child in route["routes"]]} if "routes" in route else {})

@@ -12,16 +12,17 @@ PLAIN = b"nothing here any more\n"
 
 
 class Site:
-    """A web server on 127.0.0.1; a context manager. The path says what is served.
+    """A web server on loopback; a context manager. The path says what is served.
 
     `/good` a secret; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
     `/hang` a byte a second until `release`. With `plain` set, `/good` has no secrets any more.
 
     Args:
         port: where to listen, 0 for any free one.
+        host: another address of this machine.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         site = self
         self.plain = False
         self.hanging = threading.Event()
@@ -30,11 +31,11 @@ class Site:
             pass
 
         Handler.site = site
-        self._server = _Server(("127.0.0.1", port), Handler)
+        self._server = _Server((host, port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.asked_before: set[str] = set()
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,8 +14,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ from mission.settings import Settings
 from mission.store.connection import connect
 from producer import MissionClient
 from tests.conftest import wait_for
+from tests.drill.jobs import AuditJobs
 from tests.drill.receiver import Receiver
 from tests.drill.shorten import rehearsed_routing, shortened_rules
 from tests.drill.site import Site
@@ -40,6 +43,7 @@ START_SECONDS = 60.0
 TRAFFIC_PER_SECOND = 4
 # Of 127.0.0.2, which the allowlist names and the address guard does not let through.
 FORBIDDEN_PORTS = (22, 80, 6379)
+MAX_MEMORY = "1gb"
 
 
 class Traffic:
@@ -153,6 +157,16 @@ class Workers:
         new.replace(self._targets)
 
 
+class Server(EmbeddedRedis):
+    """A Valkey with a limit, as a production has it; also after it was started anew."""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        super().start()
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set("maxmemory", MAX_MEMORY)
+
+
 class Stage:
     """The pieces; a context manager.
 
@@ -166,6 +180,7 @@ class Stage:
         self._pieces = ExitStack()
         self._with_flower = flower
         self.flower: Flower | None = None
+        self._programs: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -184,8 +199,10 @@ class Stage:
         prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
         self.receiver = enter(Receiver())
         self.site = enter(Site())
+        self.other_site = enter(Site(host="127.0.0.3"))  # another entry of the allowlist
         self.dead_port = free_port()
-        self.server = enter(EmbeddedRedis())
+        self.server = enter(Server())
+        self.jobs = enter(AuditJobs(self.server.login_url("auditor")))
         identity, url_key = Identity.generate(), generate_url_key()
         self.url_key_id = UrlKeyring.parse(url_key).key_ids[0]
         self.recipients = self._subfolder("recipients")
@@ -198,10 +215,11 @@ class Stage:
             "recipients": str(self.recipients),
             "allowed_hosts": ",".join(
                 [f"127.0.0.1:{port}" for port in (self.site.port, self.dead_port)]
+                + [f"127.0.0.3:{self.other_site.port}"]
                 + [f"127.0.0.2:{port}" for port in FORBIDDEN_PORTS]
             ),
             "allowed_schemes": "http",
-            "allowed_networks": "127.0.0.1/32",
+            "allowed_networks": "127.0.0.1/32,127.0.0.3/32",
             "metrics_host": "127.0.0.1",
             "concurrency": "64",
             "host_concurrency": "64",
@@ -222,7 +240,7 @@ class Stage:
         self.prometheus = f"http://127.0.0.1:{free_port()}"
         _write(self._folder / "rules.yaml", shortened_rules(load(RULES)))
         _write(self._folder / "alertmanager.yaml", rehearsed_routing(load(ALERTMANAGER), self.receiver.url))
-        _write(self._folder / "prometheus.yaml", _prometheus_config(targets, alerts, flower_target))
+        _write(self._folder / "prometheus.yaml", _prometheus_config(targets, alerts, self.jobs.address, flower_target))
         self._program(
             "alertmanager",
             [
@@ -249,7 +267,10 @@ class Stage:
         self.traffic = Traffic(self.client)
         self._pieces.callback(self.traffic.stop)
         # Before its first scrape Prometheus knows of no worker, and says so.
-        wait_for(lambda: self.ask('up{job="decoder-worker"} == 1') and not self.ask("ALERTS"), what="the first scrape")
+        wait_for(
+            lambda: self.ask('up{job="decoder-worker"} == 1') and not self.ask('ALERTS{severity!="heartbeat"}'),
+            what="the first scrape",
+        )
         wait_for(lambda: not self.receiver.open(), what="a quiet start")
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
@@ -258,6 +279,15 @@ class Stage:
         with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{query}", timeout=30) as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return found
+
+    @contextmanager
+    def hanging(self, name: str) -> Iterator[None]:
+        """One of the programs (`prometheus`, `alertmanager`) does nothing while the block runs."""
+        self._programs[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._programs[name].send_signal(signal.SIGCONT)
 
     def history(self, expression: str, seconds: float, step: float) -> list[dict[str, Any]]:
         """What it would have answered at each step of the last so many seconds."""
@@ -283,6 +313,7 @@ class Stage:
     def _program(self, name: str, command: Sequence[str], ready: str) -> None:
         log = self._folder / f"{name}.log"
         process = start_child(list(command), folder=self._folder, log=log, env={"PATH": "/usr/bin:/bin"})
+        self._programs[name] = process
         self._pieces.callback(end_child, process, grace=10.0)
         until = time.monotonic() + START_SECONDS
         while not _answers(ready):
@@ -297,16 +328,17 @@ class Stage:
         return folder
 
 
-def _prometheus_config(targets: Path, alertmanager: str, flower: dict[str, Any] | None) -> dict[str, Any]:
+def _prometheus_config(targets: Path, alertmanager: str, jobs: str, flower: dict[str, Any] | None) -> dict[str, Any]:
     workers = {
         "job_name": "decoder-worker",
         "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
     }
+    kube_state_metrics = {"job_name": "kube-state-metrics", "static_configs": [{"targets": [jobs]}]}
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(targets.parent / "rules.yaml")],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
-        "scrape_configs": [workers, *([flower] if flower else [])],
+        "scrape_configs": [workers, kube_state_metrics, *([flower] if flower else [])],
     }
 
 

@@ -10,7 +10,7 @@ from tests.observability.tools import ALERTMANAGER, load, rules, run
 
 pytestmark = pytest.mark.full
 
-ROUTES = {"page": "pagerduty,slack", "ticket": "slack", "": "slack"}
+ROUTES = {"page": "pagerduty,slack", "ticket": "slack", "heartbeat": "heartbeat", "": "slack"}
 
 
 def test_amtool_finds_it_in_order() -> None:
@@ -42,8 +42,18 @@ def test_no_key_stands_in_the_file() -> None:
     receivers = load(ALERTMANAGER)["receivers"]
     configs = [config for receiver in receivers for kind in receiver if kind != "name" for config in receiver[kind]]
     keys = {key: value for config in configs for key, value in config.items() if re.search("key|url|token", key)}
-    assert set(keys) == {"routing_key_file", "api_url_file"}
+    assert set(keys) == {"routing_key_file", "api_url_file", "url"}
+    assert keys.pop("url") == "https://heartbeat.example.com/decoder"  # nobody's
     assert all(value.startswith("/") for value in keys.values())
+
+
+def test_the_heartbeat_comes_often_and_is_silenced_by_nothing() -> None:
+    config = load(ALERTMANAGER)
+    (route,) = [route for route in config["route"]["routes"] if route["receiver"] == "heartbeat"]
+    assert (route["group_wait"], route["repeat_interval"]) == ("0s", "5m")
+    for rule in config["inhibit_rules"]:
+        assert not any("heartbeat" in matcher for matcher in rule["target_matchers"])
+        assert any(re.match("area|severity|alertname", matcher) for matcher in rule["target_matchers"])
 
 
 def test_what_silences_and_what_is_silenced_are_alerts_that_exist() -> None:
@@ -52,7 +62,7 @@ def test_what_silences_and_what_is_silenced_are_alerts_that_exist() -> None:
     for rule in load(ALERTMANAGER)["inhibit_rules"]:
         for matcher in rule["source_matchers"] + rule["target_matchers"]:
             name, values = re.fullmatch(r'(\w+)=~?"(.*)"', matcher).groups()  # type: ignore[union-attr]  # a mismatch fails the test
-            known = {"alertname": alerts, "area": areas, "severity": {"page", "ticket"}}[name]
+            known = {"alertname": alerts, "area": areas, "severity": {"page", "ticket", "heartbeat"}}[name]
             assert set(values.split("|")) <= known
 
 

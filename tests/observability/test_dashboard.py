@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from mission.model import Reason, Stats
-from mission.store.ledger import Memory
-from tests.observability.expressions import dashboard, panels, queries, selectors
-from tests.observability.tools import rules
+from mission.store.server import Condition
+from tests.documents.document import anchor, headings
+from tests.observability.expressions import dashboard, filled, panels, queries, selectors
+from tests.observability.tools import RUNBOOK, rules
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 from worker.work import endings  # noqa: F401 (starts the series of how missions end)
 
-# Of Prometheus itself, and of Flower 2.2.
-OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online"}
+# Of Prometheus itself, of Flower 2.2, and of kube-state-metrics 2.
+OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online", "kube_job_failed"}
+SERVER = Condition(0, 0, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=0.0)
 
 
 def catalogue() -> dict[str, set[str]]:
@@ -24,7 +26,7 @@ def catalogue() -> dict[str, set[str]]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
         for sample in family.samples:
@@ -60,12 +62,14 @@ def test_values_asked_of_a_closed_set_are_in_it(where: str, expression: str) -> 
         "result": {reason.value for reason in Reason} | {"ok"},
         "event": {reason.value for reason in Reason},
         "outcome": {"succeeded", "failed", "dead"},
+        "decoder_entry_missions_total outcome": set(metrics.ENTRY_OUTCOMES),
         "state": {"queued", "running", "retrying", "succeeded", "failed", "dead"},
         "phase": set(metrics.PHASES),
     }
-    for _, matchers in selectors(expression):
+    for name, matchers in selectors(expression):
         for label, values in matchers.items():
-            assert set(values.split("|")) <= known.get(label, {*values.split("|")})
+            asked = set(values.split("|"))
+            assert asked <= known.get(f"{name} {label}", known.get(label, asked))
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
@@ -77,6 +81,48 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_asks_for_it(panel: dict[st
     assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert panel["type"] == "heatmap" or panel["fieldConfig"]["defaults"]["unit"]
+
+
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
+def test_a_panel_leads_to_its_section_of_the_runbook(panel: dict[str, Any]) -> None:
+    (link,) = panel["links"]
+    address, _, section = link["url"].partition("#")
+    assert address in {rule["annotations"]["runbook_url"].partition("#")[0] for rule in rules("alert")}
+    assert section in map(anchor, headings(RUNBOOK))
+
+
+@pytest.mark.parametrize("title", ["CPU", "Memory", "Redis memory"])
+def test_what_has_a_limit_is_drawn_against_it(title: str) -> None:
+    (panel,) = [panel for panel in panels() if panel["title"] == title]
+    assert "limit" in [target["legendFormat"] for target in panel["targets"]]
+    (override,) = panel["fieldConfig"]["overrides"]
+    assert override["matcher"] == {"id": "byName", "options": "limit"}
+
+
+def test_a_figure_of_redis_says_whether_it_is_reached_or_full() -> None:
+    figures = {panel["title"]: panel["targets"][0]["expr"] for panel in panels() if panel["type"] == "stat"}
+    named = {title: expr for title, expr in figures.items() if "Redis" in title}
+    assert "decoder_redis_up" in named.pop("Workers that reach Redis")
+    assert "decoder_redis_memory_max_bytes" in named.pop("Redis: memory used")
+    assert not named
+
+
+def test_what_fills_redis_says_what_is_measured_and_what_is_estimated() -> None:
+    (panel,) = [panel for panel in panels() if panel["title"] == "Redis by what fills it"]
+    assert {"measured", "estimated"} <= set(panel["description"].replace(",", " ").split())
+    metrics_asked = {name for target in panel["targets"] for name, _ in selectors(filled(target["expr"]))}
+    assert metrics_asked == {
+        *("decoder_redis_contents_bytes", "decoder_result_bytes_total", "decoder_redis_memory_used_bytes"),
+    }
+
+
+def test_deploys_and_alerts_are_marked_and_the_heartbeat_is_not() -> None:
+    marks = {item["name"]: item for item in dashboard()["annotations"]["list"]}
+    assert marks.keys() == {"Deploys", "Alerts"}
+    assert all(mark["enable"] and mark["step"] for mark in marks.values())
+    ((_, matchers),) = selectors(filled(marks["Alerts"]["expr"]))
+    assert matchers["severity"] == "heartbeat"
+    assert 'severity!="heartbeat"' in marks["Alerts"]["expr"]
 
 
 def test_ids_and_titles_are_unique() -> None:
@@ -120,5 +166,5 @@ def _ledger_families() -> list[Any]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, Memory(used=0, limit=0), {("url", "0"): 0.0})
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
     return list(ledger.collect())

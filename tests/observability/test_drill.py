@@ -16,7 +16,10 @@ from tests.observability.tools import ALERTMANAGER, RULES, load, rules
 
 pytestmark = pytest.mark.full
 
-SHORT = ("nothing", "flaky_server", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue")
+SHORT = (
+    *("nothing", "flaky_server", "scan_of_forbidden_addresses", "poisoned_queue", "full_queue", "prometheus_hangs"),
+    "certificate_of_three_days",
+)
 
 
 @pytest.mark.timeout(300)
@@ -25,9 +28,10 @@ def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
         results = [rehearse(stage, SCENARIOS[name]) for name in SHORT]
         print(table(results))
         assert [result.problems for result in results] == [()] * len(SHORT), table(results)
-        # The whole catalogue, by a real scrape.
-        scraped = {series["metric"]["__name__"] for series in stage.ask('group by (__name__) ({job="decoder-worker"})')}
-        assert set(catalogue()) - scraped == set()
+        # The whole catalogue, by real scrapes; a replica is there in `replica_hangs` alone.
+        asked = 'group by (__name__) (last_over_time({job="decoder-worker"}[10m]))'
+        scraped = {series["metric"]["__name__"] for series in stage.ask(asked)}
+        assert set(catalogue()) - scraped == {"decoder_redis_replica_lag_seconds"}
         # What the workers wrote while all this went on is what a collector takes.
         assert stage.workers.logs().count("malformed message") == 60
 
@@ -48,7 +52,8 @@ def test_its_report_ends_with_the_table_whatever_went_wrong() -> None:
 
 def test_every_alert_has_its_cause_in_the_drill() -> None:
     drilled = {alert for scenario in SCENARIOS.values() for alert in scenario.pages | scenario.tickets}
-    assert drilled == {rule["alert"] for rule in rules("alert")}
+    assert drilled == {rule["alert"] for rule in rules("alert") if rule["labels"]["severity"] != "heartbeat"}
+    assert "prometheus_hangs" in SCENARIOS  # of the heartbeat it is the absence that counts
 
 
 def test_pages_and_tickets_of_the_drill_are_those_of_the_rules() -> None:
@@ -78,7 +83,7 @@ def _without_times(expression: str) -> list[str]:
 
 
 def test_the_short_windows_keep_the_order_of_the_long_ones() -> None:
-    longs = ["5m", "30m", "1h", "2h", "6h", "1d", "3d"]
+    longs = ["5m", "10m", "30m", "50m", "1h", "2h", "6h", "1d", "3d"]
     shorts = [int(WINDOWS[window].removesuffix("s")) for window in longs]
     assert shorts == sorted(shorts)
 

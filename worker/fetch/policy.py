@@ -45,6 +45,11 @@ class UrlPolicy:
         """The policy as `DECODER_ALLOWED_HOSTS`, `_ALLOWED_SCHEMES` and `_ALLOWED_NETWORKS` have it."""
         return cls(hosts=settings.allowed_hosts, schemes=settings.allowed_schemes, networks=settings.allowed_networks)
 
+    @property
+    def entries(self) -> Iterable[str]:
+        """The entries of the allowlist, each once, without its port: what `allowed_by` may answer."""
+        return self._open.keys()
+
     def check(self, url: MissionUrl) -> None:
         """Check everything that can be without a look-up: scheme, host, port, and the address where the host is one.
 

@@ -1,4 +1,4 @@
-"""Metrics that are read when a scrape asks: the ledger's numbers, its server's memory, the keys' ages, network traffic."""
+"""Metrics that are read when a scrape asks: the ledger's numbers, its server's condition, the keys' ages, network traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from prometheus_client.registry import Collector
 
 from mission.errors import DecoderError, LedgerUnavailable
 from mission.model import Reason, State, Stats
-from mission.store.ledger import Ledger, Memory
+from mission.store.ledger import Ledger
+from mission.store.names import Key
+from mission.store.server import Condition, Server
+from worker.costs import MODEL
 
 CACHE_SECONDS = 1.0
 # Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
@@ -36,37 +39,42 @@ class Vitals:
     Args:
         stats: missions by state.
         refusals: refused at admission since the ledger began, by reason.
-        memory: the server's; None where this login may not ask.
+        server: how it is; None where this login may not ask.
         keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
         damaged: how many missions were found whose entry no release could have written.
+        audit_bytes: what both chains of the audit take.
     """
 
     stats: Stats
     refusals: Mapping[str, int]
-    memory: Memory | None = None
+    server: Condition | None = None
     keys: Mapping[tuple[str, str], float] | None = None
     damaged: int | None = None
+    audit_bytes: int | None = None
 
 
-def read_vitals(ledger: Ledger, keys: Iterable[tuple[str, str]]) -> Vitals:
-    """Ask the ledger.
+def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]]) -> Vitals:
+    """Ask the ledger, and its server.
 
     Args:
         ledger: what to ask.
+        server: where it is.
         keys: kind and id of each key in use.
 
     Raises:
-        LedgerUnavailable: Redis does not answer. That a login of few rights may not see memory or keys is no reason.
+        LedgerUnavailable: Redis does not answer. That a login of few rights may not see the server or keys is no reason.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
-    memory, seen, damaged = None, None, None
+    condition, seen, damaged, audit = None, None, None, None
     with suppress(LedgerUnavailable):
-        memory = ledger.memory()
+        condition = server.condition()
     with suppress(LedgerUnavailable):
         seen = ledger.keys_seen(keys)
     with suppress(LedgerUnavailable):
         damaged = ledger.damaged()
-    return Vitals(stats, refusals, memory, seen, damaged)
+    with suppress(LedgerUnavailable):
+        audit = server.size_of(Key.AUDIT, Key.AUDIT_KEYS)
+    return Vitals(stats, refusals, condition, seen, damaged, audit)
 
 
 class LedgerCollector(Collector):
@@ -125,11 +133,9 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         if reason.value in vitals.refusals or reason in _REFUSALS:
             refusals.add_metric([reason.value], vitals.refusals.get(reason.value, 0))
     yield refusals
-    if vitals.memory is not None:
-        yield GaugeMetricFamily("decoder_redis_memory_used_bytes", "Memory that Redis uses", vitals.memory.used)
-        yield GaugeMetricFamily(
-            "decoder_redis_memory_max_bytes", "Memory that Redis may use, 0 without a limit", vitals.memory.limit
-        )
+    yield _contents(stats, vitals.audit_bytes)
+    if vitals.server is not None:
+        yield from _server_metrics(vitals.server)
     if vitals.keys is not None:
         seen = GaugeMetricFamily(
             "decoder_key_first_used_timestamp_seconds", "When a key in use was first used", labels=["kind", "key"]
@@ -141,6 +147,32 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "decoder_damaged_missions", "Missions whose entry no release could have written", vitals.damaged
         )
+
+
+def _contents(stats: Stats, audit_bytes: int | None) -> Metric:
+    """Bytes in Redis: of missions so many times what one takes, which was measured once; of the audit as the server says."""
+    one = MODEL.stored
+    family = GaugeMetricFamily("decoder_redis_contents_bytes", "What fills Redis", labels=["what"])
+    family.add_metric(["unfinished"], stats.queued * one.queued + (stats.running + stats.retrying) * one.leased)
+    family.add_metric(["dead"], stats.dead * one.dead)
+    if audit_bytes is not None:
+        family.add_metric(["audit"], audit_bytes)
+    return family
+
+
+def _server_metrics(server: Condition) -> Iterable[Metric]:
+    numbers: dict[str, tuple[str, float | None]] = {
+        "memory_used_bytes": ("Memory that Redis uses", server.memory_used),
+        "memory_max_bytes": ("Memory that Redis may use, 0 without a limit", server.memory_limit),
+        "evicts": ("Whether a full Redis would throw missions away", server.evicts),
+        "aof_written": ("Whether the AOF is on and its last write went well", server.aof_written),
+        "replicas": ("Replicas of Redis that are connected and in step", server.replicas),
+        "replica_lag_seconds": ("Since the replica furthest behind told what it has", server.replica_lag),
+        "certificate_expiry_timestamp_seconds": ("When Redis' certificate expires", server.certificate_end),
+    }
+    for name, (text, value) in numbers.items():
+        if value is not None:
+            yield GaugeMetricFamily(f"decoder_redis_{name}", text, float(value))
 
 
 class NetworkCollector(Collector):

@@ -1,12 +1,13 @@
 """The one catalogue of metrics, on a registry of its own: see `worker.observe.scrapes`.
 
-No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets.
-The series of those sets stand at zero from the start, so that a rate sees the first event; those of missions' ends are
-`worker.work.endings`'.
+No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets, and
+from the allowlist, whose entries are the operator's. Their series stand at zero from the start, so that a rate sees the
+first event; those of missions' ends are `worker.work.endings`'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import (
@@ -33,6 +34,8 @@ PHASE_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, *DURATION_BUCKETS)
 AGE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30, 60, 120, 300, 900, 3600, 10_800, 43_200, 86_400)
 
 PHASES = ("validate", "fetch", "extract", "seal")
+# How a mission ended, as its entry counts it: with secrets, without, refused by policy, failed otherwise, a dead letter.
+FOUND, EMPTY, REFUSED, FAILED, DEAD = ENTRY_OUTCOMES = ("found", "empty", "refused", "failed", "dead")
 # What a try to fetch may end with, beside "ok".
 _FETCH_REASONS = (
     *(reason for reason in Reason if reason.policy_refusal),
@@ -56,6 +59,11 @@ _OURS: dict[str, Any] = {"namespace": "decoder", "registry": REGISTRY}
 
 # Missions that reached an end in this worker's hands: succeeded, failed or dead, and why ("" for a success).
 MISSIONS = Counter("missions", "Missions that ended", ["outcome", "reason"], **_OURS)
+# The same by the entry of the allowlist that lets the host in, without its port: who held nothing, and where it fails. The entry is ""
+# where none does, or where nobody knows: a mission died in nobody's hands.
+ENTRY_MISSIONS = Counter(
+    "entry_missions", "Missions that ended, by allowlist entry", ["allowed_by", "outcome"], **_OURS
+)
 # From the claim to the commit of the attempt that ended a mission.
 MISSION_DURATION = Histogram(
     "mission_duration_seconds", "Time from a mission's last claim to its end", buckets=DURATION_BUCKETS, **_OURS
@@ -74,6 +82,8 @@ FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], **_OURS
 FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", **_OURS)
 # By what found them; never by category, which is data.
 SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], **_OURS)
+# Sealed, of results that were stored: what those of the last `DECODER_RESULT_TTL` take in Redis.
+RESULT_BYTES = Counter("result_bytes", "Bytes of results that were stored", **_OURS)
 # A success, and visible as such: when every mission is empty, something upstream has changed.
 EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
 # What ended a document's search before the document did: its mission succeeded, and its result is not complete.
@@ -86,6 +96,9 @@ SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack",
 BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", **_OURS)
 # Attempts under way in this worker now.
 MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", **_OURS)
+# What the process may use: the limits that its use is drawn against.
+CPU_LIMIT = Gauge("cpu_limit_cores", "Cores that this worker may use", **_OURS)
+MEMORY_LIMIT = Gauge("memory_limit_bytes", "Memory that this worker may use", **_OURS)
 # Claims beyond a mission's first: lost workers, lost messages, retries.
 REDELIVERIES = Counter("redeliveries", "Claims of missions that had been tried before", **_OURS)
 # Which release runs: decoder_build_info{version,commit} 1.
@@ -99,6 +112,13 @@ REGISTRY.register(LEDGER)
 REGISTRY.register(NetworkCollector())
 
 
+def start_entries(entries: Iterable[str]) -> None:
+    """Start the series of these entries of the allowlist, and of what none allows, at zero."""
+    for entry in ("", *entries):
+        for outcome in ENTRY_OUTCOMES:
+            ENTRY_MISSIONS.labels(entry, outcome)
+
+
 def _start_at_zero() -> None:
     for phase in PHASES:
         PHASE_DURATION.labels(phase)
@@ -110,6 +130,7 @@ def _start_at_zero() -> None:
         INCOMPLETE.labels(cut.value)
     for event in (*(reason for reason in Reason if reason.policy_refusal), Reason.MALFORMED_MESSAGE, DAMAGED_KEY):
         SECURITY_EVENTS.labels(event)
+    start_entries(())
 
 
 _start_at_zero()

@@ -27,6 +27,7 @@ log = logging.getLogger("decoder.mission")
 
 # To look a label up costs as much as to count.
 _ended = cache(metrics.MISSIONS.labels)
+_ended_at = cache(metrics.ENTRY_MISSIONS.labels)
 _phase = cache(metrics.PHASE_DURATION.labels)
 
 
@@ -34,7 +35,8 @@ _phase = cache(metrics.PHASE_DURATION.labels)
 class Outcome:
     """How an attempt went: the seconds of each phase, and secrets by detector with their sealed record where there are any, or a reason.
 
-    `host` is the name, as `hosts.name_of` has it, of the host that the mission waits for where it is to be tried again.
+    `host` is the name, as `hosts.name_of` has it, of the host that the mission waits for where it is to be tried again. `allowed_by`
+    is the entry of the allowlist that lets its host in, without a port; empty where none does, or the URL is not known.
     """
 
     phases: Mapping[str, float]
@@ -44,6 +46,7 @@ class Outcome:
     found: Counter[str] = field(default_factory=Counter)
     cut: frozenset[Cut | str] = frozenset()
     record: bytes | None = field(default=None, repr=False)
+    allowed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +113,26 @@ def give_back(claims: Sequence[Claim], ledger: Ledger, settings: WorkerSettings)
     _tell([_told(claim, Outcome({}, Reason.SHUTDOWN)) for claim in claims], ledger, settings)
 
 
-def died(mission_id: str, reason: Reason) -> None:
-    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost."""
+def died(mission_id: str, reason: Reason, allowed_by: str = "") -> None:
+    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost.
+
+    `allowed_by` is as in `Outcome`: nobody knows it of a mission that died in nobody's hands.
+    """
     _ended(State.DEAD.value, reason.value).inc()
+    _ended_at(allowed_by, metrics.DEAD).inc()
     story = {"event.action": "mission-dead", "mission.id": mission_id, "mission.reason": reason.value}
     log.warning("mission dead", extra=story)
 
 
 def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
-    reason = outcome.reason
+    reason, entry = outcome.reason, outcome.allowed_by
     if reason is None:
-        return Commit(claim.id, claim.token, State.SUCCEEDED, None, outcome.found.total(), outcome.record, outcome.cut)
+        secrets = outcome.found.total()
+        return Commit(claim.id, claim.token, State.SUCCEEDED, None, secrets, outcome.record, outcome.cut, entry)
     if not reason.transient:
-        return Commit(claim.id, claim.token, State.FAILED, reason)
+        return Commit(claim.id, claim.token, State.FAILED, reason, allowed_by=entry)
     delay = retry.between_attempts(reason, claim.attempt, outcome.retry_after)
-    return Release(claim.id, claim.token, reason, delay, reason not in retry.NO_FAULT, outcome.host)
+    return Release(claim.id, claim.token, reason, delay, reason not in retry.NO_FAULT, outcome.host, entry)
 
 
 def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:
@@ -148,9 +156,17 @@ def _settled(ending: Ending, state: State | None) -> None:
     metrics.MISSION_AGE.observe(_age(claim) + seconds)
     if state is State.DEAD:
         with mission_context(claim.id, claim.attempt, claim.submitter):
-            died(claim.id, reason or Reason.STORED_QUOTA_EXCEEDED)  # it had succeeded, but its result found no room
+            # Without a reason it had succeeded, but its result found no room.
+            died(claim.id, reason or Reason.STORED_QUOTA_EXCEEDED, ending.told.allowed_by)
         return
     _ended(state.value, reason.value if reason else "").inc()
+    if reason is None:
+        how = metrics.FOUND if found else metrics.EMPTY
+    else:
+        how = metrics.REFUSED if reason.policy_refusal else metrics.FAILED
+    _ended_at(ending.told.allowed_by, how).inc()
+    if isinstance(ending.told, Commit) and ending.told.record:
+        metrics.RESULT_BYTES.inc(len(ending.told.record))
     if reason is None and not found:
         metrics.EMPTY_MISSIONS.inc()
     for cut in ending.told.cut if isinstance(ending.told, Commit) else ():

@@ -55,26 +55,35 @@ class Pipeline:
         self._extractor = Extractor(settings.looks_for, settings.max_record)
         for scanner in self._extractor.scanners:
             metrics.RULES_CACHED.labels(scanner.detector).set(scanner.cached)
+        metrics.start_entries(policy.entries)
 
     def decode(self, claim: Claim) -> Outcome:
         """Do a mission and say how it went. Raises nothing."""
         phases: dict[str, float] = {}
+        entry = ""
         deadline = time.monotonic() + min((claim.expires_at_ms - claim.now_ms) / 1000, self._settings.deadline)
         try:
+            with _phase(phases, "validate"):
+                url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))
+                entry = self._policy.allowed_by(url) or ""
+                # The host itself is not logged: a name below a wildcard is a stranger's choice.
+                if entry:
+                    add_to_mission_context("mission.allowed_by", entry)
+                self._policy.check(url)
             with self._memory.share(claim.submitter) as share:
-                return self._decode(claim, deadline, share, phases)
+                return self._decode(claim, url, entry, deadline, share, phases)
         except MissionFailed as failure:
-            return Outcome(phases, failure.reason, failure.retry_after)
+            return Outcome(phases, failure.reason, failure.retry_after, allowed_by=entry)
         except DecoderError as error:
             # Not the mission's fault: a key that this worker lacks, say. Another one may have it.
             log.error("mission cannot be worked here: %s", error)
         except Exception as error:
             log.exception("mission met an unexpected %s", type(error).__name__)
-        return Outcome(phases, Reason.INTERNAL_ERROR)
+        return Outcome(phases, Reason.INTERNAL_ERROR, allowed_by=entry)
 
-    def _decode(self, claim: Claim, deadline: float, share: Share, phases: dict[str, float]) -> Outcome:
-        with _phase(phases, "validate"):
-            url = self._validate(claim)
+    def _decode(
+        self, claim: Claim, url: MissionUrl, entry: str, deadline: float, share: Share, phases: dict[str, float]
+    ) -> Outcome:
         try:
             with _phase(phases, "fetch"):
                 document = self._fetch(url, deadline, share)
@@ -82,24 +91,16 @@ class Pipeline:
                 secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
             if not secrets:  # nothing to keep: that there are none stands in the ledger
-                return Outcome(phases, cut=secrets.cut)
+                return Outcome(phases, cut=secrets.cut, allowed_by=entry)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
             found = Counter(secret.detector for secret in secrets)
-            return Outcome(phases, found=found, cut=secrets.cut, record=record)
+            return Outcome(phases, found=found, cut=secrets.cut, record=record, allowed_by=entry)
         except PutOff as put_off:
-            return Outcome(phases, put_off.reason, put_off.retry_after, put_off.host)
+            return Outcome(phases, put_off.reason, put_off.retry_after, put_off.host, allowed_by=entry)
         except MissionFailed as failure:
-            return Outcome(phases, failure.reason, failure.retry_after, name_of(url))
-
-    def _validate(self, claim: Claim) -> MissionUrl:
-        url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))
-        # The host itself is not logged: a name below a wildcard is a stranger's choice.
-        if (entry := self._policy.allowed_by(url)) is not None:
-            add_to_mission_context("mission.allowed_by", entry)
-        self._policy.check(url)
-        return url
+            return Outcome(phases, failure.reason, failure.retry_after, name_of(url), allowed_by=entry)
 
     def _fetch(self, url: MissionUrl, deadline: float, share: Share) -> Document:
         tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()

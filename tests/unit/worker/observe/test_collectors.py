@@ -16,6 +16,7 @@ from mission.errors import LedgerUnavailable
 from mission.model import Stats
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
+from mission.store.server import Server
 from tests.conftest import wait_for
 from worker.observe import collectors
 from worker.observe.collectors import LedgerCollector, NetworkCollector, Vitals, read_vitals
@@ -55,10 +56,9 @@ def test_a_key_is_as_old_as_its_first_use_here(ledger: Ledger) -> None:
 
 @pytest.mark.server("INFO")
 def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
-    assert ledger.memory().limit == 0
     ledger.client.config_set("maxmemory", "200mb")
     try:
-        found = collected(read_vitals(ledger, KEYS))
+        found = collected(read_vitals(ledger, Server(ledger.client), KEYS))
     finally:
         ledger.client.config_set("maxmemory", "0")
     assert found["decoder_redis_memory_max_bytes"].samples[0].value == 200 * 1024 * 1024
@@ -72,9 +72,10 @@ def test_memory_and_keys_are_exported(ledger: Ledger) -> None:
 
 @pytest.mark.server("another login")
 def test_a_login_that_may_not_see_memory_or_keys_still_tells_the_counts(narrow_ledger: Ledger) -> None:
+    server = Server(narrow_ledger.client)
     with pytest.raises(LedgerUnavailable):
-        narrow_ledger.memory()
-    found = collected(read_vitals(narrow_ledger, KEYS))
+        server.condition()
+    found = collected(read_vitals(narrow_ledger, server, KEYS))
     assert found["decoder_redis_up"].samples[0].value == 1
     assert "decoder_queue_missions" in found
     assert "decoder_redis_memory_used_bytes" not in found

@@ -11,15 +11,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State, Stats
-from mission.store.ledger import Memory
+from mission.store.server import Condition
 from mission.version import VERSION
+from worker.costs import MODEL
 from worker.observe import metrics
 from worker.observe.collectors import LedgerCollector, Vitals
 from worker.observe.scrapes import serve
 from worker.work import endings
 
 STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, cancelled=6, oldest_seconds=12.5)
-VITALS = Vitals(STATS, {}, Memory(used=10, limit=100), {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6)
+SERVER = Condition(
+    10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
+)
+VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -30,7 +34,12 @@ CATALOGUE = {
     "decoder_fetch_attempts": "counter",
     "decoder_fetched_bytes": "counter",
     "decoder_secrets_extracted": "counter",
+    "decoder_result_bytes": "counter",
+    "decoder_cpu_limit_cores": "gauge",
+    "decoder_memory_limit_bytes": "gauge",
+    "decoder_redis_contents_bytes": "gauge",
     "decoder_empty_missions": "counter",
+    "decoder_entry_missions": "counter",
     "decoder_incomplete_searches": "counter",
     "decoder_rules_cached": "gauge",
     "decoder_security_events": "counter",
@@ -45,6 +54,11 @@ CATALOGUE = {
     "decoder_admission_refusals": "counter",
     "decoder_redis_memory_used_bytes": "gauge",
     "decoder_redis_memory_max_bytes": "gauge",
+    "decoder_redis_evicts": "gauge",
+    "decoder_redis_aof_written": "gauge",
+    "decoder_redis_replicas": "gauge",
+    "decoder_redis_replica_lag_seconds": "gauge",
+    "decoder_redis_certificate_expiry_timestamp_seconds": "gauge",
     "decoder_key_first_used_timestamp_seconds": "gauge",
     "decoder_damaged_missions": "gauge",
     "decoder_network_received_bytes": "counter",
@@ -138,6 +152,16 @@ def test_ledger_numbers_are_those_of_the_ledger(port: int) -> None:
     refusals = samples(found["decoder_admission_refusals"])
     assert refusals[("queue_full",)] == 9
     assert refusals[("quota_exceeded",)] == 0
+
+
+def test_what_fills_redis_is_told_by_its_kinds(port: int) -> None:
+    metrics.LEDGER.read = lambda: VITALS
+    one = MODEL.stored
+    assert samples(scrape(port)["decoder_redis_contents_bytes"]) == {
+        ("unfinished",): 5 * one.queued + 3 * one.leased,
+        ("dead",): 4 * one.dead,
+        ("audit",): 1234,
+    }
 
 
 def test_a_reason_that_a_stranger_made_up_is_no_label(port: int) -> None:

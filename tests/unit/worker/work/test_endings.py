@@ -17,7 +17,7 @@ from mission.store.ledger import Commit, Ledger, Release
 from tests.unit.worker.parts import Keys, deaths, ended, succeeded, timed_out
 from worker.observe import metrics
 from worker.settings import WorkerSettings
-from worker.work.endings import Ending, Outcome, attempt_ended, settle
+from worker.work.endings import Ending, Outcome, attempt_ended, died, settle
 
 CLAIM = Claim(
     "0f8fad5b-d9cb-469f-a165-70867728950e", 7, 2, "app", b"", submitted_at_ms=0, expires_at_ms=9000, now_ms=5000
@@ -50,6 +50,18 @@ def end(outcome: Outcome, claim: Claim = CLAIM) -> Ending:
 
 def counted(metric: Any, *labels: str) -> float:
     return float((metric.labels(*labels) if labels else metric)._value.get())
+
+
+def entries() -> Counter[tuple[str, str]]:
+    """How many missions ended, by entry of the allowlist and how."""
+    (family,) = metrics.ENTRY_MISSIONS.collect()
+    return Counter(
+        {
+            (sample.labels["allowed_by"], sample.labels["outcome"]): int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+    )
 
 
 def observed(name: str, **labels: str) -> float:
@@ -157,6 +169,7 @@ def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
         observed("mission_age_seconds"),
         counted(metrics.SECRETS_EXTRACTED, "marker"),
         counted(metrics.EMPTY_MISSIONS),
+        counted(metrics.RESULT_BYTES),
     )
     end_mission(ledger, settings, Outcome(PHASES, found=Counter(marker=3), record=b"sealed"), keys.claim())
     end_mission(ledger, settings, succeeded(CLAIM), keys.claim())
@@ -166,7 +179,8 @@ def test_a_mission_that_ended_is_counted_and_timed_with_its_secrets(
         observed("mission_age_seconds"),
         counted(metrics.SECRETS_EXTRACTED, "marker"),
         counted(metrics.EMPTY_MISSIONS),
-    ) == (before[0] + 2, before[1] + 2, before[2] + 2, before[3] + 3, before[4] + 1)
+        counted(metrics.RESULT_BYTES),
+    ) == (before[0] + 2, before[1] + 2, before[2] + 2, before[3] + 3, before[4] + 1, before[5] + 2 * len(b"sealed"))
 
 
 def test_a_mission_that_will_be_tried_again_has_not_ended(
@@ -200,6 +214,43 @@ def test_a_mission_whose_result_finds_no_room_is_dead_counted_and_told_with_its_
     assert ended(State.DEAD, "stored_quota_exceeded") == before + 1
     assert counted(metrics.SECRETS_EXTRACTED, "marker") == secrets
     assert deaths(caplog) == [(claim.id, "stored_quota_exceeded")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Outcome(PHASES, found=Counter(marker=3), record=b"sealed", allowed_by="*.example.com"), "found"),
+        (Outcome(PHASES, allowed_by="*.example.com"), "empty"),
+        (Outcome(PHASES, Reason.BLOCKED_ADDRESS, allowed_by="*.example.com"), "refused"),
+        (Outcome(PHASES, Reason.HTTP_CLIENT_ERROR, allowed_by="*.example.com"), "failed"),
+        (Outcome(PHASES, Reason.READ_TIMEOUT, allowed_by="*.example.com"), "dead"),
+        (Outcome(PHASES, Reason.HOST_NOT_ALLOWED), "refused"),
+    ],
+)
+def test_a_mission_that_ended_is_counted_once_by_its_entry_of_the_allowlist(
+    outcome: Outcome, word: str, ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    before = entries()
+    end_mission(ledger, settings, outcome, keys.claim(), max_attempts=1)
+    assert entries() - before == Counter({(outcome.allowed_by, word): 1})
+
+
+def test_a_mission_that_died_unseen_is_counted_with_what_no_entry_allows() -> None:
+    before = entries()
+    died(CLAIM.id, Reason.EXPIRED)
+    assert entries() - before == Counter({("", "dead"): 1})
+
+
+def test_what_entries_count_is_what_all_missions_count(ledger: Ledger, settings: WorkerSettings, keys: Keys) -> None:
+    def both() -> tuple[float, float]:
+        (family,) = metrics.MISSIONS.collect()
+        total = sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
+        return total, sum(entries().values())
+
+    before = both()
+    for outcome in (Outcome(PHASES), Outcome(PHASES, Reason.TLS_FAILURE), Outcome(PHASES, Reason.READ_TIMEOUT)):
+        end_mission(ledger, settings, outcome, keys.claim(), max_attempts=2)
+    assert both() == (before[0] + 2, before[1] + 2)
 
 
 def test_a_mission_in_other_hands_is_told_and_not_counted(

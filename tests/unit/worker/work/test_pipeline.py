@@ -278,3 +278,31 @@ def test_the_lines_of_a_mission_tell_by_which_entry_of_the_allowlist_it_was(
     unlisted, listed = (json.loads(line) for line in caplog.text.splitlines())
     assert "mission.allowed_by" not in unlisted
     assert listed["mission.allowed_by"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "reason"),
+    [
+        ("{site}/letter.txt", "127.0.0.1", None),
+        ("http://127.0.0.1:1/page", "127.0.0.1", Reason.CONNECTION_FAILED),
+        ("http://127.0.0.1:2/page", "127.0.0.1", Reason.PORT_NOT_ALLOWED),
+        ("http://169.254.169.254/", "169.254.169.254", Reason.BLOCKED_ADDRESS),
+        ("https://elsewhere.example/page", "", Reason.HOST_NOT_ALLOWED),
+    ],
+)
+def test_an_outcome_names_the_entry_of_the_allowlist_however_it_went(
+    path: str, entry: str, reason: Reason | None, pipeline: Pipeline, keys: Keys, site: SampleSite
+) -> None:
+    outcome = pipeline.decode(keys.claim(path.format(site=site.url)))
+    assert (outcome.allowed_by, outcome.reason) == (entry, reason)
+
+
+def test_each_entry_of_the_allowlist_has_its_series_from_the_start(pipeline: Pipeline) -> None:
+    assert pipeline
+    series = {
+        (sample.labels["allowed_by"], sample.labels["outcome"])
+        for family in metrics.ENTRY_MISSIONS.collect()
+        for sample in family.samples
+    }
+    outcomes = ("found", "empty", "refused", "failed", "dead")
+    assert {(entry, outcome) for entry in ("", "127.0.0.1", "169.254.169.254") for outcome in outcomes} <= series

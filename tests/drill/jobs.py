@@ -1,0 +1,85 @@
+"""The chart's daily job of the audit, run here as the cluster would, and what kube-state-metrics would tell of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+from tests.chart.rendering import environment, find, render
+
+CRON_JOB = "decoder-audit-trim"
+
+
+class AuditJobs:
+    """Runs the job's containers for real, one after the other up to the first that fails; a context manager.
+
+    Attributes:
+        failed: whether each job failed, by name.
+        logs: what each of the newest job's containers printed, by its name.
+        address: where Prometheus finds `kube_job_failed`.
+
+    Args:
+        redis_url: by the auditor's login.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self.failed: dict[str, bool] = {}
+        self.logs: dict[str, str] = {}
+        jobs = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = jobs._metrics().encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def run(self, job: str) -> None:
+        """Start a job of this name and wait for its end."""
+        spec = find(render(environment("staging")), "CronJob", CRON_JOB)["spec"]["jobTemplate"]["spec"]["template"][
+            "spec"
+        ]
+        env = {"PATH": os.environ["PATH"], "DECODER_REDIS_URL": self._redis_url}
+        self.logs = {}
+        codes = []
+        for container in (*spec["initContainers"], *spec["containers"]):
+            command = [sys.executable, "-m", "worker", *container["args"]]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+            self.logs[container["name"]] = done.stdout + done.stderr
+            codes.append(done.returncode)
+            if done.returncode:
+                break
+        self.failed[job] = any(codes)
+
+    def delete_failed(self) -> list[str]:
+        """Forget the jobs that failed; their names."""
+        gone = [job for job, failed in self.failed.items() if failed]
+        self.failed = {job: failed for job, failed in self.failed.items() if not failed}
+        return gone
+
+    def _metrics(self) -> str:
+        labels = 'namespace="decoder",job_name="{}",condition="true"'
+        lines = [f"kube_job_failed{{{labels.format(job)}}} {int(failed)}" for job, failed in self.failed.items()]
+        return "\n".join(["# TYPE kube_job_failed gauge", *lines, ""])
