@@ -8,7 +8,6 @@ from pathlib import Path
 from mission.audit.log import AuditLog
 from mission.operate.dead_letters import DeadLetters
 from mission.seal.sealing import Identity
-from mission.seal.url_keys import generate_url_key
 from tests.documents.cluster import Cluster
 from tests.documents.document import Block, blocks
 from tests.documents.shell import MISUSE, Typed, type_in
@@ -73,7 +72,6 @@ class OnCall:
             "PATH": str(self._cluster.path),
             "PROMETHEUS_URL": self._stage.prometheus,
             "DECODER_REDIS_URL": self._stage.server.login_url("operator"),
-            "DECODER_URL_KEY": generate_url_key(),  # any: `mission stats` asks for one, and uses none
             "ID": self._some_mission(),
             "URL": f"{self._stage.site.url}/good",
             "GOOD_HOSTS": ",".join(host for host in hosts if not host.startswith("127.0.0.2:")),
