@@ -68,7 +68,7 @@ class Admitter:
             InvalidMission: the options are bad.
             LedgerUnavailable: nothing is known to be accepted.
         """
-        self._check_options(submitter, idempotency_key, expires_seconds)
+        check_options(submitter, idempotency_key, expires_seconds, exclusive=exclusive)
         lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
         refusals: list[InvalidMission | None] = []
         admissions: list[Admission] = []
@@ -124,12 +124,20 @@ class Admitter:
             case _:
                 return IdempotencyConflict()
 
-    def _check_options(self, submitter: object, key: object, expires: object) -> None:
-        if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
-            raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
-        if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
-            raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
-        if expires is None:
-            return
-        if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing
-            raise InvalidMission(Reason.MALFORMED_MESSAGE, "expires is a number of seconds above 0")
+
+def check_options(submitter: object, key: object, expires: object, *, exclusive: bool = False) -> None:
+    """Refuse what no option of an admission may be.
+
+    Raises:
+        InvalidMission: the text says what it takes.
+    """
+    if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
+    if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
+    if exclusive and key is None:
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive is said of an idempotency key")
+    if expires is None:
+        return
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "expires is a number of seconds above 0")

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import overload
 
 from mission.admission import Verdict
-from mission.errors import DecoderError
+from mission.errors import DecoderError, InvalidMission
 from mission.model import Reason, State, Ticket
 
 # So many URLs are admitted in one call to Redis.
@@ -48,11 +48,12 @@ class Batch:
         """Enqueue these URLs; a ticket or a refusal for each, in order. The batch counts them and does not keep them.
 
         Raises:
+            InvalidMission: it is one URL, not several.
             LedgerUnavailable: Redis does not answer; what was enqueued before is accepted and counted.
         """
-        remaining, verdicts = iter(urls), list[Verdict]()
-        while chunk := list(islice(remaining, CHUNK)):
-            for verdict in self._admit(chunk):
+        verdicts = list[Verdict]()
+        for piece in pieces(urls):
+            for verdict in self._admit(piece):
                 if isinstance(verdict, DecoderError):
                     self.refused[verdict.reason] += 1
                 else:
@@ -75,6 +76,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.verdicts)
+
+
+def pieces(items: Iterable[str]) -> Iterator[list[str]]:
+    """As many at a time as go into one call.
+
+    Raises:
+        InvalidMission: it is one text.
+    """
+    if isinstance(items, str):
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "takes several URLs or ids, like a list of them, not one text")
+    remaining = iter(items)
+    while piece := list(islice(remaining, CHUNK)):
+        yield piece
 
 
 class Verdicts(Sequence[Verdict]):

@@ -6,11 +6,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Self
 
-from mission.admission import DEFAULT_SUBMITTER, Admitter
-from mission.batch import CHUNK, Batch
+from mission.admission import DEFAULT_SUBMITTER, Admitter, check_options
+from mission.batch import CHUNK, Batch, pieces
 from mission.errors import DecoderError, LedgerUnavailable, UnknownBatch, UnknownMission, WaitTimeout
 from mission.ids import check_mission_id, new_mission_id
 from mission.model import MissionStatus, State, Stats, Ticket
@@ -117,9 +117,8 @@ class MissionClient:
             SettingsError: there is no `DECODER_URL_KEY`.
         """
         batch = self.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds)
-        remaining = iter(urls)
-        while chunk := list(islice(remaining, CHUNK)):
-            batch.verdicts.extend(batch.add(chunk))
+        for piece in pieces(urls):
+            batch.verdicts.extend(batch.add(piece))
         return batch
 
     def batch(
@@ -132,8 +131,10 @@ class MissionClient:
         """An empty batch, to which `Batch.add` enqueues: a piece at a time of what is too long to be kept. Arguments as for `enqueue_many`.
 
         Raises:
+            InvalidMission: an option is refused.
             SettingsError: there is no `DECODER_URL_KEY`.
         """
+        check_options(submitter, idempotency_key, expires_seconds)
         batch_id = new_mission_id()
         if idempotency_key is not None:
             batch_id = self._keyring.derive_batch_id(submitter, idempotency_key)
@@ -167,9 +168,8 @@ class MissionClient:
             InvalidMission: an id is none.
             LedgerUnavailable: Redis does not answer.
         """
-        remaining = map(check_mission_id, mission_ids)
-        while chunk := list(islice(remaining, CHUNK)):
-            yield from self._ledger.statuses(chunk)
+        for piece in pieces(mission_ids):
+            yield from self._ledger.statuses([check_mission_id(one) for one in piece])
 
     def missions_of(self, batch_id: str) -> Iterator[str]:
         """The ids of a batch's missions, each once, in no order.
@@ -235,10 +235,10 @@ class MissionClient:
     def _follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[tuple[str, MissionStatus | None]]:
         """The same of what has been checked; None for what the ledger does not hold."""
         give_up = time.monotonic() + timeout
-        waiting, known = deque(dict.fromkeys(mission_ids)), dict[str, MissionStatus | None]()
+        waiting = deque(dict.fromkeys(mission_ids))
         while waiting:
             some = [waiting.popleft() for _ in range(min(len(waiting), CHUNK))]
-            looks, ends = 0, 0
+            known, looks, ends = dict[str, MissionStatus | None](), 0, 0
             with self._ledger.listen(some[0]) as ended:
                 # Of more than these, some others have their turn after a while.
                 while some and not ends and not (waiting and looks == 2):

@@ -109,6 +109,21 @@ def test_waiting_for_a_batch_ends_with_how_its_missions_ended(
     assert batch.wait(60).total() == 599, "one that was forgotten is waited for by nobody"
 
 
+def test_options_that_are_none_are_refused_in_words_before_anything_is_enqueued(mission_client: MissionClient) -> None:
+    for refused in (
+        lambda: mission_client.enqueue_many(URL),
+        lambda: mission_client.batch().add(URL),
+        lambda: mission_client.enqueue_many([URL], idempotency_key=7),  # type: ignore[arg-type]  # what a caller may do
+        lambda: mission_client.enqueue_many([URL], submitter=None),  # type: ignore[arg-type]  # as above
+        lambda: mission_client.batch(idempotency_key=""),
+        lambda: mission_client.enqueue(URL, exclusive=True),
+        lambda: list(mission_client.statuses(new_mission_id())),
+    ):
+        with pytest.raises(InvalidMission, match="malformed_message: "):
+            refused()
+    assert mission_client.stats().queued == 0
+
+
 def test_a_batch_that_nobody_enqueued_is_unknown(mission_client: MissionClient) -> None:
     with pytest.raises(UnknownBatch, match="no batch"):
         mission_client.wait_for_batch(new_mission_id(), 60)
