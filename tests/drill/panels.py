@@ -46,7 +46,7 @@ LOOK = pygal.Config(
 )
 PAGE = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 8px; font: 11px sans-serif; }}
-p {{ display: inline-block; margin: 4px 14px; width: 105px; }}
+p {{ display: inline-block; margin: 4px 8px; width: 95px; vertical-align: bottom; }}
 b {{ display: block; font-size: 20px; color: #3274d9; }}
 </style>{}<br>{}"""
 
