@@ -21,7 +21,8 @@ from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
 from mission.model import State
 from mission.settings import Settings
-from mission.store.ledger import Commit, Ledger
+from mission.store.changes import Commit
+from mission.store.ledger import Ledger
 from producer import MissionClient
 from worker.local.stack import ending_on_signals
 

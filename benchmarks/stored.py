@@ -18,7 +18,8 @@ from mission.model import Reason, Secret, State
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.changes import Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import QUEUE, result_key
 from producer import MissionClient
 from worker.costs import Stored

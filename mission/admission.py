@@ -23,7 +23,8 @@ from mission.ids import new_mission_id
 from mission.model import Reason, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
-from mission.store.ledger import Admission, Admitted, Known, Ledger
+from mission.store.changes import Admission, Admitted, Known
+from mission.store.ledger import Ledger
 from mission.url import parse_url
 
 DEFAULT_SUBMITTER = "default"

@@ -14,8 +14,8 @@ from mission.ids import is_mission_id
 from mission.model import MissionStatus, State
 from mission.settings import Settings
 from mission.store.connection import outages
-from mission.store.entries import number, read_entries, word
-from mission.store.ledger import STATUS_FIELDS, Ledger, status_of
+from mission.store.entries import STATUS_FIELDS, number, read_entries, status_of, word
+from mission.store.ledger import Ledger
 from mission.store.names import Key
 from mission.store.scripts import as_text
 

@@ -16,8 +16,9 @@ import redis
 from mission.audit.log import AuditLog
 from mission.audit.recorded import recorded
 from mission.settings import Settings
+from mission.store.changes import Mended
 from mission.store.connection import outages
-from mission.store.ledger import ASIDE_SECONDS, Ledger, Mended
+from mission.store.ledger import ASIDE_SECONDS, Ledger
 from mission.store.names import INDEXES, Key
 from mission.store.scripts import Scripts, as_text
 

@@ -5,20 +5,26 @@ and what no release writes is not repeated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import redis
 
+from mission.model import MissionStatus, Reason, State
 from mission.store.connection import outages
 from mission.store.names import entry_key
+
+# Of a mission's entry, what its status tells.
+STATUS_FIELDS = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at")
 
 UNREADABLE = "unreadable"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # states, reasons, submitters
 _LISTED = re.compile(r"[A-Za-z0-9_.:*\[\]-]{0,300}")  # a host, or a name with * in front, and a port
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _YEAR_10000 = 253_402_300_800_000  # in ms since the epoch
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 def read_entries(client: redis.Redis, ids: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, bytes]]:
@@ -72,3 +78,27 @@ def instant(value: bytes | None) -> str:
         return UNREADABLE
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
+    """A mission's status, by the `STATUS_FIELDS` of its entry."""
+    return MissionStatus(
+        id=mission_id,
+        state=known(State, word(entry["state"])),
+        attempts=number(entry.get("attempts")) or 0,
+        secrets=number(entry.get("secrets")),
+        reason=known(Reason, word(entry.get("reason"))) or None,
+        submitted_at=instant(entry.get("submitted_at")),
+        finished_at=instant(entry.get("finished_at")) or None,
+        cut=words(entry.get("cut")),
+        put_off=known(Reason, word(entry.get("put_off"))) or None,
+        next_try_at=instant(entry.get("due_at")) or None,
+    )
+
+
+def known(kind: type[_Word], text: str) -> _Word | str:
+    """The member of that name; the text itself where this release has none."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text

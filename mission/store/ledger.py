@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, cast
 
 import redis
 
 from mission.errors import UnknownMission
 from mission.ids import is_mission_id
-from mission.model import Claim, Cut, MissionStatus, Reason, State, Stats
+from mission.model import Claim, MissionStatus, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
+from mission.store.changes import Admission, Admitted, Claimed, Commit, Mended, Reaped, Release
 from mission.store.connection import outages
-from mission.store.entries import instant, number, read_entries, word, words
+from mission.store.entries import STATUS_FIELDS, known, number, read_entries, status_of, word
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import QUEUE, TYPES, Key, batch_key, result_key
 from mission.store.notices import EndNotice, EndNotices
@@ -36,109 +35,6 @@ REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000
 # How long a key stays that was set aside: a person has time to look at it, and no garbage stays for good.
 ASIDE_SECONDS = 7 * 86_400
-
-# Of a mission's entry, what its status tells.
-STATUS_FIELDS = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at")
-
-_Word = TypeVar("_Word", bound=StrEnum)
-
-
-class Known(NamedTuple):
-    """A mission that an idempotency key may stand for: its id, and the URL's fingerprint under one of the URL keys.
-
-    Where the id stands for one URL `alone`, a mission of another one is a conflict; else it is none of this one's business.
-    """
-
-    id: str
-    key_id: str
-    print: str
-    alone: bool
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Admission:
-    """A mission to admit: its id, its URL encrypted, its lifetime, and what tells it from another of the same key.
-
-    `known` is empty without an idempotency key; else which missions that key may stand for, this one first.
-    """
-
-    id: str
-    url_record: bytes
-    lifetime_seconds: float
-    known: Sequence[Known] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The verdict on an admission: new, `duplicate`, or the reason of its refusal with the seconds to wait."""
-
-    id: str
-    state: State | str | None
-    duplicate: bool
-    refusal: Reason | None = None
-    retry_after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a claim gave: leases, ids held for a next claim, ids that had expired, ids of a schema this release cannot read."""
-
-    claims: list[Claim]
-    held: list[str]
-    expired: list[str]
-    unreadable: list[str]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Commit:
-    """The end of a mission: `record` is its sealed result where it succeeded, `cut` what ended the search before the document did,
-    `allowed_by` the allowlist entry of its host.
-    """
-
-    id: str
-    token: int
-    state: State
-    reason: Reason | None = None
-    secrets: int | None = None
-    record: bytes | None = None
-    cut: frozenset[Cut | str] = frozenset()
-    allowed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count.
-
-    `host` is what it waits for: it lies with the others of that host, and comes back when the host is not paused. `allowed_by` is the
-    allowlist entry of its host.
-    """
-
-    id: str
-    token: int
-    reason: Reason
-    delay_seconds: float
-    uses_attempt: bool = True
-    host: str = ""
-    allowed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """What the reaper found: ids to publish alone, ids to publish in batches, the dead with their reason, and counts."""
-
-    alone: list[str]
-    batch: list[str]
-    dead: list[tuple[str, Reason]]
-    leases_expired: int
-    messages_lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """A key that was put right, and what was wrong: the type that it had, or a word of what it was."""
-
-    key: str
-    was: str
 
 
 class Ledger:
@@ -164,8 +60,8 @@ class Ledger:
         batch = (batch_id, self._ttl + math.ceil(self._settings.max_age))
         args: list[Any] = [scripts.WRITES, submitter, *limits, IDS_PER_MESSAGE, *batch, len(messages), *messages]
         for admission in admissions:
-            known = json.dumps([(*one[:3], int(one.alone)) for one in admission.known]) if admission.known else ""
-            args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), known]
+            named = json.dumps([(*one[:3], int(one.alone)) for one in admission.known]) if admission.known else ""
+            args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), named]
         answers = self._scripts.run("admit", *args, replicated=True)
         found = [Admitted(admission.id, State.QUEUED, duplicate=False) for admission in admissions]
         for place, *answer in answers:
@@ -404,35 +300,11 @@ class Ledger:
         return max(1, round(self._settings.ledger_ttl))
 
 
-def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
-    """A mission's status, by the `STATUS_FIELDS` of its entry."""
-    return MissionStatus(
-        id=mission_id,
-        state=_known(State, word(entry["state"])),
-        attempts=number(entry.get("attempts")) or 0,
-        secrets=number(entry.get("secrets")),
-        reason=_known(Reason, word(entry.get("reason"))) or None,
-        submitted_at=instant(entry.get("submitted_at")),
-        finished_at=instant(entry.get("finished_at")) or None,
-        cut=words(entry.get("cut")),
-        put_off=_known(Reason, word(entry.get("put_off"))) or None,
-        next_try_at=instant(entry.get("due_at")) or None,
-    )
-
-
 def _now_ms() -> int:
     return round(time.time() * 1000)
 
 
 def _admitted(verdict: str, mission_id: str, detail: str) -> Admitted:
     if verdict == "duplicate":
-        return Admitted(mission_id, _known(State, word(detail.encode())), duplicate=True)
+        return Admitted(mission_id, known(State, word(detail.encode())), duplicate=True)
     return Admitted(mission_id, None, duplicate=False, refusal=Reason(verdict), retry_after=float(detail) / 1000)
-
-
-def _known(words: type[_Word], text: str) -> _Word | str:
-    """The member of that name; the text itself where this release has none."""
-    try:
-        return words(text)
-    except ValueError:
-        return text

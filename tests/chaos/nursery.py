@@ -81,7 +81,8 @@ def fragile() -> None:
 def _late() -> None:
     """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
     from mission.model import State
-    from mission.store.ledger import Commit, Ledger
+    from mission.store.changes import Commit
+    from mission.store.ledger import Ledger
     from mission.store.names import entry_key
 
     commit = Ledger.commit

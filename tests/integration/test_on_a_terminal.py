@@ -19,7 +19,8 @@ from mission.model import Reason, Secret, State
 from mission.seal.key_files import write_key_file
 from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import Ledger
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full

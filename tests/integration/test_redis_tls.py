@@ -27,8 +27,9 @@ from mission.model import State
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.broker import VerifiedAMQP
+from mission.store.changes import Commit
 from mission.store.connection import connect
-from mission.store.ledger import Commit, Ledger
+from mission.store.ledger import Ledger
 from mission.store.messages import celery_config
 from mission.store.names import ENDED, Key
 from producer import MissionClient

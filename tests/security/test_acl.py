@@ -38,8 +38,9 @@ from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store import library, names
 from mission.store.acl import FUNCTIONS, LOGINS, acl_lines
+from mission.store.changes import Admission, Commit, Release
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.ledger import Ledger
 from mission.store.messages import STATUS, compose
 from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, batch_key, entry_key, result_key
 from producer import MissionClient

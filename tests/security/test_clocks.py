@@ -11,8 +11,9 @@ import redis
 
 from mission.ids import new_mission_id
 from mission.model import Reason, State
+from mission.store.changes import Admission, Commit, Release
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.ledger import Ledger
 from mission.store.names import QUEUE, Key
 from tests.conftest import wait_for
 from tests.servers.clock import Clock, server_with_a_clock

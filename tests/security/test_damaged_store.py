@@ -24,7 +24,8 @@ from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import REAP_LIMIT, Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import REAP_LIMIT, Ledger
 from mission.store.names import Key, entry_key, result_key
 from mission.store.scripts import Scripts
 from mission.url import MAX_LENGTH

@@ -9,7 +9,8 @@ import redis
 
 from mission.ids import new_mission_id
 from mission.model import Reason
-from mission.store.ledger import Admission, Ledger, Release
+from mission.store.changes import Admission, Release
+from mission.store.ledger import Ledger
 from mission.store.names import QUEUE, Key
 from tests.queue_entries import arguments
 from worker.settings import WorkerSettings

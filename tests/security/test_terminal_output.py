@@ -27,7 +27,8 @@ from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import Admission, Ledger, Release
+from mission.store.changes import Admission, Release
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key, result_key
 from producer.cli import main as mission
 from worker.cli import main as decoder

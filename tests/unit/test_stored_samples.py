@@ -21,7 +21,8 @@ from mission.seal.suites import HYBRID
 from mission.seal.url_keys import UrlKeyring, key_line
 from mission.store import ledger as ledger_module
 from mission.store import messages, scripts
-from mission.store.ledger import Commit, Ledger
+from mission.store.changes import Commit
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, QUEUE, Key, entry_key
 from worker.queue.entry import MalformedMessage, NewerMessage, rebuild
 from worker.queue.intake import GuardedConnection

@@ -17,7 +17,8 @@ from time import monotonic, sleep
 
 from mission.errors import LedgerUnavailable
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Claimed, Ledger
+from mission.store.changes import Claimed
+from mission.store.ledger import Ledger
 from worker.observe import metrics
 from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from mission.model import Claim, Cut, Reason, State
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.changes import Commit, Release
+from mission.store.ledger import Ledger
 from worker.observe import metrics
 from worker.observe.collectors import AT_ADMISSION
 from worker.observe.logs import mission_context

@@ -22,8 +22,9 @@ from mission.ids import new_mission_id
 from mission.model import Reason, Ticket
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
+from mission.store.changes import Admission, Admitted
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Admitted, Ledger
+from mission.store.ledger import Ledger
 from mission.store.names import QUEUE, Key, entry_key
 from tests.queue_entries import arguments
 from worker.settings import WorkerSettings

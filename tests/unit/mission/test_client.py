@@ -20,7 +20,8 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State, Ticket
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store.ledger import Commit, Ledger
+from mission.store.changes import Commit
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from mission.store.scripts import Scripts
 from producer import MissionClient

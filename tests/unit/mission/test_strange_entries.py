@@ -23,7 +23,8 @@ from mission.operate.sealed_results import find_results
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.settings import Settings
-from mission.store.ledger import Admission, Ledger
+from mission.store.changes import Admission
+from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key, result_key
 from mission.store.scripts import Scripts
 

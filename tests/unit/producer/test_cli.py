@@ -18,7 +18,8 @@ from mission.cli.advice import ADVICE
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.seal.url_keys import generate_url_key
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.changes import Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from producer.cli import main
 from tests.conftest import wait_for

@@ -14,7 +14,8 @@ from mission.cli.dead_letters import dead_letters
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.settings import Settings
-from mission.store.ledger import Admission, Ledger, Release
+from mission.store.changes import Admission, Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
 
 WHY = ("--why", "the mirror is back")

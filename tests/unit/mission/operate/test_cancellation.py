@@ -9,7 +9,8 @@ from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.operate.cancellation import cancel
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
 
 WHY = "the list was last month's"

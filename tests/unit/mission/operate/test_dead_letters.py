@@ -9,8 +9,9 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.operate.dead_letters import DeadLetters
 from mission.settings import Settings
+from mission.store.changes import Admission, Commit, Release
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
 
 WHY = "the mirror is back"

@@ -10,7 +10,8 @@ from mission.model import Claim, Reason, State
 from mission.operate.erasure import forget
 from mission.operate.repair import repair
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key, result_key
 from mission.store.scripts import Scripts
 

@@ -15,7 +15,8 @@ from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.operate.repair import Repaired, repair
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
 from mission.store.scripts import Scripts
 

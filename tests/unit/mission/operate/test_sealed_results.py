@@ -15,8 +15,9 @@ from mission.operate.sealed_results import SealedResult, find_results
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
 from mission.settings import Settings
+from mission.store.changes import Admission, Commit
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key, parse_result_key, result_key
 
 DAY = datetime(2026, 5, 4, tzinfo=UTC)

@@ -12,7 +12,8 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Admission, Commit, Known, Ledger
+from mission.store.changes import Admission, Commit, Known
+from mission.store.ledger import Ledger
 from mission.store.messages import wake_ups
 from mission.store.names import QUEUE, Key, batch_key, entry_key, result_key
 from mission.store.scripts import Scripts

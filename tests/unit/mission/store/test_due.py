@@ -9,7 +9,8 @@ import redis
 
 from mission.ids import new_mission_id
 from mission.model import Reason, State
-from mission.store.ledger import Admission, Ledger, Release
+from mission.store.changes import Admission, Release
+from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
 from mission.store.scripts import Scripts, as_text
 from tests.conftest import wait_for

@@ -10,8 +10,9 @@ from mission.errors import LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Claim, Cut, MissionStatus, Reason, State
 from mission.store import scripts
+from mission.store.changes import Admission, Commit, Known, Release
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Known, Ledger, Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, QUEUE, Key, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings

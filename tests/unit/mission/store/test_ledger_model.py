@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from mission.ids import new_mission_id
 from mission.model import Claim, Reason, State
 from mission.store import ledger as ledger_module
-from mission.store.ledger import Admission, Commit, Ledger, Release
+from mission.store.changes import Admission, Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
 
 MAX_ATTEMPTS = 3

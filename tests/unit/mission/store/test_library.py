@@ -11,8 +11,9 @@ from mission.errors import DecoderError, LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Reason, State
 from mission.store import library
+from mission.store.changes import Admission, Commit
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.ledger import Ledger
 from mission.store.library import Loaded
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings

@@ -17,8 +17,9 @@ from mission.model import MissionStatus, Reason, State
 from mission.operate import cancellation
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
+from mission.store.changes import Admission, Commit
 from mission.store.connection import connect
-from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.ledger import Ledger
 from mission.store.names import ENDED, entry_key
 from mission.store.notices import MOST_IDLE, EndNotices
 from producer import MissionClient

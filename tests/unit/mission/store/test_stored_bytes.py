@@ -9,7 +9,8 @@ import redis
 
 from mission.ids import new_mission_id
 from mission.model import Reason, State
-from mission.store.ledger import Admission, Admitted, Commit, Ledger
+from mission.store.changes import Admission, Admitted, Commit
+from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key, result_key
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings

@@ -10,7 +10,8 @@ from mission.cli.console import Commands
 from mission.ids import new_mission_id
 from mission.model import State
 from mission.settings import Settings
-from mission.store.ledger import Admission, Commit, Ledger
+from mission.store.changes import Admission, Commit
+from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from producer.commands.forget import forget
 

@@ -12,7 +12,8 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.changes import Commit, Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys, Scripted, coordinator_of, deaths, ended, states, succeeded, timed_out

@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from mission.model import Claim, Reason, State
-from mission.store.ledger import Commit, Ledger, Release
+from mission.store.changes import Commit, Release
+from mission.store.ledger import Ledger
 from tests.unit.worker.parts import Keys, deaths, ended, succeeded, timed_out
 from worker.observe import metrics
 from worker.settings import WorkerSettings

@@ -12,7 +12,8 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.model import Reason, State
 from mission.store import ledger as ledger_module
-from mission.store.ledger import Ledger, Release
+from mission.store.changes import Release
+from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, Key, entry_key
 from tests.conftest import wait_for
 from tests.queue_entries import arguments
