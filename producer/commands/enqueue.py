@@ -102,19 +102,21 @@ def enqueue(
 def _enqueue_many(batch: Batch, urls: tuple[str, ...], source: TextIO | None, *, as_json: bool) -> list[str]:
     """Enqueue and tell of each, or of all in numbers; the missions' ids."""
     watched = sys.stderr.isatty()
-    total = len(urls)
+    total: int | None = len(urls)
     if watched and source is not None:
-        total = total + sum(1 for _ in _lines(source)) if source.seekable() else 0
-        if total:
+        total = None  # of what comes through a pipe nobody knows it
+        if source.seekable():
+            total = len(urls) + sum(1 for _ in _lines(source))
             source.seek(0)
     if source is sys.stdin:
         note_terminal("a URL a line")
     named = ((f"URL {number}", url) for number, url in enumerate(urls, 1))
     remaining = chain(named, _lines(source) if source else ())
-    in_numbers = not as_json and sys.stdout.isatty() and total > MANY
+    looks, in_numbers = not as_json and sys.stdout.isatty(), False
     ids: list[str] = []
-    with tqdm(total=total or None, unit=" missions", disable=not watched, file=sys.stderr) as bar:
+    with tqdm(total=total, unit=" missions", disable=not watched, file=sys.stderr) as bar:
         while some := list(islice(remaining, CHUNK)):
+            in_numbers = in_numbers or (looks and len(some) > MANY)
             verdicts = batch.add([url for _, url in some])
             bar.update(len(some))
             with bar.external_write_mode():  # lines of their own, not the rest of the bar's

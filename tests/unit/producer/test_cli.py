@@ -154,6 +154,13 @@ def test_many_are_told_in_numbers_where_somebody_looks_with_a_total(
     assert "301" in run("status", "--batch", batch).stdout
 
 
+def test_many_through_a_pipe_are_told_in_numbers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
+    result = run("enqueue", "--from-file", "-", stdin="".join(f"{URL}?{n}\n" for n in range(30)))
+    assert "30 missions enqueued, 0 there before, 0 refused" in result.stdout
+    assert not re.search(rf"^{ID}", result.stdout, re.MULTILINE)
+
+
 def test_a_variable_that_is_misspelt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECODER_QUOTTA", "1/hour")
     assert run("enqueue", URL).stderr == "note: DECODER_QUOTTA is no setting: did you mean DECODER_QUOTA?\n"
