@@ -31,10 +31,11 @@ def test_a_mission_that_waits_ends_in_a_state_of_its_own_and_is_never_worked(
 ) -> None:
     if waits is State.RETRYING:
         held = claim(ledger, mission_id)
-        ledger.release([Release(mission_id, held.token, Reason.READ_TIMEOUT, 0.0, host="h")], 5)
+        ledger.release([Release(mission_id, held.token, Reason.HOST_BUSY, 0.0, uses_attempt=False, host="h")], 5)
     assert cancel(client, settings, audit, mission_id, why=WHY) == State.CANCELLED
     status = ledger.status(mission_id)
     assert (status.state, status.reason, status.finished) == (State.CANCELLED, Reason.CANCELLED, True)
+    assert (status.put_off, status.next_try_at) == (None, None)
     assert ledger.take_due(10) == ([], False)
     assert ledger.claim([mission_id], 1, 60).claims == []
     stats = ledger.stats()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from itertools import chain
 
 import pytest
@@ -270,6 +271,36 @@ def test_a_release_that_uses_no_attempt_gives_it_back(ledger: Ledger) -> None:
     ledger.release([Release(mission_id, claim.token, Reason.HOST_PAUSED, 0.0, uses_attempt=False)], 1)
     assert ledger.status(mission_id).attempts == 0
     assert ledger.status(mission_id).state is State.RETRYING
+
+
+def test_a_release_whose_answer_was_lost_may_be_done_again(ledger: Ledger) -> None:
+    for reason, counts in ((Reason.HOST_BUSY, False), (Reason.READ_TIMEOUT, True)):
+        (mission_id,) = admit(ledger)
+        release = Release(mission_id, claim_one(ledger, mission_id).token, reason, 0.0, counts)
+        assert ledger.release([release], 5) == ledger.release([release], 5) == [State.RETRYING]
+
+
+def test_what_is_no_failure_is_told_until_the_mission_has_its_turn_and_hides_no_reason(ledger: Ledger) -> None:
+    (mission_id,) = admit(ledger)
+    ledger.release([Release(mission_id, claim_one(ledger, mission_id).token, Reason.READ_TIMEOUT, 0.0)], 5)
+    wait_for(lambda: mission_id in ledger.take_due(10)[0])
+    assert ledger.status(mission_id).next_try_at is None
+    token = claim_one(ledger, mission_id).token
+    ledger.release([Release(mission_id, token, Reason.HOST_BUSY, 0.0, uses_attempt=False, host="h")], 5)
+    status = ledger.status(mission_id)
+    assert (status.reason, status.put_off, bool(status.next_try_at)) == (Reason.READ_TIMEOUT, Reason.HOST_BUSY, True)
+    wait_for(lambda: mission_id in ledger.take_due(10)[0])
+    status = ledger.status(mission_id)
+    assert (status.reason, status.put_off, status.next_try_at) == (Reason.READ_TIMEOUT, None, None)
+
+
+def test_the_next_try_is_after_the_pause_of_its_host(ledger: Ledger, client: redis.Redis) -> None:
+    ledger.host_failed("h", "a", 1, 1000.0)
+    (mission_id,) = admit(ledger)
+    token = claim_one(ledger, mission_id).token
+    ledger.release([Release(mission_id, token, Reason.HOST_PAUSED, 0.0, uses_attempt=False, host="h")], 5)
+    next_try = datetime.fromisoformat(str(ledger.status(mission_id).next_try_at))
+    assert 990 < next_try.timestamp() - client.time()[0] <= 1001
 
 
 def test_a_mission_out_of_attempts_is_dead_with_its_last_reason(ledger: Ledger) -> None:

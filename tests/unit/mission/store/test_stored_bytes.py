@@ -32,7 +32,7 @@ def admit(ledger: Ledger, submitter: str = "app") -> Admitted:
 def store(ledger: Ledger, size: int, *, submitter: str = "app", ttl: float = TTL) -> tuple[str, State | None]:
     """A mission whose record has this size; its result's key, and how it ended."""
     claim = ledger.claim([admit(ledger, submitter).id], 1, 60.0).claims[0]
-    commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * size)
+    commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * size, allowed_by="*.example.com")
     (state,) = ledger.commit([commit], ttl)
     assert ledger.commit([commit], ttl) == [state], "sent twice, it is told the same"
     return result_key(claim.id, claim.token), state
@@ -55,6 +55,8 @@ def test_what_would_pass_the_quota_is_a_dead_letter_without_a_record(ledger: Led
     mission_id = passes.rpartition(":")[0].removeprefix(Key.RESULT)
     assert ledger.status(mission_id).reason is Reason.STORED_QUOTA_EXCEEDED
     assert client.hexists(entry_key(mission_id), "url"), "it can be replayed"
+    assert client.hget(entry_key(mission_id), "allowed_by") == b"*.example.com"
+    assert not client.hexists(entry_key(fits.split(":")[2]), "allowed_by"), "what need not be kept is not kept"
     assert (ledger.stats().succeeded, ledger.stats().dead) == (1, 1)
 
 
