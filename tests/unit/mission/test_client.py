@@ -6,9 +6,11 @@ from typing import cast
 import pytest
 import redis
 
+from mission.batch import CHUNK
 from mission.errors import (
     IdempotencyConflict,
     InvalidMission,
+    LedgerUnavailable,
     QueueFull,
     QuotaExceeded,
     SettingsError,
@@ -17,7 +19,7 @@ from mission.errors import (
     WaitTimeout,
 )
 from mission.ids import new_mission_id
-from mission.model import Reason, State, Ticket
+from mission.model import MissionStatus, Reason, State, Ticket
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.changes import Commit
@@ -140,6 +142,37 @@ def test_missions_are_told_as_they_finish_each_once(mission_client: MissionClien
         ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0)], 60)
         assert next(told).id == mission_id
     assert list(told) == []
+
+
+def test_those_that_ended_are_told_behind_any_number_that_do_not_end(
+    mission_client: MissionClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.client._LOOK_SECONDS", 0.02)
+    batch = mission_client.enqueue_many(f"{URL}&{n}" for n in range(2 * CHUNK + 10))
+    ids = [verdict.id for verdict in batch if isinstance(verdict, Ticket)]
+    claims = ledger.claim(ids[-10:], 10, 60).claims
+    ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60)
+    told = mission_client.follow(ids, 60)
+    assert {next(told).id for _ in range(10)} == set(ids[-10:])
+
+
+def test_who_waits_through_an_outage_is_told_what_was_known_before(
+    mission_client: MissionClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mission.client._LOOK_SECONDS", 0.02)
+    ticket = mission_client.enqueue(URL)
+    answers = [ledger.statuses([ticket.id])]
+
+    def first_alone(*_: object) -> list[MissionStatus | None]:
+        if answers:
+            return answers.pop()
+        raise LedgerUnavailable
+
+    monkeypatch.setattr(Ledger, "statuses", first_alone)
+    with pytest.raises(WaitTimeout, match="1 queued"):
+        mission_client.wait(ticket.id, timeout=0.2)
+    with pytest.raises(LedgerUnavailable):
+        mission_client.wait(ticket.id, timeout=0.1)
 
 
 def test_who_follows_missions_needs_no_url_key_and_who_enqueues_is_told_which(settings: WorkerSettings) -> None:

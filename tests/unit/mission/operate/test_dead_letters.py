@@ -36,7 +36,7 @@ def kill(ledger: Ledger, reason: Reason = Reason.READ_TIMEOUT, *, submitter: str
 
 def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *, max_attempts: int = 1) -> None:
     (claim,) = ledger.claim([mission_id], 1, 60).claims
-    ledger.release([Release(mission_id, claim.token, reason, 0.0)], max_attempts)
+    ledger.release([Release(mission_id, claim.token, reason, 0.0, allowed_by="*.example.com")], max_attempts)
 
 
 def wake(ledger: Ledger, mission_id: str) -> None:
@@ -59,8 +59,20 @@ def test_a_dead_mission_is_listed_with_its_reason_and_its_history(ledger: Ledger
     mission_id = kill(ledger, submitter="team-a", attempts=3)
     (letter,) = letters.find()
     assert (letter.id, letter.reason, letter.attempts, letter.submitter) == (mission_id, "read_timeout", 3, "team-a")
+    assert letter.allowed_by == "*.example.com"
     assert [reason for _, reason in letter.history] == ["read_timeout"] * 3
     assert letter.submitted_at <= letter.history[0][0] <= letter.died_at == letter.history[-1][0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [("127.0.0.1:8080", "127.0.0.1:8080"), ("[::1]", "[::1]"), ("\x1b[2J", "unreadable"), ("x" * 301, "unreadable")],
+)
+def test_an_entry_of_the_allowlist_is_told_as_it_is_and_nothing_else_in_its_place(
+    ledger: Ledger, letters: DeadLetters, client: redis.Redis, stored: str, told: str
+) -> None:
+    client.hset(entry_key(kill(ledger)), "allowed_by", stored)
+    assert [letter.allowed_by for letter in letters.find()] == [told]
 
 
 def test_letters_are_found_by_reason_and_age_the_oldest_first(

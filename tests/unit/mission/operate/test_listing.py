@@ -91,6 +91,13 @@ def test_a_backlog_is_not_read_to_its_end_for_a_few(
     assert len(states(client, settings, limit=15)) == 15
 
 
+def test_a_mission_that_stands_in_two_indexes_is_told_once(
+    client: redis.Redis, settings: Settings, missions: dict[str, str]
+) -> None:
+    client.zadd(Key.OPEN, {missions["dead"]: client.time()[0] * 1000})
+    assert states(client, settings, State.DEAD, State.QUEUED) == ["queued", "dead"]
+
+
 def test_what_a_stranger_wrote_ends_no_list(client: redis.Redis, settings: Settings, missions: dict[str, str]) -> None:
     client.zadd(Key.OPEN, {"no id": 1e15, "\x1b[2J": 1})
     client.set(entry_key(new_mission_id()), "x")
