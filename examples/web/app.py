@@ -90,9 +90,10 @@ def create_app(client: MissionClient, reader: ResultReader | None, *, submitter:
 
     @app.post("/missions")
     def enqueue() -> Response:
-        ticket = client.enqueue(
-            request.form["url"].strip(), submitter=submitter, idempotency_key=request.form.get("key") or None
-        )
+        key = request.form.get("key") or None
+        url = request.form["url"].strip()
+        # A form has a key of its own: sent twice it is one mission, and never one of another URL.
+        ticket = client.enqueue(url, submitter=submitter, idempotency_key=key, exclusive=key is not None)
         return redirect(url_for("show", mission_id=ticket.id), 303)
 
     @app.get("/missions/<uuid:mission_id>")
@@ -153,6 +154,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     try:
         client = MissionClient.from_env()
+        client.batch()  # so that a URL key which is not there stops the start, and not the first visitor
         reader = ResultReader.from_settings(settings_in(arguments.reader)) if arguments.reader else None
         server = make_server(
             "127.0.0.1", arguments.port, create_app(client, reader, submitter=arguments.submitter), threaded=True

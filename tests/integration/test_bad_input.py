@@ -296,9 +296,9 @@ def test_of_a_file_each_bad_line_is_refused_by_number_and_the_good_ones_are_take
     result = CliRunner().invoke(mission, ["enqueue", "--from-file", str(file)], env=env)
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 2
-    assert re.findall(r"^error: URL (\d+): (\w+)", result.stderr, re.MULTILINE) == [
+    assert re.findall(r"^error: .*/urls.txt:(\d+): (\w+)", result.stderr, re.MULTILINE) == [
         ("2", "invalid_url"),
-        ("4", "invalid_url"),
+        ("5", "invalid_url"),
     ]
 
 

@@ -26,6 +26,7 @@ from celery import Celery
 from mission.audit.log import AuditLog
 from mission.errors import DecoderError
 from mission.model import MissionStatus, Reason, State, Ticket
+from mission.operate.cancellation import cancel
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
@@ -169,9 +170,17 @@ class Scene:
         """Why missions ended, and why each attempt of them did, as the ledger has it."""
         plain: Any = self.redis
         for key in plain.scan_iter("{decoder}:m:*"):
-            history, reason = plain.hmget(key, "history", "reason")
-            words = {mark.partition(":")[2] for mark in (history or b"").decode().split()} | {(reason or b"").decode()}
+            history, *last = plain.hmget(key, "history", "reason", "put_off")
+            words = {mark.partition(":")[2] for mark in (history or b"").decode().split()}
+            words |= {(word or b"").decode() for word in last}
             self.run.reasons |= {Reason(word) for word in words if word in set(Reason)}
+
+    def wait_until_put_off(self, reason: Reason, *ids: str) -> None:
+        """Until one of these missions is put off for this reason, which goes from its entry when it has its turn."""
+        wait_for(
+            lambda: any(self.client.status(id_).put_off is reason for id_ in ids), what=f"a mission put off: {reason}"
+        )
+        self.run.reasons.add(reason)
 
 
 @contextmanager
@@ -279,8 +288,8 @@ def _enqueue(scene: Scene) -> dict[str, str]:
     # So many that their host is left alone for a while; nobody waits for them.
     assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(80)))
     key = new("idempotency key")
-    missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key).id
-    scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=key))
+    missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key, exclusive=True).id
+    scene.refused(lambda: scene.client.enqueue(url("document"), idempotency_key=key, exclusive=True))
     stranger = MissionClient(Settings.from_env(redis_url=scene.server.url, url_key=generate_url_key()))
     missions["another's URL key"] = stranger.enqueue(url("document")).id
     for bad in (
@@ -341,11 +350,13 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
 def _end_in_the_middle(scene: Scene) -> Child:
     """A worker gets SIGTERM while it fetches a document, and gives the mission back.
 
-    Before that, a mission finds no memory free there, and the extraction of another one crashes.
+    Before that, a mission finds no memory free there, another one no place at its host, and the extraction of a third one crashes. Of
+    those that wait one is cancelled.
     """
     suspect = scene.client.enqueue(scene.site.url("document")).id
     scene.redis.hset(entry_key(suspect), "crashes", 2)
     values = {"read_timeout": "60s", "deadline": "60s", "lease_seconds": "75s", "max_bytes": "2MiB", "concurrency": "4"}
+    values["host_concurrency"] = "2"
     rough = WorkerSettings.from_env(**values)
     values["memory"] = str(fixed(rough) + largest(rough))  # for one large document at a time
     with pytest.MonkeyPatch.context() as patch:
@@ -353,12 +364,16 @@ def _end_in_the_middle(scene: Scene) -> Child:
         worker = scene.worker("third", **values)
     wait_for(lambda: scene.client.status(suspect).reason is Reason.EXTRACTION_CRASHED, what="a crash of extraction")
     large = [scene.client.enqueue(scene.site.url("half")).id for _ in range(2)]
-    wait_for(lambda: Reason.MEMORY_BUSY in {scene.client.status(id_).reason for id_ in large}, what="a mission put off")
+    scene.wait_until_put_off(Reason.MEMORY_BUSY, *large)
     mission_id = scene.client.enqueue(scene.site.url("hold-shutdown")).id
     assert scene.site.held["hold-shutdown"].wait(30)
+    behind = scene.client.enqueue(scene.site.url("document")).id
+    scene.wait_until_put_off(Reason.HOST_BUSY, behind)
     worker.process.terminate()
     worker.process.wait(60)
-    assert scene.client.status(mission_id).reason is Reason.SHUTDOWN
+    assert scene.client.status(mission_id).put_off is Reason.SHUTDOWN
+    audit = AuditLog(scene.redis, emit=scene.exceptions.append)
+    assert cancel(scene.redis, scene.settings, audit, behind, why="the canaries") == State.CANCELLED
     return worker
 
 
