@@ -55,4 +55,5 @@ def running_prometheus(folder: Path, targets: Sequence[str]) -> Iterator[Prometh
     # It needs nothing that is set here.
     with running("prometheus", command, folder, {"PATH": os.environ["PATH"]}, STOP_SECONDS) as child:
         address = child.wait_until(r'msg="?Listening on"? address=(127\.0\.0\.1:\d+)')[1]
+        child.wait_until("Server is ready to receive")  # until then it answers nothing but 503
         yield Prometheus(child, f"http://{address}")
