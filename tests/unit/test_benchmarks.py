@@ -215,7 +215,9 @@ def test_fairness_tells_of_each_neighbour() -> None:
 @pytest.mark.full
 def test_extraction_finds_what_was_planted_and_tells_what_each_contender_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "RATE", 16 * 1024)  # many, of little text
-    monkeypatch.setattr(extraction, "SMALL_REPEATS", 300)  # many pairs of each text: one that was interrupted is no median
+    monkeypatch.setattr(
+        extraction, "SMALL_REPEATS", 300
+    )  # many pairs of each text: one that was interrupted is no median
     monkeypatch.setattr(extraction, "GROWTH_MB", (1,))
     found = lines(extraction.main, "--mb", "2", "--rounds", "1")
     speeds, (median, *_), (provider, everything), (growth,), small = (
