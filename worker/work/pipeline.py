@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 
 from mission.errors import DecoderError, MissionFailed
@@ -71,18 +72,20 @@ class Pipeline:
                     add_to_mission_context("mission.allowed_by", entry)
                 self._policy.check(url)
             with self._memory.share(claim.submitter) as share:
-                return self._decode(claim, url, entry, deadline, share, phases)
+                outcome = self._decode(claim, url, deadline, share, phases)
         except MissionFailed as failure:
-            return Outcome(phases, failure.reason, failure.retry_after, allowed_by=entry)
+            outcome = Outcome(phases, failure.reason, failure.retry_after)
         except DecoderError as error:
             # Not the mission's fault: a key that this worker lacks, say. Another one may have it.
             log.error("mission cannot be worked here: %s", error)
+            outcome = Outcome(phases, Reason.INTERNAL_ERROR)
         except Exception as error:
             log.exception("mission met an unexpected %s", type(error).__name__)
-        return Outcome(phases, Reason.INTERNAL_ERROR, allowed_by=entry)
+            outcome = Outcome(phases, Reason.INTERNAL_ERROR)
+        return replace(outcome, allowed_by=entry)
 
     def _decode(
-        self, claim: Claim, url: MissionUrl, entry: str, deadline: float, share: Share, phases: dict[str, float]
+        self, claim: Claim, url: MissionUrl, deadline: float, share: Share, phases: dict[str, float]
     ) -> Outcome:
         try:
             with _phase(phases, "fetch"):
@@ -91,16 +94,16 @@ class Pipeline:
                 secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
             if not secrets:  # nothing to keep: that there are none stands in the ledger
-                return Outcome(phases, cut=secrets.cut, allowed_by=entry)
+                return Outcome(phases, cut=secrets.cut)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
                 record = seal_secrets(recipient, secrets, mission_id=claim.id, token=claim.token)
             found = Counter(secret.detector for secret in secrets)
-            return Outcome(phases, found=found, cut=secrets.cut, record=record, allowed_by=entry)
+            return Outcome(phases, found=found, cut=secrets.cut, record=record)
         except PutOff as put_off:
-            return Outcome(phases, put_off.reason, put_off.retry_after, put_off.host, allowed_by=entry)
+            return Outcome(phases, put_off.reason, put_off.retry_after, put_off.host)
         except MissionFailed as failure:
-            return Outcome(phases, failure.reason, failure.retry_after, name_of(url), allowed_by=entry)
+            return Outcome(phases, failure.reason, failure.retry_after, name_of(url))
 
     def _fetch(self, url: MissionUrl, deadline: float, share: Share) -> Document:
         tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()
