@@ -3,7 +3,8 @@
 ARG BASE_IMAGE
 
 FROM ${BASE_IMAGE} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# With a date (1980's first) Python ties what it compiles to the sources' text and not to their time, which --timestamp changes.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore SOURCE_DATE_EPOCH=315532800
 WORKDIR /src
 # What is locked changes seldom, the code often: a layer each. No compiler here, so wheels alone.
 COPY requirements/image.txt requirements/

@@ -47,15 +47,15 @@ def make_root(root: Path) -> None:
     programs = [Path(found) for name in _PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin"))]
     for program in programs:
         shutil.copy2(program.resolve(), root / "usr/bin" / program.name)
-    _copy_libraries(root, [*programs, interpreter, *(root / "usr/local/lib" / version / "lib-dynload").glob("*.so")])
-    _copy_libraries(root, [lib for name in _RUNTIME for lib in Path("/usr/lib").glob(f"*/{name}")], themselves=True)
+    copy_libraries(root, [*programs, interpreter, *(root / "usr/local/lib" / version / "lib-dynload").glob("*.so")])
+    copy_libraries(root, [lib for name in _RUNTIME for lib in Path("/usr/lib").glob(f"*/{name}")], themselves=True)
     # As the official image has it; Celery's message bus does not start without.
     (root / "usr/share/zoneinfo").mkdir(parents=True)
     shutil.copy2("/usr/share/zoneinfo/UTC", root / "usr/share/zoneinfo/UTC")
     subprocess.run(["chroot", root, "/usr/local/bin/python", "-m", "ensurepip"], check=True, capture_output=True)
 
 
-def _copy_libraries(root: Path, files: Iterable[Path], *, themselves: bool = False) -> None:
+def copy_libraries(root: Path, files: Iterable[Path], *, themselves: bool = False) -> None:
     for file in files:
         shown = subprocess.run(["ldd", file], capture_output=True, text=True, check=False).stdout
         wanted = {Path(found) for found in re.findall(r"(/\S+) \(0x", shown)} | ({file} if themselves else set[Path]())

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +22,8 @@ from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.version import VERSION
 from producer import MissionClient
-from tests.conftest import unavailable, wait_for
-from tests.documents.document import Block, blocks
-from tests.image.stand_in import make_root
+from tests.conftest import wait_for
+from tests.image.build import DECODER, build_image
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import SampleSite
 from worker.local.stack import access
@@ -36,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMIT = subprocess.run(
     ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
 ).stdout.strip()
-BASE = "localhost/stand-in"
 # Without the base: what the Dockerfile adds.
 MAX_ADDED_BYTES = 150 * 1024 * 1024
 GRACE_SECONDS = 5
@@ -53,69 +49,12 @@ class Image:
     added_bytes: int
 
 
-class Buildah:
-    """Buildah with a store of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._options = ["--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
-
-    def __call__(self, *arguments: str | Path) -> str:
-        return self._output(["buildah", *self._options, *map(str, arguments)])
-
-    def type_in(self, block: Block, env: Mapping[str, str], *build: str) -> None:
-        """Type a document's block, with this store and these options of a build, which are this machine's affair."""
-        program = self._folder / "bin" / "buildah"
-        program.parent.mkdir()
-        real = [shutil.which("buildah") or "buildah", *self._options, "build", *build]
-        program.write_text(f'#!/bin/sh\n[ "$1" = build ] && shift && exec {shlex.join(real)} "$@"\n')
-        program.chmod(0o700)
-        path = f"{program.parent}:{os.environ['PATH']}"
-        text = "\n".join(command.line for command in block.commands)
-        self._output(["bash", "-euc", text], cwd=ROOT, env={**os.environ, "PATH": path, **env})
-
-    def _output(self, command: list[str], **options: Any) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return str(done.stdout).strip()
-
-
-def fetch_wheels(folder: Path) -> Path:
-    """The locked wheels, and a pip.conf that sees nothing else: the build itself goes nowhere."""
-    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    command = [str(python), "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
-    requirements = ROOT / "requirements/image.txt"
-    subprocess.run([*command, f"--requirement={requirements}", f"--dest={folder}/wheels"], check=True)
-    conf = folder / "pip.conf"
-    conf.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    return conf
-
-
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    if missing := [name for name in ("buildah", "unshare", "chroot", "setpriv") if shutil.which(name) is None]:
-        unavailable(f"not here: {', '.join(missing)} (Debian: buildah, util-linux)")
-    if os.geteuid() != 0:
-        unavailable("building and running an image without a daemon takes root here")
     folder = tmp_path_factory.mktemp("image")
-    buildah = Buildah(folder)
-    (folder / "base").mkdir()
-    make_root(folder / "base")
-    container = buildah("from", "scratch")
-    buildah("add", "--quiet", container, folder / "base", "/")
-    buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", container)
-    buildah("commit", "--quiet", container, BASE)
-    conf = fetch_wheels(folder)
-    (by_hand,) = [block for block in blocks(ROOT / "docs/image.md") if block.tag == "buildah"]
-    buildah.type_in(
-        by_hand,
-        {"BASE_IMAGE": BASE},
-        "--isolation=chroot",
-        f"--volume={conf.parent / 'wheels'}:/wheels:ro",
-        f"--volume={conf}:/etc/pip.conf:ro",
-    )
-    config = json.loads(buildah("inspect", "--type", "image", f"decoder:{VERSION}"))["OCIv1"]["config"]
-    root = Path(buildah("mount", buildah("from", f"decoder:{VERSION}")))
+    buildah = build_image(folder)
+    config = json.loads(buildah("inspect", "--type", "image", DECODER))["OCIv1"]["config"]
+    root = Path(buildah("mount", buildah("from", DECODER)))
     size = {name: disk_bytes(path) for name, path in (("base", folder / "base"), ("image", root))}
     yield Image(config, root, size["image"] - size["base"])
     shutil.rmtree(folder)  # each layer is a whole copy: most of a gigabyte
@@ -214,6 +153,13 @@ print(subprocess.check_output(["mission", "--version"], text=True).strip())
 print(subprocess.check_output(["celery", "-A", "worker.app", "flower", "--help"], text=True)[:6])
 """
     assert inside(image, program, tmp_path).splitlines() == [f"mission {VERSION} (commit {COMMIT})", "Usage:"]
+
+
+def test_its_code_comes_compiled(image: Image) -> None:
+    """By a hash of the source: a build that sets every file's time would have Python compile at each start again."""
+    headers = [path.read_bytes()[:8] for path in (image.root / "opt/decoder").rglob("__pycache__/*.pyc")]
+    assert len(headers) > 100
+    assert [header for header in headers if not header[4] & 1] == []
 
 
 def test_its_rules_come_compiled(image: Image, tmp_path: Path) -> None:
