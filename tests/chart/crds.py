@@ -10,6 +10,13 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+# Which of npm's `@kubernetes-models` has the operator's own types.
+PACKAGES = {
+    "external-secrets.io": "external-secrets",
+    "keda.sh": "keda",
+    "monitoring.coreos.com": "prometheus-operator",
+}
+
 STRING: Schema = {"type": "string", "minLength": 1}
 BOOLEAN: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}

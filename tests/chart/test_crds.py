@@ -9,15 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.chart.crds import SCHEMAS
+from tests.chart.crds import PACKAGES, SCHEMAS
 from tests.chart.rendering import Object, environment, everything, find, render
 from tests.npm import node_modules
 
-PACKAGES = {
-    "external-secrets.io": "external-secrets",
-    "keda.sh": "keda",
-    "monitoring.coreos.com": "prometheus-operator",
-}
 ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
 
 pytestmark = pytest.mark.full

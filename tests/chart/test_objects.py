@@ -16,6 +16,7 @@ from tests.chart.rendering import (
     CHART,
     DIGEST,
     ENVIRONMENTS,
+    SHIPPED,
     Object,
     containers,
     environment,
@@ -28,7 +29,8 @@ from tests.chart.rendering import (
 )
 
 KUBERNETES = ("1.29", "1.31", "1.33", "1.35", "1.37")
-ALL = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
+LASTING = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
+ALL = LASTING | {"trial": environment("trial")}
 
 
 @pytest.fixture(params=ALL)
@@ -36,7 +38,13 @@ def objects(request: pytest.FixtureRequest) -> list[Object]:
     return render(ALL[request.param])
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.fixture(params=LASTING)
+def lasting(request: pytest.FixtureRequest) -> list[Object]:
+    """What is not only tried out: what a trial may differently, test_trial.py has."""
+    return render(LASTING[request.param])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_lint_finds_nothing(name: str) -> None:
     report = helm().lint(CHART, environment(name), strict=True, namespace="missions", kube_version="v1.29.0")
     assert report["errors"] == []
@@ -52,8 +60,8 @@ def test_kubernetes_objects_are_valid(objects: list[Object], version: str) -> No
         kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_custom_resources_are_valid(objects: list[Object]) -> None:
-    custom = [item for item in objects if (item["apiVersion"], item["kind"]) in SCHEMAS]
+def test_custom_resources_are_valid(lasting: list[Object]) -> None:
+    custom = [item for item in lasting if (item["apiVersion"], item["kind"]) in SCHEMAS]
     assert custom
     for item in custom:
         jsonschema.Draft202012Validator(SCHEMAS[item["apiVersion"], item["kind"]]).validate(item)
@@ -83,7 +91,7 @@ def test_every_pod_meets_the_restricted_level(objects: list[Object]) -> None:
         assert spec["securityContext"]["runAsUser"] > 10000
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC", "ephemeralContainers"} & set(spec)
-        for volume in spec["volumes"]:
+        for volume in spec.get("volumes", ()):
             assert set(volume) - {"name"} <= allowed_volumes
         for container in containers(spec):
             context = container["securityContext"]
@@ -96,13 +104,13 @@ def test_workers_are_not_all_taken_away_at_once(objects: list[Object]) -> None:
     assert find(objects, "PodDisruptionBudget", "decoder-worker")
 
 
-def test_nothing_of_it_may_use_the_clusters_interface(objects: list[Object]) -> None:
-    assert [item for item in objects if item["apiVersion"].startswith("rbac.")] == []
+def test_nothing_of_it_may_use_the_clusters_interface(lasting: list[Object]) -> None:
+    assert [item for item in lasting if item["apiVersion"].startswith("rbac.")] == []
 
 
-def test_no_pod_has_a_token_of_the_cluster(objects: list[Object]) -> None:
-    assert find(objects, "ServiceAccount", "decoder")["automountServiceAccountToken"] is False
-    for _, spec in pods(objects):
+def test_no_pod_has_a_token_of_the_cluster(lasting: list[Object]) -> None:
+    assert find(lasting, "ServiceAccount", "decoder")["automountServiceAccountToken"] is False
+    for _, spec in pods(lasting):
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
 
@@ -114,8 +122,8 @@ def test_every_container_is_bounded(objects: list[Object]) -> None:
             assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
 
 
-def test_what_is_ours_runs_by_digest(objects: list[Object]) -> None:
-    ours = [item["image"] for name, spec in pods(objects) for item in containers(spec) if name != "decoder-valkey"]
+def test_what_is_ours_runs_by_digest(lasting: list[Object]) -> None:
+    ours = [item["image"] for name, spec in pods(lasting) for item in containers(spec) if name != "decoder-valkey"]
     assert ours
     assert all(image.endswith(f"@{DIGEST}") for image in ours)
 
@@ -151,7 +159,7 @@ def keys_in_environment(container: dict[str, Any]) -> set[str]:
 def secret_keys(spec: dict[str, Any]) -> set[str]:
     """The keys of the decoder's own Secret that a pod gets."""
     from_env = {key for container in containers(spec) for key in keys_in_environment(container)}
-    mounted = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    mounted = [volume["secret"] for volume in spec.get("volumes", ()) if "secret" in volume]
     own = [secret for secret in mounted if secret["secretName"] == "decoder-secrets"]
     return from_env | {item["key"] for secret in own for item in secret["items"]}
 
@@ -238,7 +246,7 @@ def test_no_identity_reaches_the_cluster() -> None:
 def test_secret_files_are_closed_to_others() -> None:
     """Key files that others may read are refused by the worker."""
     for _, spec in pods(render(everything())):
-        modes = [volume["secret"]["defaultMode"] for volume in spec["volumes"] if "secret" in volume]
+        modes = [volume["secret"]["defaultMode"] for volume in spec.get("volumes", ()) if "secret" in volume]
         assert all(mode & 0o007 == 0 for mode in modes)
 
 

@@ -76,7 +76,9 @@ OTHER: Values = {
     "audit.trimSchedule": "0 4 * * *",
     "image.repository": "registry.example.com/other",
     "image.digest": OTHER_DIGEST,
+    "image.tag": None,
     "imagePullSecrets": ["pull"],
+    "trial.enabled": None,
     "secrets.existingSecret": None,
     "secrets.external.enabled": None,
     "secrets.external.store.kind": "SecretStore",
@@ -107,6 +109,7 @@ OTHER: Values = {
     "keda.prometheusAddress": "http://other:9090",
     "valkey.image.repository": "registry.example.com/valkey",
     "valkey.image.digest": DIGEST,
+    "valkey.image.tag": None,
     "valkey.maxMemory": "256mb",
     "valkey.storage.size": "9Gi",
     "networkPolicy.webPorts": [443, 8443],
@@ -179,6 +182,11 @@ def test_another_source_of_the_secrets_touches_no_immutable_field() -> None:
     external = environment("prod")
     existing = merged(external, {"secrets": {"existingSecret": "mine", "external": {"enabled": False}}})
     assert changed_immutables(render(external), render(existing)) == []
+
+
+def test_going_from_a_trial_to_staging_and_back_touches_no_immutable_field_but_the_volumes_size() -> None:
+    trial = environment("trial", valkey={"image": {"tag": "9.1"}, "storage": {"size": "5Gi"}}, image={"tag": "other"})
+    assert changed_immutables(render(trial), render(environment("staging"))) == []
 
 
 def test_selectors_hold_nothing_that_a_release_changes() -> None:

@@ -14,6 +14,7 @@ from tests.chart.rendering import (
     CHART,
     DIGEST,
     ENVIRONMENTS,
+    SHIPPED,
     Values,
     default_values,
     environment,
@@ -109,7 +110,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Any:
     return configure
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_worker_accepts_what_the_chart_gives_it(configured: Any, name: str) -> None:
     settings = configured(environment(name))
     assert settings.allowed_hosts == tuple(load_yaml(CHART / f"values-{name}.yaml")["config"]["allowedHosts"])
@@ -131,6 +132,7 @@ def test_whole_numbers_stay_whole() -> None:
 
 WRONG_FOR_THE_SCHEMA: list[tuple[Values, str]] = [
     ({"image": {"digest": "latest"}}, "image/digest"),
+    ({"image": {"tag": "sha256:1"}}, "image/tag"),
     ({"worker": {"replicas": "two"}}, "worker/replicas"),
     ({"worker": {"replicas": 0}}, "worker/replicas"),
     ({"worker": {"replcas": 2}}, "replcas"),
@@ -150,6 +152,14 @@ WRONG_FOR_THE_SCHEMA: list[tuple[Values, str]] = [
 
 WRONG_TOGETHER: list[tuple[Values, str]] = [
     ({"image": {"digest": ""}}, "image.digest is required: the sha256"),
+    ({"image": {"tag": "1.2.3"}}, "image.tag: is for a trial alone"),
+    ({"image": {"digest": "", "tag": "1.2.3"}}, "image.tag: is for a trial alone"),
+    ({"valkey": {"enabled": True, "image": {"tag": "9"}}}, "valkey.image.tag: is for a trial alone"),
+    ({"trial": {"enabled": True}}, "trial: makes logins and keys by itself"),
+    (
+        {"trial": {"enabled": True}, "secrets": {"external": {"enabled": False}}, "recipients": {"default": ""}},
+        "trial: takes valkey.enabled",
+    ),
     ({"secrets": {"external": {"enabled": False}}}, "secrets: name an existingSecret or enable external"),
     ({"secrets": {"existingSecret": "mine"}}, "secrets: existingSecret and external exclude each other"),
     ({"secrets": {"external": {"remoteKey": ""}}}, "secrets.external: takes store.name and remoteKey"),

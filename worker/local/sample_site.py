@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -51,10 +52,14 @@ class Sample:
 
 
 class SampleSite:
-    """The site on 127.0.0.1 and a free port; a context manager. Its documents hold obvious samples only."""
+    """The site on 127.0.0.1; a context manager. Its documents hold obvious samples only.
 
-    def __init__(self) -> None:
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+    Args:
+        port: where to listen; 0 takes a free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="sample-site", daemon=True
         )
@@ -138,3 +143,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
         """Stay quiet: the table says what became of each document."""
+
+
+def main(port: str) -> None:
+    """Run the site until SIGTERM, which process 1 of a container does not get without asking for it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    with SampleSite(int(port)):
+        signal.sigwait({signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

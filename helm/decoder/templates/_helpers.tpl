@@ -25,13 +25,18 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 {{- end }}
 {{- end }}
 
+{{/* An image by its digest, in a trial also by a tag: validate.yaml sees to that. Takes .Values.image, or .Values.valkey.image. */}}
+{{- define "decoder.reference" -}}
+{{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag }}{{ end }}
+{{- end }}
+
 {{- define "decoder.image" -}}
-{{ .Values.image.repository }}@{{ required "image.digest is required: the sha256:… of the image that the pipeline built" .Values.image.digest }}
+{{ include "decoder.reference" .Values.image }}
 {{- end }}
 
 {{/* Name of the Secret that everything here reads, each part its own keys. */}}
 {{- define "decoder.secret" -}}
-{{- if .Values.secrets.external.enabled -}}
+{{- if or .Values.secrets.external.enabled .Values.trial.enabled -}}
 {{ include "decoder.fullname" . }}-secrets
 {{- else -}}
 {{ .Values.secrets.existingSecret }}
@@ -65,10 +70,10 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What every pod has alike. Takes (dict "root" $). */}}
+{{/* What every pod has alike. Takes (dict "root" $), with "account" for one that talks to the Kubernetes API under that name. */}}
 {{- define "decoder.pod" -}}
-serviceAccountName: {{ include "decoder.fullname" .root }}
-automountServiceAccountToken: false
+serviceAccountName: {{ .account | default (include "decoder.fullname" .root) }}
+automountServiceAccountToken: {{ hasKey . "account" }}
 enableServiceLinks: false
 securityContext: {{- include "decoder.podSecurity" . | nindent 2 }}
 {{- with .root.Values.imagePullSecrets }}

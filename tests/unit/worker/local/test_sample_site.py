@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
 from tests.conftest import wait_for
+from tests.processes import started
 from worker.local.sample_site import BUSY, SampleSite
 
 
@@ -76,3 +81,20 @@ def test_after_the_end_nobody_listens() -> None:
         port = site.port
     with pytest.raises(ConnectionRefusedError):
         HTTPConnection("127.0.0.1", port, timeout=30).connect()
+
+
+def test_as_a_program_it_listens_where_it_is_told_and_ends_on_sigterm() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with started([sys.executable, "-m", "worker.local.sample_site", str(port)]) as site:
+        wait_for(lambda: answers(port), what="the site")
+        site.send_signal(signal.SIGTERM)
+        assert site.wait(timeout=30) == 0
+
+
+def answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+            return bool(page.status == 200)
+    except URLError:
+        return False
