@@ -1,10 +1,10 @@
 # `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
-# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, attack, drill), UPGRADE=--upgrade (for lock).
+# Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, attack, drill, cluster), UPGRADE=--upgrade (for lock).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up dev test test-all lint bench chaos attack drill lock clean
+.PHONY: help run up dev test test-all lint bench chaos attack drill cluster lock clean
 
 VENV ?= .venv
 # The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## the fast tests, with the coverage gate; or some of them, w
 	$(PYTEST) $(if $(ARGS),,$(COVERAGE)) -m "not full" $(ARGS)
 
 test-all: $(VENV)/.dev ## all tests
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore=tests/cluster $(ARGS)
 
 lint: $(VENV)/.dev ## ruff (rules and format), mypy, who imports whom
 	$(VENV)/bin/ruff check .
@@ -52,6 +52,9 @@ attack: $(VENV)/.dev ## everything that outsiders can do, at once, against an ho
 
 drill: $(VENV)/.dev ## bring about the cause of each alert, see the alert arrive and end; or one of it: make drill ARGS=redis_killed
 	$(VENV)/bin/python -m tests.drill $(ARGS)
+
+cluster: $(VENV)/.dev ## install, upgrade, break and roll back on a real Kubernetes: that of KUBECONFIG, or one started here (needs root and Go)
+	$(VENV)/bin/python -m tests.cluster $(ARGS)
 
 # requirements/NAME.txt, installed once and again when it changes. The sets agree with each other, so they share one place.
 $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python

@@ -72,7 +72,11 @@ def test_files_are_as_editors_are_told_to_keep_them() -> None:
         content = path.read_bytes()
         if b"\0" in content:
             continue  # a picture
-        tabs = path.name != "Makefile" and re.search(rb"^ *\t", content, re.MULTILINE)
+        tabs = (
+            not path.match("*.go")
+            and path.name not in ("Makefile", "go.mod")
+            and re.search(rb"^ *\t", content, re.MULTILINE)
+        )
         if content and (not content.endswith(b"\n") or b"\r\n" in content or re.search(rb"[ \t]\n", content) or tabs):
             wrong.append(path.name)
     assert wrong == []
