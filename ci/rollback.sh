@@ -21,5 +21,6 @@ if [ -z "$before" ]; then
   echo "error: nothing has worked before revision $running: choose one by hand, RUNBOOK.md" >&2
   exit 1
 fi
-helm rollback "$RELEASE" "$before" --namespace "$NAMESPACE" --wait --timeout "$HELM_TIMEOUT"
+# What somebody has changed by hand, such as the number of workers, is taken back as well: Helm 4 would refuse to.
+helm rollback "$RELEASE" "$before" --namespace "$NAMESPACE" --server-side=true --force-conflicts --wait --timeout "$HELM_TIMEOUT"
 helm history "$RELEASE" --namespace "$NAMESPACE" --max 3

@@ -123,7 +123,10 @@ def test_a_rollback_goes_to_what_worked_before(
 ) -> None:
     shell.has_run(revisions)
     assert shell.run("rollback.sh", "prod").returncode == 0
-    assert shell.calls("helm rollback") == [f"helm rollback decoder {expected} --namespace decoder --wait --timeout 4m"]
+    words = (
+        f"helm rollback decoder {expected} --namespace decoder --server-side=true --force-conflicts --wait --timeout 4m"
+    )
+    assert shell.calls("helm rollback") == [words]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_a_deployment_is_of_a_digest_and_hands_its_revision_on(shell: Shell) -> 
     (call,) = shell.calls("helm upgrade")
     assert "--values helm/decoder/values-prod.yaml" in call
     assert f"--set image.repository={IMAGE} --set image.digest={DIGEST}" in call
-    assert "--rollback-on-failure --wait --timeout 4m" in call
+    assert "--server-side=true --force-conflicts --rollback-on-failure --wait --timeout 4m" in call
     handed_on = dict(line.split("=") for line in (shell.folder / "deploy.env").read_text().splitlines())
     assert handed_on["REVISION"] == "7"
     assert handed_on["DEPLOYED_AT"].isdigit()
@@ -282,6 +285,24 @@ def test_a_base_without_a_digest_is_not_built_on(shell: Shell) -> None:
     refused = shell.run("build-image.sh", BASE_IMAGE="python:3.13-slim")
     assert refused.returncode == 2
     assert "BASE_IMAGE takes an image with a digest" in refused.stderr
+
+
+def test_the_clusters_tests_get_the_cluster_beside_the_job_and_what_was_built(shell: Shell) -> None:
+    names = ("KUBECONFIG", "CLUSTER_IMAGE", "CLUSTER_REGISTRY")
+    printed = "; ".join(f'echo "{name}=${name}" >> "$CALLS"' for name in names)
+    for name, text in {"buildah": "exit 0", "make": f'echo "make $*" >> "$CALLS"; {printed}'}.items():
+        (shell.folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (shell.folder / name).chmod(0o755)
+    kubeconfig = shell.folder / "k3s.yaml"
+    kubeconfig.write_text("server: https://127.0.0.1:6443\n")
+    assert shell.run("cluster.sh", str(kubeconfig)).returncode == 0
+    assert shell.calls("") == [
+        "make cluster PYTHON=python",
+        f"KUBECONFIG={kubeconfig}",
+        f"CLUSTER_IMAGE={IMAGE}@{DIGEST}",
+        "CLUSTER_REGISTRY=registry:5000/decoder",
+    ]
+    assert kubeconfig.read_text() == "server: https://k3s:6443\n"
 
 
 def test_a_tag_that_is_not_the_version_is_not_released(shell: Shell) -> None:
