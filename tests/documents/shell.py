@@ -1,4 +1,4 @@
-"""Type a document's commands into a real shell, in which `kubectl` and `helm` reach the stand-in of the cluster."""
+"""Type a document's commands into a real shell."""
 
 from __future__ import annotations
 

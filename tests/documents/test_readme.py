@@ -45,7 +45,8 @@ ELSEWHERE = {
     'make test ARGS="-k ledger"': ".gitlab-ci.yml",
     "make test-all": ".ci/run",
     "pip install '.[worker]'": "tests/integration/test_wheel.py",
-    "helm -n decoder rollback decoder --wait --timeout 4m": "tests/documents/test_runbook.py",
+    "helm install decoder helm/decoder -n decoder --create-namespace -f helm/decoder/values-trial.yaml --wait": "tests/cluster/test_trial.py",
+    'helm -n decoder rollback decoder "$REVISION" --server-side=true --force-conflicts --wait --timeout 4m': "tests/cluster/test_incidents.py",
 }
 WORKER = re.compile(r"(DECODER_\w+=\S+ )+decoder worker")
 # Whose login a command wants; a worker's for what looks at a worker's settings, a producer's otherwise.

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mission.errors import DecoderError
-from tests.documents.cluster import Cluster
 from tests.documents.on_call import OnCall
 from tests.drill.panels import empty_panels, picture
 from tests.drill.rehearsal import rehearse, report, table
@@ -36,12 +35,10 @@ def main() -> int:
     with ExitStack() as pieces:
         folder = Path(pieces.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
         stage = pieces.enter_context(Stage(folder, flower=True))
-        cluster = pieces.enter_context(Cluster(stage, folder))
-        on_call = OnCall(stage, cluster, folder)
+        on_call = OnCall(stage, folder)
         stage.traffic.set(usual(stage))
         for scenario in chosen:
             results.append(rehearse(stage, scenario, on_call))
-            cluster.restore()
             print(table(results[-1:]).splitlines()[1], flush=True)
         lasted = time.monotonic() - started
         empty = [] if args.scenarios else empty_panels(stage, lasted)  # one cause alone does not fill them all

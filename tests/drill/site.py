@@ -7,14 +7,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-SECRET = b"the plan: {* KEY: a sample *}\n"
+SECRET = b"the plan: {* KEY: a sample *}, {* PLACE: the pier *}, {* TIME: tonight *}\n"
 PLAIN = b"nothing here any more\n"
 
 
 class Site:
     """A web server on loopback; a context manager. The path says what is served.
 
-    `/good` a secret; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
+    `/good` three secrets; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
     `/hang` a byte a second until `release`. With `plain` set, `/good` has no secrets any more.
 
     Args:

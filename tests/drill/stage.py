@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -89,13 +88,7 @@ class Workers:
         self._targets = targets
         self._running: dict[str, tuple[ExitStack, Child]] = {}
         self._ports: dict[str, int] = {}
-        self._starts: Counter[str] = Counter()
         self._changes: Mapping[str, str] = {}
-
-    @property
-    def values(self) -> dict[str, str]:
-        """What workers that start now are set to."""
-        return self._values | dict(self._changes)
 
     def set(self, changes: Mapping[str, str]) -> None:
         """From now on, workers start with these settings beside the first ones."""
@@ -107,19 +100,15 @@ class Workers:
             name: name in self._running and self._running[name][1].process.poll() is None for name in list(self._ports)
         }
 
-    def restarts(self, name: str) -> int:
-        """How often a worker was started after its first time."""
-        return self._starts[name] - 1
-
     def start(self, name: str) -> None:
         """Start a worker, and have it scraped."""
         port = self._ports.setdefault(name, free_port())
         folder = self._folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir(mode=0o700)
         pieces = ExitStack()
-        child = pieces.enter_context(running_worker(folder, self.values | {"metrics_port": str(port)}))
+        values = self._values | dict(self._changes)
+        child = pieces.enter_context(running_worker(folder, values | {"metrics_port": str(port)}))
         self._running[name] = pieces, child
-        self._starts[name] += 1
         self._announce()
         child.wait_until(r"metrics on port \d+")
 
@@ -275,10 +264,7 @@ class Stage:
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
         """What Prometheus answers to an expression now."""
-        query = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{query}", timeout=30) as answer:
-            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        return found
+        return instant(self.prometheus, expression)
 
     @contextmanager
     def hanging(self, name: str) -> Iterator[None]:
@@ -326,6 +312,14 @@ class Stage:
         folder = self._folder / name
         folder.mkdir(mode=0o700)
         return folder
+
+
+def instant(prometheus: str, expression: str) -> list[dict[str, Any]]:
+    """What the Prometheus at this address answers to an expression now."""
+    query = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{prometheus}/api/v1/query?{query}", timeout=30) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return found
 
 
 def _prometheus_config(targets: Path, alertmanager: str, jobs: str, flower: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""Somebody on call who has nothing but the runbook, and the release `decoder` in a cluster: what they type, and what they can get at."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from mission.seal.sealing import Identity
+from mission.settings import Settings
+from mission.store.connection import connect
+from producer import MissionClient
+from tests.cluster.prometheus import Prometheus
+from tests.cluster.release import Release
+from tests.cluster.site import PORT
+from tests.conftest import wait_for
+from tests.documents.document import Block
+from tests.documents.shell import Typed, type_in
+from worker.local.stack import STOP_SECONDS, running
+
+# What the site is called in the runbook's patterns.
+HOST = (r"docs\.example\.com", r"[\w.-]+\.svc\.cluster\.local")
+
+
+@dataclass(slots=True)
+class OnCall:
+    """Works on one release.
+
+    Attributes:
+        filled_in: what a reader puts in for the capital letters, beside what is the same all the time.
+
+    Args:
+        release: what is in trouble.
+        prometheus: what scrapes it.
+        folder: where to type.
+    """
+
+    release: Release
+    prometheus: Prometheus
+    folder: Path
+    filled_in: dict[str, str] = field(default_factory=dict)
+
+    def type(self, block: Block) -> list[Typed]:
+        """Run a block's commands in a shell; a port-forward until it answers."""
+        lines = [command.line for command in block.commands]
+        env = {
+            "KUBECONFIG": os.environ["KUBECONFIG"],
+            "PROMETHEUS_URL": self.prometheus.url,
+            "URL": f"{self.release.site.url}/good",
+            "GOOD_HOSTS": self.release.site.entry,
+            "SUBMITTER": "somebody",
+            "FILE": "somebody.pub",
+        }
+        with ExitStack() as pieces:
+            if any(line.startswith(("decoder ", "mission ")) for line in lines):
+                valkey = pieces.enter_context(self.forwarded("decoder-valkey", 6379))
+                env["DECODER_REDIS_URL"] = self.release.store.redis_url("operator", valkey)
+            if any("curl" in line for line in lines):
+                env["URL"] = f"http://{pieces.enter_context(self.forwarded('site', PORT))}/good"
+            if any("port-forward" in line for line in lines):
+                return [self._forward(block)]
+            (self.folder / "somebody.pub").write_text(Identity.generate().recipient.text + "\n")
+            for name in ("new-reader.key", "new-reader.pub", "new-url.key"):
+                (self.folder / name).unlink(missing_ok=True)
+            return type_in(block, env | self.filled_in, self.folder, as_here=lambda text: text.replace(*HOST))
+
+    @contextmanager
+    def forwarded(self, service: str, port: int) -> Iterator[str]:
+        """A service's port on this machine, as `HOST:PORT`."""
+        line = f"kubectl -n {self.release.store.namespace} port-forward svc/{service} :{port}"
+        with running(f"forward-{service}", ["/bin/sh", "-c", f"exec {line}"], self.folder, os.environ, 1.0) as child:
+            try:
+                yield child.wait_until(r"Forwarding from (127\.0\.0\.1:\d+)")[1]
+            finally:
+                child.log.unlink()
+
+    @contextmanager
+    def redis(self, login: str) -> Iterator[redis.Redis]:
+        """Valkey, by a login."""
+        with (
+            self.forwarded("decoder-valkey", 6379) as address,
+            connect(Settings.from_env(redis_url=self.release.store.redis_url(login, address))) as client,
+        ):
+            yield client
+
+    @contextmanager
+    def producer(self, **settings: object) -> Iterator[MissionClient]:
+        """An app that enqueues."""
+        with self.forwarded("decoder-valkey", 6379) as address:
+            url = self.release.store.redis_url("producer", address)
+            given = Settings.from_env(redis_url=url, url_key=self.release.store.url_key)
+            yield MissionClient(given.model_copy(update=settings))
+
+    def enqueue(self, path: str, count: int = 1) -> None:
+        """So many missions to a path of the site, or to a URL."""
+        url = path if path.startswith("http") else f"{self.release.site.url}{path}"
+        with self.producer() as client:
+            list(client.enqueue_many([f"{url}?{number}" for number in range(count)]))
+
+    def finish(self, *paths: str) -> str:
+        """Have a mission to each of these come to its end; the id of the last one."""
+        with self.producer() as client:
+            for path in paths:
+                mission = client.enqueue(f"{self.release.site.url}{path}").id
+                client.wait(mission, timeout=180)
+        return mission
+
+    def is_well(self) -> None:
+        """Two workers or more are ready, and they find everything in order; scraped by Prometheus as well."""
+        kubectl = self.release.kubectl
+        if int(kubectl("get", "deploy/decoder-worker", "-o", "jsonpath={.spec.replicas}")) < 2:
+            kubectl("scale", "deploy/decoder-worker", "--replicas=2")
+        for what in ("statefulset/decoder-valkey", "deploy/decoder-worker"):
+            kubectl("rollout", "status", what, "--timeout=3m")
+        kubectl("exec", "deploy/decoder-worker", "--", "decoder", "doctor")
+        workers = {pod["metadata"]["name"] for pod in self.release.workers()}
+        wait_for(
+            lambda: {item["metric"]["instance"] for item in self.prometheus.ask("up == 1")} >= workers,
+            seconds=60,
+            what="the workers' metrics",
+        )
+
+    def _forward(self, block: Block) -> Typed:
+        (command,) = block.commands
+        shell = ["/bin/sh", "-c", f"exec {command.line}"]
+        with running("forward", shell, self.folder, os.environ, STOP_SECONDS) as child:
+            found = child.wait_until(r"Forwarding from (127\.0\.0\.1:\d+)")
+            with urllib.request.urlopen(f"http://{found[1]}/healthcheck", timeout=30) as answer:
+                assert answer.read() == b"OK"
+        return Typed(command, 0, child.log.read_text())

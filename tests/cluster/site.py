@@ -1,0 +1,120 @@
+"""The drill's misbehaving site as a pod: what missions in the cluster are sent to."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chart.rendering import Object, Values
+from tests.cluster.kubernetes import Cluster
+from tests.drill import site
+
+PORT = 8080
+# The service has it too, and nobody listens there.
+CLOSED = PORT + 1
+LABELS = {"app": "site"}
+# Two names of the one pod: alerts look at how many entries of the allowlist fail.
+NAMES = ("site", "mirror")
+_MAIN = f"""
+import threading
+from pages import Site
+with Site({PORT}, host="0.0.0.0"):
+    threading.Event().wait()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSite:
+    """Where it is. The paths are those of `tests.drill.site`: `/good`, `/plain`, `/gone`, `/broken`, `/flaky`, `/slow/SECONDS`.
+
+    Attributes:
+        entry: its name in the allowlist.
+        mirror: its other name.
+        networks: the services' addresses, and where its pod's is.
+    """
+
+    entry: str
+    mirror: str
+    networks: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Its address, without a trailing slash."""
+        return f"http://{self.entry}"
+
+    def values(self) -> Values:
+        """The chart's values by which workers reach it, and `helm test` as well."""
+        return {
+            "config": {
+                "allowedHosts": [self.entry, self.mirror],
+                "allowedSchemes": ["http"],
+                "allowedNetworks": list(self.networks),
+            },
+            "networkPolicy": {"webPorts": [PORT, CLOSED]},
+            "test": {"url": f"{self.url}/good", "secrets": site.SECRET.count(b"{*")},
+        }
+
+
+def start_site(cluster: Cluster, namespace: str) -> ClusterSite:
+    """Have it run in this namespace, ready to answer."""
+    items = {"apiVersion": "v1", "kind": "List", "items": _objects(cluster.image, namespace)}
+    cluster.kubectl("apply", "-f", "-", given=json.dumps(items))
+    cluster.kubectl("-n", namespace, "rollout", "status", "deploy/site", "--timeout=3m")
+
+    def asked(kind: str, path: str) -> list[str]:
+        found = cluster.kubectl("-n", namespace, "get", kind, "-l", "app=site", "-o", f"jsonpath={{.items[*].{path}}}")
+        return found.split()
+
+    services, (pod,) = asked("services", "spec.clusterIP"), asked("pods", "status.podIP")
+    # A policy of the network looks at the pod's address, and the pod's next one is near this one.
+    near = ipaddress.ip_network(f"{pod}/{64 if ':' in pod else 24}", strict=False)
+    entry, mirror = (f"{name}.{namespace}.svc.cluster.local:{PORT}" for name in NAMES)
+    return ClusterSite(entry, mirror, (*(str(ipaddress.ip_network(service)) for service in services), str(near)))
+
+
+def _objects(image: str, namespace: str) -> list[Object]:
+    metadata = {"name": "site", "namespace": namespace, "labels": LABELS}
+    container: dict[str, Any] = {
+        "name": "site",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", _MAIN],
+        "env": [{"name": "PYTHONPATH", "value": "/site"}],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/good", "port": "http"}, "periodSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}},
+        "volumeMounts": [{"name": "pages", "mountPath": "/site"}],
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        # On a node that is being drained as well: its documents are there whatever becomes of the workers.
+        "tolerations": [{"operator": "Exists"}],
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "pages", "configMap": {"name": "site"}}],
+    }
+    template = {"metadata": {"labels": LABELS}, "spec": pod}
+    ports = [{"name": name, "port": port} for name, port in (("http", PORT), ("closed", CLOSED))]
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"pages.py": inspect.getsource(site)}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {"selector": {"matchLabels": LABELS}, "template": template},
+        },
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": metadata | {"name": name},
+                "spec": {"selector": LABELS, "ports": ports},
+            }
+            for name in NAMES
+        ),
+    ]
