@@ -41,7 +41,7 @@ PLANS: list[tuple[str, Variables, dict[str, Planned]]] = [
     (
         "main",
         PUSH,
-        dict.fromkeys(CHECKS | {"build", "image-scan", "sbom", "attest", "staging", "smoke"}, RUNS)
+        dict.fromkeys(CHECKS | {"build", "cluster", "image-scan", "sbom", "attest", "staging", "smoke"}, RUNS)
         | {"rollback": BUTTON, "rollback-staging": BUTTON},
     ),
     (
@@ -215,7 +215,8 @@ def test_every_image_of_a_job_is_a_variable_that_is_written_down_with_its_digest
     given = [job.get("image", PIPELINE["default"]["image"]) for job in JOBS.values()]
     images = {image if isinstance(image, str) else image["name"] for image in given} - {"$PYTHON_IMAGE"}
     images |= {row["PYTHON_IMAGE"] for row in JOBS["test"]["parallel"]["matrix"]}
-    assert len(images) == 7
+    images |= {service["name"] for job in JOBS.values() for service in job.get("services", ())}
+    assert len(images) == 9
     assert {image.removeprefix("$") for image in images} == set(re.findall(r"`(\w+)`", written_down))
 
 
@@ -272,6 +273,15 @@ def test_no_check_runs_as_root() -> None:
     assert set(images.values()) == {"$CHECKS_IMAGE"}
 
 
+def test_one_job_alone_has_a_runner_with_privileges_and_it_is_mains() -> None:
+    apart = {name for name, job in JOBS.items() if job.keys() & {"tags", "services"}}
+    assert apart == {"cluster"}
+    assert [name for name, _, planned in PLANS if "cluster" in planned] == ["main"]
+    # What was built, by its digest, which the job finds in a file.
+    assert needs(JOBS["cluster"]) == {"build"}
+    assert '"$IMAGE_REPOSITORY@$(cat digest.txt)"' in (ROOT / "ci/cluster.sh").read_text()
+
+
 def test_what_deploys_is_alone_and_is_not_interrupted() -> None:
     changing = [name for name, job in JOBS.items() if re.search(r"deploy\.sh|rollback\.sh|helm test", script(job))]
     assert changing
@@ -296,7 +306,9 @@ def test_a_bad_release_is_taken_back_only_when_its_watch_has_failed() -> None:
 
 def test_the_pipeline_holds_no_key() -> None:
     text = FILE.read_text() + "".join(path.read_text() for path in (ROOT / "ci").glob("*.sh"))
-    assert not re.search(r"AWS_|GOOGLE_APPLICATION|AZURE_|KUBECONFIG|SERVICE_ACCOUNT|--privileged|dind", text)
+    assert not re.search(r"AWS_|GOOGLE_APPLICATION|AZURE_|SERVICE_ACCOUNT|--privileged|dind", text)
+    # That of the cluster which begins and ends with its job.
+    assert re.findall(r"^.*KUBECONFIG=.*$", text, re.MULTILINE) == ['export KUBECONFIG="$1"']
     signing = {name: set(job["id_tokens"]) for name, job in JOBS.items() if "id_tokens" in job}
     assert signing == {"build": {"SIGSTORE_ID_TOKEN"}, "attest": {"SIGSTORE_ID_TOKEN"}}
 
