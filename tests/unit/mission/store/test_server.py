@@ -130,7 +130,7 @@ def test_the_certificate_is_that_of_the_master_whom_sentinels_name(tmp_path: Pat
     with tls_cluster(tmp_path, certificates) as cluster, connect(by_tls(authority, cluster.url, own)) as client:
         server = Server(client)
         assert days_left(server) == 5
-        assert server.condition().replicas == 1
+        wait_for(lambda: server.condition().replicas == 1, what="the replica")
 
 
 def own_certificate(authority: Authority) -> Path:
