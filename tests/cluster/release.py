@@ -77,7 +77,8 @@ def installed(cluster: Cluster, folder: Path, **extra: Any) -> Iterator[Release]
     """
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    cluster.kubectl("apply", "-f", "-", given=json.dumps(namespace))
+    # Refused where it is there: somebody's own would be deleted.
+    cluster.kubectl("create", "-f", "-", given=json.dumps(namespace))
     try:
         store = SecretStore(NAMESPACE)
         store.apply(cluster)
