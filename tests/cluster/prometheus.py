@@ -15,12 +15,12 @@ from typing import Any
 
 import yaml
 
+from tests.cluster.release import WORKERS
 from tests.drill.shorten import shortened_rules
 from tests.drill.stage import instant
 from tests.observability.tools import RULES, load, program
 from worker.local.stack import STOP_SECONDS, running
 
-WORKERS = "app.kubernetes.io/component=worker"
 PORT = 9464
 
 

@@ -288,6 +288,7 @@ def test_a_killed_kubelet_takes_no_worker_with_it(scene: Scene, cluster: Cluster
     before = _restarts(release)
     with measured(scene, cluster, "the kubelet killed", "the same pods go on"):
         os.kill(found[0], signal.SIGKILL)
+        wait_for(lambda: set(_kubelets()) - set(found), what="the kubelet that takes its place")
         release.kubectl("rollout", "status", "deploy/decoder-worker", "--timeout=2m")
     assert _restarts(release) == before
 
