@@ -61,7 +61,7 @@ class Bench:
         self._start("etcd", f"--data-dir={folder}/etcd", "--unsafe-no-fsync", "--log-level=error")
         self._start("kube-apiserver", *configuration.api_server(folder))
         self._start_containerd()
-        wait_for(lambda: self._kubectl("get", "--raw=/readyz") == "ok", seconds=90, what="the API server")
+        wait_for(lambda: self._ask(self._kubectl("get", "--raw=/readyz")) == "ok", seconds=90, what="the API server")
         account = (f"--service-account-private-key-file={folder}/accounts.key", f"--root-ca-file={folder}/ca.crt")
         alone = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false")
         self._start("kube-controller-manager", *alone, *account)
@@ -74,8 +74,9 @@ class Bench:
         names = self._write("Corefile", configuration.COREDNS.format(kubeconfig=self.kubeconfig))
         self._start("coredns", "-conf", str(names))
         for item in configuration.volumes(folder):
-            self._do(self._kubectl_words("apply", "-f", "-"), given=json.dumps(item))
-        wait_for(lambda: "True" in self._kubectl("get", "nodes", "-o", _READY), seconds=90, what="the node")
+            self._do(self._kubectl("apply", "-f", "-"), given=json.dumps(item))
+        ready = self._kubectl("get", "nodes", "-o", _READY)
+        wait_for(lambda: "True" in self._ask(ready), seconds=90, what="the node")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -142,11 +143,8 @@ class Bench:
         file.write_text(content if isinstance(content, str) else json.dumps(content))
         return file
 
-    def _kubectl_words(self, *words: str) -> list[str]:
+    def _kubectl(self, *words: str) -> list[str]:
         return ["kubectl", f"--kubeconfig={self.kubeconfig}", *words]
-
-    def _kubectl(self, *words: str) -> str:
-        return self._ask(self._kubectl_words(*words))
 
     def _ctr(self, *words: str) -> list[str]:
         return ["ctr", f"--address={self._folder}/containerd.sock", "--namespace=k8s.io", *words]

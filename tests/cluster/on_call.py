@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -15,6 +16,7 @@ from mission.seal.sealing import Identity
 from mission.settings import Settings
 from mission.store.connection import connect
 from producer import MissionClient
+from tests.cluster.kubernetes import CommandFailed
 from tests.cluster.prometheus import Prometheus
 from tests.cluster.release import Release
 from tests.cluster.site import PORT
@@ -117,13 +119,22 @@ class OnCall:
             kubectl("scale", "deploy/decoder-worker", "--replicas=2")
         for what in ("statefulset/decoder-valkey", "deploy/decoder-worker"):
             kubectl("rollout", "status", what, "--timeout=3m")
-        kubectl("exec", "deploy/decoder-worker", "--", "decoder", "doctor")
+        assert all(map(self.is_in_order, self.release.workers()))
         workers = {pod["metadata"]["name"] for pod in self.release.workers()}
         wait_for(
             lambda: {item["metric"]["instance"] for item in self.prometheus.ask("up == 1")} >= workers,
             seconds=60,
             what="the workers' metrics",
         )
+
+    def is_in_order(self, pod: dict[str, Any]) -> bool:
+        """Whether `decoder doctor` finds nothing wrong in a worker."""
+        words = ("exec", pod["metadata"]["name"], "--container", "worker", "--", "decoder", "doctor")
+        try:
+            return bool(self.release.kubectl(*words))
+        except CommandFailed as error:
+            print(error)
+            return False
 
     def _forward(self, block: Block) -> Typed:
         (command,) = block.commands

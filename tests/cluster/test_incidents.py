@@ -106,7 +106,7 @@ def scene(cluster: Cluster, definitions: None, tmp_path_factory: pytest.TempPath
 
 def another_key(release: Release) -> str:
     """A Secret as the store's, with a URL key that producers do not have; its name."""
-    data = release.store.data() | {"url-key": generate_url_key()}
+    data = release.store.data | {"url-key": generate_url_key()}
     words = [f"--from-literal={name}={value}" for name, value in data.items()]
     release.kubectl("create", "secret", "generic", "wrong-key", *words)
     return "wrong-key"

@@ -23,7 +23,7 @@ from tests.chart.rendering import CHART
 from tests.cluster.kubernetes import Cluster
 from tests.cluster.on_call import OnCall
 from tests.cluster.prometheus import running_prometheus
-from tests.cluster.release import NAMESPACE, Release, installed
+from tests.cluster.release import NAMESPACE, WORKERS, Release, installed
 from tests.cluster.secrets import OWNER
 from tests.cluster.site import CLOSED, PORT
 from tests.conftest import wait_for
@@ -192,7 +192,7 @@ def a_replica_that_hangs(on_call: OnCall) -> Iterator[Again]:
         EmbeddedRedis() as replica,
         redis.Redis.from_url(replica.url) as client,
     ):
-        client.config_set("masteruser", OWNER, "masterauth", on_call.release.store.passwords[OWNER])
+        client.config_set("masteruser", OWNER, "masterauth", on_call.release.store.owner_password)
         client.replicaof("127.0.0.1", int(address.partition(":")[2]))
         wait_for(lambda: on_call.prometheus.ask("decoder_redis_replicas == 1"), seconds=60, what="the replica")
         assert replica.pid is not None
@@ -206,18 +206,29 @@ def a_replica_that_hangs(on_call: OnCall) -> Iterator[Again]:
 @contextmanager
 def workers_that_cannot_start(on_call: OnCall, *, spared: int) -> Iterator[Again]:
     """Pods that come anew get a broken key; then the store has the right one again, and they are to be replaced by hand."""
-    on_call.release.store.apply(on_call.release.cluster, **{"url-key": "no key"})
-    for pod in on_call.release.workers()[spared:]:
-        on_call.release.kubectl("delete", "pod", pod["metadata"]["name"])
+    release = on_call.release
+    names = [pod["metadata"]["name"] for pod in release.workers()]
+    release.store.apply(release.cluster, **{"url-key": "no key"})
+    _bring_secrets(release)
+    release.kubectl("delete", "pod", *names[spared:])
     on_call.enqueue("/good", 20)
-    wait_for(lambda: _restarts(on_call.release) > 0, seconds=90, what="a worker that does not start")
-    on_call.release.store.apply(on_call.release.cluster)
+    wait_for(lambda: _new_ones_crash(release, names), seconds=90, what="workers that do not start")
+    release.store.apply(release.cluster)
     yield lambda: None
+    _bring_secrets(release)
+    wait_for(lambda: all(map(on_call.is_in_order, release.workers())), seconds=90, what="the right key everywhere")
 
 
-def _restarts(release: Release) -> int:
-    states = [state for pod in release.workers() for state in pod["status"].get("containerStatuses", ())]
-    return max((state["restartCount"] for state in states), default=0)
+def _bring_secrets(release: Release) -> None:
+    """Have the kubelet look at the pods now, with what is mounted in them; by itself it does so each minute or two."""
+    release.kubectl("annotate", "pods", "--selector", WORKERS, "--overwrite", f"looked-at={time.time()}")
+
+
+def _new_ones_crash(release: Release, known: list[str]) -> bool:
+    """Whether each of the workers that were not there before was started more than once."""
+    new = [pod for pod in release.workers() if pod["metadata"]["name"] not in known]
+    states = [state for pod in new for state in pod["status"].get("containerStatuses", [{"restartCount": 0}])]
+    return bool(new) and all(state["restartCount"] for state in states)
 
 
 @contextmanager

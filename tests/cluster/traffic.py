@@ -71,8 +71,8 @@ def _objects(release: Release, arguments: list[str]) -> list[dict[str, Any]]:
     metadata = {"name": POD, "namespace": NAMESPACE, "labels": {"app": POD}}
     store = release.store
     secret = {
-        "DECODER_REDIS_URL": store.redis_url("producer"),
-        "OWNER_REDIS_URL": store.redis_url(OWNER),
+        "DECODER_REDIS_URL": store.data["producer-redis-url"],
+        "OWNER_REDIS_URL": store.data[f"{OWNER}-redis-url"],
         "DECODER_URL_KEY": store.url_key,
         "IDENTITY": store.identity.text,
     }
