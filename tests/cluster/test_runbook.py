@@ -129,7 +129,8 @@ def a_closed_port(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def many_missions(on_call: OnCall) -> Iterator[Again]:
-    """More than two workers can do at once."""
+    """More than the workers can do at once, and none is put off for its host: a fix of another section may have lowered that."""
+    _upgrade(on_call, "--set", "config.hostConcurrency=64", "--wait")
     on_call.enqueue("/slow/2", 150)
     yield lambda: None
     with on_call.producer() as client:
