@@ -35,7 +35,8 @@ from mission.model import State
 from mission.store.names import Key
 from worker import costs
 from worker.costs import MODEL, Cost, Model, Stored
-from worker.local.stack import Child, ending_on_signals
+from worker.local.signals import ending_on_signals
+from worker.local.stack import Child
 
 HOSTS = 64
 # Between these stands the model in worker/costs.py.

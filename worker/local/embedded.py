@@ -29,6 +29,7 @@ from mission.store import library
 from mission.store.acl import LOGINS, login_lines
 from mission.store.library import OLDEST, too_old
 from worker.local.children import end_child, last_lines, start_child
+from worker.local.signals import undisturbed
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -113,13 +114,14 @@ class EmbeddedRedis:
         logins = "\n".join(login_lines(self._passwords))
         for _ in range(_PORT_TRIES):
             port = self.port or _free_port()
-            self._child = start_child(
-                [str(program), "-"],
-                folder=self.data_dir,
-                log=self.log,
-                env=self._env,
-                stdin=_CONFIG.format(port=port, password=self._password, logins=logins).encode(),
-            )
+            with undisturbed():
+                self._child = start_child(
+                    [str(program), "-"],
+                    folder=self.data_dir,
+                    log=self.log,
+                    env=self._env,
+                    stdin=_CONFIG.format(port=port, password=self._password, logins=logins).encode(),
+                )
             if self._answers(port):
                 self.port = port
                 with redis.Redis.from_url(self.url) as client:

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -22,11 +21,11 @@ from mission.errors import DecoderError, InvalidMission
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url
 from worker.local.children import end_child, last_lines, start_child
+from worker.local.signals import undisturbed
 from worker.settings import WorkerSettings
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online for ever, and offers to send tasks.
 # The columns are those that a window of 1,500 pixels holds beside the name of a pod; a task's own page has the rest. A worker's page
 # waits for its heartbeat, one in two seconds.
@@ -143,27 +142,6 @@ def _loopback(url: MissionUrl) -> list[str]:
 
 
 @contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, and a second signal not disturb the cleaning up."""
-
-    def end(_signal: int, _frame: object) -> None:
-        for number in handled:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # What is ignored already stays so: `nohup` means it.
-    handled = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
-    handled = {number: handler for number, handler in handled.items() if handler is not signal.SIG_IGN}
-    for number in handled:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A private folder that is gone at the end."""
     with TemporaryDirectory(prefix="decoder-", ignore_cleanup_errors=True) as folder:
@@ -213,8 +191,11 @@ def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
 def running(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
     """A program until the block's end; killed `grace` seconds after it was asked to end. Its log is the folder's `NAME.log`."""
     log = folder / f"{name}.log"
-    process = start_child(command, folder=folder, log=log, env=env)
+    process = None
     try:
+        with undisturbed():
+            process = start_child(command, folder=folder, log=log, env=env)
         yield Child(name, process, log)
     finally:
-        end_child(process, grace=grace)
+        if process is not None:
+            end_child(process, grace=grace)

@@ -231,7 +231,10 @@ def test_they_end_with_a_parent_that_is_killed(start: Start) -> None:
 def test_what_a_dead_process_left_behind_disturbs_nobody(start: Start) -> None:
     """In a container the parent is the first process, so it inherits what others leave. It looked it up among its own, and ended all."""
     adopts = "import ctypes; ctypes.CDLL(None).prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
-    leaves = "if (left := os.fork()) == 0:\n time.sleep(1); os._exit(3)\nprint(os.getpid(), 'left', left, flush=True)\n"
+    leaves = (
+        "if (left := os.fork()) == 0:\n time.sleep(1); os._exit(3)\n"
+        "os.write(1, f'{os.getpid()} left {left}\\n'.encode())\n"  # at once, as above
+    )
     command = start(leaves + WORKS, launcher=adopts)
     command.wait_for("works", 2)
     _, first = command.processes()[0]

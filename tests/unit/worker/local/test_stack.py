@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from mission.errors import DecoderError, SettingsError
-from tests.processes import started
 from worker.local.children import end_child, last_lines, start_child
 from worker.local.stack import (
     Child,
     access,
-    ending_on_signals,
     stack_environment,
     stack_settings,
     temporary_folder,
@@ -187,46 +184,6 @@ def test_waiting_for_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 # Ends
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_block_and_a_second_one_lets_it_clean_up(tmp_path: Path, number: signal.Signals) -> None:
-    program = f"""
-import os, time
-from worker.local.stack import ending_on_signals, temporary_folder
-with ending_on_signals():
-    try:
-        with temporary_folder() as folder:
-            print(folder, flush=True)
-            while True:  # a signal just before a sleep does not cut it short
-                time.sleep(0.05)
-    except KeyboardInterrupt:
-        os.kill(os.getpid(), {int(number)})
-        print(folder.exists(), flush=True)
-"""
-    with started([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        folder = Path(process.stdout.readline().strip())
-        assert folder.is_dir()
-        process.send_signal(number)
-        assert process.stdout.readline() == "False\n"
-        assert process.wait(60) == 0
-
-
-def test_signals_mean_afterwards_what_they_meant_before() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    with ending_on_signals():
-        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
-    assert {number: signal.getsignal(number) for number in before} == before
-
-
-def test_a_signal_that_was_ignored_stays_so() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ending_on_signals():
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_temporary_folder_is_private_and_gone_at_the_end() -> None:
