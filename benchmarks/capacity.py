@@ -35,8 +35,7 @@ from mission.model import State
 from mission.store.names import Key
 from worker import costs
 from worker.costs import MODEL, Cost, Model, Stored
-from worker.local.signals import ending_on_signals
-from worker.local.stack import Child
+from worker.local.stack import Child, ending_on_signals
 
 HOSTS = 64
 # Between these stands the model in worker/costs.py.

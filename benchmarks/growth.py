@@ -24,7 +24,7 @@ from mission.settings import Settings
 from mission.store.changes import Commit
 from mission.store.ledger import Ledger
 from producer import MissionClient
-from worker.local.signals import ending_on_signals
+from worker.local.stack import ending_on_signals
 
 BACKLOGS = (1_000, 100_000, 1_000_000)
 # So many missions of each backlog are timed; of a short one all, several times.

@@ -12,7 +12,7 @@ from benchmarks.systems import Decoder
 from benchmarks.throughput import bench_place
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
-from worker.local.signals import ending_on_signals
+from worker.local.stack import ending_on_signals
 
 WARM_UP = 200
 

@@ -15,7 +15,7 @@ from benchmarks.throughput import bench_place
 from mission.batch import CHUNK, Batch
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
-from worker.local.signals import ending_on_signals
+from worker.local.stack import ending_on_signals
 
 
 def _rate(enqueue: Callable[[], None], missions: int) -> float:

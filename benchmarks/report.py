@@ -15,7 +15,7 @@ from benchmarks.measure import Sample
 from benchmarks.plot import plot
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
-from worker.local.signals import ending_on_signals
+from worker.local.stack import ending_on_signals
 
 _HEAD = ("", "missions/s", "min to max", "enqueue s", "worker CPU ms", "peak MiB")
 _RATIO_HEAD = ("ratio of missions/s", "median", "min to max")

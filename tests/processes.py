@@ -47,15 +47,17 @@ def peak_memory(pid: int) -> int:
     return 0
 
 
+def held_open(pid: int) -> set[str]:
+    """What a process has descriptors of: files by their path, others as `socket:[…]`."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(descriptor))
+    return found
+
+
 def listening_addresses(pid: int) -> set[str]:
     """The local addresses that a process listens on for TCP, in the kernel's hexadecimal (`0100007F` is 127.0.0.1)."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(descriptor)
-        except FileNotFoundError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+    inodes = {target[8:-1] for target in held_open(pid) if target.startswith("socket:[")}
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
     return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}

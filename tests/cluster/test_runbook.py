@@ -216,8 +216,12 @@ def workers_that_cannot_start(on_call: OnCall, *, spared: int) -> Iterator[Again
     wait_for(lambda: _new_ones_crash(release, names), seconds=90, what="workers that do not start")
     release.store.apply(release.cluster)
     yield lambda: None
-    _bring_secrets(release)
-    wait_for(lambda: all(map(on_call.is_in_order, release.workers())), seconds=90, what="the right key everywhere")
+
+    def mended() -> bool:
+        _bring_secrets(release)  # again: the kubelet may not know of the new Secret yet
+        return all(map(on_call.is_in_order, release.workers()))
+
+    wait_for(mended, seconds=90, what="the right key everywhere")
 
 
 def _bring_secrets(release: Release) -> None:

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,6 +28,7 @@ from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from producer import MissionClient
 from tests.conftest import unavailable, wait_for
+from tests.processes import held_open
 from tests.servers.certificates import Authority
 from tests.servers.misbehaving import MisbehavingServer
 from worker.local.stack import stack_environment
@@ -165,10 +166,7 @@ def test_its_files_are_open_to_its_user_alone(worker: Worker) -> None:
 def test_it_writes_no_temporary_file(worker: Worker) -> None:
     """Beside its log and its health file; what it holds open is no regular file anywhere else, but for libuuid's clock."""
     worker.work()
-    held = set()
-    for descriptor in Path(f"/proc/{worker.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            held.add(os.readlink(descriptor))
+    held = held_open(worker.process.pid)
     regular = {name for name in held if name.startswith("/") and Path(name.removesuffix(" (deleted)")).is_file()}
     assert regular - {LIBUUIDS_CLOCK} <= {str(worker.folder / "log")}
     assert not [name for name in held if name.endswith("(deleted)")]

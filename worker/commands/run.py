@@ -26,8 +26,7 @@ from mission.store.connection import connect
 from mission.units import format_duration
 from worker.local.embedded import EmbeddedRedis
 from worker.local.sample_site import Sample, SampleSite
-from worker.local.signals import ending_on_signals
-from worker.local.stack import Child, access, running_worker, stack_settings, temporary_folder
+from worker.local.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
 from worker.settings import WorkerSettings
 
 SUBMITTER = "decoder-run"

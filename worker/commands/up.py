@@ -19,8 +19,7 @@ from mission.seal.url_keys import generate_url_key
 from worker.local.embedded import EmbeddedRedis, private_folder
 from worker.local.prometheus import lacking, running_prometheus
 from worker.local.sample_site import SampleSite
-from worker.local.signals import ending_on_signals
-from worker.local.stack import Child, access, running_flower, running_worker, temporary_folder
+from worker.local.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
 from worker.settings import WorkerSettings
 
 _LOOK_SECONDS = 0.5

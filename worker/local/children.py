@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+
+# What ends a command.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Runs before the program, in its process: files for this user alone, no core dump (it could hold a secret), and on
 # Linux SIGKILL as soon as the parent is gone (prctl(2), PR_SET_PDEATHSIG), also when that was killed itself. A preexec_fn would do the same, but
@@ -22,6 +29,32 @@ if sys.platform == "linux":
         sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold back signals that end a command until the block's end: a child that it starts is known by then to whoever has to end it.
+
+    Those that are ignored stay so. Python handles signals in the main thread: the others are not disturbed anyway.
+    """
+    came: list[int] = []
+
+    def hold(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    held = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    if threading.current_thread() is not threading.main_thread():
+        held = {}
+    for number in held:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for signal_number in came:
+            signal.raise_signal(signal_number)
 
 
 def start_child(

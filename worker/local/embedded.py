@@ -28,8 +28,7 @@ from mission.model import MASK
 from mission.store import library
 from mission.store.acl import LOGINS, login_lines
 from mission.store.library import OLDEST, too_old
-from worker.local.children import end_child, last_lines, start_child
-from worker.local.signals import undisturbed
+from worker.local.children import end_child, last_lines, start_child, undisturbed
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +21,7 @@ import worker.runtime  # noqa: F401 (what a worker needs and is not installed is
 from mission.errors import DecoderError, InvalidMission
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url
-from worker.local.children import end_child, last_lines, start_child
-from worker.local.signals import undisturbed
+from worker.local.children import ENDING_SIGNALS, end_child, last_lines, start_child, undisturbed
 from worker.settings import WorkerSettings
 
 READY_SECONDS = 60.0
@@ -139,6 +139,27 @@ def _loopback(url: MissionUrl) -> list[str]:
     if url.address is not None and url.address.is_loopback:
         return [str(ipaddress.ip_network(url.address))]
     return []
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, and a second signal not disturb the cleaning up."""
+
+    def end(_signal: int, _frame: object) -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # What is ignored already stays so: `nohup` means it.
+    handled = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    handled = {number: handler for number, handler in handled.items() if handler is not signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
