@@ -47,12 +47,14 @@ def peak_memory(pid: int) -> int:
     return 0
 
 
-def held_open(pid: int) -> set[str]:
-    """What a process has descriptors of: files by their path, others as `socket:[…]`."""
-    found = set()
+def held_open(pid: int) -> dict[str, bool]:
+    """What a process has descriptors of, files by their path and others as `socket:[…]`, and whether it may write there."""
+    found: dict[str, bool] = {}
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
-            found.add(os.readlink(descriptor))
+            name = os.readlink(descriptor)
+            flags = Path(f"/proc/{pid}/fdinfo", descriptor.name).read_text().split()[3]
+            found[name] = found.get(name, False) or int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
     return found
 
 
