@@ -1,4 +1,6 @@
-"""Files that say whom the decoder trusts, such as public keys and CA certificates: not to be taken where anybody may change them."""
+"""Files that are not for everybody: those that say whom the decoder trusts, which nobody else may change; those that hold
+something secret, which nobody else may read.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +27,10 @@ def distrust(path: Path, descriptor: int | None = None) -> str | None:
     if not mode & stat.S_IWOTH or flags & os.ST_RDONLY:
         return None
     return f"{path} may be changed by everybody (mode {mode:04o}): run `chmod o-w {path}`"
+
+
+def open_to_others(path: Path, mode: int, holds: str, forbidden: int) -> str | None:
+    """Why a file that holds something secret is not to be used: its permission bits have one of the forbidden ones."""
+    if not mode & forbidden:
+        return None
+    return f"{path} holds {holds} and is open to others (mode {mode:04o}): run `chmod 600 {path}`"

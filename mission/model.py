@@ -57,6 +57,7 @@ class Reason(StrEnum):
     TOO_MANY_SECRETS = "too_many_secrets"
     RESULT_TOO_LARGE = "result_too_large"
     EXTRACTION_CRASHED = "extraction_crashed"  # in a process of its own: see `worker.extract.apart`
+    CREDENTIALS_REFUSED = "credentials_refused"  # ours: 401 or 403 to what was sent, or no token for them
     # The mission's life in the ledger.
     STORE_UNAVAILABLE = "store_unavailable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"

@@ -39,3 +39,6 @@ class AllowedHost:
         if match is None or url is None or (match["wildcard"] and url.address):
             raise ValueError(f"{text[:80]!r} is no host, *.host, host:port or *.host:port")
         return cls((match["wildcard"] or "") + url.host, url.port if match["port"] else None)
+
+    def __str__(self) -> str:
+        return self.name if self.port is None else f"{self.name}:{self.port}"

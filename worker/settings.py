@@ -30,6 +30,9 @@ class WorkerSettings(Settings):
     allowed_networks: Networks = Field(
         (), description="CIDRs let through the address guard, like 10.1.0.0/16, comma-separated"
     )
+    credentials: Place = Field(
+        None, description="file of credentials for entries of the allowlist that are behind a login, in TOML"
+    )
     connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds to connect in, up to 300s")
     read_timeout: Duration = Field(10.0, gt=0, le=300, description="seconds between two reads, up to 300s")
     deadline: Duration = Field(30.0, gt=0, le=3600, description="seconds for one attempt's whole fetch, up to 3600s")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from mission.errors import DecoderError, KeyFormatError
-from mission.files import distrust
+from mission.files import distrust, open_to_others
 
 # A hybrid public key's line is about 1.7 kB; nothing that is a key file comes near this.
 MAX_FILE_BYTES = 64 * 1024
@@ -105,11 +105,7 @@ def read_key_file(path: Path) -> KeyLine:
         key = KeyLine.parse(lines[0])
     except KeyFormatError as error:
         raise KeyFormatError(f"{path}: {error}") from None
-    if mode & key.kind.forbidden_mode:
-        raise KeyFormatError(
-            f"{path} holds {key.kind.noun} and is open to others (mode {mode:04o}): run `chmod 600 {path}`"
-        )
-    if problem:
+    if problem := open_to_others(path, mode, key.kind.noun, key.kind.forbidden_mode) or problem:
         raise KeyFormatError(problem)
     return key
 

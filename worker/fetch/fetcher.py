@@ -1,8 +1,8 @@
 """The fetcher: a document from a URL that a stranger named, within its time, its size and the policy.
 
 Everything ends: one deadline over DNS, connecting, TLS, all reads, redirects, further tries and the waits between. Redirects
-are followed by hand, each hop through the whole policy and with a place at its host; nothing of a refused or redirecting
-answer's body is read.
+are followed by hand, each hop through the whole policy, with a place at its host and its own credentials; nothing of a refused
+or redirecting answer's body is read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -26,10 +26,12 @@ from urllib3.exceptions import HTTPError
 from mission.errors import MissionFailed
 from mission.model import Reason
 from mission.url import MissionUrl, parse_url
+from worker.fetch.credentials import Credentials
 from worker.fetch.decoding import LARGE_CODINGS, content_codings, decoded
 from worker.fetch.dns import Resolver
+from worker.fetch.oauth import MAX_ANSWER_BYTES
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
+from worker.fetch.transport import NO_FIELDS, ConnectFailed, PinnedAdapter, tls_context
 from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
@@ -40,6 +42,8 @@ MAX_REMEMBERED_HOSTS = 1024
 MAX_RETRY_AFTER = 3600.0
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_UNAUTHORIZED = 401
+_REFUSALS = frozenset({_UNAUTHORIZED, 403})
 _STATUS_REASONS = {
     206: Reason.MALFORMED_RESPONSE,  # no range was asked for
     408: Reason.READ_TIMEOUT,
@@ -89,7 +93,7 @@ class Fetcher:
         place: held while a host is fetched from for a submitter; may refuse with `host_busy` or `host_paused`.
 
     Raises:
-        SettingsError: the CA file holds no certificates.
+        SettingsError: the CA file holds no certificates, or the file of credentials is bad.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Fetcher:
         self._place = place
         self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
         self._answered = _Answered()
+        self._credentials = Credentials(settings, policy)
 
     def fetch(
         self,
@@ -152,8 +157,34 @@ class Fetcher:
 
     def _hop(self, url: MissionUrl, limits: Limits, visit: Visit, room: _Room) -> Document | MissionUrl:
         """What is there, or where it leads. `url` passed the policy's check."""
+        credential = self._credentials.of(url)
+        fields = NO_FIELDS if credential is None else credential.fields(self._post, limits)
+        response = self._reached(url, limits, visit, fields)
+        if credential is not None and response.status_code == _UNAUTHORIZED and credential.refused(fields):
+            response.close()
+            response = self._reached(url, limits, visit, credential.fields(self._post, limits))
         try:
-            response = self._get(url, limits)
+            if response.status_code in _REDIRECTS:
+                return _location(response, url)
+            if credential is not None and response.status_code in _REFUSALS:
+                raise MissionFailed(Reason.CREDENTIALS_REFUSED)
+            return self._document(response, limits, room, int(self._settings.max_bytes))
+        finally:
+            response.close()
+
+    def _post(self, url: MissionUrl, fields: Mapping[str, str], body: bytes, limits: Limits) -> bytes:
+        """The body of the good answer to a small form; no redirect is followed."""
+        self._policy.check(url)
+        response = self._get(url, limits, fields, body)
+        try:
+            return self._document(response, limits, lambda _bytes, _deadline: None, MAX_ANSWER_BYTES).body
+        finally:
+            response.close()
+
+    def _reached(self, url: MissionUrl, limits: Limits, visit: Visit, fields: Mapping[str, str]) -> Response:
+        """The answer; the visit hears whether there is one."""
+        try:
+            response = self._get(url, limits, fields)
         except Unreached:
             visit.reach = Reach.UNREACHED
             raise
@@ -162,28 +193,26 @@ class Fetcher:
                 visit.reach = Reach.REACHED
             raise
         visit.reach = Reach.REACHED
-        try:
-            if response.status_code in _REDIRECTS:
-                return _location(response, url)
-            return self._document(response, limits, room)
-        finally:
-            response.close()
+        return response
 
-    def _get(self, url: MissionUrl, limits: Limits) -> Response:
+    def _get(self, url: MissionUrl, limits: Limits, fields: Mapping[str, str], body: bytes | None = None) -> Response:
         """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
         addresses = self._policy.addresses(url, self._resolver, limits.wait(limits.connect))
         *others, last = self._answered.first((url.host, url.port), addresses)[:MAX_ADDRESSES]
         for address in others:
             try:
-                return self._ask(url, address, replace(limits, connect=limits.connect / (len(others) + 1)))
+                share = replace(limits, connect=limits.connect / (len(others) + 1))
+                return self._ask(url, address, share, fields, body)
             except ConnectFailed:
                 continue
-        return self._ask(url, last, limits)
+        return self._ask(url, last, limits, fields, body)
 
-    def _ask(self, url: MissionUrl, address: _Address, limits: Limits) -> Response:
+    def _ask(
+        self, url: MissionUrl, address: _Address, limits: Limits, fields: Mapping[str, str], body: bytes | None
+    ) -> Response:
         while True:
             try:
-                response = self._adapter.get(url, address, limits)
+                response = self._adapter.ask(url, address, limits, fields, body)
             except StaleConnection:
                 # The server had closed a kept connection: no failure of this try, and one kept connection less.
                 continue
@@ -193,12 +222,11 @@ class Fetcher:
             self._answered.remember((url.host, url.port), address)
             return response
 
-    def _document(self, response: Response, limits: Limits, room: _Room) -> Document:
+    def _document(self, response: Response, limits: Limits, room: _Room, most: int) -> Document:
         headers = response.raw.headers
         failure = _STATUS_REASONS.get(response.status_code) or _CLASS_REASONS.get(response.status_code // 100)
         if failure is not None:
             raise MissionFailed(failure, retry_after=parse_retry_after(headers.get("Retry-After")))
-        most = int(self._settings.max_bytes)
         length = response.raw.length_remaining
         if (length or 0) > most:
             raise MissionFailed(Reason.BODY_TOO_LARGE)

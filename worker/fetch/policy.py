@@ -34,16 +34,19 @@ class UrlPolicy:
     ) -> None:
         self._schemes = frozenset(schemes)
         self._networks = tuple(networks)
-        # An entry without its port, to each scheme and port that it opens.
-        self._open: dict[str, set[tuple[str, int]]] = {}
+        # The ports of each entry by its name, as `AllowedHost` has them.
+        self._open: dict[str, set[int | None]] = {}
         for entry in map(AllowedHost.parse, hosts):
-            ports = DEFAULT_PORTS if entry.port is None else dict.fromkeys(DEFAULT_PORTS, entry.port)
-            self._open.setdefault(entry.name, set()).update(ports.items())
+            self._open.setdefault(entry.name, set()).add(entry.port)
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings) -> Self:
         """The policy as `DECODER_ALLOWED_HOSTS`, `_ALLOWED_SCHEMES` and `_ALLOWED_NETWORKS` have it."""
         return cls(hosts=settings.allowed_hosts, schemes=settings.allowed_schemes, networks=settings.allowed_networks)
+
+    def lists(self, entry: AllowedHost) -> bool:
+        """Whether the allowlist has this very entry."""
+        return entry.port in self._open.get(entry.name, ())
 
     @property
     def entries(self) -> Iterable[str]:
@@ -58,11 +61,8 @@ class UrlPolicy:
         """
         if url.scheme not in self._schemes:
             raise MissionFailed(Reason.SCHEME_NOT_ALLOWED)
-        entries = list(self._entries(url.host))
-        if not entries:
-            raise MissionFailed(Reason.HOST_NOT_ALLOWED)
-        if not any((url.scheme, url.port) in self._open[entry] for entry in entries):
-            raise MissionFailed(Reason.PORT_NOT_ALLOWED)
+        if self.opened_by(url) is None:
+            raise MissionFailed(Reason.PORT_NOT_ALLOWED if self.allowed_by(url) else Reason.HOST_NOT_ALLOWED)
         if (address := url.address) is not None:
             self._check_address(address)
 
@@ -72,6 +72,20 @@ class UrlPolicy:
         It may be logged: it holds nothing that a stranger chose.
         """
         return next(self._entries(url.host), None)
+
+    def opened_by(self, url: MissionUrl) -> AllowedHost | None:
+        """The one entry that opens a URL's host and port, the most specific of those that do; None where none does.
+
+        A name comes before a wildcard, a nearer wildcard before a farther one, and of two with the same name the one with the port.
+        """
+        usual = url.port == DEFAULT_PORTS[url.scheme]
+        for name in self._entries(url.host):
+            ports = self._open[name]
+            if url.port in ports:
+                return AllowedHost(name, url.port)
+            if usual and None in ports:
+                return AllowedHost(name, None)
+        return None
 
     def _check_address(self, address: IPv4Address | IPv6Address) -> None:
         if blocked(address, self._networks):

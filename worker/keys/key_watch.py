@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from mission.audit.log import AuditLog
 from mission.errors import AuditError
-from worker.keys.recipients import REFRESH_SECONDS
+from worker.keys.refresh import REFRESH_SECONDS
 
 log = logging.getLogger("decoder.keys")
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from pathlib import Path
 
 from mission.errors import KeyFormatError, SettingsError
 from mission.files import distrust
 from mission.seal.key_files import Kind, expect_file
 from mission.seal.sealing import Recipient, load_recipient
+from worker.keys.refresh import Refresh
 from worker.observe import metrics
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("decoder.recipients")
 
-# A new public key takes effect within this time, without a restart.
-REFRESH_SECONDS = 5.0
 _DEFAULT = ""  # no submitter is called so
 
 
@@ -39,7 +36,6 @@ class Recipients:
             )
         self._default = settings.recipient
         self._folder = settings.recipients
-        self._lock = threading.Lock()
         self._keys: dict[str, Recipient | None] = {}
         self._problems: dict[str, str] = {}
         keys, problems = self._read()
@@ -51,6 +47,7 @@ class Recipients:
                 "(or set DECODER_RECIPIENT for all without one)"
             )
         self._take(keys, problems)
+        self._refresh = Refresh(lambda: self._take(*self._read()))
 
     def of(self, submitter: str) -> Recipient:
         """The recipient of a submitter's results: its own, or else the default one.
@@ -72,13 +69,6 @@ class Recipients:
     def key_ids(self) -> list[str]:
         """The ids of all keys, in hexadecimal, the default one's first."""
         return [recipient.key_id.hex() for recipient in self._keys.values() if recipient]
-
-    def _refresh(self) -> None:
-        if time.monotonic() - self._read_at < REFRESH_SECONDS:
-            return
-        with self._lock:
-            if time.monotonic() - self._read_at >= REFRESH_SECONDS:
-                self._take(*self._read())
 
     def _read(self) -> tuple[dict[str, Recipient | None], dict[str, str]]:
         """All keys, for a bad one the last good one; and what is wrong, by name."""
@@ -124,7 +114,7 @@ class Recipients:
             if self._problems.get(name) != problem:
                 log.error("%s; its last good key stays, if it had one", problem)
         metrics.BAD_RECIPIENTS.set(len(problems))
-        self._keys, self._problems, self._read_at = keys, problems, time.monotonic()
+        self._keys, self._problems = keys, problems
 
 
 def _setting(name: str) -> str:

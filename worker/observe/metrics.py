@@ -42,6 +42,7 @@ _FETCH_REASONS = (
     *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
     *(Reason.CONNECTION_FAILED, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR, Reason.HTTP_SERVER_ERROR),
     *(Reason.RATE_LIMITED, Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE),
+    Reason.CREDENTIALS_REFUSED,
 )
 
 # The event of a key that a reaper put right.
@@ -94,6 +95,8 @@ RULES_CACHED = Gauge("rules_cached", "Whether a detector's rules came compiled f
 SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack", ["event"], **_OURS)
 # Key files that went bad or missing under a running worker: their last good keys are in use.
 BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", **_OURS)
+# The file of credentials went bad or missing under a running worker: what it said before is in use.
+BAD_CREDENTIALS = Gauge("bad_credentials", "Whether the file of credentials cannot be used now", **_OURS)
 # Attempts under way in this worker now.
 MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", **_OURS)
 # What the process may use: the limits that its use is drawn against.

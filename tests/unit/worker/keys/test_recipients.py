@@ -12,7 +12,7 @@ from mission.errors import SettingsError
 from mission.seal.key_files import KeyLine, Kind
 from mission.seal.sealing import Identity
 from mission.seal.suites import X25519
-from worker.keys import recipients
+from worker.keys import refresh
 from worker.keys.recipients import Recipients
 from worker.observe import metrics
 from worker.settings import WorkerSettings
@@ -22,7 +22,7 @@ DEFAULT, TEAM_A, TEAM_B, NEW = (Identity(X25519, bytes([number]) * 32).recipient
 
 @pytest.fixture(autouse=True)
 def _read_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipients, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(refresh, "REFRESH_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_new_default_is_used_without_a_restart(tmp_path: Path) -> None:
 
 
 def test_keys_are_not_read_at_every_mission(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipients, "REFRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(refresh, "REFRESH_SECONDS", 3600.0)
     keys = make(recipients=folder)
     write(folder / "team-a.pub", NEW.text)
     assert of(keys, "team-a") == TEAM_A.key_id
