@@ -143,10 +143,13 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
                     "refreshInterval": STRING,
                     "secretStoreRef": record({"name": STRING, "kind": {"enum": ["SecretStore", "ClusterSecretStore"]}}),
                     "target": record({"name": STRING, "creationPolicy": {"const": "Owner"}}),
+                },
+                {
                     "data": a_list(
                         record({"secretKey": STRING, "remoteRef": record({"key": STRING, "property": STRING})})
                     ),
-                }
+                    "dataFrom": a_list(record({"extract": record({"key": STRING})})),
+                },
             ),
         ),
     )

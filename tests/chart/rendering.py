@@ -67,6 +67,7 @@ def everything(**extra: Any) -> Values:
     values = {
         "valkey": on,
         "keda": on,
+        "credentials": {"remoteKey": "decoder/credentials"},
         "redis": {"cidrs": ["10.20.30.0/28"], "tls": {"existingSecret": "tls", "clientCertificate": True}},
         "monitoring": {"alertmanager": on | {"existingSecret": "alerting"}, "labels": {"release": "prometheus"}},
     }

@@ -237,6 +237,31 @@ def test_the_external_secret_fetches_exactly_what_pods_take() -> None:
     assert fetched == wanted
 
 
+@pytest.mark.parametrize("values", [{"existingSecret": "mine"}, {"remoteKey": "decoder/credentials"}])
+def test_the_credentials_are_a_secret_that_the_worker_alone_gets_as_files(values: dict[str, str]) -> None:
+    objects = render(environment("prod", credentials=values))
+    name = values.get("existingSecret", "decoder-credentials")
+    having = {
+        (pod, volume["name"])
+        for pod, spec in pods(objects)
+        for volume in spec.get("volumes", ())
+        if volume.get("secret", {}).get("secretName") == name
+    }
+    assert having == {("decoder-worker", "credentials")}
+    (worker,) = find(objects, "Deployment", "decoder-worker")["spec"]["template"]["spec"]["containers"]
+    (mount,) = [mount for mount in worker["volumeMounts"] if mount["name"] == "credentials"]
+    assert mount["readOnly"] is True
+    assert env_of(worker)["DECODER_CREDENTIALS"] == f"{mount['mountPath']}/credentials.toml"
+    made = [item["spec"] for item in objects if item["kind"] == "ExternalSecret" and item["metadata"]["name"] == name]
+    assert [spec["dataFrom"] for spec in made] == [
+        [{"extract": {"key": key}}] for key in values.values() if key != name
+    ]
+
+
+def test_without_credentials_nothing_asks_for_any() -> None:
+    assert "DECODER_CREDENTIALS" not in yaml.safe_dump(render(environment("prod")))
+
+
 def test_no_identity_reaches_the_cluster() -> None:
     for _, spec in pods(render(everything())):
         assert all("DECODER_IDENTITY_FILE" not in env_of(container) for container in containers(spec))

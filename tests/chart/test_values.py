@@ -32,6 +32,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 OWN = {
     "audit_ttl",
     "ca_file",
+    "credentials",
     "health_file",
     "identity_file",
     "metrics_host",
@@ -145,6 +146,7 @@ WRONG_FOR_THE_SCHEMA: list[tuple[Values, str]] = [
     ({"config": {"identityFile": "/x"}}, "identityFile"),
     ({"config": {"quota": "many"}}, "config/quota"),
     ({"recipients": {"default": "decoder-identity:mlkem768-x25519:AAAA"}}, "recipients/default"),
+    ({"credentials": {"existingSecret": "No name"}}, "credentials/existingSecret"),
     ({"keda": {"minReplicas": 0}}, "keda/minReplicas"),
     ({"networkPolicy": {"webPorts": []}}, "networkPolicy/webPorts"),
     ({"valkey": {"maxMemory": "lots"}}, "valkey/maxMemory"),
@@ -163,6 +165,17 @@ WRONG_TOGETHER: list[tuple[Values, str]] = [
     ({"secrets": {"external": {"enabled": False}}}, "secrets: name an existingSecret or enable external"),
     ({"secrets": {"existingSecret": "mine"}}, "secrets: existingSecret and external exclude each other"),
     ({"secrets": {"external": {"remoteKey": ""}}}, "secrets.external: takes store.name and remoteKey"),
+    (
+        {"credentials": {"existingSecret": "mine", "remoteKey": "decoder/credentials"}},
+        "credentials: existingSecret and remoteKey exclude each other",
+    ),
+    (
+        {
+            "credentials": {"remoteKey": "decoder/credentials"},
+            "secrets": {"existingSecret": "mine", "external": {"enabled": False, "store": {"name": ""}}},
+        },
+        "credentials.remoteKey: takes secrets.external.store.name",
+    ),
     ({"recipients": {"default": ""}}, "recipients: takes a public key"),
     ({"worker": {"terminationGracePeriodSeconds": 44}}, "takes at least config.shutdownGrace + 10 = 45"),
     ({"config": {"leaseSeconds": 44}}, "config.leaseSeconds: got 44; takes at least config.deadline + 15 = 45"),

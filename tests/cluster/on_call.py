@@ -19,6 +19,7 @@ from producer import MissionClient
 from tests.cluster.kubernetes import CommandFailed
 from tests.cluster.prometheus import Prometheus
 from tests.cluster.release import Release
+from tests.cluster.secrets import CREDENTIALS, credentials_for
 from tests.cluster.site import PORT
 from tests.conftest import wait_for
 from tests.documents.document import Block
@@ -57,6 +58,7 @@ class OnCall:
             "GOOD_HOSTS": self.release.site.entry,
             "SUBMITTER": "somebody",
             "FILE": "somebody.pub",
+            "CREDENTIALS": "credentials",
         }
         with ExitStack() as pieces:
             if any(line.startswith(("decoder ", "mission ")) for line in lines):
@@ -67,6 +69,8 @@ class OnCall:
             if any("port-forward" in line for line in lines):
                 return [self._forward(block)]
             (self.folder / "somebody.pub").write_text(Identity.generate().recipient.text + "\n")
+            (self.folder / "credentials").mkdir(exist_ok=True)
+            (self.folder / "credentials" / CREDENTIALS).write_text(credentials_for(self.release.site.entry))
             for name in ("new-reader.key", "new-reader.pub", "new-url.key"):
                 (self.folder / name).unlink(missing_ok=True)
             return type_in(block, env | self.filled_in, self.folder, as_here=lambda text: text.replace(*HOST))

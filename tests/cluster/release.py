@@ -12,7 +12,7 @@ from typing import Any
 from mission.seal.sealing import Identity
 from tests.chart.rendering import CHART, Values, merged
 from tests.cluster.kubernetes import Cluster
-from tests.cluster.secrets import SecretStore
+from tests.cluster.secrets import SecretStore, credentials_for
 from tests.cluster.site import ClusterSite, start_site
 
 NAMESPACE = RELEASE = "decoder"
@@ -83,6 +83,7 @@ def installed(cluster: Cluster, folder: Path, **extra: Any) -> Iterator[Release]
         store = SecretStore(NAMESPACE)
         store.apply(cluster)
         site = start_site(cluster, NAMESPACE)
+        store.apply_credentials(cluster, credentials_for(site.entry))
         file = folder / "values.json"
         file.write_text(json.dumps(merged(merged(site.values(), _values(cluster, store)), extra)))
         release = Release(cluster, store, site)

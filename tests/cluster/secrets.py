@@ -13,6 +13,7 @@ from worker.local.trial import secret_data
 
 # Whoever owns Valkey may do everything there. The decoder knows of no such login.
 OWNER = "owner"
+CREDENTIALS = "credentials.toml"
 
 
 class SecretStore:
@@ -49,3 +50,14 @@ class SecretStore:
         metadata = {"name": "decoder-secrets", "namespace": self.namespace}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": self.data | changed}
         cluster.kubectl("apply", "-f", "-", given=json.dumps(secret))
+
+    def apply_credentials(self, cluster: Cluster, text: str) -> None:
+        """Make the Secret with the file of credentials."""
+        metadata = {"name": "decoder-credentials", "namespace": self.namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {CREDENTIALS: text}}
+        cluster.kubectl("apply", "-f", "-", given=json.dumps(secret))
+
+
+def credentials_for(entry: str) -> str:
+    """A file of credentials for one entry of the allowlist."""
+    return f'["{entry}".headers]\nX-Api-Key = "{secrets.token_urlsafe(24)}"\n'

@@ -50,6 +50,7 @@ def on_call(cluster: Cluster, definitions: None, tmp_path_factory: pytest.TempPa
     values = {
         "keda": {"enabled": True},
         "monitoring": {"alertmanager": {"enabled": True, "existingSecret": "decoder-alerting"}},
+        "credentials": {"existingSecret": "decoder-credentials"},
         # Few slots, so that missions wait; few attempts, so that they die.
         "config": {"concurrency": 4, "fetchAttempts": 2, "maxAttempts": 2},
     }
@@ -278,6 +279,19 @@ def a_bad_key_file(on_call: OnCall) -> Iterator[Again]:
 
 
 @contextmanager
+def a_bad_file_of_credentials(on_call: OnCall) -> Iterator[Again]:
+    release = on_call.release
+    release.store.apply_credentials(release.cluster, "no table")
+    yield lambda: _bring_secrets(release)
+
+    def mended() -> bool:
+        _bring_secrets(release)
+        return bool(on_call.prometheus.ask("max(decoder_bad_credentials) == 0"))
+
+    wait_for(mended, seconds=SECONDS, what="the new file")
+
+
+@contextmanager
 def a_bad_release(on_call: OnCall) -> Iterator[Again]:
     """An image that is nowhere: the old workers go on."""
     with usual(on_call) as again:
@@ -329,6 +343,7 @@ TROUBLES: dict[str, Trouble] = {
     "DecoderKeyOld": an_old_key,
     "DecoderAuditNotWhole": an_audit_that_was_added_to,
     "DecoderBadRecipient": a_bad_key_file,
+    "DecoderBadCredentials": a_bad_file_of_credentials,
     "Roll back": a_bad_release,
     "Stuck in pending-upgrade": a_deployment_that_was_cut_off,
 }
@@ -343,5 +358,5 @@ MENDED = (
     ),
     *("DecoderNoWorker", "DecoderWorkerDown", "DecoderBadRecipient"),
 )
-# What it takes is not there: a Redis that speaks TLS. The drill has one.
-NOT_BROUGHT_ABOUT = ("DecoderRedisCertificateExpires",)
+# What it takes is not there: a Redis that speaks TLS, and a host that is asked with credentials, by TLS or on loopback. The drill has both.
+NOT_BROUGHT_ABOUT = ("DecoderRedisCertificateExpires", "DecoderCredentialsRefused")

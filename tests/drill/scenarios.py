@@ -338,6 +338,21 @@ def bad_recipient(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def bad_credentials(stage: Stage) -> Iterator[None]:
+    good = stage.credentials.read_text()
+    stage.credentials.write_text("no table\n")
+    yield
+    stage.credentials.write_text(good)
+
+
+@contextmanager
+def credentials_refused(stage: Stage) -> Iterator[None]:
+    """Few among very many: it is no trouble of the success rate."""
+    with _traffic(stage, {f"{stage.site.url}/good": 24, f"{stage.site.url}/private": 0.8}):
+        yield
+
+
+@contextmanager
 def nothing(stage: Stage) -> Iterator[None]:
     wait_for(lambda: stage.client.stats().succeeded > 20, what="missions that succeed")
     yield
@@ -423,6 +438,8 @@ SCENARIOS = {
         ),
         Scenario("a key that is 400 days old", old_key, tickets=_names("KeyOld")),
         Scenario("a bad key file", bad_recipient, tickets=_names("BadRecipient")),
+        Scenario("a bad file of credentials", bad_credentials, tickets=_names("BadCredentials")),
+        Scenario("a host refuses our credentials", credentials_refused, tickets=_names("CredentialsRefused")),
         Scenario(
             "a quarter of one host's documents is gone",
             some_documents_gone,

@@ -15,7 +15,7 @@ class Site:
     """A web server on loopback; a context manager. The path says what is served.
 
     `/good` three secrets; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
-    `/hang` a byte a second until `release`. With `plain` set, `/good` has no secrets any more.
+    `/hang` a byte a second until `release`; `/private` 403, whatever key one has. With `plain` set, `/good` has no secrets any more.
 
     Args:
         port: where to listen, 0 for any free one.
@@ -66,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, PLAIN if self.site.plain else SECRET)
         elif kind == "plain":
             self._answer(200, PLAIN)
+        elif kind == "private":
+            self._answer(403, b"")
         elif kind == "broken":
             self._answer(500, b"")
         elif kind == "flaky":

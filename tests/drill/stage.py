@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -195,6 +196,10 @@ class Stage:
         identity, url_key = Identity.generate(), generate_url_key()
         self.url_key_id = UrlKeyring.parse(url_key).key_ids[0]
         self.recipients = self._subfolder("recipients")
+        self.credentials = self._folder / "credentials.toml"
+        self.credentials.touch(0o600)
+        entry = f'["127.0.0.1:{self.site.port}".headers]'
+        self.credentials.write_text(f'{entry}\nX-Api-Key = "{secrets.token_urlsafe(24)}"\n')
         self.settings = Settings.from_env(redis_url=self.server.url, url_key=url_key)
         self.redis: redis.Redis = enter(connect(self.settings))
         values = {
@@ -202,6 +207,7 @@ class Stage:
             "url_key": url_key,
             "recipient": identity.recipient.text,
             "recipients": str(self.recipients),
+            "credentials": str(self.credentials),
             "allowed_hosts": ",".join(
                 [f"127.0.0.1:{port}" for port in (self.site.port, self.dead_port)]
                 + [f"127.0.0.3:{self.other_site.port}"]

@@ -50,9 +50,11 @@ IDLE = {
         f'decoder_queue_missions{{{worker}, state="retrying"}}': "0x{n}",
         f'decoder_key_first_used_timestamp_seconds{{{worker}, kind="url", key="00c0ffee"}}': "0x{n}",
         f"decoder_bad_recipients{{{worker}}}": "0x{n}",
+        f"decoder_bad_credentials{{{worker}}}": "0x{n}",
         f'decoder_missions_total{{{worker}, outcome="succeeded", reason=""}}': "500x{n}",
         f'decoder_missions_total{{{worker}, outcome="failed", reason="http_server_error"}}': "50x{n}",
         f'decoder_missions_total{{{worker}, outcome="failed", reason="host_not_allowed"}}': "50x{n}",
+        f'decoder_missions_total{{{worker}, outcome="failed", reason="credentials_refused"}}': "50x{n}",
         **{
             f'decoder_entry_missions_total{{{worker}, allowed_by="{name}", outcome="{outcome}"}}': "50x{n}"
             for name in ("", "docs.example.com", "*.example.org")
@@ -377,6 +379,13 @@ CASES = [
         {f'kube_job_failed{{namespace="decoder", job_name="{AUDIT_JOB}", condition="true"}}': "0x50 1x{n}"},
         {f'kube_job_failed{{namespace="decoder", job_name="{OTHER_JOB}", condition="true"}}': "0x50 1x{n}"},
     ),
+    # 10 and 4 within 10 minutes, among very many that succeed
+    Case(
+        "DecoderCredentialsRefused",
+        missions("0+500x{n}", "0+1x{n}", "credentials_refused"),
+        missions("0+500x{n}", "0+0.4x{n}", "credentials_refused"),
+    ),
+    Case("DecoderBadCredentials", of("decoder_bad_credentials", "1x{n}"), of("decoder_bad_credentials", "0x55 1x5")),
     Case("DecoderBadRecipient", of("decoder_bad_recipients", "1x{n}"), of("decoder_bad_recipients", "0x55 1x5")),
 ]
 ALERTS = [rule["alert"] for rule in rules("alert")]

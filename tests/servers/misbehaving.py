@@ -131,6 +131,14 @@ def _doc(exchange: Exchange) -> None:
             exchange.answer(body, *fields)
 
 
+@behaviour("/guarded")
+def _guarded(exchange: Exchange) -> None:
+    """The document for a request with one of the header fields in `welcome`; `code` for others, or 401."""
+    if exchange.server.welcome.isdisjoint(exchange.head.decode("latin-1").split("\r\n")):
+        return exchange.answer(b"", status=f"{exchange.options.get('code', '401')} Not you")
+    return _ok(exchange)
+
+
 @behaviour("/half-zip")
 def _half_zip(exchange: Exchange) -> None:
     """A zip with `text` in `a/.env`, and a member that is damaged."""
@@ -311,8 +319,8 @@ def bomb(coding: str, mib: int) -> bytes:
 class MisbehavingServer:
     """Listens on a port of its own on a loopback address, a thread for each connection.
 
-    `hits` counts requests for each target, `heads` holds what was asked, `connections` counts those accepted. A TLS handshake
-    takes `handshake_seconds`.
+    `hits` counts requests for each target, `heads` holds what was asked, `connections` counts those accepted. Who sends one of the
+    header fields in `welcome` may see what is guarded. A TLS handshake takes `handshake_seconds`.
     """
 
     def __init__(
@@ -328,6 +336,7 @@ class MisbehavingServer:
         self.heads: list[bytes] = []
         self.connections = 0
         self.raw = b""
+        self.welcome: set[str] = set()
         self._tls = tls
         self._handshake_seconds = handshake_seconds
         self._host = host

@@ -17,6 +17,7 @@ from mission.cli.help import Command
 from mission.errors import MissionFailed
 from mission.model import Reason
 from mission.url import parse_url
+from worker.fetch.credentials import Credentials
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.wire import Wait
@@ -31,7 +32,7 @@ _READ_BYTES = 65536
     "check-url",
     cls=Command,
     settings=WorkerSettings,
-    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "connect_timeout"),
+    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "credentials", "connect_timeout"),
 )
 @click.argument("urls", nargs=-1, metavar="[URL…|-]")
 @click.option("--no-resolve", is_flag=True, help="Do not look names up: check scheme, host and port alone.")
@@ -40,8 +41,9 @@ _READ_BYTES = 65536
 def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, as_json: bool) -> None:
     """Say what the policy says of each URL, without fetching it.
 
-    It is allowed, or refused and why. Reads one URL a line from standard input where none is given, or `-`. The policy is
-    that of DECODER_ALLOWED_HOSTS, _SCHEMES and _NETWORKS. The exit code is 0 if all are allowed, 1 if one is refused.
+    It is allowed, or refused and why; and it is said whether it would be asked for with credentials, not with which. Reads
+    one URL a line from standard input where none is given, or `-`. The policy is that of DECODER_ALLOWED_HOSTS, _SCHEMES and
+    _NETWORKS. The exit code is 0 if all are allowed, 1 if one is refused.
 
     \b
     Example:
@@ -57,15 +59,19 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
     resolver = None if no_resolve else Resolver(threads=SIDE_BY_SIDE)
     if "-" in urls:
         note_terminal("a URL a line")
+    credentials = Credentials(settings, policy)
     refused: dict[Reason, None] = {}
     for text, reason in _verdicts(_inputs(urls or ("-",)), policy, resolver, settings.connect_timeout):
         if reason is not None:
             refused[reason] = None
         shown = text.encode(errors="backslashreplace").decode()
+        with_some = reason is None and credentials.of(parse_url(text)) is not None
         if as_json:
-            emit_json({"url": shown, "allowed": reason is None, "reason": reason})
+            emit_json({"url": shown, "allowed": reason is None, "reason": reason, "credentials": with_some})
+        elif reason:
+            say(f"refused  {shown}  {reason}")
         else:
-            say(f"refused  {shown}  {reason}" if reason else f"allowed  {shown}")
+            say(f"allowed  {shown}{'  with credentials' if with_some else ''}")
     if not as_json:
         advise(refused)
     context.exit(1 if refused else 0)

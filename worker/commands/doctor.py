@@ -18,7 +18,7 @@ from worker.settings import WorkerSettings
 @click.command(
     cls=Command,
     settings=WorkerSettings,
-    reads=("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts"),
+    reads=("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "credentials"),
 )
 @click.option(
     "--repair", "repairs", is_flag=True, help="Put right what somebody wrote over in Redis; on the audit's record."

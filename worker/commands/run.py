@@ -82,6 +82,7 @@ class Row:
         "allowed_hosts",
         "allowed_schemes",
         "allowed_networks",
+        "credentials",
         "deadline",
         "max_attempts",
         "max_bytes",

@@ -37,6 +37,7 @@ _MATTER = (
         "allowed_hosts",
         "allowed_schemes",
         "allowed_networks",
+        "credentials",
         "concurrency",
         "deadline",
         "max_attempts",

@@ -16,6 +16,7 @@ from worker.settings import WorkerSettings
 # What a worker cannot do without, and what is tuned first.
 _MATTER = (
     *("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "allowed_networks"),
+    "credentials",
     *("concurrency", "deadline", "lease_seconds", "max_attempts", "metrics_port", "log_level", "log_format"),
 )
 

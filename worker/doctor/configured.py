@@ -11,6 +11,8 @@ from mission.seal.url_keys import UrlKeyring
 from mission.units import format_duration, format_size
 from worker.doctor.finding import Finding, Level, Verdict
 from worker.extract.detectors import MARKER, NO_ENGINE
+from worker.fetch.credentials import Credentials
+from worker.fetch.policy import UrlPolicy
 from worker.keys.recipients import Recipients
 from worker.settings import WorkerSettings
 from worker.work import memory
@@ -109,6 +111,16 @@ def _detectors(settings: WorkerSettings) -> Verdict:
     return Level.OK, names
 
 
+def _credentials(settings: WorkerSettings) -> Verdict:
+    if settings.credentials is None:
+        return Level.OK, "none: what is behind a login cannot be fetched"
+    try:
+        entries = Credentials(settings, UrlPolicy.from_settings(settings)).entries
+    except SettingsError as error:
+        return Level.FAIL, str(error)
+    return Level.OK, f"for {', '.join(map(str, entries)) or 'no entry of the allowlist'}"
+
+
 def _lease(settings: WorkerSettings) -> Verdict:
     lease, deadline = format_duration(settings.lease_seconds), format_duration(settings.deadline)
     # That it is long enough is a condition of the settings themselves.
@@ -156,6 +168,7 @@ _CHECKS: dict[str, tuple[Callable[[WorkerSettings], Verdict], tuple[str, ...]]] 
     "allowlist": (_allowlist, _WORKERS),
     "networks": (_networks, _WORKERS),
     "schemes": (_schemes, _WORKERS),
+    "credentials": (_credentials, _WORKERS),
     "detectors": (_detectors, _WORKERS),
     "lease": (_lease, _WORKERS),
     "retention": (_retention, _WORKERS),

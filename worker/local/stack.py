@@ -21,6 +21,7 @@ import worker.runtime  # noqa: F401 (what a worker needs and is not installed is
 from mission.errors import DecoderError, InvalidMission
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url
+from worker.fetch.policy import UrlPolicy
 from worker.local.children import ENDING_SIGNALS, end_child, last_lines, start_child, undisturbed
 from worker.settings import WorkerSettings
 
@@ -120,13 +121,17 @@ def access(urls: Sequence[str]) -> dict[str, str]:
     Loopback is opened for exactly the addresses that a URL names.
     """
     settings = stack_settings({})
+    policy = UrlPolicy.from_settings(settings)
     hosts = list(settings.allowed_hosts)
     schemes = list(settings.allowed_schemes)
     networks = [str(network) for network in settings.allowed_networks]
     for text in urls:
         with suppress(InvalidMission):  # it is refused with its reason when it is enqueued
             url = parse_url(text)
-            hosts.append(f"{url.host}:{url.port}")
+            if (
+                policy.opened_by(url) is None
+            ):  # else an entry of its own would hide the one there is, and its credentials
+                hosts.append(f"{url.host}:{url.port}")
             schemes.append(url.scheme)
             networks += _loopback(url)
     values = {"allowed_hosts": hosts, "allowed_schemes": schemes, "allowed_networks": networks}

@@ -43,6 +43,15 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 {{- end -}}
 {{- end }}
 
+{{/* Name of the Secret with the credentials for documents behind a login; empty without one. */}}
+{{- define "decoder.credentials" -}}
+{{- if .Values.credentials.remoteKey -}}
+{{ include "decoder.fullname" . }}-credentials
+{{- else -}}
+{{ .Values.credentials.existingSecret }}
+{{- end -}}
+{{- end }}
+
 {{/* Keys of that Secret which this release reads, separated by spaces. */}}
 {{- define "decoder.secretKeys" -}}
 deployer-redis-url worker-redis-url url-key

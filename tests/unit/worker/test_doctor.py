@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_a_good_set_up_has_no_failure(good: dict[str, Any]) -> None:
         ("allowlist", {"allowed_hosts": ""}, Level.FAIL),
         ("networks", {"allowed_networks": "10.1.0.0/16"}, Level.WARN),
         ("schemes", {"allowed_schemes": "http,https"}, Level.WARN),
+        ("credentials", {"credentials": Path("nowhere.toml")}, Level.FAIL),
         ("lease", {"lease_seconds": "2h"}, Level.WARN),
         ("retention", {"result_ttl": "31d"}, Level.WARN),
         ("documents", {"memory": "200MiB"}, Level.FAIL),
@@ -418,11 +420,16 @@ def test_no_key_and_no_password_is_ever_shown(
     good: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write_key_file(tmp_path / "reader.key", IDENTITY.line)
-    _environment(monkeypatch, good | {"identity_file": str(tmp_path / "reader.key")})
+    value, file = secrets.token_urlsafe(24), tmp_path / "credentials.toml"
+    file.touch(0o600)
+    file.write_text(f'["docs.example.com".headers]\nX-Api-Key = "{value}"\n')
+    files = {"identity_file": str(tmp_path / "reader.key"), "credentials": str(file)}
+    _environment(monkeypatch, good | files)
     output = CliRunner().invoke(main, ["doctor", "--json"]).output
     rows = [json.loads(line) for line in output.splitlines()]
     assert all(set(row) == {"check", "level", "detail"} for row in rows)
     assert {row["level"] for row in rows} == {"ok", "warn", "fail"}
     password = good["redis_url"].partition("@")[0].rpartition(":")[2]
-    for secret in (IDENTITY.text, good["url_key"], password):
+    assert {"check": "credentials", "level": "ok", "detail": "for docs.example.com"} in rows
+    for secret in (IDENTITY.text, good["url_key"], password, value):
         assert secret.rpartition(":")[2] not in output

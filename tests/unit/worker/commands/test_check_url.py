@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,7 +68,9 @@ def test_one_refused_is_exit_code_1() -> None:
     ],
 )
 def test_json_gives_url_verdict_and_reason(url: str, reason: str | None) -> None:
-    assert records("--no-resolve", url) == [{"url": url, "allowed": reason is None, "reason": reason}]
+    assert records("--no-resolve", url) == [
+        {"url": url, "allowed": reason is None, "reason": reason, "credentials": False}
+    ]
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
@@ -83,7 +87,7 @@ def test_reads_a_url_a_line_from_standard_input(arguments: tuple[str, ...]) -> N
 
 def test_a_line_that_is_not_utf_8_is_refused() -> None:
     assert records("--no-resolve", stdin=b"https://docs.example.com/\xff\n") == [
-        {"url": "https://docs.example.com/\\udcff", "allowed": False, "reason": "invalid_url"}
+        {"url": "https://docs.example.com/\\udcff", "allowed": False, "reason": "invalid_url", "credentials": False}
     ]
 
 
@@ -101,9 +105,29 @@ def test_checks_the_addresses_of_a_name() -> None:
 def test_a_name_in_an_opened_network_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECODER_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128")
     assert records("https://localhost/", "https://[::1]/") == [
-        {"url": "https://localhost/", "allowed": True, "reason": None},
-        {"url": "https://[::1]/", "allowed": True, "reason": None},
+        {"url": "https://localhost/", "allowed": True, "reason": None, "credentials": False},
+        {"url": "https://[::1]/", "allowed": True, "reason": None, "credentials": False},
     ]
+
+
+def test_it_says_that_a_url_would_be_asked_for_with_credentials_and_not_with_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    value = secrets.token_urlsafe(24)
+    file = tmp_path / "credentials.toml"
+    file.touch(0o600)
+    file.write_text(f'["*.example.org".headers]\nX-Api-Key = "{value}"\n')
+    monkeypatch.setenv("DECODER_CREDENTIALS", str(file))
+    urls = ("https://a.example.org/", "https://docs.example.com/", "https://a.example.org:8443/")
+    result = run("--no-resolve", *urls)
+    assert result.stdout.splitlines() == [
+        "allowed  https://a.example.org/  with credentials",
+        "allowed  https://docs.example.com/",
+        "refused  https://a.example.org:8443/  port_not_allowed",
+    ]
+    assert [record["credentials"] for record in records("--no-resolve", *urls)] == [True, False, False]
+    for shown in (result.output, run("--json", "--no-resolve", *urls).output):
+        assert not {value, "X-Api-Key"} & set(shown.replace('"', " ").split())
 
 
 def test_keeps_the_order_while_it_resolves_several_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

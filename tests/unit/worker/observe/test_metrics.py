@@ -44,6 +44,7 @@ CATALOGUE = {
     "decoder_rules_cached": "gauge",
     "decoder_security_events": "counter",
     "decoder_bad_recipients": "gauge",
+    "decoder_bad_credentials": "gauge",
     "decoder_missions_in_progress": "gauge",
     "decoder_redeliveries": "counter",
     "decoder_build_info": "gauge",

@@ -1,0 +1,94 @@
+"""An authorization server over TLS, or in clear: it hands out tokens, or answers what a test says."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class TokenServer:
+    """Listens on 127.0.0.1 and a port of its own; a context manager.
+
+    Attributes:
+        asked: the header fields and the form of each request, in their order.
+        issued: the tokens that it handed out.
+        answer: what it answers to its nth request, from 1.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, *, prefix: str = "token-", expires_in: int = 3600) -> None:
+        self.asked: list[tuple[dict[str, str], dict[str, str]]] = []
+        self.issued: list[str] = []
+        self.answer: Callable[[int], Answer] = self.hand_out
+        self.prefix = prefix
+        self.expires_in = expires_in
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.tokens = self
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self._scheme = "http" if tls is None else "https"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.server_port
+
+    def url(self, host: str = "127.0.0.1") -> str:
+        """Where tokens are."""
+        return f"{self._scheme}://{host}:{self.port}/token"
+
+    def hand_out(self, number: int) -> Answer:
+        """A new token."""
+        self.issued.append(f"{self.prefix}{number}")
+        return self.say(200, access_token=self.issued[-1], token_type="Bearer", expires_in=self.expires_in)
+
+    @staticmethod
+    def say(status: int, **answer: Any) -> Answer:
+        """An answer as RFC 6749 has it, section 5."""
+        return status, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    tokens: TokenServer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Quiet: a client may go away."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = 30.0
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        tokens = self.server.tokens
+        form = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        tokens.asked.append((dict(self.headers.items()), dict(parse_qsl(form))))
+        status, fields, body = tokens.answer(len(tokens.asked))
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | fields).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
+        """Stay quiet."""
