@@ -24,6 +24,7 @@ ENDS: dict[str, Reason | None] = {
     "hold-redis": None,
     "hold-doomed": Reason.ATTEMPTS_EXHAUSTED,
     "missing": Reason.HTTP_CLIENT_ERROR,
+    "not-yours": Reason.CREDENTIALS_REFUSED,
     "error": Reason.HTTP_SERVER_ERROR,
     "limited": Reason.RATE_LIMITED,
     "loop": Reason.TOO_MANY_REDIRECTS,
@@ -49,7 +50,7 @@ HELD = ("hold", "hold-redis", "hold-doomed", "hold-shutdown")
 
 
 class CanarySite:
-    """The site on 127.0.0.1 and a free port; a context manager. `held` says who waits, `let_go` lets them."""
+    """The site on 127.0.0.1 and a free port; a context manager. `held` says who waits, `let_go` lets them; `asked` are the requests' heads."""
 
     def __init__(self, canaries: Canaries) -> None:
         self.canaries = canaries
@@ -58,6 +59,7 @@ class CanarySite:
         self.held = {name: threading.Event() for name in HELD}
         self.let_go = {name: threading.Event() for name in HELD}
         self.over = threading.Event()
+        self.asked = bytearray()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.site = self
         self._thread = threading.Thread(
@@ -107,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind = self.path.split("/")[1]
         site = self.server.site
+        site.asked += bytes(self.headers)
         new = site.canaries.new
         here = f"127.0.0.1:{site.port}"
         self.close_connection = True
@@ -117,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, site.document())
         elif kind == "moved":
             self.redirect(f"/document/{new('redirect path')}?token={new('redirect query')}#{new('redirect fragment')}")
+        elif kind == "not-yours":
+            self.answer(403, new("error page"), {"WWW-Authenticate": f"Bearer error={new('WWW-Authenticate')}"})
         elif kind == "missing":
             self.answer(404, new("error page"))
         elif kind == "error":

@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from tests.conftest import wait_for
 from tests.queue_entries import encoded, entry, envelope
 from tests.security.canary_site import ENDS, CanarySite
 from tests.security.traces import Canaries, Capture, disguised, dump, files, guises, unescaped
+from tests.servers.tokens import Answer, TokenServer
+from worker.fetch.credentials import Credentials
+from worker.fetch.policy import UrlPolicy
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import Child, running_flower, running_worker
 from worker.settings import WorkerSettings
@@ -64,6 +68,8 @@ PLACES = {
 # Who only speaks Celery writes a URL, and whoever writes a bad message its content, in clear: in the command itself, and
 # in the append-only file until that is rewritten. What the decoder makes of them is in clear nowhere.
 CLEAR_FOR_CELERY = {"server's files", "commands"}
+# Nobody listens there, and nobody is asked: there is no token for it.
+NO_TOKEN = 4
 # In hand when their worker is killed.
 ORPHANS = ("hold", "hold-doomed")
 
@@ -80,6 +86,7 @@ class Run:
     reasons: set[Reason] = field(default_factory=set)  # of every end, every attempt and every refusal
     revealed: set[tuple[str, str]] = field(default_factory=set)
     site_secret: tuple[str, str] = ("", "")
+    arrived: bytes = b""  # with requests, at the sites and at the server of tokens
 
 
 class Scene:
@@ -93,6 +100,11 @@ class Scene:
         self.site = pieces.enter_context(CanarySite(self.run.canaries))
         self.deaf = pieces.enter_context(_nobody_takes_connections())
         self.run.site_secret = (self.site.category, self.site.value)
+        # Behind OAuth, with the same document.
+        self.login = pieces.enter_context(CanarySite(self.run.canaries))
+        self.login.category, self.login.value = self.run.site_secret
+        self.tokens = pieces.enter_context(TokenServer(None, prefix=self.run.canaries.new("OAuth token")))
+        self.credentials = _credentials(self)
         self.identity, self.url_key = Identity.generate(), generate_url_key()
         self.settings = Settings.from_env(redis_url=self.server.url, url_key=self.url_key)
         self.redis = pieces.enter_context(connect(self.settings))
@@ -114,7 +126,9 @@ class Scene:
             "redis_url": self.server.url,
             "url_key": self.url_key,
             "recipient": self.identity.recipient.text,
-            "allowed_hosts": f"{here},127.0.0.1:{self.deaf},127.0.0.1:2,127.0.0.2:2,169.254.169.254,nowhere.invalid",
+            "allowed_hosts": f"{here},127.0.0.1:{self.deaf},127.0.0.1:2,127.0.0.2:2,169.254.169.254,nowhere.invalid,"
+            f"127.0.0.1:{self.login.port},127.0.0.1:{self.tokens.port},127.0.0.1:{NO_TOKEN}",
+            "credentials": str(self.credentials),
             "allowed_schemes": "http,https",
             "allowed_networks": "127.0.0.0/8",
             "metrics_port": "0",
@@ -183,6 +197,66 @@ class Scene:
         self.run.reasons.add(reason)
 
 
+def _credentials(scene: Scene) -> Path:
+    """A file with each kind of credential, each a canary; that the server of tokens refuses one has a reason, and says it."""
+    new, folder = scene.run.canaries.new, scene.folder / "credentials"
+    folder.mkdir()
+    for name, text in {"key": new("header of a file"), "secret": new("OAuth client secret")}.items():
+        (folder / name).touch(0o600)
+        (folder / name).write_text(f"{text}\n")
+    stranger = new("OAuth client")
+
+    def answer(number: int) -> Answer:
+        if scene.tokens.asked[-1][1].get("client_id") == stranger:
+            return scene.tokens.say(401, error="invalid_client", error_description=new("error of the token server"))
+        return scene.tokens.hand_out(number)
+
+    scene.tokens.answer = answer
+    file = folder / "credentials.toml"
+    file.touch(0o600)
+    file.write_text(f"""
+["127.0.0.1:{scene.site.port}".headers]
+Authorization = "Bearer {new("static header")}"
+["127.0.0.1:{scene.site.port}".header-files]
+{new("name of a header")} = "key"
+["127.0.0.1:{scene.login.port}".oauth2]
+token-url = "{scene.tokens.url()}"
+client-id = "{new("OAuth client")}"
+client-secret-file = "secret"
+scope = "{new("OAuth scope")}"
+["127.0.0.1:{NO_TOKEN}".oauth2]
+token-url = "{scene.tokens.url()}"
+client-id = "{stranger}"
+client-secret = "{new("OAuth client secret")}"
+secret-in = "body"
+""")
+    return file
+
+
+def _reported(scene: Scene, worker: Child, times: int) -> bool:
+    """Whether the worker has told so often of a bad file; a scrape has it look, and a hundred of them hold no more than one."""
+    kept = scene.metrics
+    scene.scrape(worker)
+    scene.metrics = kept
+    return worker.log.read_text().count("what it said before stays in use") >= times
+
+
+def _bad_credentials(scene: Scene, worker: Child) -> None:
+    """The file of credentials turns bad in two ways, under a worker and where it is looked at, and then good again."""
+    good, new = scene.credentials.read_text(), scene.run.canaries.new
+    settings = WorkerSettings.from_env(**scene.values())
+    policy = UrlPolicy.from_settings(settings)
+    bad_files = (
+        f'{new("a key")} = "{new("a value")}',
+        f'["127.0.0.1:{scene.site.port}".headers]\n{new("a header")} = "{new("a value")}\\n"\n',
+    )
+    for times, bad in enumerate(bad_files, 1):
+        scene.credentials.write_text(bad)
+        scene.refused(lambda: Credentials(settings, policy))
+        wait_for(partial(_reported, scene, worker, times), what="a line about the file")
+    scene.credentials.write_text(good)
+
+
 @contextmanager
 def _nobody_takes_connections() -> Iterator[int]:
     """A port whose queue of connections is full, so that connecting hangs."""
@@ -222,6 +296,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         _foreign(scene, second)
         for name, mission_id in missions.items():
             scene.wait(name, mission_id)
+        _bad_credentials(scene, second)
         full = MissionClient(scene.settings.model_copy(update={"stored_quota": 1}))
         scene.refused(lambda: full.enqueue(scene.site.url("document")))
         _reveal(scene, missions)
@@ -234,6 +309,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         scene.remember_reasons()
         traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in (first, second, third))
         traces["temporary files"] = files(temporary, *(worker.log.parent for worker in (first, second, third)))
+        scene.run.arrived = scene.site.asked + scene.login.asked + repr(scene.tokens.asked).encode()
         _record_server(scene)
         traces["metrics"] = scene.metrics
         traces["exceptions"] = "\n".join(scene.exceptions).encode()
@@ -284,6 +360,8 @@ def _enqueue(scene: Scene) -> dict[str, str]:
         Reason.TLS_FAILURE: f"https://127.0.0.1:{scene.site.port}/{path}",
     }.items():
         missions[reason.value] = scene.client.enqueue(text).id
+    missions["document behind OAuth"] = scene.client.enqueue(scene.login.url("document")).id
+    missions["no token"] = scene.client.enqueue(f"http://127.0.0.1:{NO_TOKEN}/{path}").id
     missions["expired"] = scene.client.enqueue(url("document"), expires_seconds=0.01).id
     # So many that their host is left alone for a while; nobody waits for them.
     assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(80)))
@@ -526,6 +604,15 @@ def test_the_run_had_every_kind_of_end(kind: str, run: Run) -> None:
 )
 def test_the_run_had_missions_that_found_no_server(reason: Reason, run: Run) -> None:
     assert run.ends[reason.value].reason is reason
+
+
+def test_the_run_had_credentials_of_every_kind_where_they_belong(run: Run) -> None:
+    assert run.canaries.found_in(run.arrived) >= {
+        *("static header", "name of a header", "header of a file"),
+        *("OAuth client", "OAuth client secret", "OAuth scope", "OAuth token"),
+    }
+    assert run.ends["document behind OAuth"].state is State.SUCCEEDED
+    assert run.ends["no token"].reason is Reason.CREDENTIALS_REFUSED
 
 
 def test_the_run_had_every_reason_there_is(run: Run) -> None:
