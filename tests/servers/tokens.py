@@ -18,12 +18,14 @@ class TokenServer:
 
     Attributes:
         asked: the header fields and the form of each request, in their order.
+        body: the newest form as it came.
         issued: the tokens that it handed out.
         answer: what it answers to its nth request, from 1.
     """
 
     def __init__(self, tls: ssl.SSLContext | None, *, prefix: str = "token-", expires_in: int = 3600) -> None:
         self.asked: list[tuple[dict[str, str], dict[str, str]]] = []
+        self.body = ""
         self.issued: list[str] = []
         self.answer: Callable[[int], Answer] = self.hand_out
         self.prefix = prefix
@@ -81,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         tokens = self.server.tokens
-        form = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
-        tokens.asked.append((dict(self.headers.items()), dict(parse_qsl(form))))
+        tokens.body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        tokens.asked.append((dict(self.headers.items()), dict(parse_qsl(tokens.body))))
         status, fields, body = tokens.answer(len(tokens.asked))
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | fields).items():

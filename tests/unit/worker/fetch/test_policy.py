@@ -11,6 +11,7 @@ import pytest
 from mission.errors import MissionFailed, SettingsError
 from mission.model import Reason
 from mission.url import parse_url
+from worker.allowlist import AllowedHost
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.wire import Wait
@@ -98,6 +99,32 @@ def test_refuses_hosts_that_are_not_listed(entry: str, url: str) -> None:
 def test_tells_by_which_entry_a_host_is_allowed_and_nothing_of_the_host(url: str, entry: str | None) -> None:
     listed = policy("docs.example.com:8443", "*.example.com", "*.cdn.example.com")
     assert listed.allowed_by(parse_url(url)) == entry
+
+
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("https://docs.example.com/", "docs.example.com:443"),
+        ("http://docs.example.com/", "docs.example.com"),
+        ("https://docs.example.com:8443/", "docs.example.com:8443"),
+        ("https://docs.example.com:9443/", "*.example.com:9443"),
+        ("https://a.example.com/", "*.example.com"),
+        ("https://a.cdn.example.com/", "*.cdn.example.com"),
+        ("https://a.cdn.example.com:9443/", "*.example.com:9443"),
+        ("https://docs.example.com:81/", None),
+        ("https://other.example/", None),
+    ],
+)
+def test_one_entry_opens_a_url_the_most_specific_of_those_that_do(url: str, entry: str | None) -> None:
+    hosts = ("docs.example.com", "docs.example.com:443", "docs.example.com:8443", "*.example.com", "*.example.com:9443")
+    found = policy(*hosts, "*.cdn.example.com").opened_by(parse_url(url))
+    assert (str(found) if found else None) == entry
+
+
+def test_an_entry_is_listed_with_its_very_port_and_wildcard() -> None:
+    listed = policy("docs.example.com", "*.example.org:8443")
+    spelt = ("Docs.Example.com", "docs.example.com:443", "*.docs.example.com", "*.example.org:8443", "*.example.org")
+    assert [listed.lists(AllowedHost.parse(text)) for text in spelt] == [True, False, False, True, False]
 
 
 def test_an_empty_list_allows_nothing() -> None:

@@ -117,6 +117,14 @@ def test_what_the_environment_allows_stays_allowed(monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_a_url_that_the_environment_allows_stays_with_its_entry_which_may_have_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DECODER_ALLOWED_HOSTS", "docs.example.com,*.example.org:8443")
+    urls = ["https://docs.example.com/a", "https://a.example.org:8443/", "https://docs.example.com:8443/"]
+    assert access(urls)["allowed_hosts"] == "docs.example.com,*.example.org:8443,docs.example.com:8443"
+
+
 @pytest.mark.parametrize(
     ("url", "networks"),
     [
