@@ -1,79 +1,24 @@
 """Which credentials a request carries: decided here alone, for each hop anew.
 
-`DECODER_CREDENTIALS` names a file in TOML with a table for each entry of the allowlist that is behind a login:
-
-    ["docs.example.com".headers]        header fields and their values
-    ["docs.example.com".header-files]   header fields, and files that hold their values
-    ["docs.example.com".oauth2]         token-url, client-id, client-secret or client-secret-file; scope, parameters, secret-in
-
-Files are named in full or relative to the TOML's folder. The most specific entry that opens a hop's URL decides: what it has
-goes along, over https (in clear to a loopback address alone), and nothing of any other entry does.
+The most specific entry of the allowlist that opens a hop's URL decides: what it has in the file of credentials goes along, over
+https (in clear to a loopback address alone), and nothing of any other entry does.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import stat
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from mission.errors import MissionFailed, SettingsError
-from mission.files import open_to_others
-from mission.url import MissionUrl, parse_url
+from mission.errors import SettingsError
+from mission.url import MissionUrl
 from worker.allowlist import AllowedHost
-from worker.fetch.oauth import Grant, Post, Token
+from worker.fetch.credential_file import Credential, load, private
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.wire import Limits
 from worker.keys.refresh import Refresh
 from worker.observe import metrics
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("decoder.credentials")
-
-MAX_FILE_BYTES = 1024 * 1024  # of a Secret of Kubernetes
-# Kubernetes mounts a Secret as 0440 for the pod's fsGroup.
-_FORBIDDEN_MODE = 0o007
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
-_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")  # section 5.5, without what is not ASCII
-# Those that the request has already, that are for one connection (section 7.6.1), and that change what an answer means.
-_NOT_THEIRS = frozenset(
-    {
-        *("host", "user-agent", "accept", "accept-encoding", "content-length", "content-type", "content-encoding"),
-        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-connection"),
-        *("proxy-authorization", "proxy-authenticate", "expect", "range", "if-range"),
-    }
-)
-_KINDS = ("headers", "header-files", "oauth2")
-_GRANTS_OWN = frozenset({"grant_type", "client_id", "client_secret", "scope"})
-_OAUTH2 = ("token-url", "client-id", "client-secret", "client-secret-file", "scope", "parameters", "secret-in")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Credential:
-    """What an entry of the allowlist has: header fields, and a grant to get an OAuth token by."""
-
-    headers: Mapping[str, str]
-    grant: Grant | None = None
-    token: Token | None = field(default=None, compare=False)
-
-    def fields(self, post: Post, limits: Limits) -> Mapping[str, str]:
-        """The header fields to send along.
-
-        Raises:
-            MissionFailed: there is no token; see `Token.field`.
-        """
-        if self.token is None:
-            return self.headers
-        return {**self.headers, "Authorization": self.token.field(post, limits)}
-
-    def refused(self, fields: Mapping[str, str]) -> bool:
-        """A server answered 401 to these. Whether it may be asked again: `fields` will have others."""
-        return self.token is not None and self.token.refused(fields["Authorization"])
 
 
 class Credentials:
@@ -100,7 +45,7 @@ class Credentials:
 
     def of(self, url: MissionUrl) -> Credential | None:
         """What goes along to a URL that the policy lets through; None where nothing does."""
-        if self._file is None or not _private(url):
+        if self._file is None or not private(url):
             return None
         self._refresh()
         entry = self._policy.opened_by(url)
@@ -132,147 +77,3 @@ class Credentials:
                 word = "gone" if new is None else "changed" if old else "set"
                 fields = {"event.action": "credentials-changed", "decoder.allowed_by": str(entry)}
                 log.info("credentials of %s: %s", entry, word, extra=fields)
-
-
-def load(file: Path, policy: UrlPolicy) -> dict[AllowedHost, Credential]:
-    """What a file says, by entry of the allowlist.
-
-    Raises:
-        SettingsError: it cannot be used. The text holds nothing of the file but the names of entries and of files.
-    """
-    found: dict[AllowedHost, Credential] = {}
-    try:
-        for name, table in _toml(file).items():
-            entry = _entry(name, table, policy)
-            if entry in found:
-                raise _Unusable(f'"{entry}" has two tables')
-            try:
-                found[entry] = _credential(entry, table, file.parent, policy)
-            except _Unusable as problem:
-                raise _Unusable(f'"{entry}": {problem}') from None
-    except _Unusable as problem:
-        raise SettingsError(f"DECODER_CREDENTIALS: {file}: {problem}") from None
-    return found
-
-
-class _Unusable(Exception):
-    """Why a file cannot be used."""
-
-
-def _private(url: MissionUrl) -> bool:
-    """Whether nobody reads along on the way there."""
-    return url.scheme == "https" or (url.address is not None and url.address.is_loopback)
-
-
-def _toml(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(_content(file))
-    except (ValueError, RecursionError) as error:
-        # The rest of its text may repeat what stands there.
-        where = re.search(r" \(at [^()]*\)\Z", str(error))
-    raise _Unusable(f"is no TOML{where[0] if where else ''}")
-
-
-def _entry(name: str, table: object, policy: UrlPolicy) -> AllowedHost:
-    try:
-        entry = AllowedHost.parse(name) if isinstance(table, dict) else None
-    except ValueError:
-        entry = None
-    if entry is None:
-        raise _Unusable('takes tables named by entries of DECODER_ALLOWED_HOSTS, like ["docs.example.com".headers]')
-    if not policy.lists(entry):
-        raise _Unusable(
-            f'"{entry}" is no entry of DECODER_ALLOWED_HOSTS; takes one as it stands there, in quotes, with *. and port'
-        )
-    return entry
-
-
-def _credential(entry: AllowedHost, raw: object, folder: Path, policy: UrlPolicy) -> Credential:
-    table = _table(raw, *_KINDS)
-    pairs = list(_texts(table.get("headers", {}), "headers").items())
-    for name, path in _texts(table.get("header-files", {}), "header-files").items():
-        pairs.append((name, _value_of(folder / path)))
-    for name, value in pairs:
-        if not _NAME.fullmatch(name):
-            raise _Unusable("a header's name takes letters, digits and hyphens")
-        if name.lower() in _NOT_THEIRS:
-            raise _Unusable(f"the header {name} is not for credentials")
-        if not _VALUE.fullmatch(value):
-            raise _Unusable("a header's value takes printable ASCII, without spaces around it")
-    grant = _grant(entry, table["oauth2"], folder, policy) if "oauth2" in table else None
-    names = [name.lower() for name, _ in pairs] + ["authorization"] * (grant is not None)
-    if len(set(names)) < len(names):
-        raise _Unusable("a header is named twice; oauth2 makes Authorization")
-    if not names:
-        raise _Unusable(f"takes {', '.join(_KINDS)}")
-    return Credential(dict(pairs), grant, None if grant is None else Token(grant))
-
-
-def _grant(entry: AllowedHost, raw: object, folder: Path, policy: UrlPolicy) -> Grant:
-    table = _table(raw, *_OAUTH2)
-    parameters = _texts(table.pop("parameters", {}), "parameters")
-    texts = _texts(table, "oauth2")
-    if "client-id" not in texts or len(texts.keys() & {"client-secret", "client-secret-file"}) != 1:
-        raise _Unusable("oauth2 takes client-id, and client-secret or client-secret-file")
-    secret = texts.get("client-secret") or _value_of(folder / texts["client-secret-file"])
-    if not _GRANTS_OWN.isdisjoint(parameters):
-        raise _Unusable(f"parameters are further ones than {', '.join(sorted(_GRANTS_OWN))}")
-    if (place := texts.get("secret-in", "header")) not in ("header", "body"):
-        raise _Unusable("secret-in takes header or body")
-    scope = {"scope": texts["scope"]} if "scope" in texts else {}
-    return Grant(
-        entry=str(entry),
-        token_url=_token_url(texts.get("token-url", ""), policy),
-        client_id=texts["client-id"],
-        client_secret=secret,
-        secret_in_body=place == "body",
-        parameters=tuple((scope | parameters).items()),
-    )
-
-
-def _token_url(text: str, policy: UrlPolicy) -> MissionUrl:
-    """Where tokens come from: under the same policy as documents."""
-    try:
-        url = parse_url(text)
-        policy.check(url)
-    except MissionFailed as refusal:
-        raise _Unusable(f"token-url: {refusal.reason.value}; takes a URL that DECODER_ALLOWED_HOSTS allows") from None
-    if not _private(url):
-        raise _Unusable("token-url takes https://")
-    return url
-
-
-def _table(raw: object, *known: str) -> dict[str, object]:
-    if not isinstance(raw, dict) or not raw.keys() <= set(known):
-        raise _Unusable(f"takes a table of {', '.join(known)}")
-    return dict(raw)
-
-
-def _texts(raw: object, what: str) -> dict[str, str]:
-    if not isinstance(raw, dict) or not all(isinstance(value, str) and value for value in raw.values()):
-        raise _Unusable(f"{what} takes names and texts")
-    return dict(raw)
-
-
-def _value_of(file: Path) -> str:
-    """What a file holds, without the newline at its end."""
-    return re.sub(r"\r?\n\Z", "", _content(file))
-
-
-def _content(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            content = opened.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise _Unusable(
-            f"cannot read {file}: {getattr(error, 'strerror', None) or 'no file has such a name'}"
-        ) from None
-    if problem := open_to_others(file, mode, "credentials", _FORBIDDEN_MODE):
-        raise _Unusable(problem)
-    try:
-        if len(content) <= MAX_FILE_BYTES:
-            return content.decode()
-    except UnicodeDecodeError:
-        pass
-    raise _Unusable(f"{file}: takes UTF-8, up to {MAX_FILE_BYTES} bytes")
