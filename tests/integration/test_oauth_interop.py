@@ -31,9 +31,9 @@ class Validator(RequestValidator):  # type: ignore[misc]  # oauthlib has no type
         self.issued: list[str] = []
 
     def authenticate_client(self, request: Any, *_: object, **__: object) -> bool:
-        kind, _, login = request.headers.get("Authorization", "").partition(" ")
+        kind, _space, login = request.headers.get("Authorization", "").partition(" ")
         if kind == "Basic":
-            client, _, secret = (unquote_plus(part) for part in b64decode(login).decode().partition(":"))
+            client, secret = map(unquote_plus, b64decode(login).decode().split(":"))
         else:
             client, secret = request.client_id, request.client_secret
         request.client = SimpleNamespace(client_id=client)

@@ -28,7 +28,7 @@ DOCS, WIKI, OTHER, IDNA = "docs.example", "wiki.example", "other.example", "xn--
 # Named by the certificate beside them: what a spelling may be taken for.
 CYRILLIC = "d\u043ecs.example"
 LOOKALIKES = ("xdocs.example", "docs.example.other.example", parse_url(f"https://{CYRILLIC}/").host, "docs.examplex")
-WILD = ("a.wild.example", "b.wild.example", "a.b.wild.example", "own.wild.example")
+WILD = ("a.wild.example", "a.b.wild.example", "bare.wild.example", "own.wild.example")
 CODES = (301, 302, 303, 307, 308)
 _HOST = re.compile(rb"\r\nHost: ([^\r]*)\r\n")
 
@@ -69,7 +69,8 @@ class Places:
         if int(port) != self.tls.port:
             return set()
         if host.endswith(".wild.example"):
-            return {"own.wild.example" if host.startswith("own.") else "*.wild.example"}
+            # An entry of its own hides the wildcard's, even where it has no credentials.
+            return {"own.wild.example": {host}, "bare.wild.example": set()}.get(host, {"*.wild.example"})
         return {host} & {DOCS, WIKI, IDNA}
 
     def hold(self, *, at_least: int = 1) -> None:
@@ -107,7 +108,8 @@ def places(folder: Path) -> Iterator[Places]:
         file = folder / "credentials.toml"
         file.touch(0o600)
         file.write_text(text)
-        hosts = [f"{name}:{server.port}" for server in (tls, tls_port, plain) for name in (*names, "*.wild.example")]
+        listed = (*(name for name in names if name not in WILD[:2]), "*.wild.example")
+        hosts = [f"{name}:{server.port}" for server in (tls, tls_port, plain) for name in listed]
         rig = pieces.enter_context(
             fetching(
                 allowed_hosts=(*hosts, f"login.example:{tokens.port}"),
@@ -179,7 +181,7 @@ def spellings(here: Places) -> list[str]:
         *(
             "/ok",
             "ok",
-            "?x",
+            "?to=/ok",
             "//docs.example/ok",
             "https:/ok",
             "https:ok",

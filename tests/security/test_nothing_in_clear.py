@@ -309,7 +309,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         scene.remember_reasons()
         traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in (first, second, third))
         traces["temporary files"] = files(temporary, *(worker.log.parent for worker in (first, second, third)))
-        scene.run.arrived = scene.site.asked + scene.login.asked + repr(scene.tokens.asked).encode()
+        scene.run.arrived = bytes(scene.site.asked + scene.login.asked) + repr(scene.tokens.asked).encode()
         _record_server(scene)
         traces["metrics"] = scene.metrics
         traces["exceptions"] = "\n".join(scene.exceptions).encode()

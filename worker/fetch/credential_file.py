@@ -84,7 +84,8 @@ def load(file: Path, policy: UrlPolicy) -> dict[AllowedHost, Credential]:
             except _Unusable as problem:
                 raise _Unusable(f'"{entry}": {problem}') from None
     except _Unusable as problem:
-        raise SettingsError(f"DECODER_CREDENTIALS: {file}: {problem}") from None
+        where = "" if str(file) in str(problem) else f"{file}: "
+        raise SettingsError(f"DECODER_CREDENTIALS: {where}{problem}") from None
     return found
 
 
