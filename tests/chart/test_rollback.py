@@ -81,6 +81,7 @@ OTHER: Values = {
     "trial.enabled": None,
     "secrets.existingSecret": None,
     "secrets.external.enabled": None,
+    "credentials.existingSecret": None,
     "secrets.external.store.kind": "SecretStore",
     "secrets.external.refreshInterval": "2h",
     "recipients.default": RECIPIENT[:-4] + "AAAA",
