@@ -29,7 +29,7 @@ ADVICE: dict[str, str] = {
     Reason.TOO_MANY_SECRETS: "no result holds so many: split the document",
     Reason.RESULT_TOO_LARGE: "split the document, or raise DECODER_MAX_RECORD on the workers",
     Reason.EXTRACTION_CRASHED: "the document crashes what extracts it: keep it, and report that as a fault of the decoder",
-    Reason.CREDENTIALS_REFUSED: "the host takes the workers' credentials not, or not for this document; whoever keeps DECODER_CREDENTIALS renews them",
+    Reason.CREDENTIALS_REFUSED: "the host refuses the workers' credentials, at all or for this document; ask who keeps DECODER_CREDENTIALS",
     Reason.STORE_UNAVAILABLE: "check Redis with `decoder doctor`",
     Reason.ATTEMPTS_EXHAUSTED: "see `decoder dead-letters show ID`, mend the cause, then `decoder dead-letters replay`",
     Reason.LEASE_EXPIRED: "a worker died or hung with it; look at the workers' logs",

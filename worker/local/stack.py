@@ -128,9 +128,8 @@ def access(urls: Sequence[str]) -> dict[str, str]:
     for text in urls:
         with suppress(InvalidMission):  # it is refused with its reason when it is enqueued
             url = parse_url(text)
-            if (
-                policy.opened_by(url) is None
-            ):  # else an entry of its own would hide the one there is, and its credentials
+            # An entry of its own would hide the one that opens it already, with its credentials.
+            if policy.opened_by(url) is None:
                 hosts.append(f"{url.host}:{url.port}")
             schemes.append(url.scheme)
             networks += _loopback(url)
