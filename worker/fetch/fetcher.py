@@ -29,8 +29,9 @@ from mission.url import MissionUrl, parse_url
 from worker.fetch.decoding import LARGE_CODINGS, content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
-from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
+from worker.fetch.proxy import NoWayOut, Proxy
+from worker.fetch.transport import PinnedAdapter, tls_context
+from worker.fetch.wire import CHUNK, ConnectFailed, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
@@ -47,12 +48,12 @@ _STATUS_REASONS = {
     429: Reason.RATE_LIMITED,
 }
 # What ends a fetch so has no answer of the host in it, and need not be its doing.
-_NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.BLOCKED_ADDRESS})
+_NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.BLOCKED_ADDRESS, Reason.PROXY_FAILED})
 _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
 
 _Place = tuple[str, int]
 _Room = Callable[[int, float], object]
-_Address = IPv4Address | IPv6Address
+_Address = IPv4Address | IPv6Address | str  # a name where the proxy resolves
 
 
 class Reach(Enum):
@@ -65,9 +66,15 @@ class Reach(Enum):
 
 @dataclass(slots=True)
 class Visit:
-    """A place held at a host. The fetch keeps `reach` up to date; its last word counts."""
+    """A place held at a host. The fetch keeps both up to date; its last word counts.
+
+    Attributes:
+        reach: what it has to say of the host.
+        way_out: and of the way to any host at all, which may be a proxy.
+    """
 
     reach: Reach = Reach.UNKNOWN
+    way_out: Reach = Reach.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,7 +110,10 @@ class Fetcher:
         self._policy = policy
         self._resolver = resolver
         self._place = place
-        self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
+        tls = tls_context(settings.ca_file)
+        self._adapter = PinnedAdapter(
+            tls, connections=settings.host_concurrency, proxy=Proxy.from_settings(settings, tls)
+        )
         self._answered = _Answered()
 
     def fetch(
@@ -154,14 +164,18 @@ class Fetcher:
         """What is there, or where it leads. `url` passed the policy's check."""
         try:
             response = self._get(url, limits)
-        except Unreached:
+        except NoWayOut:
+            visit.way_out = Reach.UNREACHED
+            raise
+        except Unreached as failure:
             visit.reach = Reach.UNREACHED
+            visit.way_out = Reach.UNKNOWN if failure.reason is Reason.DNS_FAILURE else Reach.REACHED
             raise
         except MissionFailed as failure:
             if failure.reason not in _NOTHING_SAID:
-                visit.reach = Reach.REACHED
+                visit.reach = visit.way_out = Reach.REACHED
             raise
-        visit.reach = Reach.REACHED
+        visit.reach = visit.way_out = Reach.REACHED
         try:
             if response.status_code in _REDIRECTS:
                 return _location(response, url)
@@ -170,7 +184,12 @@ class Fetcher:
             response.close()
 
     def _get(self, url: MissionUrl, limits: Limits) -> Response:
-        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
+        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked.
+
+        A proxy that resolves is handed the host as it is: an address in a URL was checked with the URL.
+        """
+        if self._settings.proxy_resolves:
+            return self._ask(url, url.host.strip("[]"), limits)
         addresses = self._policy.addresses(url, self._resolver, limits.wait(limits.connect))
         *others, last = self._answered.first((url.host, url.port), addresses)[:MAX_ADDRESSES]
         for address in others:
