@@ -368,9 +368,10 @@ class MisbehavingServer:
                 return
             with self._lock:
                 self.connections += 1
-            self._start(self._serve, sock)
+            self._start(self.serve, sock)
 
-    def _serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket) -> None:
+        """Answer on a connection until it ends, wherever it comes from."""
         with sock, suppress(OSError):
             if self._tls is not None:
                 sock.settimeout(5)
@@ -380,18 +381,25 @@ class MisbehavingServer:
                 while self._exchange(sock):
                     pass
 
-    def _exchange(self, sock: socket.socket) -> bool:
+    def _head(self, sock: socket.socket) -> bytes:
+        """The head of the next request; empty where none comes any more."""
         head = b""
         sock.settimeout(0.1)
         while HEAD_END not in head:
             if self.stopping.is_set():
-                return False
+                return b""
             with suppress(TimeoutError):
                 data = sock.recv(65536)
                 if not data:
-                    return False
+                    return b""
                 head += data
         sock.settimeout(10)
+        return head
+
+    def _exchange(self, sock: socket.socket) -> bool:
+        head = self._head(sock)
+        if not head:
+            return False
         exchange = Exchange(self, sock, head)
         with self._lock:
             self.hits[exchange.target] += 1
