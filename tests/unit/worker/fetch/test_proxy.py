@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -63,7 +64,7 @@ def tls_proxy(authority: Authority) -> Iterator[PlayingProxy]:
         yield proxy
 
 
-def through(proxy: PlayingProxy, **options: object) -> dict[str, object]:
+def through(proxy: PlayingProxy, **options: Any) -> dict[str, Any]:
     """Settings for `fetching`: through the proxy to `NAME`, which is at `ADDRESS`."""
     return {
         "egress_proxy": proxy.setting(),
