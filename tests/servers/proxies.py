@@ -158,13 +158,13 @@ class RealProxy:
 
 
 @contextmanager
-def tinyproxy(*, login: str = "", ports: tuple[int, ...] = ()) -> Iterator[RealProxy]:
+def tinyproxy(*, login: str = "", ports: tuple[int, ...] = (), port: int = 0) -> Iterator[RealProxy]:
     """Debian's tinyproxy; it wants a login where one is given, and tunnels to these ports alone where some are."""
     lines = ["Timeout 60", "LogLevel Info", "MaxClients 100", *(f"ConnectPort {port}" for port in ports)]
     if login:
         lines.append(f"BasicAuth {login.replace(':', ' ')}")
     with ExitStack() as pieces:
-        folder, port = pieces.enter_context(_folder()), _free_port()
+        folder, port = pieces.enter_context(_folder()), port or _free_port()
         config = folder / "tinyproxy.conf"
         config.write_text("\n".join([f"Port {port}", "Listen 127.0.0.1", *lines, ""]))
         yield pieces.enter_context(_running("tinyproxy", ["-d", "-c", str(config)], folder, port))
