@@ -127,6 +127,10 @@ def tries(values: str) -> dict[str, str]:
     return of("decoder_fetch_attempts_total", values, 'result="http_server_error"')
 
 
+def through_proxy(result: str, values: str) -> dict[str, str]:
+    return of("decoder_fetch_attempts_total", values, f'result="{result}"')
+
+
 def event(name: str, values: str) -> dict[str, str]:
     return of("decoder_security_events_total", values, f'event="{name}"')
 
@@ -376,6 +380,22 @@ CASES = [
         "DecoderAuditNotWhole",
         {f'kube_job_failed{{namespace="decoder", job_name="{AUDIT_JOB}", condition="true"}}': "0x50 1x{n}"},
         {f'kube_job_failed{{namespace="decoder", job_name="{OTHER_JOB}", condition="true"}}': "0x50 1x{n}"},
+    ),
+    # nothing but the probe of a paused proxy; and one that gets through
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_failed", "0x50 3+3x{n}"),
+        through_proxy("proxy_failed", "0x50 3+3x{n}") | through_proxy("ok", "500x57 501x{n}"),
+    ),
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_login_refused", "0x50 3+3x{n}"),
+        through_proxy("proxy_login_refused", "0x56 1+1x{n}"),
+    ),
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_failed", "0x50 3+3x{n}"),
+        through_proxy("proxy_failed", "0x50 3+3x{n}") | through_proxy("proxy_refused", "0x57 1x{n}"),
     ),
     Case("DecoderBadRecipient", of("decoder_bad_recipients", "1x{n}"), of("decoder_bad_recipients", "0x55 1x5")),
 ]
