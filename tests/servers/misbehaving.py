@@ -19,6 +19,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from functools import cache
 from time import time
+from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 import brotli
@@ -343,7 +344,7 @@ class MisbehavingServer:
         name = host or (f"[{self._host}]" if ":" in self._host else self._host)
         return f"{'https' if self._tls else 'http'}://{name}:{self.port}{target}"
 
-    def __enter__(self) -> MisbehavingServer:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

@@ -101,7 +101,7 @@ class PlayingProxy(MisbehavingServer):
         return f"{scheme}://{login}{login and '@'}127.0.0.1:{self.port}"
 
     def __exit__(self, *_: object) -> None:
-        self.site.stopping.set()
+        self.site.__exit__()
         super().__exit__()
 
     def _exchange(self, sock: socket.socket) -> bool:
