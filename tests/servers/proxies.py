@@ -9,10 +9,9 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -123,11 +122,13 @@ def behind_tls(context: ssl.SSLContext, port: int) -> Iterator[int]:
     running: Queue[tuple[int, Callable[[], object]]] = Queue()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        try:
             while data := await reader.read(65536):
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+            writer.close()
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,6 +139,7 @@ def behind_tls(context: ssl.SSLContext, port: int) -> Iterator[int]:
         server = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
         running.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(over.set)))
         await over.wait()
+        server.close()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
@@ -186,15 +188,15 @@ acl CONNECT method CONNECT
 http_access allow all
 """
 _LOGIN = """
-auth_param basic program {python} -I -S -u {folder}/login.py
+auth_param basic program /bin/sh {folder}/login
 acl known proxy_auth REQUIRED
 http_access deny !known
 """
 # What Squid asks who somebody is: a line each, percent-encoded.
 _HELPER = """
-import sys
-for line in sys.stdin:
-    print("OK" if line.split() == {words!r} else "ERR", flush=True)
+while read -r line; do
+    if [ "$line" = "{words}" ]; then echo OK; else echo ERR; fi
+done
 """
 
 
@@ -203,11 +205,11 @@ def squid(*, login: str = "", ports: tuple[int, ...] = (), names: tuple[str, ...
     """Debian's Squid, likewise; to it `names` are names of 127.0.0.1, and there are no others."""
     with ExitStack() as pieces:
         folder, port = pieces.enter_context(_folder()), _free_port()
-        rules = _LOGIN.format(python=sys.executable, folder=folder) if login else ""
+        rules = _LOGIN.format(folder=folder) if login else ""
         if ports:
             rules += f"acl tunnels port {' '.join(map(str, ports))}\nhttp_access deny CONNECT !tunnels\n"
         (folder / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
-        (folder / "login.py").write_text(_HELPER.format(words=login.split(":")))
+        (folder / "login").write_text(_HELPER.format(words=login.replace(":", " ")))
         config = folder / "squid.conf"
         config.write_text(_SQUID.format(port=port, folder=folder, rules=rules))
         yield pieces.enter_context(_running("squid", ["-N", "-f", str(config)], folder, port))

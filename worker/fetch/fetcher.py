@@ -48,7 +48,15 @@ _STATUS_REASONS = {
     429: Reason.RATE_LIMITED,
 }
 # What ends a fetch so has no answer of the host in it, and need not be its doing.
-_NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.BLOCKED_ADDRESS, Reason.PROXY_FAILED})
+_NOTHING_SAID = frozenset(
+    {
+        Reason.DEADLINE_EXCEEDED,
+        Reason.DNS_FAILURE,
+        Reason.BLOCKED_ADDRESS,
+        Reason.PROXY_FAILED,
+        Reason.PROXY_LOGIN_REFUSED,
+    }
+)
 _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
 
 _Place = tuple[str, int]

@@ -31,6 +31,10 @@ from worker.settings import WorkerSettings
 
 # For so long a mission waits that found no way out, in seconds.
 RETURN_SECONDS = (2.0, 10.0)
+# For so long after it let anybody in, a login refused is the matter of one host.
+TRUSTED_SECONDS = 60.0
+# tinyproxy says 401 of a wrong login.
+_LOGIN_REFUSED = (401, 407)
 # Where no connection leads to: no TCP leaves a machine for the broadcast address, and the answer comes at once.
 NOWHERE = "255.255.255.255"
 
@@ -63,7 +67,8 @@ class Proxy:
         self._tls = tls
         self._resolver = resolver
         self._resolves = resolves
-        self._answered = -math.inf  # when it last answered anybody, on the monotonic clock
+        # When it last answered anybody, and without asking for another login, on the monotonic clock.
+        self._answered = self._let_in = -math.inf
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings, tls: ssl.SSLContext) -> Self | None:
@@ -83,7 +88,8 @@ class Proxy:
 
         Raises:
             NoWayOut: the proxy is not reached, or refuses the login.
-            ProxyFailed: it does not answer, or not in HTTP; nor has it answered anybody else meanwhile.
+            ProxyFailed: it does not answer, or not in HTTP; nor has it answered anybody else meanwhile. Or it refuses the
+                login for this host.
             ConnectFailed: it may not or cannot connect to the host (`PROXY_REFUSED`); it answers others, and says
                 nothing to this (`CONNECT_TIMEOUT`).
             MissionFailed: the deadline left less time than that, and it was not enough.
@@ -158,8 +164,11 @@ class Proxy:
         except MissionFailed as failure:
             raise self._unanswered(failure, wait) from None
         self._answered = monotonic()
-        if status == 407:
-            raise NoWayOut(Reason.PROXY_LOGIN_REFUSED)
+        if status in _LOGIN_REFUSED:
+            # Some want a login for certain hosts alone: a mission for one of these must not shut everybody's way.
+            known = monotonic() - self._let_in < TRUSTED_SECONDS
+            raise (ProxyFailed if known else NoWayOut)(Reason.PROXY_LOGIN_REFUSED)
+        self._let_in = monotonic()
         # No server of HTTP or TLS speaks before it is spoken to.
         if status // 100 != 2 or wire.pending:
             raise ConnectFailed(Reason.PROXY_REFUSED)

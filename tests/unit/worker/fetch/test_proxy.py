@@ -271,9 +271,14 @@ def test_a_tunnel_in_which_somebody_speaks_first_is_none(proxy: PlayingProxy) ->
     assert said(proxy, says(OPEN + b"HTTP/1.1 200 OK\r\n\r\n{* forged *}")) == (Reason.PROXY_REFUSED, *NOT_OPENED)
 
 
-def test_a_proxy_that_wants_a_login_lets_nobody_out(proxy: PlayingProxy) -> None:
-    asks = refuses('407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"')
-    assert said(proxy, asks) == (Reason.PROXY_LOGIN_REFUSED, *NOT_REACHED)
+@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "401 Unauthorized"])
+def test_a_proxy_that_wants_a_login_lets_nobody_out(proxy: PlayingProxy, status: str) -> None:
+    assert said(proxy, refuses(status)) == (Reason.PROXY_LOGIN_REFUSED, *NOT_REACHED)
+
+
+def test_one_that_wants_a_login_for_a_host_alone_is_a_way_out_for_others(proxy: PlayingProxy) -> None:
+    asks = refuses("407 Proxy Authentication Required")
+    assert said(proxy, asks, answers_others=True) == (Reason.PROXY_LOGIN_REFUSED, *NO_ANSWER)
 
 
 BROKEN: dict[str, Manner] = {
@@ -375,7 +380,7 @@ def test_caps_and_reasons_of_answers_are_as_ever(proxy: PlayingProxy) -> None:
         }.items():
             assert failure(rig, f"http://{NAME}{target}").reason is reason, target
             assert (rig.visits[-1].reach, rig.visits[-1].way_out) == (Reach.REACHED, Reach.REACHED)
-        assert failure(rig, f"http://{NAME}/slow-body", seconds=0.4).reason is Reason.DEADLINE_EXCEEDED
+        assert failure(rig, f"http://{NAME}/slow-chunks", seconds=0.4).reason is Reason.DEADLINE_EXCEEDED
 
 
 # `doctor`

@@ -51,9 +51,9 @@ def refused(reason: Reason = Reason.HOST_PAUSED) -> Iterator[pytest.ExceptionInf
         yield info
 
 
-def pause_is_over(client: redis.Redis, seconds_ago: int = 1) -> None:
+def pause_is_over(client: redis.Redis, seconds_ago: int = 1, *, of: str = "") -> None:
     until = (client.time()[0] - seconds_ago) * 1000
-    for host in client.hkeys(PREFIX + "hosts"):
+    for host in [of] if of else client.hkeys(PREFIX + "hosts"):
         client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until} 0 0 *")
 
 
@@ -280,10 +280,7 @@ def test_a_probe_of_the_way_out_that_is_put_off_by_its_host_lets_another_one_go(
 ) -> None:
     fail(hosts, FAILURES_TO_PAUSE)
     find_no_way_out(hosts)
-    for host in client.hkeys(PREFIX + "hosts"):
-        if host == WAY_OUT:
-            until = (client.time()[0] - 1) * 1000
-            client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until} 0 0 *")
+    pause_is_over(client, of=WAY_OUT)
     hosts.refresh()
     with refused(Reason.HOST_PAUSED):
         fetch(hosts)
