@@ -9,8 +9,10 @@ from ipaddress import IPv6Address
 from typing import Self
 from urllib.parse import unquote
 
+_WORD = r"[\w.~!$&'()*+,;=%-]"  # of RFC 3986; whatever masks the password reads the same
 _PROXY = re.compile(
-    r"(https?)://(?:([^:@/\s]+):([^@/\s]*)@)?(?:([A-Za-z0-9._-]{1,253})|\[([0-9A-Fa-f:.]+)\]):([0-9]{1,5})/?"
+    rf"(https?)://(?:({_WORD}+):((?:{_WORD}|:)*)@)?(?:([\w.-]{{1,253}})|\[([0-9A-Fa-f:.]+)\]):([0-9]{{1,5}})/?",
+    re.ASCII,
 )
 
 

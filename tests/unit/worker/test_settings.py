@@ -89,9 +89,14 @@ def test_the_stored_quota_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, v
 PASSWORD = uuid4().hex
 
 
-@pytest.mark.parametrize("value", ["proxy:3128", f"http://user:{PASSWORD}@proxy", f"socks5://user:{PASSWORD}@proxy:1"])
+@pytest.mark.parametrize(
+    "value",
+    ["{}:3128", "http://user:{}@proxy", "socks5://user:{}@proxy:1"]
+    # What the masking of a URL would read otherwise: it is to be percent-encoded.
+    + [f"http://user:{{}}{mark}@proxy:1" for mark in "#?/[]@ \\é"],
+)
 def test_a_proxy_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("DECODER_EGRESS_PROXY", value)
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", value.format(PASSWORD))
     with pytest.raises(SettingsError) as caught:
         WorkerSettings.from_env()
     takes = WorkerSettings.model_fields["egress_proxy"].description
