@@ -47,6 +47,9 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
     CONNECTION_FAILED = "connection_failed"
     TLS_FAILURE = "tls_failure"
+    PROXY_FAILED = "proxy_failed"  # the egress proxy's own trouble: it opens no way to anywhere
+    PROXY_LOGIN_REFUSED = "proxy_login_refused"
+    PROXY_REFUSED = "proxy_refused"  # it works, and opens no way to this host
     # The answer.
     HTTP_CLIENT_ERROR = "http_client_error"
     HTTP_SERVER_ERROR = "http_server_error"
@@ -94,6 +97,9 @@ _TRANSIENT = frozenset(
         Reason.READ_TIMEOUT,
         Reason.DEADLINE_EXCEEDED,
         Reason.CONNECTION_FAILED,
+        Reason.PROXY_FAILED,
+        Reason.PROXY_LOGIN_REFUSED,
+        Reason.PROXY_REFUSED,
         Reason.HTTP_SERVER_ERROR,
         Reason.RATE_LIMITED,
         Reason.STORE_UNAVAILABLE,

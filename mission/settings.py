@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     TRUSTED: ClassVar = frozenset({"redis_ca_file", "redis_cert_file", "redis_key_file"})
+    # Secret for the password in them alone.
+    URLS: ClassVar = frozenset({"redis_url"})
 
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
@@ -221,7 +223,7 @@ class Settings(BaseSettings):
         current = getattr(self, name)
         if current is None or current == ():
             return ""
-        if name == "redis_url":
+        if name in self.URLS:
             return mask_password(current.get_secret_value())
         if is_secret(field):
             return MASK
@@ -236,7 +238,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def mask_password(url: str) -> str:
-    """A Redis URL with its password masked."""
+    """A URL with its password masked."""
     parts = urlsplit(url)
     if parts.password is None:
         return url

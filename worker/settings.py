@@ -6,11 +6,12 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ByteSize, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from mission.settings import TEN_YEARS, CommaList, Duration, Place, Settings, Size, split_list
 from worker.allowlist import AllowedHost
+from worker.egress import ProxyUrl
 from worker.extract.detectors import DETECTORS, Detectors, user_cache
 
 LEASE_MARGIN_SECONDS = 15.0
@@ -24,6 +25,7 @@ class WorkerSettings(Settings):
     """All settings of a worker."""
 
     TRUSTED = Settings.TRUSTED | {"ca_file"}
+    URLS = Settings.URLS | {"egress_proxy"}
 
     allowed_hosts: CommaList = Field((), description="hosts to fetch from: host, *.host or host:port, comma-separated")
     allowed_schemes: CommaList = Field(("https",), description="https, http or both, comma-separated")
@@ -54,6 +56,12 @@ class WorkerSettings(Settings):
         60.0, gt=0, le=7200, description="lease on a claimed mission, at least the deadline + 15s"
     )
     ca_file: Place = Field(None, description="file of CA certificates to trust when fetching; empty: the system's")
+    egress_proxy: Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)] = Field(
+        None, description="proxy to fetch through, http(s)://[user:password@]host:port; empty: none"
+    )
+    egress_resolve: Literal["worker", "proxy"] = Field(
+        "worker", description="who looks up the hosts to fetch from: worker, or proxy with DECODER_EGRESS_PROXY"
+    )
     recipient: str | None = Field(None, description="public key that results are sealed to, inline or a file")
     recipients: Place = Field(None, description="folder with one public key file for each submitter, NAME.pub")
     result_ttl: Duration = Field(
@@ -91,6 +99,13 @@ class WorkerSettings(Settings):
             raise ValueError("not a scheme")
         return schemes
 
+    @field_validator("egress_proxy")
+    @classmethod
+    def _check_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        if proxy is not None:
+            ProxyUrl.parse(proxy.get_secret_value())
+        return proxy
+
     @field_validator("detectors")
     @classmethod
     def _check_detectors(cls, detectors: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,6 +126,22 @@ class WorkerSettings(Settings):
         """What looks for secrets."""
         opening, _, closing = self.markers.partition(" ")
         return Detectors(self.detectors, (opening, closing), self.rules, self.rules_cache or user_cache())
+
+    @property
+    def proxy(self) -> ProxyUrl | None:
+        """The proxy that everything is fetched through, if there is one."""
+        return ProxyUrl.parse(self.egress_proxy.get_secret_value()) if self.egress_proxy else None
+
+    @property
+    def proxy_resolves(self) -> bool:
+        """Whether the proxy is handed names: the worker then looks none up."""
+        return self.egress_resolve == "proxy"
+
+    @model_validator(mode="after")
+    def _check_egress(self) -> Self:
+        if self.proxy_resolves and self.egress_proxy is None:
+            raise ValueError("DECODER_EGRESS_RESOLVE: got 'proxy'; takes a DECODER_EGRESS_PROXY that looks names up")
+        return self
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

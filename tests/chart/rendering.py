@@ -21,6 +21,7 @@ SHIPPED = (*ENVIRONMENTS, "trial")
 DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
 RECIPIENT = Identity.generate().recipient.text
+PROXY = {"enabled": True, "cidrs": ["10.30.40.0/28"], "port": 3129}
 NODES, API_SERVER = ["10.20.0.0/16"], ["34.118.10.7/32"]
 
 Object = dict[str, Any]

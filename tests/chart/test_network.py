@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.rendering import Object, Values, environment, everything, find, helm, render
+from tests.chart.rendering import PROXY, Object, Values, environment, everything, find, helm, render
 from tests.unit.worker.fetch.test_addresses import FORBIDDEN_IPV4, FORBIDDEN_IPV6
 from worker.fetch.addresses import METADATA
 
@@ -90,6 +90,28 @@ def test_sentinels_are_reached_where_there_are_some() -> None:
     assert not reaches(spec, "10.20.31.1", 26379)
 
 
+def test_with_a_proxy_workers_reach_that_and_none_of_the_web() -> None:
+    spec = policy(render(environment("prod", egressProxy=PROXY, config={"allowedNetworks": ["10.1.0.0/16"]})), "worker")
+    assert reaches(spec, "10.30.40.1", 3129)
+    assert not reaches(spec, "10.30.40.1", 443)
+    assert not reaches(spec, "10.30.41.1", 3129)
+    for address in ("93.184.216.34", "2606:2800:220:1::1", "10.1.2.3"):
+        assert not any(reaches(spec, address, port) for port in (80, 443, 3129)), address
+    assert reaches(spec, "10.20.30.1", 6380), "Redis as ever"
+    assert reaches(spec, "169.254.20.10", 53), "DNS as ever"
+
+
+def test_nodes_and_metadata_within_the_proxys_range_stay_closed() -> None:
+    wide = {"egressProxy": PROXY | {"cidrs": ["0.0.0.0/0", "10.0.0.0/8"]}}
+    objects = render(environment("prod", **wide))
+    assert_exceptions_lie_within(objects)
+    spec = policy(objects, "worker")
+    assert not reaches(spec, "10.20.0.1", 3129)
+    assert [str(place) for place in METADATA if reaches(spec, str(place), 3129)] == []
+    with pytest.raises(helm().HelmError, match=r"egressProxy\.cidrs: .* holds the metadata address"):
+        render(environment("prod", egressProxy=PROXY | {"cidrs": ["169.254.169.254/32"]}))
+
+
 WRONG_RANGES = [
     ("10.1.2.3/16", "has bits beyond its prefix"),
     ("2600:1900::1/32", "has bits beyond its prefix"),
@@ -112,6 +134,7 @@ WRONG_RANGES = [
         "networkPolicy.clusterCidrs",
         "networkPolicy.nodeLocalDns",
         "config.allowedNetworks",
+        "egressProxy.cidrs",
         "redis.cidrs",
     ],
 )

@@ -16,8 +16,10 @@ from tests.chart.rendering import (
     CHART,
     DIGEST,
     ENVIRONMENTS,
+    PROXY,
     SHIPPED,
     Object,
+    Values,
     containers,
     environment,
     everything,
@@ -29,7 +31,13 @@ from tests.chart.rendering import (
 )
 
 KUBERNETES = ("1.29", "1.31", "1.33", "1.35", "1.37")
-LASTING = {"staging": environment("staging"), "prod": environment("prod"), "everything": everything()}
+PROXIED = environment("prod", egressProxy=PROXY)
+LASTING = {
+    "staging": environment("staging"),
+    "prod": environment("prod"),
+    "everything": everything(),
+    "proxied": PROXIED,
+}
 ALL = LASTING | {"trial": environment("trial")}
 
 
@@ -230,8 +238,20 @@ def test_without_a_schedule_nothing_has_the_auditors_login() -> None:
     assert "auditor-redis-url" not in yaml.safe_dump(objects)
 
 
-def test_the_external_secret_fetches_exactly_what_pods_take() -> None:
-    objects = render(everything())
+def test_the_proxys_url_comes_from_the_secret_and_goes_to_the_worker_alone() -> None:
+    specs = dict(pods(render(PROXIED)))
+    (worker,) = specs["decoder-worker"]["containers"]
+    assert env_of(worker)["DECODER_EGRESS_PROXY"] == {
+        "secretKeyRef": {"name": "decoder-secrets", "key": "egress-proxy"}
+    }
+    assert [name for name, spec in specs.items() if "egress-proxy" in secret_keys(spec)] == ["decoder-worker"]
+    (migrate,) = specs["decoder-worker"]["initContainers"]
+    assert keys_in_environment(migrate) == {"deployer-redis-url"}
+
+
+@pytest.mark.parametrize("values", [everything(), PROXIED], ids=["everything", "proxied"])
+def test_the_external_secret_fetches_exactly_what_pods_take(values: Values) -> None:
+    objects = render(values)
     wanted = set[str]().union(*(secret_keys(spec) for _, spec in pods(objects)))
     fetched = {item["secretKey"] for item in find(objects, "ExternalSecret", "decoder-secrets")["spec"]["data"]}
     assert fetched == wanted

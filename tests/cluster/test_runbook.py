@@ -292,6 +292,18 @@ def a_bad_file_of_credentials(on_call: OnCall) -> Iterator[Again]:
 
 
 @contextmanager
+def a_proxy_that_is_away(on_call: OnCall) -> Iterator[Again]:
+    """Nobody listens there."""
+    release = on_call.release
+    place = f"http://{release.site.entry.partition(':')[0]}:{CLOSED}"
+    release.store.apply(release.cluster, **{"egress-proxy": place})
+    values = ("--set", f"egressProxy.enabled=true,egressProxy.port={CLOSED},egressProxy.cidrs={{10.0.0.0/8}}")
+    _upgrade(on_call, *values, "--wait")
+    yield lambda: on_call.enqueue("/good", 20)
+    _upgrade(on_call, "--set", "egressProxy.enabled=false", "--wait")
+
+
+@contextmanager
 def a_bad_release(on_call: OnCall) -> Iterator[Again]:
     """An image that is nowhere: the old workers go on."""
     with usual(on_call) as again:
@@ -344,6 +356,7 @@ TROUBLES: dict[str, Trouble] = {
     "DecoderAuditNotWhole": an_audit_that_was_added_to,
     "DecoderBadRecipient": a_bad_key_file,
     "DecoderBadCredentials": a_bad_file_of_credentials,
+    "DecoderProxyFailing": a_proxy_that_is_away,
     "Roll back": a_bad_release,
     "Stuck in pending-upgrade": a_deployment_that_was_cut_off,
 }

@@ -27,7 +27,7 @@ from producer import MissionClient
 from tests.conftest import wait_for
 from tests.drill.receiver import HEARTBEAT
 from tests.drill.site import Site
-from tests.drill.stage import FORBIDDEN_PORTS, MAX_MEMORY, TRAFFIC_PER_SECOND, Stage
+from tests.drill.stage import FORBIDDEN_PORTS, MAX_MEMORY, TRAFFIC_PER_SECOND, Stage, free_port
 from tests.servers.certificates import Authority
 from tests.servers.tls_redis import tls_redis
 from worker.local.embedded import EmbeddedRedis
@@ -353,6 +353,23 @@ def credentials_refused(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
+def proxy_away(stage: Stage) -> Iterator[None]:
+    """The one worker has an egress proxy, where nobody is."""
+    tried = "sum(increase(decoder_fetch_attempts_total[8s])) == 0"
+    with _traffic(stage, {}):
+        stage.workers.set({"egress_proxy": f"http://127.0.0.1:{free_port()}"})
+        stage.workers.end("first")
+        stage.workers.start("first")
+        stage.workers.set({})
+        # Five tries in vain, and the proxy is paused: all of them are to be seen.
+        wait_for(lambda: stage.ask(tried), what="a scrape of the new process alone")
+    yield
+    stage.workers.end("first")
+    stage.workers.start("first")
+    _wait_for_old_missions(stage)
+
+
+@contextmanager
 def nothing(stage: Stage) -> Iterator[None]:
     wait_for(lambda: stage.client.stats().succeeded > 20, what="missions that succeed")
     yield
@@ -440,6 +457,14 @@ SCENARIOS = {
         Scenario("a bad key file", bad_recipient, tickets=_names("BadRecipient")),
         Scenario("a bad file of credentials", bad_credentials, tickets=_names("BadCredentials")),
         Scenario("a host refuses our credentials", credentials_refused, tickets=_names("CredentialsRefused")),
+        Scenario(
+            "the egress proxy is away",
+            proxy_away,
+            pages=_names("ProxyFailing"),
+            # Missions wait for the proxy; a worker that ends is not scraped for a moment.
+            maybe=SPIKE | _names("NoWorker", "WorkerDown", "OldestMissionTooOld", "RetryingGrowing", "NoSecrets"),
+            seconds=90,
+        ),
         Scenario(
             "a quarter of one host's documents is gone",
             some_documents_gone,

@@ -65,6 +65,16 @@ def test_the_sample_site_ends_as_intended_with_every_value_masked(tmp_path: Path
     assert "Traceback" not in result.stderr
 
 
+def test_the_sample_site_is_not_looked_for_through_a_proxy_and_a_url_of_ones_own_is(
+    tmp_path: Path, site: SampleSite
+) -> None:
+    proxy = {"DECODER_EGRESS_PROXY": "http://127.0.0.1:1", "DECODER_EGRESS_RESOLVE": "proxy"}
+    assert run(tmp_path, **proxy).returncode == 0
+    found = run(tmp_path, "--json", "--timeout=3s", f"{site.url}/letter.txt", **proxy)
+    (row,) = rows_of(found)
+    assert (found.returncode, row["secrets"]) == (1, [])
+
+
 def test_json_has_a_line_for_each_sample_with_what_became_of_it(tmp_path: Path) -> None:
     rows = rows_of(run(tmp_path, "--json", "--show"))
     by_name = {row["url"].rpartition("/")[2] if row["url"] != OFF_LIMITS else "off limits": row for row in rows}

@@ -129,6 +129,10 @@ def tries(values: str) -> dict[str, str]:
     return of("decoder_fetch_attempts_total", values, 'result="http_server_error"')
 
 
+def through_proxy(result: str, values: str) -> dict[str, str]:
+    return of("decoder_fetch_attempts_total", values, f'result="{result}"')
+
+
 def event(name: str, values: str) -> dict[str, str]:
     return of("decoder_security_events_total", values, f'event="{name}"')
 
@@ -386,6 +390,22 @@ CASES = [
         missions("0+500x{n}", "0+0.4x{n}", "credentials_refused"),
     ),
     Case("DecoderBadCredentials", of("decoder_bad_credentials", "1x{n}"), of("decoder_bad_credentials", "0x55 1x5")),
+    # nothing but the probe of a paused proxy; and one that gets through
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_failed", "0x50 3+3x{n}"),
+        through_proxy("proxy_failed", "0x50 3+3x{n}") | through_proxy("ok", "500x57 501x{n}"),
+    ),
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_login_refused", "0x50 3+3x{n}"),
+        through_proxy("proxy_login_refused", "0x56 1+1x{n}"),
+    ),
+    Case(
+        "DecoderProxyFailing",
+        through_proxy("proxy_failed", "0x50 3+3x{n}"),
+        through_proxy("proxy_failed", "0x50 3+3x{n}") | through_proxy("proxy_refused", "0x57 1x{n}"),
+    ),
     Case("DecoderBadRecipient", of("decoder_bad_recipients", "1x{n}"), of("decoder_bad_recipients", "0x55 1x5")),
 ]
 ALERTS = [rule["alert"] for rule in rules("alert")]

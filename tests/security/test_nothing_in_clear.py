@@ -39,6 +39,8 @@ from tests.conftest import wait_for
 from tests.queue_entries import encoded, entry, envelope
 from tests.security.canary_site import ENDS, CanarySite
 from tests.security.traces import Canaries, Capture, disguised, dump, files, guises, unescaped
+from tests.servers.misbehaving import MisbehavingServer
+from tests.servers.proxies import PlayingProxy, refuses, says
 from tests.servers.tokens import Answer, TokenServer
 from worker.fetch.credentials import Credentials
 from worker.fetch.policy import UrlPolicy
@@ -305,10 +307,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         traces["Flower"] = _pages(flower.url, flower.login)
         second.process.terminate()
         second.process.wait(60)
+        proxied = _behind_a_proxy(scene)
         third = _end_in_the_middle(scene)
         scene.remember_reasons()
-        traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in (first, second, third))
-        traces["temporary files"] = files(temporary, *(worker.log.parent for worker in (first, second, third)))
+        workers = (first, second, proxied, third)
+        traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in workers)
+        traces["temporary files"] = files(temporary, *(worker.log.parent for worker in workers))
         scene.run.arrived = bytes(scene.site.asked + scene.login.asked) + repr(scene.tokens.asked).encode()
         _record_server(scene)
         traces["metrics"] = scene.metrics
@@ -452,6 +456,27 @@ def _end_in_the_middle(scene: Scene) -> Child:
     assert scene.client.status(mission_id).put_off is Reason.SHUTDOWN
     audit = AuditLog(scene.redis, emit=scene.exceptions.append)
     assert cancel(scene.redis, scene.settings, audit, behind, why="the canaries") == State.CANCELLED
+    return worker
+
+
+def _behind_a_proxy(scene: Scene) -> Child:
+    """A worker that fetches through a proxy, which refuses the host, then the login, and then says nothing at all."""
+    new = scene.run.canaries.new
+    with PlayingProxy(MisbehavingServer(), refuses(f"403 {new('refusal')}")) as proxy:
+        setting = proxy.setting(f"{new('user of the proxy')}:{new('password of the proxy')}")
+        worker = scene.worker("proxied", egress_proxy=setting)
+        scene.wait("refused by the proxy", scene.client.enqueue(scene.site.url("document")).id)
+        assert b"Proxy-Authorization: Basic " in proxy.heads[0]
+        waiting = scene.client.enqueue(scene.site.url("document")).id
+        proxy.manner = refuses(f"407 {new('refusal of the login')}")
+        scene.wait_until_put_off(Reason.PROXY_LOGIN_REFUSED, waiting)
+        proxy.manner = says(new("answer of the proxy").encode())
+        scene.wait_until_put_off(Reason.PROXY_FAILED, waiting)
+        scene.scrape(worker)
+        worker.process.terminate()
+        worker.process.wait(60)
+    audit = AuditLog(scene.redis, emit=scene.exceptions.append)
+    assert cancel(scene.redis, scene.settings, audit, waiting, why="the canaries") == State.CANCELLED
     return worker
 
 
@@ -617,6 +642,11 @@ def test_the_run_had_credentials_of_every_kind_where_they_belong(run: Run) -> No
 
 def test_the_run_had_every_reason_there_is(run: Run) -> None:
     assert run.reasons == set(Reason)
+
+
+def test_the_run_had_a_proxy_that_refused_a_host(run: Run) -> None:
+    status = run.ends["refused by the proxy"]
+    assert (status.state, status.reason) == (State.DEAD, Reason.PROXY_REFUSED)
 
 
 def test_the_run_had_a_mission_that_this_worker_could_not_decrypt(run: Run) -> None:

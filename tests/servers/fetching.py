@@ -20,7 +20,7 @@ NAME = "docs.example"
 class Fetching:
     """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended.
 
-    `said` is what each place that was held had to say of its host, by origin; `rooms` what was asked for, in bytes.
+    `said` is what each place that was held had to say of its host, by origin, and `visits` are these; `rooms` what was asked for, in bytes.
     """
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:
@@ -29,6 +29,7 @@ class Fetching:
         self.rooms: list[int] = []
         self.tries = settings.fetch_attempts
         self.said: list[tuple[str, Reach]] = []
+        self.visits: list[Visit] = []
         self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self._place)
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
@@ -47,6 +48,7 @@ class Fetching:
             yield visit
         finally:
             self.said.append((url.origin, visit.reach))
+            self.visits.append(visit)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from functools import cache
 from time import time
+from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
 import brotli
@@ -352,7 +353,7 @@ class MisbehavingServer:
         name = host or (f"[{self._host}]" if ":" in self._host else self._host)
         return f"{'https' if self._tls else 'http'}://{name}:{self.port}{target}"
 
-    def __enter__(self) -> MisbehavingServer:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
@@ -379,9 +380,10 @@ class MisbehavingServer:
                 self.connections += 1
             # Else an answer in two pieces waits 40 ms for the acknowledgement of the first.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._serve, sock)
+            self._start(self.serve, sock)
 
-    def _serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket) -> None:
+        """Answer on a connection until it ends, wherever it comes from."""
         with sock, suppress(OSError):
             if self._tls is not None:
                 sock.settimeout(5)
@@ -391,18 +393,25 @@ class MisbehavingServer:
                 while self._exchange(sock):
                     pass
 
-    def _exchange(self, sock: socket.socket) -> bool:
+    def _head(self, sock: socket.socket) -> bytes:
+        """The head of the next request; empty where none comes any more."""
         head = b""
         sock.settimeout(0.1)
         while HEAD_END not in head:
             if self.stopping.is_set():
-                return False
+                return b""
             with suppress(TimeoutError):
                 data = sock.recv(65536)
                 if not data:
-                    return False
+                    return b""
                 head += data
         sock.settimeout(10)
+        return head
+
+    def _exchange(self, sock: socket.socket) -> bool:
+        head = self._head(sock)
+        if not head:
+            return False
         exchange = Exchange(self, sock, head)
         with self._lock:
             self.hits[exchange.target] += 1

@@ -26,13 +26,20 @@ from worker.settings import WorkerSettings
 SIDE_BY_SIDE = 16
 AHEAD = 256
 _READ_BYTES = 65536
+_BY_ADDRESS = "what is allowed is fetched through DECODER_EGRESS_PROXY, by the addresses that were checked here"
+_BY_NAME = (
+    "what is allowed is fetched through DECODER_EGRESS_PROXY, which looks the names up: no address of theirs is checked"
+)
 
 
 @click.command(
     "check-url",
     cls=Command,
     settings=WorkerSettings,
-    reads=("allowed_hosts", "allowed_schemes", "allowed_networks", "credentials", "connect_timeout"),
+    reads=(
+        *("allowed_hosts", "allowed_schemes", "allowed_networks", "credentials", "connect_timeout"),
+        *("egress_proxy", "egress_resolve"),
+    ),
 )
 @click.argument("urls", nargs=-1, metavar="[URL…|-]")
 @click.option("--no-resolve", is_flag=True, help="Do not look names up: check scheme, host and port alone.")
@@ -56,7 +63,9 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
     policy = UrlPolicy.from_settings(settings)
     if not settings.allowed_hosts:
         note("DECODER_ALLOWED_HOSTS is empty, so nothing is allowed")
-    resolver = None if no_resolve else Resolver(threads=SIDE_BY_SIDE)
+    if settings.proxy:
+        note(_BY_NAME if settings.proxy_resolves else _BY_ADDRESS)
+    resolver = None if no_resolve or settings.proxy_resolves else Resolver(threads=SIDE_BY_SIDE)
     if "-" in urls:
         note_terminal("a URL a line")
     credentials = Credentials(settings, policy)

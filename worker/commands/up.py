@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mission.cli.console import say
+from mission.cli.console import note, say
 from mission.cli.help import Command
 from mission.seal.key_files import KeyLine, write_key_file
 from mission.seal.sealing import Identity, load_identity
@@ -19,7 +19,15 @@ from mission.seal.url_keys import generate_url_key
 from worker.local.embedded import EmbeddedRedis, private_folder
 from worker.local.prometheus import lacking, running_prometheus
 from worker.local.sample_site import SampleSite
-from worker.local.stack import Child, access, ending_on_signals, running_flower, running_worker, temporary_folder
+from worker.local.stack import (
+    Child,
+    access,
+    ending_on_signals,
+    running_flower,
+    running_worker,
+    stack_settings,
+    temporary_folder,
+)
 from worker.settings import WorkerSettings
 
 _LOOK_SECONDS = 0.5
@@ -110,6 +118,8 @@ def _start(pieces: ExitStack, folder: Path, *, watch: bool) -> list[Child]:
         children.append(prometheus.child)
         say(f"Prometheus    {prometheus.url}  alerts in {prometheus.url}/alerts")
     say(f"Sample site   {site.url}/  lists its documents")
+    if stack_settings({}).proxy:
+        note("the sample site is on this machine's loopback, where DECODER_EGRESS_PROXY does not get to")
     say("", "In another shell, as a producer:", f"  . {logins['producer']}")
     say(f"  mission enqueue --wait {site.url}/letter.txt", "  mission stats")
     say("or as an app that only speaks Celery, which finds REDIS_URL there:", f"  . {logins['celery']}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from mission.store.acl import LOGINS
-from worker.doctor import configured, server
+from worker.doctor import configured, egress, server
 from worker.doctor.finding import Finding, Level
 from worker.settings import WorkerSettings
 
@@ -22,4 +22,5 @@ def examine(settings: WorkerSettings) -> Iterator[Finding]:
     login = unquote(urlsplit(settings.redis_url.get_secret_value()).username or "")
     seat = login if login in LOGINS else "worker"
     yield from configured.findings(settings, seat)
+    yield from egress.findings(settings, seat)
     yield from server.findings(settings, seat)

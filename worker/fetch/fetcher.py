@@ -31,8 +31,9 @@ from worker.fetch.decoding import LARGE_CODINGS, content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.oauth import MAX_ANSWER_BYTES
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.transport import NO_FIELDS, ConnectFailed, PinnedAdapter, tls_context
-from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
+from worker.fetch.proxy import NoWayOut, Proxy
+from worker.fetch.transport import NO_FIELDS, PinnedAdapter, tls_context
+from worker.fetch.wire import CHUNK, ConnectFailed, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
@@ -51,12 +52,20 @@ _STATUS_REASONS = {
     429: Reason.RATE_LIMITED,
 }
 # What ends a fetch so has no answer of the host in it, and need not be its doing.
-_NOTHING_SAID = frozenset({Reason.DEADLINE_EXCEEDED, Reason.DNS_FAILURE, Reason.BLOCKED_ADDRESS})
+_NOTHING_SAID = frozenset(
+    {
+        Reason.DEADLINE_EXCEEDED,
+        Reason.DNS_FAILURE,
+        Reason.BLOCKED_ADDRESS,
+        Reason.PROXY_FAILED,
+        Reason.PROXY_LOGIN_REFUSED,
+    }
+)
 _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: Reason.HTTP_SERVER_ERROR}
 
 _Place = tuple[str, int]
 _Room = Callable[[int, float], object]
-_Address = IPv4Address | IPv6Address
+_Address = IPv4Address | IPv6Address | str  # a name where the proxy resolves
 
 
 class Reach(Enum):
@@ -69,9 +78,15 @@ class Reach(Enum):
 
 @dataclass(slots=True)
 class Visit:
-    """A place held at a host. The fetch keeps `reach` up to date; its last word counts."""
+    """A place held at a host. The fetch keeps both up to date; its last word counts.
+
+    Attributes:
+        reach: what it has to say of the host.
+        way_out: and of the way to any host at all, which may be a proxy.
+    """
 
     reach: Reach = Reach.UNKNOWN
+    way_out: Reach = Reach.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -107,7 +122,10 @@ class Fetcher:
         self._policy = policy
         self._resolver = resolver
         self._place = place
-        self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
+        tls = tls_context(settings.ca_file)
+        self._adapter = PinnedAdapter(
+            tls, connections=settings.host_concurrency, proxy=Proxy.from_settings(settings, tls)
+        )
         self._answered = _Answered()
         self._credentials = Credentials(settings, policy)
 
@@ -185,18 +203,27 @@ class Fetcher:
         """The answer; the visit hears whether there is one."""
         try:
             response = self._get(url, limits, fields)
-        except Unreached:
+        except NoWayOut:
+            visit.way_out = Reach.UNREACHED
+            raise
+        except Unreached as failure:
             visit.reach = Reach.UNREACHED
+            visit.way_out = Reach.UNKNOWN if failure.reason is Reason.DNS_FAILURE else Reach.REACHED
             raise
         except MissionFailed as failure:
             if failure.reason not in _NOTHING_SAID:
-                visit.reach = Reach.REACHED
+                visit.reach = visit.way_out = Reach.REACHED
             raise
-        visit.reach = Reach.REACHED
+        visit.reach = visit.way_out = Reach.REACHED
         return response
 
     def _get(self, url: MissionUrl, limits: Limits, fields: Mapping[str, str], body: bytes | None = None) -> Response:
-        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked."""
+        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked.
+
+        A proxy that resolves is handed the host as it is: an address in a URL was checked with the URL.
+        """
+        if self._settings.proxy_resolves:
+            return self._ask(url, url.host.strip("[]"), limits, fields, body)
         addresses = self._policy.addresses(url, self._resolver, limits.wait(limits.connect))
         *others, last = self._answered.first((url.host, url.port), addresses)[:MAX_ADDRESSES]
         for address in others:

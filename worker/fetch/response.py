@@ -169,6 +169,23 @@ class _Lines:
         return fields
 
 
+def read_head(wire: Wire) -> tuple[int, int, list[tuple[str, str]]]:
+    """HTTP's minor version, the status and the fields of an answer; interim ones before it are read over.
+
+    Raises:
+        MissionFailed: it is no such head, or too large a one (`MALFORMED_RESPONSE`), or does not come whole.
+    """
+    lines = _Lines(wire, MAX_HEAD_BYTES)
+    status = int(http.HTTPStatus.CONTINUE)
+    while status < http.HTTPStatus.OK:
+        line = lines.read(_STATUS, opening=b"HTTP/1.")
+        minor, status = int(line[1]), int(line[2])
+        fields = lines.fields()
+        if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise malformed()
+    return minor, status, fields
+
+
 class StrictResponse(http.client.HTTPResponse):
     """`http.client`'s response with a parser that does not guess.
 
@@ -181,14 +198,7 @@ class StrictResponse(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the head, interim answers before it included, and set the body up."""
         wire: Wire = self.fp
-        lines = _Lines(wire, MAX_HEAD_BYTES)
-        status = int(http.HTTPStatus.CONTINUE)
-        while status < http.HTTPStatus.OK:
-            line = lines.read(_STATUS, opening=b"HTTP/1.")
-            minor, status = int(line[1]), int(line[2])
-            fields = lines.fields()
-            if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                raise malformed()
+        minor, status, fields = read_head(wire)
         self.version = 11 if minor else 10
         self.code = self.status = status
         self.reason = ""

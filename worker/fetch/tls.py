@@ -22,7 +22,7 @@ class TlsSocket:
     """The client's end of a TLS connection; what `Wire` calls of a socket, it has.
 
     Args:
-        sock: connected; closed with this.
+        sock: connected; closed with this. It may be another one's end: TLS within the TLS of a proxy.
         context: checks the other side.
         server_name: that the certificate is to be for.
 
@@ -32,7 +32,7 @@ class TlsSocket:
         ssl.SSLError, OSError: as of any TLS connection.
     """
 
-    def __init__(self, sock: socket, context: ssl.SSLContext, server_name: str | None) -> None:
+    def __init__(self, sock: socket | TlsSocket, context: ssl.SSLContext, server_name: str | None) -> None:
         self._sock = sock
         self._timeout = 0.0
         self._incoming = ssl.MemoryBIO()
@@ -59,7 +59,8 @@ class TlsSocket:
 
     def pending(self) -> int:
         """Bytes that have come and are not read yet, still encrypted ones among them."""
-        return self._tls.pending() + self._incoming.pending
+        below = self._sock.pending() if isinstance(self._sock, TlsSocket) else 0
+        return self._tls.pending() + self._incoming.pending + below
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -88,7 +89,7 @@ class TlsSocket:
         if self._outgoing.pending:
             self._in_time(until).sendall(self._outgoing.read())
 
-    def _in_time(self, until: float) -> socket:
+    def _in_time(self, until: float) -> socket | TlsSocket:
         """The socket, for one call that may take what remains."""
         left = until - monotonic()
         if left <= 0:

@@ -1,19 +1,18 @@
 """The pinned connection: what was checked is what is connected to.
 
-`requests`' adapter over urllib3's pools, each connection of which goes to an address, never to a name. Server name,
-certificate and `Host` stay the real host's. Nothing of the environment has a say: no proxies, no netrc, no CA bundle of
-another's, no key log.
+`requests`' adapter over urllib3's pools, each connection of which goes to an address, never to a name, or through the
+egress proxy of the settings. Server name, certificate and `Host` stay the real host's. Nothing of the environment has a
+say: no proxies, no netrc, no CA bundle of another's, no key log.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
 from time import monotonic
 from typing import Any
 
@@ -28,9 +27,10 @@ from mission.errors import SettingsError
 from mission.model import Reason
 from mission.url import MissionUrl
 from mission.version import VERSION
+from worker.fetch.proxy import Proxy, Tunnel
 from worker.fetch.response import StrictResponse
 from worker.fetch.tls import TlsSocket
-from worker.fetch.wire import Limits, Unreached, Wait, Wire
+from worker.fetch.wire import ConnectFailed, Limits, Unreached, Wait, Wire, dial
 
 USER_AGENT = f"mission-decoder/{VERSION}"
 MAX_POOLS = 64
@@ -41,12 +41,30 @@ for _name in ("connection", "connectionpool", "poolmanager", "response", "util.r
     logging.getLogger(f"urllib3.{_name}").addFilter(lambda _record: False)
 
 
-class ConnectFailed(Unreached):
-    """Nobody took the connection at this address: another one of the host's may do."""
+# From host, port, the time there is and its end on the monotonic clock to a connection: see `Proxy.open`.
+_Way = Callable[[str, int, Wait, float], Tunnel]
+
+
+def straight(host: str, port: int, wait: Wait, _until: float) -> Tunnel:
+    """A connection to a host, which is an address.
+
+    Raises:
+        ConnectFailed: nobody took the connection.
+        MissionFailed: the deadline left less than the time to connect, and that was not enough.
+        ValueError: the host is not an address; nothing was looked up or connected to.
+    """
+    address = ip_address(host)
+    try:
+        return dial(address, port, wait.seconds)
+    except TimeoutError:
+        raise wait.over(Reason.CONNECT_TIMEOUT, ConnectFailed) from None
+    except OSError:
+        # Of a system without IPv6 as well: the host's next address may be IPv4.
+        raise ConnectFailed(Reason.CONNECTION_FAILED) from None
 
 
 class PinnedRequest(PreparedRequest):
-    """A GET, or with a body a POST, that knows the address it goes to. Its `url` names nothing but that address.
+    """A GET, or with a body a POST, that knows the address it goes to: a name only where a proxy looks it up. Its `url` names nothing of that.
 
     `fields` are header fields beside its own, or in their place.
     """
@@ -54,8 +72,9 @@ class PinnedRequest(PreparedRequest):
     def __init__(
         self,
         url: MissionUrl,
-        address: IPv4Address | IPv6Address,
+        address: IPv4Address | IPv6Address | str,
         limits: Limits,
+        way: _Way = straight,
         fields: Mapping[str, str] = NO_FIELDS,
         body: bytes | None = None,
     ) -> None:
@@ -66,6 +85,7 @@ class PinnedRequest(PreparedRequest):
         self.port = url.port
         self.address = address
         self.limits = limits
+        self.way = way
         self.method = "GET" if body is None else "POST"
         self.url = f"{url.scheme}://pinned/"
         self.headers = CaseInsensitiveDict(
@@ -109,39 +129,25 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _connect(connection: HTTPConnection, limits: Limits, server_name: str | None, tls: ssl.SSLContext | None) -> Wire:
-    """Connect to the connection's host, which is an address, and shake hands if there is TLS.
+def _connect(connection: HTTPConnection, server_name: str | None, tls: ssl.SSLContext | None) -> Wire:
+    """Connect to the connection's host, on the request's way, and shake hands if there is TLS.
 
     Raises:
-        ConnectFailed: nobody took the connection.
         Unreached: TLS failed.
-        MissionFailed: the deadline left less than the time to connect, and that was not enough.
-        ValueError: the host is not an address; nothing was looked up or connected to.
+        MissionFailed, ValueError: as of `straight` and `Proxy.open`.
     """
-    address = ip_address(connection.host)
-    wait = limits.wait(limits.connect)
+    request = _REQUEST.get()
+    wait = request.limits.wait(request.limits.connect)
     until = monotonic() + wait.seconds
+    sock = request.way(connection.host, connection.port, wait, until)
     try:
-        sock = socket(AF_INET if address.version == 4 else AF_INET6, SOCK_STREAM)
-    except OSError:
-        # A system without IPv6, say: the host's next address may be IPv4.
-        raise ConnectFailed(Reason.CONNECTION_FAILED) from None
-    try:
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        sock.settimeout(wait.seconds)
-        try:
-            sock.connect((str(address), connection.port))
-        except TimeoutError:
-            raise wait.over(Reason.CONNECT_TIMEOUT, ConnectFailed) from None
-        except OSError:
-            raise ConnectFailed(Reason.CONNECTION_FAILED) from None
-        return Wire(sock if tls is None else _shake_hands(sock, wait, until, server_name, tls), limits)
+        return Wire(sock if tls is None else _shake_hands(sock, wait, until, server_name, tls), request.limits)
     except BaseException:
         sock.close()
         raise
 
 
-def _shake_hands(sock: socket, wait: Wait, until: float, server_name: str | None, tls: ssl.SSLContext) -> TlsSocket:
+def _shake_hands(sock: Tunnel, wait: Wait, until: float, server_name: str | None, tls: ssl.SSLContext) -> TlsSocket:
     try:
         secured = TlsSocket(sock, tls, server_name)
         secured.settimeout(until - monotonic())
@@ -164,7 +170,7 @@ class _Pinned(HTTPConnection):
 
     def connect(self) -> None:
         """Connect to the address that was checked."""
-        self.sock = _connect(self, _REQUEST.get().limits, None, None)
+        self.sock = _connect(self, None, None)
 
     def request(self, method: str, _url: str, *_args: Any, **options: Any) -> None:  # type: ignore[override]
         """Send the request. The target goes out as it was checked: urllib3 would encode it anew."""
@@ -186,7 +192,7 @@ class _PinnedTLS(_Pinned, HTTPSConnection):
 
     def connect(self) -> None:
         """Connect to the address that was checked, and check who answers there."""
-        self.sock = _connect(self, _REQUEST.get().limits, self.server_hostname, self.ssl_context)
+        self.sock = _connect(self, self.server_hostname, self.ssl_context)
         self.is_verified = True
 
 
@@ -204,28 +210,30 @@ class PinnedAdapter(HTTPAdapter):
     Args:
         tls: the context for https.
         connections: kept for each of the `MAX_POOLS` most recent places.
+        proxy: each connection is a tunnel through it.
     """
 
-    def __init__(self, tls: ssl.SSLContext, *, connections: int) -> None:
+    def __init__(self, tls: ssl.SSLContext, *, connections: int, proxy: Proxy | None = None) -> None:
         self._tls = tls
+        self._way = proxy.open if proxy else straight
         super().__init__(pool_connections=MAX_POOLS, pool_maxsize=connections)
         self.poolmanager.pool_classes_by_scheme = {"http": _PinnedPool, "https": _PinnedTLSPool}
 
     def ask(
         self,
         url: MissionUrl,
-        address: IPv4Address | IPv6Address,
+        address: IPv4Address | IPv6Address | str,
         limits: Limits,
         fields: Mapping[str, str],
         body: bytes | None,
     ) -> Response:
-        """The response to a request as `PinnedRequest` has it, its head read and its body not.
+        """The response to a request as `PinnedRequest` has it, its head read and its body not. The address is a name where the proxy resolves.
 
         Raises:
             MissionFailed: with the exact reason; `ConnectFailed` where another address may do.
             StaleConnection: a kept connection was gone; the next call uses another one.
         """
-        request = PinnedRequest(url, address, limits, fields, body)
+        request = PinnedRequest(url, address, limits, self._way, fields, body)
         token = _REQUEST.set(request)
         try:
             return self.send(request, stream=True)
@@ -235,7 +243,7 @@ class PinnedAdapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: PreparedRequest, verify: object, proxies: object = None, cert: object = None
     ) -> HTTPConnectionPool:
-        """The pool: for a checked address, and for the real host. There is no proxy."""
+        """The pool: for a checked address, and for the real host. To urllib3 there is no proxy."""
         del verify, proxies, cert
         assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `ask` makes nothing else)
         of_tls = {"server_hostname": request.host, "ssl_context": self._tls, "cert_reqs": "CERT_REQUIRED"}

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 
 from mission.errors import MissionFailed
@@ -28,6 +29,10 @@ class Unreached(MissionFailed):
 
     What the mission's own limits cut short is none: it says nothing about the host.
     """
+
+
+class ConnectFailed(Unreached):
+    """Nobody took the connection at this address: another one of the host's may do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,24 @@ class Limits:
         """
         left = self.remaining()
         return Wait(min(most, left), cut_short=left < most)
+
+
+def dial(address: IPv4Address | IPv6Address, port: int, seconds: float) -> socket.socket:
+    """A connection to an address, made within so many seconds, more than 0.
+
+    Raises:
+        TimeoutError: nobody took it in time.
+        OSError: nobody took it, or this system has no way there (without IPv6, say).
+    """
+    sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(seconds)
+        sock.connect((str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class Wire:

@@ -41,6 +41,7 @@ _FETCH_REASONS = (
     *(reason for reason in Reason if reason.policy_refusal),
     *(Reason.DNS_FAILURE, Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT, Reason.DEADLINE_EXCEEDED),
     *(Reason.CONNECTION_FAILED, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR, Reason.HTTP_SERVER_ERROR),
+    *(Reason.PROXY_FAILED, Reason.PROXY_LOGIN_REFUSED, Reason.PROXY_REFUSED),
     *(Reason.RATE_LIMITED, Reason.TOO_MANY_REDIRECTS, Reason.BODY_TOO_LARGE, Reason.MALFORMED_RESPONSE),
     Reason.CREDENTIALS_REFUSED,
 )

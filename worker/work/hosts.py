@@ -2,7 +2,8 @@
 
 The breaker (Nygard, "Release It!", 2007) is shared by all workers through the ledger: what one learns, all know within a
 second. It gives missions back without using up an attempt, so that one dead host starves nobody. It counts each scheme, host and
-port by itself, and what a fetch had to say of the host: what a mission's own limits cut short says nothing.
+port by itself, and what a fetch had to say of the host: what a mission's own limits cut short says nothing. An egress proxy that opens
+no way to anywhere is paused in the same manner, and no host for it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ MIN_WAIT_SECONDS = 0.5
 # It waits here instead where its turn is expected within this time.
 PATIENCE_SECONDS = 0.25
 MAX_WAIT_SECONDS = 30.0
+# What the ledger calls the way out of here, where that is a proxy: one that opens no way to anywhere is paused like a host. It is one
+# name for any proxy, so that missions which wait for a broken one go on with the next.
+WAY_OUT = "way-out"
 _FIRST_GUESS_SECONDS = 0.05
 _MAX_HOSTS = 1024
 _MEMORY = 0.8
 
 
 class PutOff(MissionFailed):
-    """The host has no place, or is left alone for a while. `host` is its name: the mission waits for it."""
+    """The host has no place, or is left alone for a while; or the way out is. `host` is its name: the mission waits for it."""
 
     def __init__(self, reason: Reason, host: str, retry_after: float) -> None:
         super().__init__(reason, retry_after=retry_after)
@@ -100,25 +104,35 @@ class Hosts:
             submitter: for whom.
 
         Raises:
-            PutOff: the host is busy or in trouble, and the mission is to come back later.
+            PutOff: the host is busy or in trouble, or there is no way out, and the mission is to come back later.
         """
         name = name_of(url)
-        probe = self._check_pause(name)
-        self._enter(name)
+        way_probe = self._check_pause(WAY_OUT, Reason.PROXY_FAILED)
+        try:
+            probe = self._check_pause(name, Reason.HOST_PAUSED)
+            self._enter(name)
+        except PutOff:
+            if way_probe:
+                self._unprobed(WAY_OUT)
+            raise
         started, visit = time.monotonic(), Visit()
         try:
             yield visit
         finally:
             self._leave(name, time.monotonic() - started)
-            if visit.reach is Reach.UNREACHED:
-                self._failed(name, submitter)
-            elif visit.reach is Reach.REACHED:
-                self._reached(name)
-            elif probe:
-                self._unprobed(name)
+            self._learnt(WAY_OUT, visit.way_out, submitter, probe=way_probe)
+            self._learnt(name, visit.reach, submitter, probe=probe)
 
-    def _check_pause(self, name: str) -> bool:
-        """Whether this fetch is the probe of a host that was paused."""
+    def _learnt(self, name: str, reach: Reach, submitter: str, *, probe: bool) -> None:
+        if reach is Reach.UNREACHED:
+            self._failed(name, submitter)
+        elif reach is Reach.REACHED:
+            self._reached(name)
+        elif probe:
+            self._unprobed(name)
+
+    def _check_pause(self, name: str, reason: Reason) -> bool:
+        """Whether this fetch is the probe of what was paused; it is put off for this reason where it still is."""
         until = self._paused.get(name)
         if until is None or until == -math.inf:
             return False
@@ -126,7 +140,7 @@ class Hosts:
             with suppress(LedgerUnavailable):
                 if self._ledger.host_probe(name, PAUSE_SECONDS):
                     return True
-        raise PutOff(Reason.HOST_PAUSED, name, 0.0)
+        raise PutOff(reason, name, 0.0)
 
     def _enter(self, name: str) -> None:
         with self._lock:
@@ -178,7 +192,10 @@ class Hosts:
             paused = self._ledger.host_failed(name, submitter, FAILURES_TO_PAUSE, PAUSE_SECONDS)
             if paused:
                 log.warning(
-                    "host paused for %g s: it was not reached %d times in a row", PAUSE_SECONDS, FAILURES_TO_PAUSE
+                    "%s paused for %g s: it was not reached %d times in a row",
+                    "egress proxy" if name == WAY_OUT else "host",
+                    PAUSE_SECONDS,
+                    FAILURES_TO_PAUSE,
                 )
             # Known here at once, not with the next refresh: the next answer must find failures to forget.
             until = now + PAUSE_SECONDS if paused else -math.inf

@@ -38,9 +38,11 @@ SUSPECT_DELAY_SECONDS = 2.0
 
 # The host or the process has no place now, and a fetch slot is too dear to wait in: to find that out is no try.
 PUT_OFF = (Reason.HOST_BUSY, Reason.HOST_PAUSED, Reason.MEMORY_BUSY)
+# There is no way out: that is told, and tried again later.
+NO_WAY_OUT = (Reason.PROXY_FAILED, Reason.PROXY_LOGIN_REFUSED)
 # These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
-NO_FAULT = frozenset({*PUT_OFF, Reason.STORE_UNAVAILABLE, Reason.SHUTDOWN})
-_NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, *PUT_OFF)
+NO_FAULT = frozenset({*PUT_OFF, *NO_WAY_OUT, Reason.STORE_UNAVAILABLE, Reason.SHUTDOWN})
+_NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, *PUT_OFF, *NO_WAY_OUT)
 
 _JITTER = wait_random_exponential(multiplier=TRY_BASE_SECONDS, max=TRY_CAP_SECONDS)
 _Result = TypeVar("_Result")

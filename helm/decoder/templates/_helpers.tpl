@@ -55,6 +55,7 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 {{/* Keys of that Secret which this release reads, separated by spaces. */}}
 {{- define "decoder.secretKeys" -}}
 deployer-redis-url worker-redis-url url-key
+{{- if .Values.egressProxy.enabled }} egress-proxy{{ end }}
 {{- if .Values.flower.enabled }} flower-redis-url flower-basic-auth{{ end }}
 {{- if .Values.valkey.enabled }} users.acl{{ end }}
 {{- if .Values.audit.trimSchedule }} auditor-redis-url{{ end }}

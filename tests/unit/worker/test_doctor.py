@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -22,6 +23,8 @@ from mission.store.acl import LOGINS
 from mission.store.connection import connect
 from mission.store.names import Key
 from tests.conftest import wait_for
+from tests.servers.misbehaving import MisbehavingServer
+from tests.servers.proxies import PlayingProxy, hangs, refuses
 from worker.commands.doctor import doctor
 from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis
@@ -113,6 +116,36 @@ def test_a_setting_that_production_should_not_have_is_found(
 ) -> None:
     assert levels(good)[check] is Level.OK
     assert levels(good | values)[check] is level
+
+
+def proxy_check(good: dict[str, Any], proxy: str, **values: Any) -> tuple[Level, str]:
+    values = good | {"egress_proxy": proxy, "connect_timeout": 0.5} | values
+    return next((f.level, f.detail) for f in examine(WorkerSettings.from_env(**values)) if f.check == "proxy")
+
+
+def test_whether_the_egress_proxy_lets_workers_out_is_found(good: dict[str, Any]) -> None:
+    assert levels(good)["proxy"] is Level.OK
+    password = uuid4().hex
+    with PlayingProxy(MisbehavingServer(), refuses("403 Forbidden")) as proxy:
+        assert proxy_check(good, proxy.setting()) == (Level.OK, "the proxy answers")
+        assert set(proxy.asked) == {"255.255.255.255:443"}
+        for login, resolve, told in (
+            (f"user:{password}", "worker", "the password goes to the proxy in clear"),
+            ("", "proxy", "it must refuse private ones"),
+        ):
+            level, said = proxy_check(good, proxy.setting(login), egress_resolve=resolve)
+            assert level is Level.WARN
+            assert told in said
+        for manner, told in (
+            (refuses("407 Proxy Authentication Required"), "the proxy refuses the login"),
+            (hangs, "is not reached, or does not answer"),
+        ):
+            proxy.manner = manner
+            level, said = proxy_check(good, proxy.setting(f"user:{password}"))
+            assert level is Level.FAIL
+            assert told in said
+            assert password not in said
+    assert proxy_check(good, "http://127.0.0.1:1")[0] is Level.FAIL
 
 
 ALL = {"detectors": "marker,provider,generic"}
@@ -303,7 +336,8 @@ def test_each_login_is_judged_by_what_is_its_own_and_told_what_is_not(
     assert {check for check, (level, _) in found.items() if level is Level.FAIL} == set()
     not_its = {check for check, told in found.items() if told == (Level.SKIP, "not this login's to see")}
     assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "damage"}) - sees
-    assert found["allowlist"] == (Level.SKIP, "for a worker to set, not for this login")
+    for name in ("allowlist", "proxy"):
+        assert found[name] == (Level.SKIP, "for a worker to set, not for this login")
     assert found["results"][0] is Level.OK
 
 

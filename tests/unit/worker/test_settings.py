@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_network
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
@@ -83,6 +84,43 @@ def test_a_bad_value_is_one_line_with_variable_value_and_what_it_takes(
 def test_the_stored_quota_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, value: str, size: int) -> None:
     monkeypatch.setenv("DECODER_STORED_QUOTA", value)
     assert WorkerSettings.from_env().stored_quota == size
+
+
+PASSWORD = uuid4().hex
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{}:3128", "http://user:{}@proxy", "socks5://user:{}@proxy:1"]
+    # What the masking of a URL would read otherwise: it is to be percent-encoded.
+    + [f"http://user:{{}}{mark}@proxy:1" for mark in "#?/[]@ \\é"],
+)
+def test_a_proxy_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", value.format(PASSWORD))
+    with pytest.raises(SettingsError) as caught:
+        WorkerSettings.from_env()
+    takes = WorkerSettings.model_fields["egress_proxy"].description
+    assert str(caught.value) == f"DECODER_EGRESS_PROXY: got {MASK}; takes {takes}"
+
+
+def test_without_a_proxy_none_can_look_names_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_EGRESS_RESOLVE", "proxy")
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", "")
+    with pytest.raises(SettingsError, match=r"^DECODER_EGRESS_RESOLVE: got 'proxy'; takes a DECODER_EGRESS_PROXY"):
+        WorkerSettings.from_env()
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", "http://proxy:3128")
+    assert WorkerSettings.from_env().proxy_resolves
+    monkeypatch.setenv("DECODER_EGRESS_RESOLVE", "both")
+    with pytest.raises(SettingsError, match=r"^DECODER_EGRESS_RESOLVE: got 'both'; takes who looks up"):
+        WorkerSettings.from_env()
+
+
+def test_of_a_proxy_all_but_the_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", f"https://user:{PASSWORD}@proxy.example.com:3128")
+    settings = WorkerSettings.from_env()
+    shown = {row["variable"]: row["value"] for row in settings.describe()}
+    assert shown["DECODER_EGRESS_PROXY"] == f"https://user:{MASK}@proxy.example.com:3128"
+    assert PASSWORD not in repr(settings) + repr(settings.proxy) + settings.model_dump_json()
 
 
 def test_a_lease_shorter_than_the_deadline_and_its_margin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

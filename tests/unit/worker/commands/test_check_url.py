@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
@@ -152,6 +153,24 @@ def test_what_to_do_about_a_refusal_is_told_once_to_people_and_not_to_scripts() 
         "note: host_not_allowed: add the host to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from\n"
     )
     assert run(*refused, "--json").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("resolve", "reason", "told"),
+    [
+        ("worker", "dns_failure", "by the addresses that were checked here"),
+        ("proxy", None, "which looks the names up: no address of theirs is checked"),
+    ],
+)
+def test_it_says_that_fetches_go_through_the_proxy_and_asks_for_no_name_that_is_the_proxys_to_look_up(
+    monkeypatch: pytest.MonkeyPatch, resolve: str, reason: str | None, told: str
+) -> None:
+    password = uuid4().hex
+    monkeypatch.setenv("DECODER_EGRESS_PROXY", f"http://user:{password}@127.0.0.1:1")
+    monkeypatch.setenv("DECODER_EGRESS_RESOLVE", resolve)
+    result = run("--json", "https://nowhere.invalid/", "https://127.0.0.1/")
+    assert [json.loads(line)["reason"] for line in result.stdout.splitlines()] == [reason, "blocked_address"]
+    assert result.stderr == f"note: what is allowed is fetched through DECODER_EGRESS_PROXY, {told}\n"
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from worker.work.hosts import (
     MAX_WAIT_SECONDS,
     MIN_WAIT_SECONDS,
     PAUSE_SECONDS,
+    WAY_OUT,
     Hosts,
     PutOff,
     name_of,
@@ -50,9 +51,9 @@ def refused(reason: Reason = Reason.HOST_PAUSED) -> Iterator[pytest.ExceptionInf
         yield info
 
 
-def pause_is_over(client: redis.Redis, seconds_ago: int = 1) -> None:
+def pause_is_over(client: redis.Redis, seconds_ago: int = 1, *, of: str = "") -> None:
     until = (client.time()[0] - seconds_ago) * 1000
-    for host in client.hkeys(PREFIX + "hosts"):
+    for host in [of] if of else client.hkeys(PREFIX + "hosts"):
         client.hset(PREFIX + "hosts", host, f"{FAILURES_TO_PAUSE} {until} {until} 0 0 *")
 
 
@@ -238,6 +239,59 @@ def test_a_probe_that_reaches_the_host_opens_it_for_all(hosts: Hosts, client: re
     hosts.refresh()
     fetch(hosts)
     assert ledger.hosts() == {}
+    fetch(hosts)
+
+
+# The way out, where it is a proxy.
+
+
+def find_no_way_out(hosts: Hosts, times: int = FAILURES_TO_PAUSE) -> None:
+    for number in range(times):
+        with hosts.slot(parse_url(f"https://host-{number}.example.com/"), "app") as visit:
+            visit.way_out = Reach.UNREACHED
+
+
+def test_without_a_way_out_missions_for_all_hosts_are_put_off_and_no_host_is_paused(
+    hosts: Hosts, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    find_no_way_out(hosts)
+    for url in (URL, OTHER):
+        with refused(Reason.PROXY_FAILED) as info:
+            fetch(hosts, url=url)
+        assert (info.value.host, info.value.retry_after) == (WAY_OUT, 0.0)
+    assert ledger.hosts().keys() == {WAY_OUT}
+    assert caplog.messages == ["egress proxy paused for 20 s: it was not reached 5 times in a row"]
+
+
+def test_whoever_finds_the_way_out_again_opens_it_for_all(hosts: Hosts, client: redis.Redis, ledger: Ledger) -> None:
+    find_no_way_out(hosts)
+    pause_is_over(client)
+    hosts.refresh()
+    with hosts.slot(URL, "app") as visit:
+        with refused(Reason.PROXY_FAILED):
+            fetch(hosts, url=OTHER)
+        visit.reach, visit.way_out = Reach.UNREACHED, Reach.REACHED  # the proxy says that the host is down
+    fetch(hosts, url=OTHER)
+    assert ledger.hosts().keys() == {name_of(URL)}
+
+
+def test_a_probe_of_the_way_out_that_is_put_off_by_its_host_lets_another_one_go(
+    hosts: Hosts, client: redis.Redis
+) -> None:
+    fail(hosts, FAILURES_TO_PAUSE)
+    find_no_way_out(hosts)
+    pause_is_over(client, of=WAY_OUT)
+    hosts.refresh()
+    with refused(Reason.HOST_PAUSED):
+        fetch(hosts)
+    fetch(hosts, url=OTHER)
+
+
+def test_an_answer_in_between_forgets_that_the_way_out_failed(hosts: Hosts) -> None:
+    for _ in range(3):
+        find_no_way_out(hosts, FAILURES_TO_PAUSE - 1)
+        with hosts.slot(URL, "app") as visit:
+            visit.reach = visit.way_out = Reach.REACHED
     fetch(hosts)
 
 

@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from mission.model import Extraction, Reason
 from mission.seal.sealing import open_secrets
@@ -19,6 +21,7 @@ from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
 from mission.url import MissionUrl, parse_url
 from tests.servers.misbehaving import MisbehavingServer
+from tests.servers.proxies import PlayingProxy, refuses
 from tests.unit.worker.parts import Keys
 from worker.extract import Extractor, apart
 from worker.fetch.dns import Resolver
@@ -29,7 +32,7 @@ from worker.local.sample_site import SampleSite
 from worker.observe import logs, metrics
 from worker.observe.logs import mission_context
 from worker.settings import WorkerSettings
-from worker.work.hosts import FAILURES_TO_PAUSE, Hosts
+from worker.work.hosts import FAILURES_TO_PAUSE, WAY_OUT, Hosts
 from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 
@@ -211,6 +214,38 @@ def test_a_dead_host_behind_a_redirect_is_paused_and_the_one_before_it_is_not(
         assert outcome.reason is Reason.CONNECTION_FAILED
     assert pipeline.decode(keys.claim("http://127.0.0.1:1/page")).reason is Reason.HOST_PAUSED
     assert pipeline.decode(keys.claim(other_site.url("/ok"))).reason is None
+
+
+def test_a_dead_proxy_puts_missions_off_and_pauses_no_host(
+    own: WorkerSettings, keys: Keys, hosts: Hosts, site: SampleSite, ledger: Ledger
+) -> None:
+    url = f"{site.url}/letter.txt"
+    changes = {"egress_proxy": SecretStr("http://127.0.0.1:1"), "fetch_attempts": 3}
+    pipeline = pipeline_of(own.model_copy(update=changes), keys, hosts)
+    before = tried("proxy_failed")
+    for _ in range(FAILURES_TO_PAUSE):
+        outcome = pipeline.decode(keys.claim(url))
+        assert outcome.reason is Reason.PROXY_FAILED
+        assert outcome.retry_after
+    assert tried("proxy_failed") == before + FAILURES_TO_PAUSE, "not tried again within the attempt"
+    outcome = pipeline.decode(keys.claim(url))
+    assert (outcome.reason, outcome.host) == (Reason.PROXY_FAILED, WAY_OUT)
+    assert tried("proxy_failed") == before + FAILURES_TO_PAUSE, "a paused proxy is not asked"
+    assert ledger.hosts().keys() == {WAY_OUT}
+
+
+def test_a_host_that_the_proxy_does_not_reach_is_paused_and_no_other(
+    own: WorkerSettings, keys: Keys, hosts: Hosts
+) -> None:
+    with PlayingProxy(MisbehavingServer()) as proxy:
+        proxy.manners["127.0.0.1"] = refuses("503 Service Unavailable")
+        changes = {"egress_proxy": SecretStr(proxy.setting()), "allowed_hosts": ("127.0.0.1:1", "192.0.2.80")}
+        changes |= {"allowed_networks": tuple(map(ip_network, ("127.0.0.1/32", "192.0.2.0/24")))}
+        pipeline = pipeline_of(own.model_copy(update=changes), keys, hosts)
+        for _ in range(FAILURES_TO_PAUSE):
+            assert pipeline.decode(keys.claim("http://127.0.0.1:1/")).reason is Reason.PROXY_REFUSED
+        assert pipeline.decode(keys.claim("http://127.0.0.1:1/")).reason is Reason.HOST_PAUSED
+        assert pipeline.decode(keys.claim("http://192.0.2.80/ok")).reason is None
 
 
 def test_the_tries_of_one_attempt_share_one_place_at_the_host(

@@ -49,6 +49,8 @@ class _Body:
         MissionFailed(Reason.DEADLINE_EXCEEDED),
         MissionFailed(Reason.HOST_PAUSED, retry_after=0.01),
         MissionFailed(Reason.MEMORY_BUSY, retry_after=0.01),
+        MissionFailed(Reason.PROXY_FAILED, retry_after=0.01),
+        MissionFailed(Reason.PROXY_LOGIN_REFUSED, retry_after=0.01),
         InvalidMission(Reason.INVALID_URL),
         ZeroDivisionError(),
     ],
@@ -57,7 +59,7 @@ def test_what_would_not_change_is_tried_once(failure: Exception) -> None:
     assert tries_of(failure) == 1
 
 
-@pytest.mark.parametrize("reason", [Reason.DNS_FAILURE, Reason.CONNECTION_FAILED, Reason.HTTP_SERVER_ERROR])
+@pytest.mark.parametrize("reason", [Reason.DNS_FAILURE, Reason.PROXY_REFUSED, Reason.HTTP_SERVER_ERROR])
 def test_what_may_change_is_tried_as_often_as_allowed(reason: Reason) -> None:
     assert tries_of(MissionFailed(reason, retry_after=0), attempts=4) == 4
 
