@@ -1,18 +1,19 @@
 """Which credentials a request carries: decided here alone, for each hop anew.
 
 The most specific entry of the allowlist that opens a hop's URL decides: what it has in the file of credentials goes along, over
-https (in clear to a loopback address alone), and nothing of any other entry does.
+https (in clear to a loopback address alone, and not through a proxy), and nothing of any other entry does.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from mission.errors import SettingsError
 from mission.url import MissionUrl
 from worker.allowlist import AllowedHost
-from worker.fetch.credential_file import Credential, load, private
+from worker.fetch.credential_file import Credential, load
 from worker.fetch.policy import UrlPolicy
 from worker.keys.refresh import Refresh
 from worker.observe import metrics
@@ -31,11 +32,12 @@ class Credentials:
     def __init__(self, settings: WorkerSettings, policy: UrlPolicy) -> None:
         self._file = settings.credentials
         self._policy = policy
+        self._direct = settings.proxy is None
         self._known: dict[AllowedHost, Credential] = {}
         self._problem = ""
         self._refresh = Refresh(self._read_again)
         if self._file is not None:
-            self._take(load(self._file, policy))
+            self._take(self._load(self._file))
             metrics.BAD_CREDENTIALS.set_function(self._bad)  # a scrape reads it anew, traffic or none
 
     @property
@@ -45,11 +47,22 @@ class Credentials:
 
     def of(self, url: MissionUrl) -> Credential | None:
         """What goes along to a URL that the policy lets through; None where nothing does."""
-        if self._file is None or not private(url):
+        if self._file is None or not self._private(url):
             return None
         self._refresh()
         entry = self._policy.opened_by(url)
         return None if entry is None else self._known.get(entry)
+
+    def _private(self, url: MissionUrl) -> bool:
+        """Whether nobody reads along on the way there; a proxy would."""
+        return url.scheme == "https" or (self._direct and url.address is not None and url.address.is_loopback)
+
+    def _load(self, file: Path) -> dict[AllowedHost, Credential]:
+        found = load(file, self._policy)
+        for entry, credential in found.items():
+            if credential.grant and not self._private(credential.grant.token_url):
+                raise SettingsError(f'DECODER_CREDENTIALS: {file}: "{entry}": token-url takes https://')
+        return found
 
     def _bad(self) -> bool:
         self._refresh()
@@ -58,7 +71,7 @@ class Credentials:
     def _read_again(self) -> None:
         assert self._file is not None  # noqa: S101 (narrows the type: without a file nobody reads)
         try:
-            found = load(self._file, self._policy)
+            found = self._load(self._file)
         except SettingsError as error:
             if self._problem != str(error):
                 self._problem = str(error)

@@ -50,7 +50,7 @@ def write(file: Path, text: str, mode: int = 0o600) -> None:
     file.chmod(mode)
 
 
-def make(file: Path, text: str | None = None) -> Credentials:
+def make(file: Path, text: str | None = None, egress_proxy: str = "") -> Credentials:
     if text is not None:
         write(file, text)
     settings = WorkerSettings.from_env(
@@ -58,6 +58,7 @@ def make(file: Path, text: str | None = None) -> Credentials:
         allowed_hosts=",".join(HOSTS),
         allowed_schemes="http,https",
         allowed_networks="127.0.0.0/8,::1/128,10.0.0.0/8",
+        egress_proxy=egress_proxy,
     )
     return Credentials(settings, UrlPolicy.from_settings(settings))
 
@@ -119,6 +120,21 @@ def test_header_fields_stand_in_the_file_or_in_files_beside_it_or_elsewhere(file
 def test_the_most_specific_entry_that_opens_a_url_decides(file: Path, url: str, entry: str | None) -> None:
     text = "".join(headers(host, f"value-of-{host.encode().hex()}") for host in HOSTS)
     assert sent(make(file, text), url) == ({} if entry is None else {"X-Key": f"value-of-{entry.encode().hex()}"})
+
+
+def test_through_a_proxy_nothing_goes_along_in_clear_to_a_loopback_address_either(file: Path) -> None:
+    proxy = "http://proxy.example:3128"
+    credentials = make(file, headers("127.0.0.1:8080") + headers("wiki.example.org"), proxy)
+    assert sent(credentials, "http://127.0.0.1:8080/") == {}
+    assert (
+        sent(credentials, "https://127.0.0.1:8080/")
+        == sent(credentials, "https://wiki.example.org/")
+        == {"X-Key": VALUE}
+    )
+    clear = OAUTH2.replace("https://login.example.org", "http://127.0.0.1:8080")
+    make(file, clear)
+    with pytest.raises(SettingsError, match="token-url takes https://"):
+        make(file, clear, proxy)
 
 
 def test_an_entry_without_credentials_takes_over_none_of_a_wildcard_or_of_another_port(file: Path) -> None:
