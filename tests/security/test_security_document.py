@@ -51,7 +51,8 @@ def test_every_link_leads_somewhere() -> None:
         for title in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
     }
     assert links
-    assert not [link for link in links if not (link in anchors if link.startswith("#") else (ROOT / link).exists())]
+    files = {link: ROOT / link.partition("#")[0] for link in links if not link.startswith("#")}
+    assert not [link for link in links if not (files[link].exists() if link in files else link in anchors)]
 
 
 def test_every_setting_that_is_named_is_one() -> None:
