@@ -120,6 +120,7 @@ def test_what_has_come_and_is_not_read_is_pending(
     server.say(b"12")
     assert client.recv(1) == b"1"
     assert client.pending() == 1
+    assert TlsSocket(client, tls_context(None), NAME).pending() == 1, "below another one as well"
     assert client.recv(1) == b"2"
     assert not client.pending()
 
