@@ -120,16 +120,17 @@ class Token:
         return True
 
     def _renewed(self, post: Post, limits: Limits) -> str:
-        now = monotonic()
-        if now >= self._held.renew_at:  # nobody else has renewed it meanwhile
-            try:
-                if now < self._failed_until:
-                    raise MissionFailed(self._failed_for, retry_after=self._failed_until - now)
-                self._held = self._ask(post, limits)
-            except MissionFailed:
-                if monotonic() >= self._held.ends_at:
-                    raise
-        return self._held.field
+        held, now = self._held, monotonic()
+        if now < held.renew_at:  # somebody else has renewed it meanwhile
+            return held.field
+        try:
+            if now < self._failed_until:
+                raise MissionFailed(self._failed_for, retry_after=self._failed_until - now)
+            held = self._held = self._ask(post, limits)
+        except MissionFailed:
+            if monotonic() >= held.ends_at:
+                raise
+        return held.field
 
     def _ask(self, post: Post, limits: Limits) -> _Held:
         asked_at = monotonic()
@@ -144,9 +145,8 @@ class Token:
             renew_in = max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
             return _Held(f"Bearer {value}", asked_at, asked_at + renew_in, asked_at + seconds)
         if reason is Reason.DEADLINE_EXCEEDED:
-            if (
-                limits.deadline <= until
-            ):  # the mission's, which says nothing about the server: the next one's may suffice
+            # The mission's own says nothing about the server: the next one's may suffice.
+            if limits.deadline <= until:
                 raise MissionFailed(reason)
             reason = Reason.READ_TIMEOUT
         log.warning("no token for %s: %s", self._grant.entry, reason.value)
