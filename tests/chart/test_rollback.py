@@ -17,6 +17,7 @@ from tests.chart.rendering import (
     DIGEST,
     ENVIRONMENTS,
     OTHER_DIGEST,
+    PROXY,
     RECIPIENT,
     Object,
     Values,
@@ -87,6 +88,9 @@ OTHER: Values = {
     "recipients.default": RECIPIENT[:-4] + "AAAA",
     "recipients.submitters": {"app": RECIPIENT},
     "redis.cidrs": ["10.9.0.0/24"],
+    "egressProxy.enabled": None,
+    "egressProxy.cidrs": ["10.30.40.0/28"],
+    "config.egressResolve": None,
     "config.allowedHosts": ["other.example.com"],
     "config.allowedSchemes": ["http", "https"],
     "config.allowedNetworks": ["10.1.0.0/16"],
@@ -183,6 +187,12 @@ def test_another_source_of_the_secrets_touches_no_immutable_field() -> None:
     external = environment("prod")
     existing = merged(external, {"secrets": {"existingSecret": "mine", "external": {"enabled": False}}})
     assert changed_immutables(render(external), render(existing)) == []
+
+
+def test_the_way_through_a_proxy_and_back_touches_no_immutable_field() -> None:
+    without, through = render(environment("prod")), render(environment("prod", egressProxy=PROXY))
+    resolving = render(environment("prod", egressProxy=PROXY, config={"egressResolve": "proxy"}))
+    assert changed_immutables(without, through) == changed_immutables(resolving, without) == []
 
 
 def test_going_from_a_trial_to_staging_and_back_touches_no_immutable_field_but_the_volumes_size() -> None:
