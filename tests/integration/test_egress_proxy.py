@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from tests.servers.certificates import Authority
 from tests.servers.fetching import NAME, Fetching, fetching
 from tests.servers.misbehaving import DOCUMENT, MIB, MisbehavingServer
 from tests.servers.proxies import RealProxy, behind_tls, squid, tinyproxy
+from tests.servers.sockets import connections
+from tests.servers.tokens import TokenServer
 from worker.fetch.fetcher import Reach
 from worker.local.sample_site import SampleSite
 
@@ -116,6 +119,24 @@ def test_a_login_that_nobody_asks_for_reaches_no_site(start: StartProxy, server:
     with start() as proxy, fetching(server.port, **through(proxy, f"user:{uuid4().hex}")) as rig:
         rig.fetch(server.url("/ok", NAME))
     assert b"authorization" not in server.heads[0].lower()
+
+
+def test_credentials_and_what_is_asked_for_a_token_go_within_tunnels(
+    start: StartProxy, tls_server: MisbehavingServer, authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials.toml"
+    file.touch(0o600)
+    with TokenServer(authority.context("login.example")) as tokens, start() as proxy:
+        file.write_text(
+            f'["{NAME}:{tls_server.port}".oauth2]\ntoken-url = "{tokens.url("login.example")}"\n'
+            f'client-id = "decoder"\nclient-secret = "{uuid4().hex}"\n'
+        )
+        hosts = (f"{NAME}:{tls_server.port}", f"login.example:{tokens.port}")
+        options = through(proxy, allowed_hosts=hosts, credentials=file, ca_file=authority.ca_file)
+        with fetching(**options) as rig, connections() as seen:
+            assert rig.fetch(tls_server.url("/ok", NAME)).body == DOCUMENT
+            assert set(seen) == {("127.0.0.1", proxy.port)}
+        assert f"Authorization: Bearer {tokens.issued[0]}\r\n".encode() in tls_server.heads[0]
 
 
 def test_where_it_may_not_go_and_where_nobody_is_are_told_of_the_host(
