@@ -78,7 +78,7 @@ def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[flo
     queued = _used(client) - before
     ids = (verdict.id for verdict in verdicts if not isinstance(verdict, DecoderError))
     while some := list(islice(ids, _CHUNK)):
-        claims = ledger.claim(some, _CHUNK, 60.0).claims
+        claims = ledger.claim(len(some), 60.0).claims
         ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60.0)
     client.delete("missions")
     ended = _used(client) - before

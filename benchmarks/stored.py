@@ -74,7 +74,7 @@ def _missions(end: State) -> tuple[float, float, float]:
         ids = iter([producer.enqueue(f"{page}{number:06}").id for number in range(STORED)])
         queued = place.grown(STORED)
         place.client.delete(QUEUE)
-        claims = [claim for some in _lots(ids) for claim in ledger.claim(some, _LOT, 60.0).claims]
+        claims = [claim for some in _lots(ids) for claim in ledger.claim(len(some), 60.0).claims]
         leased = place.grown(STORED)
         for some in _lots(iter(claims)):
             if end is State.DEAD:

@@ -20,7 +20,7 @@ from mission.errors import (
     StoredQuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.model import Reason, Ticket
+from mission.model import Priority, Reason, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.changes import Admission, Admitted, Known
@@ -53,6 +53,7 @@ class Admitter:
         expires_seconds: float | None = None,
         mission_id: str | None = None,
         batch_id: str = "",
+        priority: str = Priority.NORMAL,
     ) -> list[Verdict]:
         """Admit URLs of one submitter in one call to the ledger, and publish them; a ticket or a refusal for each, in order.
 
@@ -64,12 +65,13 @@ class Admitter:
             expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
             mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
             batch_id: what they are enqueued together under. Then a key that stands for another URL alone is no conflict.
+            priority: `high`, `normal` or `low`. A mission that is there already keeps its own.
 
         Raises:
             InvalidMission: the options are bad.
             LedgerUnavailable: nothing is known to be accepted.
         """
-        check_options(submitter, idempotency_key, expires_seconds, exclusive=exclusive)
+        check_options(submitter, idempotency_key, expires_seconds, priority, exclusive=exclusive)
         lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
         refusals: list[InvalidMission | None] = []
         admissions: list[Admission] = []
@@ -96,7 +98,7 @@ class Admitter:
                 refusals.append(refusal)
         if len(admissions) < len(refusals):
             self._count([refusal.reason for refusal in refusals if refusal])
-        answers = self._ledger.admit(admissions, submitter, batch_id) if admissions else []
+        answers = self._ledger.admit(admissions, submitter, batch_id, Priority(priority)) if admissions else []
         admitted = [self._verdict(*pair) for pair in zip(admissions, answers, strict=True)]
         rest = iter(admitted)
         return [refusal or next(rest) for refusal in refusals]
@@ -114,7 +116,7 @@ class Admitter:
     def _verdict(self, admission: Admission, answer: Admitted) -> Verdict:
         if answer.refusal is None and answer.state is not None:
             # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
-            return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.known))
+            return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.known), answer.priority)
         match answer.refusal:
             case Reason.QUEUE_FULL:
                 return QueueFull(self._settings.queue_limit)
@@ -126,7 +128,9 @@ class Admitter:
                 return IdempotencyConflict()
 
 
-def check_options(submitter: object, key: object, expires: object, *, exclusive: bool = False) -> None:
+def check_options(
+    submitter: object, key: object, expires: object, priority: object, *, exclusive: bool = False
+) -> None:
     """Refuse what no option of an admission may be.
 
     Raises:
@@ -138,6 +142,8 @@ def check_options(submitter: object, key: object, expires: object, *, exclusive:
         raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
     if exclusive and key is None:
         raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive is said of an idempotency key")
+    if not isinstance(priority, str) or priority not in list(Priority):
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "a priority is high, normal or low")
     if expires is None:
         return
     if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing

@@ -14,7 +14,7 @@ from typing import overload
 
 from mission.admission import Verdict
 from mission.errors import DecoderError, InvalidMission
-from mission.model import Reason, State, Ticket
+from mission.model import Priority, Reason, State, Ticket
 
 # So many URLs are admitted in one call to Redis.
 CHUNK = 256
@@ -97,7 +97,7 @@ class Verdicts(Sequence[Verdict]):
     def __init__(self) -> None:
         self._ids = bytearray()
         self._kinds = bytearray()
-        self._tickets: list[tuple[State | str, bool]] = []
+        self._tickets: list[tuple[State | str, bool, Priority | str]] = []
         self._refusals: dict[int, DecoderError] = {}
 
     def extend(self, verdicts: Iterable[Verdict]) -> None:
@@ -108,8 +108,8 @@ class Verdicts(Sequence[Verdict]):
                 self._ids += bytes(16)
                 self._kinds.append(0)
                 continue
-            kind = (verdict.state, verdict.duplicate)
-            if kind not in self._tickets:  # of a few states, each new or not
+            kind = (verdict.state, verdict.duplicate, verdict.priority)
+            if kind not in self._tickets:  # of a few states and priorities, each new or not
                 self._tickets.append(kind)
             self._ids += bytes.fromhex(verdict.id.replace("-", ""))
             self._kinds.append(self._tickets.index(kind))

@@ -13,7 +13,7 @@ from mission.admission import DEFAULT_SUBMITTER, Admitter, check_options
 from mission.batch import CHUNK, Batch, pieces
 from mission.errors import DecoderError, LedgerUnavailable, UnknownBatch, UnknownMission, WaitTimeout
 from mission.ids import check_mission_id, new_mission_id
-from mission.model import MissionStatus, State, Stats, Ticket
+from mission.model import MissionStatus, Priority, State, Stats, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -64,6 +64,7 @@ class MissionClient:
         idempotency_key: str | None = None,
         exclusive: bool = False,
         expires_seconds: float | None = None,
+        priority: str = Priority.NORMAL,
     ) -> Ticket:
         """Enqueue one mission. Once this returns, the mission reaches a terminal state.
 
@@ -73,6 +74,7 @@ class MissionClient:
             idempotency_key: the same key and URL are one mission, whether they are enqueued alone or among many.
             exclusive: the key stands for this URL alone: with another one it is a conflict. Whoever enqueues under such a key says so.
             expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
+            priority: `high`, `normal` or `low`: 8 to 4 to 1 where all three wait. A mission that is there already keeps its own.
 
         Raises:
             InvalidMission: the URL or an option is refused.
@@ -89,6 +91,7 @@ class MissionClient:
             idempotency_key=idempotency_key,
             exclusive=exclusive,
             expires_seconds=expires_seconds,
+            priority=priority,
         )
         if isinstance(verdict, DecoderError):
             raise verdict
@@ -101,6 +104,7 @@ class MissionClient:
         submitter: str = DEFAULT_SUBMITTER,
         idempotency_key: str | None = None,
         expires_seconds: float | None = None,
+        priority: str = Priority.NORMAL,
     ) -> Batch:
         """Enqueue any number of URLs. The batch is iterable: a ticket or a refusal for each URL, in order.
 
@@ -110,13 +114,16 @@ class MissionClient:
             idempotency_key: the same key and URL are one mission, and the same key is one batch: after an interruption, enqueue all
                 of them again.
             expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
+            priority: `high`, `normal` or `low`: 8 to 4 to 1 where all three wait. A mission that is there already keeps its own.
 
         Raises:
             InvalidMission: an option is refused.
             LedgerUnavailable: Redis does not answer; what was enqueued before is accepted. A `batch` knows how much that is.
             SettingsError: there is no `DECODER_URL_KEY`.
         """
-        batch = self.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds)
+        batch = self.batch(
+            submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds, priority=priority
+        )
         for piece in pieces(urls):
             batch.verdicts.extend(batch.add(piece))
         return batch
@@ -127,6 +134,7 @@ class MissionClient:
         submitter: str = DEFAULT_SUBMITTER,
         idempotency_key: str | None = None,
         expires_seconds: float | None = None,
+        priority: str = Priority.NORMAL,
     ) -> Batch:
         """An empty batch, to which `Batch.add` enqueues: a piece at a time of what is too long to be kept. Arguments as for `enqueue_many`.
 
@@ -134,7 +142,7 @@ class MissionClient:
             InvalidMission: an option is refused.
             SettingsError: there is no `DECODER_URL_KEY`.
         """
-        check_options(submitter, idempotency_key, expires_seconds)
+        check_options(submitter, idempotency_key, expires_seconds, priority)
         batch_id = new_mission_id()
         if idempotency_key is not None:
             batch_id = self._keyring.derive_batch_id(submitter, idempotency_key)
@@ -144,6 +152,7 @@ class MissionClient:
             idempotency_key=idempotency_key,
             expires_seconds=expires_seconds,
             batch_id=batch_id,
+            priority=priority,
         )
         return Batch(batch_id, admit, self.wait_for_batch)
 

@@ -27,6 +27,14 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
+class Priority(StrEnum):
+    """How urgent a mission is. While all three wait, 8 claims in 13 are of `high` ones, 4 of `normal` and 1 of `low`."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Reason(StrEnum):
     """Why a mission was refused, failed or is tried again: the one closed set.
 
@@ -246,11 +254,12 @@ class Extraction(list[Secret]):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The answer to an enqueue: the mission's id, and whether it had been there before."""
+    """The answer to an enqueue: the mission's id, and whether it had been there before. Then `priority` is the one that it keeps."""
 
     id: str
     state: State | str
     duplicate: bool
+    priority: Priority | str = Priority.NORMAL
 
     def as_dict(self) -> dict[str, Any]:
         """The ticket as the interface prints it."""
@@ -280,6 +289,7 @@ class MissionStatus:
     cut: Sequence[str] = ()
     put_off: Reason | str | None = None
     next_try_at: str | None = None
+    priority: Priority | str = Priority.NORMAL
 
     @property
     def complete(self) -> bool | None:
@@ -312,6 +322,7 @@ class Claim:
     submitted_at_ms: int
     expires_at_ms: int
     now_ms: int
+    priority: str = Priority.NORMAL
     lost_leases: int = 0
     suspect: bool = False
 
@@ -321,7 +332,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many missions stand in each state, and how long the oldest unfinished one has waited, in seconds."""
+    """How many missions stand in each state, and how long the oldest unfinished one has waited, in seconds.
+
+    Of the queued ones it is told how many have which priority.
+    """
 
     queued: int
     running: int
@@ -331,6 +345,9 @@ class Stats:
     dead: int
     cancelled: int
     oldest_seconds: float
+    queued_high: int = 0
+    queued_normal: int = 0
+    queued_low: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The stats as the interface prints them."""

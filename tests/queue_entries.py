@@ -181,7 +181,10 @@ def refused() -> dict[str, bytes]:
             "decoder.submit", args=["https://docs.example/"], kwargs={"url": f"https://docs.example/{CANARY}"}
         ),
         "submit with an unknown option": entry(
-            "decoder.submit", args=["https://docs.example/"], kwargs={"priority": CANARY}
+            "decoder.submit", args=["https://docs.example/"], kwargs={"urgency": CANARY}
+        ),
+        "submit of a priority that is no text": entry(
+            "decoder.submit", args=["https://docs.example/"], kwargs={"priority": 1, "submitter": CANARY}
         ),
         "submit that expires at no number": entry(
             "decoder.submit", args=["https://docs.example/"], kwargs={"expires": CANARY}

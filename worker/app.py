@@ -69,6 +69,11 @@ def make_app(settings: WorkerSettings) -> Celery:
             _refuse(error)
         _collect_seldom()
 
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
+    def work(**_: Any) -> None:
+        """The connection was checked, now and each time that it is a new one."""
+        parts[0].coordinator.start()
+
     @signals.heartbeat_sent.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def turn(**_: Any) -> None:
         if parts:

@@ -97,7 +97,7 @@ class Runtime:
         )
 
     def start(self) -> None:
-        """Serve metrics and begin to reap.
+        """Serve metrics and begin to reap. Missions are another matter: `Coordinator.start`.
 
         Raises:
             SettingsError: the metrics port is taken.
@@ -108,7 +108,6 @@ class Runtime:
         metrics.LEDGER.read = lambda: read_vitals(self.ledger, server, self.keys())
         _, port = serve(self.settings.metrics_port, self.settings.metrics_host)
         log.info("metrics on port %d", port, extra={"server.port": port})
-        self.coordinator.start()
         self.reaper.start()
         self.watchdog.start()
         self.key_watch.start()

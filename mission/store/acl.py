@@ -20,7 +20,7 @@ from typing import Any
 from mission.errors import SettingsError
 from mission.store import names
 from mission.store.library import function_name
-from mission.store.names import Key
+from mission.store.names import INDEX_OF, Key
 
 # Patterns of keys, to the commands that are sent to them, separated by spaces. A beginning of keys stands for all of them.
 Rights = Mapping[str, str]
@@ -36,26 +36,26 @@ def _union(*several: Mapping[Any, str]) -> Rights:
 
 # What `common.lua` does, by its functions.
 _REMEMBER = {Key.ENTRY: "hget hset"}
-_ENQUEUE = {Key.SEQ: "incr", Key.ENTRY: "hset", Key.QUEUED: "zadd"}
-_PUT_ASIDE = _union(
-    dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem"), {Key.DAMAGED: "hlen hset"}
-)
+_LINE_UP = {Key.LINE: "rpush", Key.TURNS: "hget", Key.RING: "zadd"}
+_ENQUEUE = _union(dict.fromkeys(INDEX_OF.values(), "zadd"), _LINE_UP, {Key.SEQ: "incr", Key.ENTRY: "hmget hset"})
+_PUT_ASIDE = _union(dict.fromkeys(names.INDEXES, "zrem"), {Key.DAMAGED: "hlen hset"})
 _READ = _union(_PUT_ASIDE, {Key.ENTRY: "hmget"})
 _ENQUEUE_AGAIN = _union(_ENQUEUE, {Key.ENTRY: "hdel"})
-_DETACH = _union(_READ, dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DUE, Key.DUE_OF), "zrem"), {Key.ENTRY: "hdel"})
+_DETACH = _union(_READ, {Key.DUE_OF: "zrem", Key.ENTRY: "hdel"})
 _RETRY_AT = _union(
     *(_DETACH, dict.fromkeys((Key.DUE, Key.DUE_OF, Key.DUE_HOSTS), "zadd")),
     {Key.ENTRY: "hset", Key.DUE: "del", Key.DUE_OF: "del", Key.HOSTS: "hget"},
 )
 _FINISH = _union(
     *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire", Key.FINISHED: "hincrby"}),
-    {Key.OPEN: "zrem", Key.EXPIRY: "zrem", Key.DEAD: "zadd"},
+    {Key.DEAD: "zadd"},
 )
+_CLAIM = _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby hstrlen", Key.LEASES: "zadd", Key.TOKEN: "incr set"})
 
 # Each function of `lua/`, and what it does with which keys.
 FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
-        dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.QUEUED), "zcard zadd"),
+        *(dict.fromkeys((Key.OPEN, Key.EXPIRY, *INDEX_OF.values()), "zcard zadd"), _LINE_UP),
         {Key.SEQ: "incrby", Key.QUOTA: "get set", Key.ENTRY: "hmget hset", Key.REFUSALS: "hincrby"},
         {Key.STORED: "hmget hgetall", names.QUEUES: "lpush", Key.BATCH: "hset expire"},
     ),
@@ -63,24 +63,13 @@ FUNCTIONS: dict[str, Rights] = {
     "audit_append": {},
     "audit_trim": {},
     "cancel": _union(_FINISH, {Key.ENTRY: "type hget"}),
-    "claim": _union(
-        *(_FINISH, _RETRY_AT),
-        {
-            Key.ENTRY: "hmget hincrby hstrlen",
-            Key.QUEUED: "zscore",
-            Key.LEASES: "zadd",
-            Key.HEAD: "get set",
-            Key.TOKEN: "incr set",
-        },
-    ),
+    "claim": _union(_CLAIM, dict.fromkeys(INDEX_OF.values(), "zscore"), {Key.HEAD: "get set"}),
     "commit": _union(
         *(_FINISH, {Key.ENTRY: "hmget", Key.RESULT: "del"}),
         {Key.STORED: "hmget hgetall hset hdel expire del"},
     ),
     "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
-    "forget": _union(
-        _DETACH, {Key.ENTRY: "del", Key.ASIDE: "del"}, dict.fromkeys((Key.OPEN, Key.EXPIRY, Key.DEAD), "zrem")
-    ),
+    "forget": _union(_DETACH, {Key.ENTRY: "del", Key.ASIDE: "del"}),
     "due": _union(
         *(_ENQUEUE_AGAIN, _READ, dict.fromkeys((Key.DUE, Key.DUE_OF), "zrangebyscore zrange zrem del")),
         {Key.DUE: "exists", Key.DUE_HOSTS: "zadd zcount zrangebyscore zrem", Key.HOSTS: "hget"},
@@ -91,18 +80,26 @@ FUNCTIONS: dict[str, Rights] = {
     "mend": _union(
         *(dict.fromkeys(names.TYPES, "type rename"), {Key.ASIDE: "rename expire"}),
         *(dict.fromkeys((Key.FINISHED, Key.REFUSALS), "hlen hgetall hdel"), {Key.REAPER: "pttl del"}),
-        {Key.SEQ: "get set incr", Key.QUEUED: "zrevrangebyscore zrangebyscore zadd"},
+        dict.fromkeys((*INDEX_OF.values(), Key.RING), "zrevrangebyscore zrangebyscore zadd"),
+        {Key.SEQ: "get set incr", Key.TURNS: "hget hset hlen hgetall hdel"},
         dict.fromkeys((Key.HEAD, Key.LOOKED, Key.TOKEN), "get del"),
         dict.fromkeys((Key.LEASES, Key.DUE, Key.DUE_OF, Key.DUE_HOSTS), "zrangebyscore zadd"),
     ),
+    "next": _union(
+        _CLAIM,
+        dict.fromkeys(INDEX_OF.values(), "zcard zrange zrandmember"),
+        {Key.TURNS: "hincrby hmget hset", Key.RING: "zcard zrange zadd zrem", Key.LINE: "lpop exists unlink"},
+        {Key.ENTRY: "hget"},
+    ),
     "reap": _union(
         *(_FINISH, _ENQUEUE_AGAIN, {Key.ENTRY: "hincrby", Key.REAPER: "set", Key.HEAD: "get", Key.LOOKED: "get set"}),
-        dict.fromkeys((Key.EXPIRY, Key.LEASES, Key.QUEUED), "zrangebyscore"),
+        dict.fromkeys((Key.EXPIRY, Key.LEASES, *INDEX_OF.values()), "zrangebyscore"),
+        *(dict.fromkeys(INDEX_OF.values(), "zcard"), {Key.RING: "zrange zrem", Key.LINE: "unlink"}),
         {Key.DEAD: "zcount zremrangebyrank", Key.LEASES: "zscore", Key.EXPIRY: "zadd", Key.OPEN: "zrandmember"},
     ),
     "reindex": _union(
         {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},
-        *(dict.fromkeys(names.INDEXES, "zrem zscore zadd"), {Key.DAMAGED: "hdel"}),
+        *(dict.fromkeys(names.INDEXES, "zrem zscore zadd"), {Key.DAMAGED: "hdel"}, _LINE_UP),
         *(dict.fromkeys((Key.DUE, Key.DUE_OF), "type del zscore zadd zrange"), {Key.DUE_HOSTS: "zadd"}),
     ),
     "release": _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby"}),
@@ -111,9 +108,9 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.DEAD: "zrem", Key.OPEN: "zadd", Key.EXPIRY: "zadd"},
     ),
     "reseal": {Key.RESULT: "get set"},
-    "take": {names.QUEUE: "lindex rpop"},
+    "take": dict.fromkeys(names.QUEUE_OF.values(), "lindex rpop"),
     "stats": _union(
-        dict.fromkeys((Key.QUEUED, Key.LEASES, Key.DEAD, Key.OPEN), "zcard"),
+        dict.fromkeys((*INDEX_OF.values(), Key.LEASES, Key.DEAD, Key.OPEN), "zcard"),
         {Key.OPEN: "zcount", Key.FINISHED: "hmget"},
     ),
 }
@@ -183,12 +180,12 @@ LOGINS: dict[str, Login] = {
         ),
         f"{names.TASK_RESULTS} {names.ENDED}*",
     ),
-    # Apps that only speak Celery: put `decoder.submit` and `decoder.status` into the queue, and get the answers. Of the ledger nothing.
+    # Apps that only speak Celery: put `decoder.submit` and `decoder.status` into a queue, and get the answers. Of the ledger nothing.
     # In Python they first look how long the queues are and where they are bound, in Node they ask for INFO.
     "celery": Login(
         "ping info multi exec subscribe unsubscribe",
         {
-            names.QUEUE: "lpush",
+            **dict.fromkeys(names.QUEUE_OF.values(), "lpush"),
             names.QUEUES: "llen",
             names.QUEUE_BINDINGS: "sadd smembers",
             names.TASK_RESULTS: "get mget del",
@@ -201,7 +198,8 @@ LOGINS: dict[str, Login] = {
         _union(
             *(
                 _calls(
-                    "admit", "claim", "commit", "release", "reap", "due", "host", "hosts", "library", "mend", "take"
+                    *("admit", "claim", "next", "commit", "release", "reap", "due", "host", "hosts", "library"),
+                    *("mend", "take"),
                 ),
                 _appends(Key.AUDIT_KEYS),
             ),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mission.model import Claim, Cut, Reason, State
+from mission.model import Claim, Cut, Priority, Reason, State
 
 
 class Known(NamedTuple):
@@ -43,16 +43,17 @@ class Admitted:
     duplicate: bool
     refusal: Reason | None = None
     retry_after: float = 0.0
+    priority: Priority | str = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim gave: leases, ids held for a next claim, ids that had expired, ids of a schema this release cannot read."""
+    """What a claim gave: leases, ids that had expired, ids of a schema this release cannot read, and whether more may wait."""
 
     claims: list[Claim]
-    held: list[str]
     expired: list[str]
     unreadable: list[str]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,13 +91,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper found: ids to publish alone, ids to publish in batches, the dead with their reason, and counts."""
+    """What the reaper found: missions to be published again, since their leases ran out, and the dead with their reason."""
 
-    alone: list[str]
-    batch: list[str]
+    again: list[str]
     dead: list[tuple[str, Reason]]
     leases_expired: int
-    messages_lost: int
 
 
 @dataclass(frozen=True, slots=True)

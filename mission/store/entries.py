@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 
 import redis
 
-from mission.model import MissionStatus, Reason, State
+from mission.model import MissionStatus, Priority, Reason, State
 from mission.store.connection import outages
 from mission.store.names import entry_key
 
 # Of a mission's entry, what its status tells.
-STATUS_FIELDS = ("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at")
+STATUS_FIELDS = (
+    *("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at"),
+    "priority",
+)
 
 UNREADABLE = "unreadable"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # states, reasons, submitters
@@ -93,7 +96,13 @@ def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
         cut=words(entry.get("cut")),
         put_off=known(Reason, word(entry.get("put_off"))) or None,
         next_try_at=instant(entry.get("due_at")) or None,
+        priority=priority_of(entry),
     )
+
+
+def priority_of(entry: Mapping[str, bytes]) -> Priority | str:
+    """A mission's priority; an entry that holds none is of a normal one."""
+    return known(Priority, word(entry.get("priority"))) or Priority.NORMAL
 
 
 def known(kind: type[_Word], text: str) -> _Word | str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
@@ -18,19 +20,17 @@ import redis
 
 from mission.errors import UnknownMission
 from mission.ids import is_mission_id
-from mission.model import Claim, MissionStatus, Reason, State, Stats
+from mission.model import Claim, MissionStatus, Priority, Reason, State, Stats
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.changes import Admission, Admitted, Claimed, Commit, Mended, Reaped, Release
 from mission.store.connection import outages
-from mission.store.entries import STATUS_FIELDS, known, number, read_entries, status_of, word
+from mission.store.entries import STATUS_FIELDS, known, number, priority_of, read_entries, status_of, word
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
-from mission.store.names import QUEUE, TYPES, Key, batch_key, result_key
+from mission.store.names import INDEX_OF, QUEUE_OF, TYPES, Key, batch_key, result_key
 from mission.store.notices import EndNotice, EndNotices
 from mission.store.scripts import Scripts, as_text
 
-# A message that nobody has seen for this long since the queue has moved past it is lost.
-LOST_AFTER_SECONDS = 15.0
 REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000
 # How long a key stays that was set aside: a person has time to look at it, and no garbage stays for good.
@@ -49,48 +49,64 @@ class Ledger:
         self._scripts = Scripts(client, settings)
         self._notices = EndNotices(client)
 
-    def admit(self, admissions: Sequence[Admission], submitter: str, batch_id: str = "") -> list[Admitted]:
+    def admit(
+        self,
+        admissions: Sequence[Admission],
+        submitter: str,
+        batch_id: str = "",
+        priority: Priority = Priority.NORMAL,
+    ) -> list[Admitted]:
         """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing.
 
-        With a batch, its ids are kept as long as an entry may be there.
+        With a batch, its ids are kept as long as an entry may be there. What is there already keeps its priority.
         """
         quota, seconds = self._settings.quota_rate
         limits = (self._settings.queue_limit, quota, seconds * 1000, int(self._settings.stored_quota))
-        messages = wake_ups([admission.id for admission in admissions])
+        messages = wake_ups([admission.id for admission in admissions], QUEUE_OF[priority])
         batch = (batch_id, self._ttl + math.ceil(self._settings.max_age))
         args: list[Any] = [scripts.WRITES, submitter, *limits, IDS_PER_MESSAGE, *batch, len(messages), *messages]
         for admission in admissions:
             named = json.dumps([(*one[:3], int(one.alone)) for one in admission.known]) if admission.known else ""
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), named]
+        if priority is not Priority.NORMAL:  # a server with the functions of the last release takes no priority
+            args.append(priority)
         answers = self._scripts.run("admit", *args, replicated=True)
-        found = [Admitted(admission.id, State.QUEUED, duplicate=False) for admission in admissions]
+        found = [Admitted(admission.id, State.QUEUED, False, priority=priority) for admission in admissions]
+        known_before = dict[int, str]()
         for place, *answer in answers:
-            found[place - 1] = _admitted(*map(as_text, answer))
+            found[place - 1] = admitted = _admitted(*map(as_text, answer))
+            if admitted.duplicate:
+                known_before[place - 1] = admitted.id
+        entries = read_entries(self.client, list(known_before.values()), ("priority",)) if known_before else ()
+        for place, entry in zip(known_before, entries, strict=True):
+            found[place] = replace(found[place], priority=priority_of(entry))
         return found
 
     def claim(
         self,
-        ids: Sequence[str],
         count: int,
         lease_seconds: float,
         *,
+        waited_seconds: float | None = None,
         suspect: bool = True,
         suspect_after: int = 0,
         suspect_delay_seconds: float = 0.0,
     ) -> Claimed:
-        """Take a lease on up to `count` of the missions; the rest of them that could be claimed is held.
+        """Take a lease on up to `count` missions: those whose turn it is, by priority and submitter.
 
         Args:
-            ids: of the missions.
             count: how many at most.
             lease_seconds: until then each must be told of, or it goes to another.
+            waited_seconds: only if the oldest of a priority has waited for so long.
             suspect: whether one suspect may be among them.
             suspect_after: a mission that outlived so many leases is a suspect; with 0 none is.
             suspect_delay_seconds: after so long the suspects that were not taken are due again.
         """
         rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
-        args = (*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, _now_ms(), *ids)
-        now, claims, held, expired, unreadable = self._scripts.run("claim", *args)
+        args: list[Any] = [*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, _now_ms()]
+        if waited_seconds is not None:
+            args.append(round(waited_seconds * 1000))
+        now, claims, expired, unreadable, more = self._scripts.run("next", *args)
         return Claimed(
             claims=[
                 Claim(
@@ -102,14 +118,15 @@ class Ledger:
                     submitted_at_ms=int(submitted),
                     expires_at_ms=int(expires),
                     now_ms=int(now),
+                    priority=as_text(priority),
                     lost_leases=lost,
                     suspect=0 < suspect_after <= lost,
                 )
-                for id_, token, attempt, submitter, url, submitted, expires, lost in claims
+                for id_, token, attempt, submitter, url, submitted, expires, lost, priority in claims
             ],
-            held=list(map(as_text, held)),
             expired=list(map(as_text, expired)),
             unreadable=list(map(as_text, unreadable)),
+            more=bool(more),
         )
 
     def commit(self, commits: Sequence[Commit], result_ttl: float) -> list[State | None]:
@@ -148,25 +165,20 @@ class Ledger:
         answers = map(as_text, self._scripts.send(queue))
         return [None if answer == "stale" else State(answer) for answer in answers]
 
-    def reap(self, queue: str, max_attempts: int, suspect_after: int) -> Reaped:
-        """Find expired leases and lost messages.
+    def reap(self, max_attempts: int, suspect_after: int) -> Reaped:
+        """Find expired leases, and missions that are too old.
 
         Args:
-            queue: the list that messages wait in.
             max_attempts: as many a mission has.
             suspect_after: so many leases may be lost without using up an attempt.
         """
-        idle = int(self.waiting(queue) == 0)
         interval = round(REAP_INTERVAL_SECONDS * 900)
-        grace = round(LOST_AFTER_SECONDS * 1000)
-        args = (idle, grace, REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms(), suspect_after)
-        alone, batch, dead, leases, lost = self._scripts.run("reap", *args)
+        args = ("", 0, REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms(), suspect_after)
+        again, _, dead, leases, _ = self._scripts.run("reap", *args)
         return Reaped(
-            alone=list(map(as_text, alone)),
-            batch=list(map(as_text, batch)),
+            again=list(map(as_text, again)),
             dead=[(as_text(id_), Reason(as_text(reason))) for id_, reason in dead],
             leases_expired=leases,
-            messages_lost=lost,
         )
 
     def mend(self, longest_lease: float, longest_wait: float) -> list[Mended]:
@@ -188,20 +200,27 @@ class Ledger:
         ids, more = self._scripts.run("due", count)
         return list(map(as_text, ids)), bool(more)
 
-    def wake(self, ids: Sequence[str], per_message: int = IDS_PER_MESSAGE) -> None:
-        """Put messages for missions on the queue, each for so many of them."""
-        if ids:
-            with outages():
-                self.client.lpush(QUEUE, *wake_ups(ids, per_message))
+    def wake(self, ids: Sequence[str]) -> None:
+        """Put messages for missions on the queues of their priorities."""
+        queues = defaultdict[str, list[str]](list)
+        for id_, entry in zip(ids, read_entries(self.client, ids, ("priority",)) if ids else (), strict=True):
+            priority = priority_of(entry)
+            queues[QUEUE_OF[priority if isinstance(priority, Priority) else Priority.NORMAL]].append(id_)
+        with outages():
+            for queue, some in queues.items():
+                self.client.lpush(queue, *wake_ups(some, queue))
 
     def listen(self, mission_id: str) -> AbstractContextManager[EndNotice]:
         """Hear of a mission's end at once."""
         return self._notices.of(mission_id)
 
-    def waiting(self, queue: str) -> int:
-        """How many messages wait in that list."""
-        with outages():
-            return int(self.client.llen(queue))
+    def waiting(self) -> int:
+        """How many messages wait, in all queues."""
+        pipe: Any
+        with outages(), self.client.pipeline(transaction=False) as pipe:
+            for queue in QUEUE_OF.values():
+                pipe.llen(queue)
+            return sum(pipe.execute())
 
     def host_failed(self, host: str, submitter: str, threshold: int, pause_seconds: float) -> bool:
         """Count a submitter's fetch that did not reach its host; whether that pauses it for all workers.
@@ -257,10 +276,39 @@ class Ledger:
 
     def stats(self) -> Stats:
         """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
-        now, *counts, oldest = self._scripts.run("stats")
+        now, *counts = self._scripts.run("stats", "priorities")
+        high, normal, low = counts[8:] or (
+            0,
+            counts[0],
+            0,
+        )  # a server with the functions of the last release tells no more
+        counts, oldest = counts[:7], counts[7]
         names = ("queued", "running", "retrying", "dead", "succeeded", "failed", "cancelled")
         found = {name: number(as_text(count).encode()) or 0 for name, count in zip(names, counts, strict=True)}
-        return Stats(**found, oldest_seconds=max(0.0, (now - oldest) / 1000) if oldest else 0.0)
+        return Stats(
+            **found,
+            oldest_seconds=max(0.0, (now - oldest) / 1000) if oldest else 0.0,
+            queued_high=high,
+            queued_normal=normal,
+            queued_low=low,
+        )
+
+    def waits(self) -> dict[Priority, float]:
+        """For how many seconds the mission of each priority has waited that came first; 0 where none waits. A worker's login may ask."""
+        pipe: Any
+        with outages(), self.client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for index in INDEX_OF.values():
+                pipe.zrange(index, 0, 0)
+            (seconds, micros), *first = pipe.execute()
+        now = seconds + micros / 1e6
+        waits = dict.fromkeys(INDEX_OF, 0.0)
+        oldest = {priority: as_text(ids[0]) for priority, ids in zip(INDEX_OF, first, strict=True) if ids}
+        entries = read_entries(self.client, list(oldest.values()), ("submitted_at",)) if oldest else ()
+        for priority, entry in zip(oldest, entries, strict=True):
+            since = number(entry.get("submitted_at"))
+            waits[priority] = max(0.0, now - since / 1000) if since else 0.0
+        return waits
 
     def refusals(self) -> dict[str, int]:
         """How many admissions were refused since the ledger began, by reason."""

@@ -13,12 +13,12 @@ from importlib.resources import files
 import redis
 
 from mission.errors import DecoderError
-from mission.store.names import ENDED, QUEUE, Key
+from mission.store.names import ENDED, QUEUE_OF, Key
 
 # The number of the functions' arguments and answers, stored in the library. A change of a file under `lua/` that a release brings
 # brings a new number. A release also serves the one before: a function that the last release calls keeps its name, its arguments and its
 # answers for one release more. So a rollback by one release leaves the newer library in its place, and works.
-LIBRARY = 1
+LIBRARY = 2
 
 # The first Redis that has functions; each Valkey tells that it is as good as a newer one.
 OLDEST = "7.0"
@@ -116,7 +116,8 @@ def source() -> str:
     common = texts.pop("common")
     parts = [f"#!lua name={NAME}\n-- The decoder's library number {LIBRARY}\n"]
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
-    parts.append(f"local MESSAGES, ENDED = '{QUEUE}', '{ENDED}'\n{common}")
+    queues = ", ".join(f"{priority} = '{queue}'" for priority, queue in QUEUE_OF.items())
+    parts.append(f"local MESSAGES_OF, ENDED = {{{queues}}}, '{ENDED}'\n{common}")
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
         parts.append(_register(name, f"read_clock()\n{text}", _FLAGS.get(name, "")))

@@ -1,6 +1,7 @@
 """The messages: Celery's settings that both sides share, and the publishing of wake-ups.
 
-A message carries mission ids and nothing else. It may be lost or doubled: the ledger knows better.
+A message carries the ids of the missions that it was sent for, and nothing else. It may be lost or doubled: the ledger knows better. Whoever
+takes it claims as many missions, those whose turn it is.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from mission.ids import new_mission_id
 from mission.settings import Settings
 from mission.store import scripts
 from mission.store.connection import parse_sentinel, sentinel_options
-from mission.store.names import QUEUE
+from mission.store.names import QUEUE, QUEUE_OF
 from mission.store.tls import tls_options
 
 DECODE = "decoder.decode"
@@ -65,15 +66,16 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": settings.redis_timeout,
         "redis_socket_connect_timeout": settings.redis_timeout,
         "task_default_queue": QUEUE,
-        "task_queues": [Queue(QUEUE)],  # type: ignore[no-untyped-call]  # kombu has few types
+        # Each bound by its own name: by default all were by that of the first.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUE_OF.values()],  # type: ignore[no-untyped-call]  # kombu has few types
         "task_create_missing_queues": False,
         "task_ignore_result": True,
         "accept_content": ["json"],
     }
 
 
-def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
-    """A message for a task, as it lies in the queue: what Celery cannot do without, since there may be very many.
+def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any], queue: str = QUEUE) -> bytes:
+    """A message for a task, as it lies in its queue: what Celery cannot do without, since there may be very many.
 
     Source: https://docs.celeryq.dev/en/stable/internals/protocol.html (version 2), in kombu's envelope.
     """
@@ -82,14 +84,14 @@ def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any]) ->
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {"lang": "py", "task": task, "id": task_id, SCHEMA_HEADER: scripts.WRITES},
-        "properties": {"delivery_info": {"exchange": "", "routing_key": QUEUE}, "delivery_tag": new_mission_id()},
+        "properties": {"delivery_info": {"exchange": "", "routing_key": queue}, "delivery_tag": new_mission_id()},
     }
     return _as_json(message).encode()
 
 
-def wake_ups(ids: Sequence[str], per_message: int = IDS_PER_MESSAGE) -> list[bytes]:
-    """Messages that wake workers for these missions, each for so many of them."""
+def wake_ups(ids: Sequence[str], queue: str = QUEUE, per_message: int = IDS_PER_MESSAGE) -> list[bytes]:
+    """Messages for a queue that wake workers for these missions, each for so many of them."""
     return [
-        compose(DECODE, new_mission_id(), [list(ids[start : start + per_message])], {})
+        compose(DECODE, new_mission_id(), [list(ids[start : start + per_message])], {}, queue)
         for start in range(0, len(ids), per_message)
     ]

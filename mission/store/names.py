@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
+from mission.model import Priority
+
 # One hash tag for all: Redis Cluster holds them in one slot.
 PREFIX = "{decoder}:"
 
@@ -18,7 +20,10 @@ class Key(StrEnum):
     RESULT = PREFIX + "r:"  # string: a sealed result
     BATCH = PREFIX + "batch:"  # hash: the ids of missions that were enqueued together, by the first id of each call
     # Indexes of missions: sorted sets.
-    QUEUED = PREFIX + "queued"  # by their place in the queue
+    # Those that wait for a worker, by when they came; an index for each priority, the first one of `normal`.
+    QUEUED = PREFIX + "queued"
+    QUEUED_HIGH = PREFIX + "queued_high"
+    QUEUED_LOW = PREFIX + "queued_low"
     LEASES = PREFIX + "leases"  # the running ones, by the end of their lease in ms
     DUE = PREFIX + "due"  # those to be tried again that wait for no host, by when, in ms
     DUE_OF = PREFIX + "due:"  # those that wait for one host, by when, in ms
@@ -26,10 +31,14 @@ class Key(StrEnum):
     OPEN = PREFIX + "open"  # the unfinished ones, by when they were submitted, in ms
     EXPIRY = PREFIX + "expiry"  # the unfinished ones, by when they are too old, in ms
     DEAD = PREFIX + "dead"  # the dead letters, by when they died, in ms
+    # Whose turn it is among those that wait.
+    LINE = PREFIX + "line:"  # list: the missions of a priority and a submitter, in their order; some may be gone
+    RING = PREFIX + "ring:"  # sorted set: the submitters of a priority, by when they had their turn
+    TURNS = PREFIX + "turns"  # hash: how many claims took turns, and how far each priority has come
     # The ledger's counters and marks.
-    SEQ = PREFIX + "seq"  # the newest place in the queue
-    HEAD = PREFIX + "head"  # how far the queue has come
-    LOOKED = PREFIX + "looked"  # how far the reaper has looked for lost messages
+    SEQ = PREFIX + "seq"  # how many missions have been queued
+    HEAD = PREFIX + "head"  # how far the queue has come, for workers of the last release
+    LOOKED = PREFIX + "looked"  # how far they have looked for lost messages
     TOKEN = PREFIX + "token"  # the newest fencing token
     REAPER = PREFIX + "reaper"  # there while a reaper's turn lasts
     FINISHED = PREFIX + "finished"  # hash: how many ended, by state
@@ -53,10 +62,15 @@ class Key(StrEnum):
 
 # Celery's and kombu's own names, and patterns of them.
 QUEUE = "missions"
+QUEUE_OF: Mapping[Priority, str] = {
+    Priority.HIGH: QUEUE + "-high",
+    Priority.NORMAL: QUEUE,
+    Priority.LOW: QUEUE + "-low",
+}
 QUEUES = QUEUE + "*"  # one for each priority, and those of the guard's checks
 CHECK_QUEUE = QUEUE + "-guard-"  # and an id, for each check: what is refused there is meant to be
 CHECK_QUEUES = CHECK_QUEUE + "*"
-QUEUE_BINDINGS = f"_kombu.binding*.{QUEUE}"
+QUEUE_BINDINGS = f"_kombu.binding*.{QUEUES}"
 UNACKED = "unacked"
 UNACKED_INDEX = "unacked_index"
 UNACKED_MUTEX = "unacked_mutex"
@@ -70,15 +84,21 @@ REMOTE_CONTROL = "/0.celery.pidbox"  # nobody has a right to it
 ENDED = PREFIX + "ended:"  # and a mission's id: that it has ended
 
 
+INDEX_OF: Mapping[Priority, Key] = {
+    Priority.HIGH: Key.QUEUED_HIGH,
+    Priority.NORMAL: Key.QUEUED,
+    Priority.LOW: Key.QUEUED_LOW,
+}
 # What has one place for each mission.
-INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
+INDEXES = (*INDEX_OF.values(), Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
 # What a worker sets aside where it is of another type: all that stands in everybody's way. The audit's keys are a person's to mend.
 TYPES: Mapping[str, str] = {
-    **dict.fromkeys((*INDEXES, Key.DUE_HOSTS, UNACKED_INDEX), "zset"),
+    **dict.fromkeys((*INDEXES, *(Key.RING + priority for priority in Priority), Key.DUE_HOSTS, UNACKED_INDEX), "zset"),
     **dict.fromkeys((Key.SEQ, Key.HEAD, Key.LOOKED, Key.TOKEN, Key.REAPER, UNACKED_MUTEX), "string"),
-    **dict.fromkeys((Key.FINISHED, Key.REFUSALS, Key.KEYS_SEEN, Key.DAMAGED, Key.HOSTS, UNACKED), "hash"),
-    **dict.fromkeys((QUEUE, *(f"{QUEUE}\x06\x16{priority}" for priority in (3, 6, 9))), "list"),
-    f"_kombu.binding.{QUEUE}": "set",
+    **dict.fromkeys((Key.TURNS, Key.FINISHED, Key.REFUSALS, Key.KEYS_SEEN, Key.DAMAGED, Key.HOSTS, UNACKED), "hash"),
+    # kombu has lists of its own for the priorities of its messages.
+    **{f"{queue}{step}": "list" for queue in QUEUE_OF.values() for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")},
+    **{f"_kombu.binding.{queue}": "set" for queue in QUEUE_OF.values()},
     Key.QUARANTINE: "stream",
 }
 

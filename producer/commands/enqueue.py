@@ -15,7 +15,7 @@ from mission.batch import CHUNK, Batch
 from mission.cli.console import DurationType, complain, emit_json, json_option, note, note_terminal, say
 from mission.cli.help import Command
 from mission.client import MissionClient
-from mission.model import Ticket
+from mission.model import Priority, Ticket
 from mission.settings import Settings
 from mission.units import counted
 from producer.commands.wait import MANY, follow
@@ -41,6 +41,13 @@ _STDIN = "<stdin>"  # its name in Python
 @click.option(
     "--expires", type=DurationType(), help="Give up after so long, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
 )
+@click.option(
+    "--priority",
+    type=click.Choice([priority.value for priority in Priority]),
+    default=Priority.NORMAL.value,
+    show_default=True,
+    help="How urgent they are: while all wait, 8 high ones are worked to 4 normal and 1 low.",
+)
 @click.option("--wait", is_flag=True, help="Wait until all are finished; exit code 1 if one did not succeed.")
 @click.option("--timeout", type=DurationType(), default="10m", show_default=True, help="How long --wait waits.")
 @json_option
@@ -51,6 +58,7 @@ def enqueue(
     idempotency_key: str | None,
     exclusive: bool,
     expires: float | None,
+    priority: str,
     wait: bool,
     timeout: float,
     as_json: bool,
@@ -78,7 +86,9 @@ def enqueue(
     follows = "`mission status ID`"
     try:
         if many:
-            batch = client.batch(submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires)
+            batch = client.batch(
+                submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires, priority=priority
+            )
             follows = f"`mission status --batch {batch.id}`"
             ids = _enqueue_many(batch, urls, from_file, as_json=as_json)
             refused = batch.refused.total()
@@ -89,6 +99,7 @@ def enqueue(
                 idempotency_key=idempotency_key,
                 exclusive=exclusive,
                 expires_seconds=expires,
+                priority=priority,
             )
             ids, refused = [ticket.id], 0
             _tell(ticket, {}, as_json=as_json)
@@ -152,4 +163,5 @@ def _tell(ticket: Ticket, more: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         emit_json(ticket.as_dict() | more)
     else:
-        say(f"{ticket.id}  {ticket.state}{'  (was there before)' if ticket.duplicate else ''}")
+        kept = "" if ticket.priority == Priority.NORMAL else f", of {ticket.priority} priority"
+        say(f"{ticket.id}  {ticket.state}{f'  (was there before{kept})' if ticket.duplicate else ''}")

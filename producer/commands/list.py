@@ -7,12 +7,15 @@ import click
 from mission.cli.console import DurationType, emit_records, json_option, note
 from mission.cli.help import Command
 from mission.ids import check_mission_id
-from mission.model import State
+from mission.model import Priority, State
 from mission.operate.listing import UNFINISHED, Selection, find_missions
 from mission.settings import Settings
 from mission.store.connection import connect
 
-_FIELDS = ("id", "state", "reason", "put_off", "attempts", "submitter", "submitted_at", "next_try_at", "finished_at")
+_FIELDS = (
+    *("id", "state", "priority", "reason", "put_off", "attempts", "submitter"),
+    *("submitted_at", "next_try_at", "finished_at"),
+)
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
@@ -60,6 +63,8 @@ def list(  # noqa: A001 (named as its command is)
     batch_id = check_mission_id(batch_id) if batch_id else None
     found = find_missions(connect(settings), settings, selection, batch_id=batch_id, limit=limit)
     rows = [one.as_dict() for one in found]
+    if not as_json:
+        rows = [row | {"priority": None if row["priority"] == Priority.NORMAL else row["priority"]} for row in rows]
     fields = [name for name in _FIELDS if name in ("id", "state", "submitter") or any(row[name] for row in rows)]
     emit_records(rows, as_json=as_json, fields=fields, none="no such missions")
     if len(rows) == limit and not as_json:

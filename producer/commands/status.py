@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import click
 
@@ -11,11 +12,12 @@ from mission.cli.console import complain, emit_json, emit_records, emit_table, j
 from mission.cli.help import Command
 from mission.client import MissionClient
 from mission.errors import DecoderError
-from mission.model import MissionStatus
+from mission.model import MissionStatus, Priority
 
 _FIELDS = (
     "id",
     "state",
+    "priority",
     "attempts",
     "secrets",
     "reason",
@@ -26,7 +28,7 @@ _FIELDS = (
     "cut",
 )
 # Columns that stand there only where one of the missions has something in them.
-_RARE = ("put_off", "next_try_at", "cut")
+_RARE = ("priority", "put_off", "next_try_at", "cut")
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
@@ -36,7 +38,7 @@ _RARE = ("put_off", "next_try_at", "cut")
 def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
     """Show how missions stand, and why one failed.
 
-    That is state, attempts, how many secrets were found, and when; the reason that it ended for, or that its last attempt failed for; why
+    That is state, priority where it is not normal, attempts, how many secrets were found, and when; the reason that it ended for, or that its last attempt failed for; why
     it was put off, and when it is tried again at the earliest; and what cut the search of a document short. Of a batch it counts the missions by
     state and reason. Any login may look; it needs no URL key.
 
@@ -56,13 +58,18 @@ def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
             shown.append(client.status(mission_id))
         except DecoderError as error:
             complain(error)
-    told = [found.as_dict() | ({} if as_json else {"cut": ", ".join(found.cut)}) for found in shown]
+    told = [found.as_dict() if as_json else _in_a_table(found) for found in shown]
     fields = [name for name in _FIELDS if name not in _RARE or any(row[name] for row in told)]
     emit_records(told, as_json=as_json, fields=fields)
     if not as_json:
         advise(found.reason if found.finished else found.put_off for found in shown)
     if len(shown) < len(ids):
         raise SystemExit(1)
+
+
+def _in_a_table(found: MissionStatus) -> dict[str, Any]:
+    usual = found.priority == Priority.NORMAL
+    return found.as_dict() | {"cut": ", ".join(found.cut), "priority": None if usual else found.priority}
 
 
 def _count(client: MissionClient, batch_id: str, *, as_json: bool) -> None:

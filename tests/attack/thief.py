@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mission.ids import new_mission_id
+from mission.model import Priority
 from mission.store import names
 from mission.store.messages import STATUS, SUBMIT, compose
 from mission.store.names import Key
@@ -21,7 +22,15 @@ from mission.store.names import Key
 # A mission of the thief's own. To falsify the entries of others is what a stolen login can do (SECURITY.md).
 _MINE = str(uuid.uuid4())
 _KEYS = [str(key) + (_MINE if key.endswith(":") else "") for key in Key]
-_KEYS += [names.QUEUE, "missions-x", "unacked", "unacked_index", "_kombu.binding.missions", "celery-task-meta-x"]
+_KEYS += [
+    *names.QUEUE_OF.values(),
+    *(Key.RING + priority for priority in Priority),
+    "missions-x",
+    "unacked",
+    "unacked_index",
+    "_kombu.binding.missions",
+    "celery-task-meta-x",
+]
 _INDEXES = (Key.EXPIRY, Key.LEASES, Key.DUE, Key.OPEN, Key.QUEUED, Key.DEAD)
 _GARBAGE = (b"x", b"-1", b"1e308", b"\xff\xfe" * 50, b"{}" * 5000, b"\x00", _MINE.encode())
 _WRITES = re.findall(
@@ -29,7 +38,20 @@ _WRITES = re.findall(
     "set setex append getset del unlink expire persist rename lpush rpush ltrim lset lpop sadd srem hset hdel hincrby "
     "zadd zrem zpopmin incr xadd xtrim restore copy sort pfadd bitop setrange",
 )
-_FUNCTIONS = ("admit", "claim", "commit", "reap", "release", "forget", "discard", "host", "hosts", "replay", "reseal")
+_FUNCTIONS = (
+    "admit",
+    "claim",
+    "next",
+    "commit",
+    "reap",
+    "release",
+    "forget",
+    "discard",
+    "host",
+    "hosts",
+    "replay",
+    "reseal",
+)
 _ENDLESS = "redis.call('SET', KEYS[1], 'x') while true do end"
 _LIBRARY = f"#!lua name=decoder\nredis.register_function('decoder_admit', function() {_ENDLESS} end)"
 _SERVER = """

@@ -18,7 +18,7 @@ from mission.model import State
 from mission.seal.sealing import Identity, open_secrets
 from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
-from mission.store.names import PREFIX, QUEUE, entry_key, result_key
+from mission.store.names import PREFIX, QUEUE_OF, entry_key, result_key
 from producer import MissionClient
 from tests.chaos.load import Load
 from tests.chaos.report import Report
@@ -175,7 +175,7 @@ class Arena:
 
     def queue_length(self) -> int:
         """How many messages wait."""
-        return self.redis.llen(QUEUE)
+        return sum(self.redis.llen(queue) for queue in QUEUE_OF.values())
 
     def finished(self) -> int:
         """How many ends the ledger has counted."""

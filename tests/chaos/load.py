@@ -1,4 +1,7 @@
-"""Producers under test: they enqueue in the background, keep every ticket, and try again what was refused."""
+"""Producers under test: they enqueue in the background, keep every ticket, and try again what was refused.
+
+Each call is of the next priority and of the next of three submitters.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from mission.errors import DecoderError
-from mission.model import Ticket
+from mission.model import Priority, Ticket
 from producer import MissionClient
 
 _PAUSE_SECONDS = 0.2
@@ -57,15 +60,17 @@ class Load:
                 return
             due += self._interval
             numbers: Sequence[int] = range(start, min(start + self._chunk, self._count or sys.maxsize))
-            while (numbers := self._refused(numbers)) and not self._ending.wait(_PAUSE_SECONDS):
+            while (numbers := self._refused(numbers, start // self._chunk)) and not self._ending.wait(_PAUSE_SECONDS):
                 pass
 
-    def _refused(self, numbers: Sequence[int]) -> Sequence[int]:
+    def _refused(self, numbers: Sequence[int], turn: int) -> Sequence[int]:
         """Enqueue these; those that were not accepted."""
         began = time.monotonic()
         refused: list[int] = []
+        submitter, priority = f"app-{turn // 3 % 3}", list(Priority)[turn % 3]
         try:
-            for number, verdict in zip(numbers, self._client.enqueue_many(map(self._url, numbers)), strict=True):
+            batch = self._client.enqueue_many(map(self._url, numbers), submitter=submitter, priority=priority)
+            for number, verdict in zip(numbers, batch, strict=True):
                 if isinstance(verdict, Ticket):
                     self.tickets[verdict.id] = number
                 else:

@@ -27,16 +27,12 @@ CRASHES, HOLDS = "/crashes/", "/holds/"
 
 
 def _quick() -> None:
-    """Leases, lost messages and suspects are looked at again within seconds, so that a short scenario is short."""
-    import mission.store.ledger
+    """Leases and suspects are looked at again within seconds, so that a short scenario is short."""
     import worker.settings
-    import worker.work.coordinator
     import worker.work.retry
 
-    worker.work.coordinator.HOLD_SECONDS = 0.5
     worker.work.retry.SUSPECT_DELAY_SECONDS = 0.5
     worker.settings.LEASE_MARGIN_SECONDS = 1.0
-    mission.store.ledger.LOST_AFTER_SECONDS = 1.5
 
 
 def _deadly() -> None:

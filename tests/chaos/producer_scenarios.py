@@ -8,7 +8,7 @@ import time
 from mission.errors import DecoderError
 from mission.model import Ticket
 from mission.store.messages import IDS_PER_MESSAGE
-from mission.store.names import PREFIX, QUEUE, Key
+from mission.store.names import PREFIX, QUEUE, QUEUE_OF, Key
 from tests.chaos.arena import Arena
 from tests.chaos.report import Report, Scale
 from tests.queue_entries import malformed
@@ -119,7 +119,7 @@ def lost_messages(scale: Scale) -> Report:
     with Arena(report) as arena:
         with arena.load(count):
             pass
-        arena.redis.delete(QUEUE)
+        arena.redis.delete(*QUEUE_OF.values())
         arena.mark()
         arena.start_workers(1)
         arena.drain(60)

@@ -14,7 +14,7 @@ WINDOWS = {
 # How long an alert's condition holds before it fires.
 PATIENCE = {"1m": "1s", "2m": "2s", "5m": "10s", "10m": "3s", "15m": "3s", "20m": "3s", "1h": "3s"}
 # Thresholds that are times: nobody waits half an hour for a mission to become that old.
-TIMES = {"decoder:oldest_queued_seconds:max > 1800": "decoder:oldest_queued_seconds:max > 20"}
+TIMES = {"> 1800": "> 20"}
 
 
 def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,9 @@ def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shortened(rule: dict[str, Any]) -> dict[str, Any]:
-    expression = TIMES.get(rule["expr"].strip(), rule["expr"])
+    expression = rule["expr"]
+    for time, short_time in TIMES.items():
+        expression = expression.replace(time, short_time)
     expression = re.sub(r"\[(\w+)\]", lambda match: f"[{WINDOWS[match[1]]}]", expression)
     expression = re.sub(r"\boffset (\w+)", lambda match: f"offset {WINDOWS[match[1]]}", expression)
     short = rule | {"expr": expression}

@@ -36,7 +36,7 @@ def test_it_follows_a_mission_to_its_end(
     done = examples.run(CLIENT, f"{site.url}/letter.txt")
     assert (done.returncode, done.stderr) == (0, "")
     ticket, status = map(json.loads, done.stdout.splitlines())
-    assert ticket == {"id": status["id"], "state": "queued", "duplicate": False}
+    assert ticket == {"id": status["id"], "state": "queued", "duplicate": False, "priority": "normal"}
     assert (status["state"], status["secrets"]) == ("succeeded", 3)
     assert len(reader.reveal(ticket["id"], reason="a test")) == 3
 
@@ -129,7 +129,7 @@ def test_a_client_for_node_follows_a_mission_with_the_login_for_celery(stack: St
     done = stack.node(NODE, f"{stack.site.url}/letter.txt", redis_url=redis_url)
     assert (done.returncode, done.stderr) == (0, "")
     ticket, status = map(json.loads, done.stdout.splitlines())
-    assert ticket == {"id": status["id"], "state": "queued", "duplicate": False}
+    assert ticket == {"id": status["id"], "state": "queued", "duplicate": False, "priority": "normal"}
     assert (status["state"], status["secrets"]) == ("succeeded", 3)
 
 

@@ -31,17 +31,18 @@ WORKERS = 2
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
-# Leases and lost messages are noticed within seconds: what a rollout strands need not keep the test waiting.
+# Leases are noticed within seconds: what a rollout strands need not keep the test waiting.
 QUICK = "from tests.chaos.nursery import HOOKS; HOOKS['quick']()"
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release: where its code is, and what is done to it before it starts."""
+    """One release: where its code is, what is done to it before it starts, and the options that its producer enqueues with."""
 
     name: str
     tree: Path
     change: str = ""
+    enqueues: tuple[str, ...] = ()
 
     def command(self, module: str, *arguments: str) -> list[str]:
         """Its `mission` (module `producer`) or `decoder` (module `worker`)."""
@@ -61,7 +62,8 @@ def schemas(reads: tuple[int, int], writes: int) -> str:
 
 
 def last_tag_and_this_tree(folder: Path) -> tuple[Release, Release]:
-    return Release("last", tree_of_last_release(folder)), Release("this", ROOT)
+    # What waits in a queue that the last release does not know is worked after a rollback.
+    return Release("last", tree_of_last_release(folder)), Release("this", ROOT, enqueues=("--priority", "low"))
 
 
 def a_change_of_the_format(_folder: Path) -> tuple[Release, Release]:
@@ -130,7 +132,7 @@ class Cluster:
         numbers = range(len(arena.tickets), len(arena.tickets) + BATCH)
         urls = "".join(f"{arena.site.url(number)}\n" for number in numbers)
         done = subprocess.run(
-            release.command("producer", "enqueue", "--from-file", "-", "--json"),
+            release.command("producer", "enqueue", "--from-file", "-", "--json", *release.enqueues),
             cwd=self._folder,
             env=release.environment(self._producer),
             input=urls,

@@ -21,6 +21,7 @@ from mission.seal.sealing import Identity, seal_secrets
 from mission.seal.suites import X25519
 from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
+from tests.claims import claim_these
 from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
@@ -47,7 +48,7 @@ def ids(ledger: Ledger, client: redis.Redis, tmp_path: Path) -> list[str]:
     write_key_file(tmp_path / "reader.key", identity.line)
     write_key_file(tmp_path / "next.pub", Identity(X25519, b"n" * 32).recipient.line)
     ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(31)], "app")]
-    first, *rest = sorted(ledger.claim(ids, 31, 60).claims, key=lambda claim: ids.index(claim.id))
+    first, *rest = sorted(claim_these(ledger, ids, 31, 60).claims, key=lambda claim: ids.index(claim.id))
     sealed = seal_secrets(
         identity.recipient, [Secret("marker", "K", "sesame", 1, 1)], mission_id=first.id, token=first.token
     )

@@ -33,6 +33,7 @@ from mission.store.ledger import Ledger
 from mission.store.messages import celery_config
 from mission.store.names import ENDED, Key
 from producer import MissionClient
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from tests.integration.conftest import Keys, StartWorker
 from tests.servers.certificates import Authority
@@ -215,7 +216,7 @@ def test_who_waits_hears_of_an_end_by_tls(
             waiting = pool.submit(missions.wait, mission_id, 30)
             wait_for(lambda c=client, i=mission_id: c.pubsub_numsub(ENDED + i)[0][1], what="the listener")  # type: ignore[misc]  # mypy infers no type for it
             ledger = Ledger(client, settings)
-            (claim,) = ledger.claim([mission_id], 1, 60).claims
+            (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
             ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0)], 60)
             assert waiting.result(15).state is State.SUCCEEDED
 

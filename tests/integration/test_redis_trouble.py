@@ -61,7 +61,7 @@ StartQuickWorker = Callable[..., Worker]
 def start_quick_worker(
     redis_server: EmbeddedRedis, keys: Keys, fast_site: Site, tmp_path: Path
 ) -> Iterator[StartQuickWorker]:
-    """Start a worker that notices lost messages and leases within seconds."""
+    """Start a worker that notices lost leases within seconds."""
     with ExitStack() as stack:
 
         def start(**values: str) -> Worker:

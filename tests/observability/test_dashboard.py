@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mission.model import Reason, Stats
+from mission.model import Priority, Reason, Stats
 from mission.store.server import Condition
 from tests.documents.document import anchor, headings
 from tests.observability.expressions import dashboard, filled, panels, queries, selectors
@@ -26,7 +26,9 @@ def catalogue() -> dict[str, set[str]]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
+    ledger.read = lambda: Vitals(
+        stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, waits=dict.fromkeys(Priority, 0.0)
+    )
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
         for sample in family.samples:
@@ -65,6 +67,7 @@ def test_values_asked_of_a_closed_set_are_in_it(where: str, expression: str) -> 
         "decoder_entry_missions_total outcome": set(metrics.ENTRY_OUTCOMES),
         "state": {"queued", "running", "retrying", "succeeded", "failed", "dead"},
         "phase": set(metrics.PHASES),
+        "priority": {priority.value for priority in Priority},
     }
     for name, matchers in selectors(expression):
         for label, values in matchers.items():
@@ -166,5 +169,7 @@ def _ledger_families() -> list[Any]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
+    ledger.read = lambda: Vitals(
+        stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, waits=dict.fromkeys(Priority, 0.0)
+    )
     return list(ledger.collect())

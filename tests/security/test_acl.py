@@ -43,6 +43,7 @@ from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.messages import STATUS, compose
 from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, batch_key, entry_key, result_key
+from mission.store.scripts import Scripts
 from producer import MissionClient
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
@@ -158,6 +159,7 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "take a message": (("BRPOP", "missions", 0.01), "worker"),
     "look at messages": (("LRANGE", "missions", 0, -1), ""),
     "put a message": (("LPUSH", "missions", "x"), "producer celery worker"),
+    "put an urgent message": (("LPUSH", "missions-high", "x"), "producer celery worker"),
     "put a message where nobody looks": (("LPUSH", "missions-x", "x"), "producer worker"),
     "delete the queue": (("DEL", "missions"), ""),
     "count the messages": (("LLEN", "missions"), "producer celery worker operator flower metrics"),
@@ -165,7 +167,12 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "list the missions": (("ZRANGE", Key.OPEN, 0, -1), ""),
     "list the missions by time": (("ZRANGEBYSCORE", Key.OPEN, "-inf", "+inf"), ""),
     "list the missions, the newest first": (("ZREVRANGEBYSCORE", Key.OPEN, "+inf", "-inf"), "reader operator"),
-    "list the queue": (("ZRANGE", Key.QUEUED, 0, -1), ""),
+    "list the queue": (("ZRANGE", Key.QUEUED, 0, -1), "worker"),
+    "list whose turn it is": (("ZRANGE", Key.RING + "normal", 0, -1), "worker"),
+    "put a mission into a line": (("RPUSH", Key.LINE + "normal:app", "x"), "producer worker operator"),
+    "take a mission from a line": (("LPOP", Key.LINE + "normal:app"), "worker"),
+    "list a line": (("LRANGE", Key.LINE + "normal:app", 0, -1), ""),
+    "change a turn": (("ZADD", Key.RING + "normal", "GT", 1, "app"), "producer worker operator"),
     "list the dead": (("ZRANGEBYSCORE", PREFIX + "dead", "-inf", "+inf"), "operator"),
     "count what finished": (("HMGET", PREFIX + "finished", "failed"), OURS),
     "read messages in hand": (("HGET", "unacked", "tag"), "worker"),
@@ -290,7 +297,7 @@ def test_a_producer_hears_of_an_end_at_once_and_with_the_rights_of_before_it_loo
         ledger = Ledger(client, settings)
 
         def end(mission_id: str) -> None:
-            (claim,) = ledger.claim([mission_id], 1, 60).claims
+            (claim,) = ledger.claim(1, 60).claims
             ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0)], 60)
 
         heard = missions.enqueue("https://docs.example.com/a").id
@@ -388,7 +395,7 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 CALLS = {
     **dict.fromkeys(OURS.split(), "stats"),
     "producer": "admit stats",
-    "worker": "admit audit_append claim commit due host hosts library mend reap release stats take",
+    "worker": "admit audit_append claim commit due host hosts library mend next reap release stats take",
     "reader": "audit_append stats",
     "operator": "audit_append cancel discard forget mend reindex replay stats",
     "rewrapper": "audit_append reseal stats",
@@ -505,6 +512,8 @@ TARGETS = {
     "the queue": "missions",
     "an entry": ENTRY,
     "an index": Key.OPEN,
+    "a line": Key.LINE + "normal:a",
+    "a ring": Key.RING + "normal",
     "the audit": Key.AUDIT,
     "the chain of keys": Key.AUDIT_KEYS,
     "a result": RESULT,
@@ -515,18 +524,20 @@ TARGETS = {
 # What of that is somebody's work.
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
 WORK = {
-    "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result")},
+    "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result"), ("RPUSH", "a line")},
     "celery": {("DEL", "a task's result")},
     "worker": {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
         *(("SETEX", "a task's result"), ("EXPIRE", "an entry"), ("HDEL", "an entry"), ("RPUSH", "the queue")),
         *((verb, "the chain of keys") for verb in ("RPUSH", "LRANGE")),
         ("DEL", "a result"),
+        *((verb, "a line") for verb in ("RPUSH", "LPOP", "UNLINK")),
         *((verb, "a count of bytes") for verb in ("DEL", "EXPIRE", "HDEL")),
     },
     "operator": {
         *APPEND,
         ("DEL", "an entry"),
+        ("RPUSH", "a line"),
         ("DEL", "a result"),
         ("HDEL", "an entry"),
         ("PERSIST", "an entry"),
@@ -592,7 +603,7 @@ def test_one_call_holds_the_server_for_so_many_missions_and_no_more(server: Serv
     with server.login("producer") as client, pytest.raises(LedgerUnavailable, match="1024 missions"):
         Ledger(client, settings).admit([Admission(new_mission_id(), b"u", 99)] * 1025, "a")
     with server.login("worker") as client, pytest.raises(LedgerUnavailable, match="1024 ids"):
-        Ledger(client, settings).claim([new_mission_id()] * 1025, 1, 60)
+        Scripts(client).run("claim", 1, 1, 1, 60_000, 60, 1, 2, 2000, 10**12, *[new_mission_id()] * 1025)
     assert server.admin.zcard(Key.OPEN) == 0
 
 
@@ -687,8 +698,8 @@ def test_a_worker_pauses_a_host_probes_it_and_opens_it_again(server: Server) -> 
         assert [ledger.host_failed("dead", "app", 2, 0.001) for _ in range(2)] == [False, True]
         assert "dead" in ledger.hosts()
         wait_for(lambda: ledger.host_probe("dead", 30), what="the pause to end")
-        (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-        (claim,) = ledger.claim([answer.id], 1, 60).claims
+        ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
+        (claim,) = ledger.claim(1, 60).claims
         ledger.release([Release(claim.id, claim.token, Reason.HOST_PAUSED, 0.0, False, "dead")], 5)
         ledger.host_reached("dead")
         assert "dead" not in ledger.hosts()
@@ -702,7 +713,7 @@ def test_an_operator_looks_after_dead_letters_forgets_and_keeps_the_audit(server
     with server.login("worker") as client:
         ledger = Ledger(client, settings)
         ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 99) for _ in range(3)], "a")]
-        claims = ledger.claim(ids, 3, 60).claims
+        claims = ledger.claim(3, 60).claims
         ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0) for claim in claims], 1)
     server.admin.set(result_key(ids[2], 1), "x")
     with server.login("operator") as client:

@@ -14,7 +14,7 @@ from mission.model import Reason, State
 from mission.store.changes import Admission, Commit, Release
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
-from mission.store.names import QUEUE, Key
+from mission.store.names import Key
 from tests.conftest import wait_for
 from tests.servers.clock import Clock, server_with_a_clock
 from worker.settings import WorkerSettings
@@ -54,8 +54,7 @@ def until_found(ledger: Ledger, mission_id: str) -> None:
 
     def found() -> bool:
         ledger.mend(2 * LEASE, WAIT)
-        reaped = ledger.reap("missions", 5, 2)
-        return mission_id in (*reaped.alone, *reaped.batch, *ledger.take_due(10)[0])
+        return mission_id in (*ledger.reap(5, 2).again, *ledger.take_due(10)[0])
 
     wait_for(found, what="the reaper to find it")
 
@@ -77,17 +76,17 @@ def test_the_clock_can_be_faked(client: redis.Redis, clock: Clock) -> None:
 def test_a_lease_that_was_given_ahead_is_not_frozen(ledger: Ledger, clock: Clock) -> None:
     mission_id = admitted(ledger)
     clock.is_ahead_by(HOUR)
-    assert ledger.claim([mission_id], 1, LEASE).claims
+    assert ledger.claim(1, LEASE).claims
     clock.is_ahead_by(0)
     until_found(ledger, mission_id)
-    assert ledger.claim([mission_id], 1, LEASE).claims
+    assert ledger.claim(1, LEASE).claims
 
 
 @pytest.mark.parametrize("host", ["", "a" * 32])
 def test_a_retry_that_was_waits_for_ahead_is_not_frozen(ledger: Ledger, clock: Clock, host: str) -> None:
     mission_id = admitted(ledger)
     clock.is_ahead_by(HOUR)
-    (claim,) = ledger.claim([mission_id], 1, LEASE).claims
+    (claim,) = ledger.claim(1, LEASE).claims
     ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT, host=host)], 5)
     clock.is_ahead_by(0)
     until_found(ledger, mission_id)
@@ -95,23 +94,18 @@ def test_a_retry_that_was_waits_for_ahead_is_not_frozen(ledger: Ledger, clock: C
 
 def test_a_reapers_turn_that_began_ahead_ends(ledger: Ledger, clock: Clock) -> None:
     clock.is_ahead_by(HOUR)
-    ledger.reap("missions", 5, 2)
+    ledger.reap(5, 2)
     clock.is_ahead_by(0)
     mission_id = admitted(ledger)
-    assert ledger.claim([mission_id], 1, LEASE).claims
+    assert ledger.claim(1, LEASE).claims
     until_found(ledger, mission_id)
 
 
-def test_a_message_that_was_missed_ahead_is_found_lost(
-    ledger: Ledger, clock: Clock, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", 0.5)
-    mission_id = admitted(ledger)
-    client.delete(QUEUE)
+def test_a_mission_that_came_ahead_is_found_by_who_has_no_message(ledger: Ledger, clock: Clock) -> None:
     clock.is_ahead_by(HOUR)
-    ledger.reap("missions", 5, 2)
+    mission_id = admitted(ledger)
     clock.is_ahead_by(0)
-    until_found(ledger, mission_id)
+    assert [claim.id for claim in ledger.claim(1, LEASE, waited_seconds=0.2).claims] == [mission_id]
 
 
 def test_a_submitters_quota_that_was_counted_ahead_comes_back(ledger: Ledger, clock: Clock) -> None:
@@ -128,12 +122,12 @@ def test_a_submitters_quota_that_was_counted_ahead_comes_back(ledger: Ledger, cl
 def test_no_mission_expires_while_the_clock_is_ahead(ledger: Ledger, clock: Clock, begin: str) -> None:
     mission_id = admitted(ledger)
     if begin == "retrying":
-        (claim,) = ledger.claim([mission_id], 1, LEASE).claims
+        (claim,) = ledger.claim(1, LEASE).claims
         ledger.release([Release(mission_id, claim.token, Reason.READ_TIMEOUT, WAIT)], 5)
     clock.is_ahead_by(HOUR)
     until_found_or_queued: Callable[[], object] = lambda: ledger.take_due(10)[0] or begin == "queued"  # noqa: E731
     wait_for(until_found_or_queued, what="a round")
-    (claim,) = ledger.claim([mission_id], 1, LEASE).claims
+    (claim,) = ledger.claim(1, LEASE).claims
     left = (claim.expires_at_ms - claim.now_ms) / 1000
     assert 0 < left <= 60
     clock.is_ahead_by(0)
@@ -143,22 +137,22 @@ def test_no_mission_expires_while_the_clock_is_ahead(ledger: Ledger, clock: Cloc
 
 def test_a_mission_that_is_too_old_by_both_clocks_expires(ledger: Ledger, clock: Clock) -> None:
     mission_id = admitted(ledger, lifetime=0.2)
-    wait_for(lambda: (mission_id, Reason.EXPIRED) in ledger.reap("missions", 5, 2).dead, what="the end")
+    wait_for(lambda: (mission_id, Reason.EXPIRED) in ledger.reap(5, 2).dead, what="the end")
 
 
 def test_tokens_only_rise(ledger: Ledger, clock: Clock) -> None:
     tokens = []
     for ahead in (0, HOUR, 0, -HOUR, 0):
         clock.is_ahead_by(ahead)
-        mission_id = admitted(ledger, lifetime=4 * HOUR)
-        tokens.append(ledger.claim([mission_id], 1, LEASE).claims[0].token)
+        admitted(ledger, lifetime=4 * HOUR)
+        tokens.append(ledger.claim(1, LEASE).claims[0].token)
         ledger.mend(2 * LEASE, WAIT)
     assert tokens == sorted(set(tokens))
 
 
 def test_nothing_is_waits_for_by_a_clock_that_is_right(ledger: Ledger, client: redis.Redis) -> None:
-    mission_id = admitted(ledger)
-    ledger.claim([mission_id], 1, 2 * LEASE)
+    admitted(ledger)
+    ledger.claim(1, 2 * LEASE)
     before = client.zrange(Key.LEASES, 0, -1, withscores=True)
     assert ledger.mend(2 * LEASE, WAIT) == []
     assert client.zrange(Key.LEASES, 0, -1, withscores=True) == before

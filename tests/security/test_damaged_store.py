@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mission.audit.log import AuditLog
 from mission.errors import DecoderError
 from mission.ids import new_mission_id
-from mission.model import Reason, State
+from mission.model import Claim, Reason, State
 from mission.operate.dead_letters import DeadLetters
 from mission.operate.erasure import forget
 from mission.operate.results import ResultReader
@@ -26,7 +26,7 @@ from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
 from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import REAP_LIMIT, Ledger
-from mission.store.names import Key, entry_key, result_key
+from mission.store.names import INDEXES, Key, entry_key, result_key
 from mission.store.scripts import Scripts
 from mission.url import MAX_LENGTH
 
@@ -41,11 +41,17 @@ WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
     ),
     "stream": lambda client, key: client.xadd(key, {b"\xff": b"garbage"}),
 }
-OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app", Key.STORED: "app"}
-INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
+OF_ONE = {
+    Key.ENTRY: BAD,
+    Key.RESULT: f"{BAD}:1",
+    Key.QUOTA: "app",
+    Key.STORED: "app",
+    Key.LINE: "normal:app",
+    Key.RING: "normal",
+}
 FIELDS = (
     *("v", "state", "token", "url", "reason", "attempts", "secrets", "submitter", "submitted_at", "finished_at"),
-    *("expires_at", "history", "print_key", "print", "crashes", "missed_at", "again", "host"),
+    *("expires_at", "history", "print_key", "print", "crashes", "missed_at", "again", "host", "priority"),
 )
 VALUES = st.one_of(
     st.sampled_from(
@@ -72,7 +78,7 @@ class Everything:
         ledger = self.ledger
         return {
             "admit": lambda: ledger.admit([Admission(mission_id, b"u", 60)], "app"),
-            "claim": lambda: ledger.claim([mission_id], 1, 60),
+            "claim": lambda: ledger.claim(1, 60),
             "commit": lambda: ledger.commit([Commit(mission_id, 1, State.SUCCEEDED, secrets=0, record=b"r")], 60),
             "release": lambda: ledger.release([Release(mission_id, 1, Reason.READ_TIMEOUT, 0)], 3),
             "reap": lambda: self.round(),
@@ -97,21 +103,29 @@ class Everything:
         """What a worker's reaper does once a second; the ids that it would publish."""
         if self.client.pttl(Key.REAPER) > 0:  # what ends by itself, ended
             self.client.delete(Key.REAPER)
-        found = self.ledger.reap("missions", 3, 2)
-        return [*found.alone, *found.batch, *self.ledger.take_due(10)[0]]
+        found = self.ledger.reap(3, 2)
+        return [*found.again, *self.ledger.take_due(10)[0]]
+
+    def claim(self, mission_id: str) -> Claim:
+        """The mission, when it comes up: others may wait, and what is none."""
+        for _ in range(5):
+            for claim in self.ledger.claim(20, 60).claims:
+                if claim.id == mission_id:
+                    return claim
+        pytest.fail("it does not come up")
 
     def healthy(self) -> None:
         """A mission goes through everything that a mission may go through."""
         mission = new_mission_id()
         assert self.ledger.admit([Admission(mission, b"u", 60)], "app")[0].state == State.QUEUED
-        (claim,) = self.ledger.claim([mission], 1, 60).claims
+        claim = self.claim(mission)
         assert self.ledger.release([Release(mission, claim.token, Reason.READ_TIMEOUT, 0)], 3) == [State.RETRYING]
         for _ in range(50):
             if mission in self.round():
                 break
         else:
             pytest.fail("it is never due again")
-        (claim,) = self.ledger.claim([mission], 1, 60).claims
+        claim = self.claim(mission)
         ending = Commit(mission, claim.token, State.SUCCEEDED, secrets=0, record=b"r")
         assert self.ledger.commit([ending], 60) == [State.SUCCEEDED]
         assert self.ledger.status(mission).state is State.SUCCEEDED
@@ -175,7 +189,7 @@ def test_a_damaged_entry_stops_no_other(
         client.zadd(index, {BAD.encode(): score, member: score})
     good = new_mission_id()
     ledger.admit([Admission(good, b"u", 60)], "app")
-    assert [claim.id for claim in ledger.claim([BAD, good], 2, 60).claims if claim.id != BAD] == [good]
+    assert [claim.id for claim in ledger.claim(2, 60).claims if claim.id != BAD] == [good]
     ledger.release([Release(BAD, 1, Reason.READ_TIMEOUT, 0)], 3)
     ledger.commit([Commit(BAD, 1, State.SUCCEEDED, secrets=0)], 60)
     for name, do in everything.on(BAD).items():
@@ -222,7 +236,7 @@ def test_what_is_no_unfinished_mission_fills_nobodys_queue(
 def test_a_running_mission_that_is_too_old_keeps_its_lease(everything: Everything) -> None:
     ledger = everything.ledger
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    (claim,) = ledger.claim(1, 60).claims
     everything.client.zadd(Key.EXPIRY, {mission.id: 0})
     everything.round()
     assert everything.client.zscore(Key.EXPIRY, mission.id) == everything.client.zscore(Key.LEASES, mission.id)
@@ -232,7 +246,7 @@ def test_a_running_mission_that_is_too_old_keeps_its_lease(everything: Everythin
 def test_a_running_mission_that_nobody_holds_expires(everything: Everything) -> None:
     ledger = everything.ledger
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    ledger.claim([mission.id], 1, 60)
+    ledger.claim(1, 60)
     everything.client.zrem(Key.LEASES, mission.id)
     everything.client.zadd(Key.EXPIRY, {mission.id: 0})
     everything.round()
@@ -243,7 +257,7 @@ def test_a_running_mission_that_nobody_holds_expires(everything: Everything) -> 
 def test_a_replay_by_hand_without_a_lifetime_writes_nothing(everything: Everything, lifetime: str) -> None:
     ledger, client = everything.ledger, everything.client
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    (claim,) = ledger.claim(1, 60).claims
     ledger.release([Release(mission.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
     before = client.hgetall(entry_key(mission.id))
     with pytest.raises(DecoderError, match="replay takes a lifetime"):
@@ -263,7 +277,7 @@ def test_what_stands_in_the_place_of_a_paused_hosts_missions_stops_no_other_host
 def test_a_mission_given_back_on_a_damaged_store_is_due_once_that_is_mended(everything: Everything, key: Key) -> None:
     client, ledger = everything.client, everything.ledger
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    (claim,) = ledger.claim(1, 60).claims
     back = [Release(mission.id, claim.token, Reason.READ_TIMEOUT, 0, host="host")]
     client.set(key, "x")
     with suppress(DecoderError):
@@ -289,7 +303,7 @@ def test_a_mission_that_is_too_large_reaches_no_worker(everything: Everything, f
     ids = [one.id for one in ledger.admit([Admission(new_mission_id(), b"u", 60) for _ in range(4)], "app")]
     for mission_id in ids[:3]:
         client.hset(entry_key(mission_id), field, b"x" * 20_000)
-    assert [claim.id for claim in ledger.claim(ids, 4, 60).claims] == ids[3:]
+    assert [claim.id for claim in ledger.claim(4, 60).claims] == ids[3:]
     assert client.hgetall(Key.DAMAGED) == {mission_id.encode(): field.encode() for mission_id in ids[:3]}
     with pytest.raises(DecoderError, match="admit takes no such mission"):
         ledger.admit([Admission(new_mission_id(), b"x" * 20_000, 60)], "app")
@@ -300,14 +314,14 @@ def test_the_longest_url_is_no_damage(everything: Everything) -> None:
     mission_id = new_mission_id()
     record = UrlKeyring.parse(generate_url_key()).encrypt(url, mission_id)
     everything.ledger.admit([Admission(mission_id, record, 60)], "s" * 64)
-    (claim,) = everything.ledger.claim([mission_id], 1, 60).claims
+    (claim,) = everything.ledger.claim(1, 60).claims
     assert (claim.url_record, claim.submitter) == (record, "s" * 64)
 
 
 def test_an_end_that_cannot_be_counted_is_whole_all_the_same(everything: Everything) -> None:
     client, ledger = everything.client, everything.ledger
     (mission,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    (claim,) = ledger.claim([mission.id], 1, 60).claims
+    (claim,) = ledger.claim(1, 60).claims
     client.set(Key.FINISHED, "x")
     assert ledger.commit([Commit(mission.id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
     assert client.ttl(entry_key(mission.id)) > 0
@@ -329,7 +343,7 @@ def test_a_claim_by_hand_without_numbers_writes_nothing(everything: Everything, 
 @pytest.mark.parametrize("value", ["", "x", "-1", "nan", "1e400"])
 def test_a_commit_by_hand_without_numbers_writes_nothing(everything: Everything, place: int, value: str) -> None:
     (mission,) = everything.ledger.admit([Admission(new_mission_id(), b"u", 60)], "app")
-    (claim,) = everything.ledger.claim([mission.id], 1, 60).claims
+    (claim,) = everything.ledger.claim(1, 60).claims
     before = everything.client.hgetall(entry_key(mission.id))
     arguments: list[object] = [mission.id, claim.token, "succeeded", "", 0, 60, 1, 60_000, 1000]
     arguments[place] = value

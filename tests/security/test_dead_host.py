@@ -12,6 +12,7 @@ from mission.model import Reason
 from mission.store.changes import Admission, Release
 from mission.store.ledger import Ledger
 from mission.store.names import QUEUE, Key
+from tests.claims import claim_these
 from tests.queue_entries import arguments
 from worker.settings import WorkerSettings
 from worker.work.hosts import FAILURES_TO_PAUSE, PAUSE_SECONDS, Hosts
@@ -27,7 +28,7 @@ def come_back_at_once(ledger: Ledger, count: int, reason: Reason, host: str = ""
     """New missions that were tried once, and are due again."""
     ids = [new_mission_id() for _ in range(count)]
     ledger.admit([Admission(mission_id, b"sealed url", 3600) for mission_id in ids], "app")
-    claims = ledger.claim(ids, count, 60).claims
+    claims = claim_these(ledger, ids, count, 60).claims
     ledger.release([Release(claim.id, claim.token, reason, 0.0, False, host) for claim in claims], 5)
     return ids
 

@@ -31,6 +31,7 @@ from mission.store.changes import Admission, Release
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key, result_key
 from producer.cli import main as mission
+from tests.claims import claim_these
 from worker.cli import main as decoder
 from worker.observe import logs
 
@@ -91,7 +92,7 @@ def place(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 def stored(client: redis.Redis, ledger: Ledger, place: Path) -> str:
     """The id of a mission of which all that is stored is hostile; and an audit that is."""
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "team-a")
-    (claim,) = ledger.claim([answer.id], 1, 60).claims
+    (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
     fields = dict.fromkeys(("submitter", "reason", "state", "history"), HOSTILE)
     client.hset(entry_key(answer.id), mapping=fields)  # type: ignore[arg-type]  # redis-py's mapping is invariant

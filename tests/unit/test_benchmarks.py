@@ -24,6 +24,7 @@ from benchmarks import (
     observability,
     producing,
     stored,
+    urgency,
     waiting,
 )
 from benchmarks.measure import Sample
@@ -210,6 +211,15 @@ def test_fairness_tells_of_each_neighbour() -> None:
     found = lines(fairness.main, "--missions", "40", "--rounds", "1", "--latency", "0.01")
     assert [one["good_host"] for one in found] == [fairness.ALONE, fairness.SLOW, fairness.DEAD]
     assert all(one["rates"][0] > 0 for one in found)
+
+
+@pytest.mark.full
+def test_urgency_tells_of_each_who_should_not_wait_and_of_the_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urgency, "FEW", 10)
+    monkeypatch.setattr(urgency, "SHARED", 120)
+    (found,) = lines(urgency.main, "--backlog", "300", "--missions", "4", "--latency", "0.01")
+    assert all(value > 0 for value in found.values())
+    assert sum(found[f"share_{priority}_of_13"] for priority in ("high", "normal", "low")) == pytest.approx(13)
 
 
 @pytest.mark.full

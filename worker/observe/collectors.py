@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mission.errors import DecoderError, LedgerUnavailable
-from mission.model import Reason, State, Stats
+from mission.model import Priority, Reason, State, Stats
 from mission.store.ledger import Ledger
 from mission.store.names import Key
 from mission.store.server import Condition, Server
@@ -41,6 +41,7 @@ class Vitals:
         refusals: refused at admission since the ledger began, by reason.
         server: how it is; None where this login may not ask.
         keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
+        waits: for how long the first mission of each priority has waited, in seconds; None where this login may not ask.
         damaged: how many missions were found whose entry no release could have written.
         audit_bytes: what both chains of the audit take.
     """
@@ -51,6 +52,7 @@ class Vitals:
     keys: Mapping[tuple[str, str], float] | None = None
     damaged: int | None = None
     audit_bytes: int | None = None
+    waits: Mapping[Priority, float] | None = None
 
 
 def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]]) -> Vitals:
@@ -65,7 +67,7 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
         LedgerUnavailable: Redis does not answer. That a login of few rights may not see the server or keys is no reason.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
-    condition, seen, damaged, audit = None, None, None, None
+    condition, seen, damaged, audit, waits = None, None, None, None, None
     with suppress(LedgerUnavailable):
         condition = server.condition()
     with suppress(LedgerUnavailable):
@@ -74,7 +76,9 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
         damaged = ledger.damaged()
     with suppress(LedgerUnavailable):
         audit = server.size_of(Key.AUDIT, Key.AUDIT_KEYS)
-    return Vitals(stats, refusals, condition, seen, damaged, audit)
+    with suppress(LedgerUnavailable):
+        waits = ledger.waits()
+    return Vitals(stats, refusals, condition, seen, damaged, audit, waits)
 
 
 class LedgerCollector(Collector):
@@ -121,6 +125,21 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
     for state in State:
         states.add_metric([state.value], getattr(stats, state.value))
     yield states
+    queued = GaugeMetricFamily(
+        "decoder_queued_missions", "Missions that wait for a worker, by priority", labels=["priority"]
+    )
+    for priority in Priority:
+        queued.add_metric([priority.value], getattr(stats, f"queued_{priority.value}"))
+    yield queued
+    if vitals.waits is not None:
+        waits = GaugeMetricFamily(
+            "decoder_queued_wait_seconds",
+            "Time that the first of the missions that wait for a worker has waited, by priority",
+            labels=["priority"],
+        )
+        for priority, seconds in vitals.waits.items():
+            waits.add_metric([priority.value], seconds)
+        yield waits
     yield GaugeMetricFamily(
         "decoder_oldest_queued_seconds", "Age of the oldest mission that has not ended", stats.oldest_seconds
     )

@@ -23,6 +23,7 @@ _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
     "url": (str,),
     "submitter": (str,),
     "expires": (int, float, type(None)),
+    "priority": (str,),
 }
 
 

@@ -25,7 +25,7 @@ from mission.errors import LedgerUnavailable
 from mission.model import Reason
 from mission.store.broker import VerifiedBroker, VerifiedChannel, VerifiedSentinelChannel
 from mission.store.messages import DECODE
-from mission.store.names import CHECK_QUEUE, QUEUE, Key
+from mission.store.names import CHECK_QUEUE, Key
 from mission.store.scripts import Scripts
 from worker.observe import metrics
 from worker.queue.entry import (
@@ -73,7 +73,7 @@ class _GuardedRedis(redis.Redis):
         if message.refused:
             self._quarantine(entry, message.refused)
         if message.task == DECODE:
-            self._join_more(message.args[0])
+            self._join_more(queue.decode(), message.args[0])
         return [queue, message.written()]
 
     def _checked(self, entry: bytes, *, told: bool = True) -> Message | None:
@@ -86,7 +86,7 @@ class _GuardedRedis(redis.Redis):
             log.warning("message of a newer release passed over; its missions are published anew")
         return None
 
-    def _join_more(self, ids: list[str]) -> None:
+    def _join_more(self, queue: str, ids: list[str]) -> None:
         """To a message's missions join those of the next ones, while there is a place for them: Celery handles one message for all."""
         if self.room() < 2 * len(ids):
             return
@@ -95,7 +95,7 @@ class _GuardedRedis(redis.Redis):
             time.sleep(_LINGER_SECONDS)
         with suppress(LedgerUnavailable):
             count = min(self.room() // len(ids), _MOST_MESSAGES) - 1
-            more = self._scripts.run("take", count, _WAKES, MAX_MESSAGE_BYTES) if count > 0 else []
+            more = self._scripts.run("take", count, _WAKES, MAX_MESSAGE_BYTES, queue) if count > 0 else []
             self._streaming = bool(more)
             for entry in more:
                 message = self._checked(entry)
@@ -104,7 +104,7 @@ class _GuardedRedis(redis.Redis):
                 if message.task == DECODE and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
                     ids += message.args[0]
                 else:  # it only looked like one, or is somebody else's with very many
-                    self._own.rpush(QUEUE, entry)
+                    self._own.rpush(queue, entry)
 
     @cached_property
     def _own(self) -> redis.Redis:

@@ -15,14 +15,14 @@ from celery.worker.request import Request
 
 from mission.admission import DEFAULT_SUBMITTER
 from mission.errors import DecoderError, InvalidMission
-from mission.model import Reason, State
+from mission.model import Priority, Reason, State
 from mission.store.messages import DECODE, STATUS, SUBMIT
 from worker.runtime import Runtime
 from worker.work.coordinator import ELSEWHERE, RELEASED
 
 _WENT = (State.SUCCEEDED, State.FAILED, State.DEAD, RELEASED, ELSEWHERE)
 
-_SUBMIT_TAKES = "decoder.submit takes a URL, and as options submitter (text) and expires (seconds), all as JSON"
+_SUBMIT_TAKES = "decoder.submit takes a URL, and as options submitter (text), expires (seconds) and priority (high, normal or low), all as JSON"
 _STATUS_TAKES = "decoder.status takes a mission id as JSON, a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
@@ -47,7 +47,7 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
 class MissionsRequest(PrivateRequest):
     """A request whose mission ids show, so that a mission can be looked for in Flower: `intake` lets nothing else through.
 
-    So does its answer: how many of them went how.
+    So does its answer: how many missions it woke the worker for, and how they went.
     """
 
     @property
@@ -69,11 +69,16 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
 
     @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def decode(ids: list[str]) -> str:
-        return as_text(runtime().coordinator.work(ids))  # for the event alone: Flower shows it
+        return as_text(runtime().coordinator.work(len(ids)))  # for the event alone: Flower shows it
 
     @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(
-        self: Task, url: str | None = None, *, submitter: str = DEFAULT_SUBMITTER, expires: float | None = None
+        self: Task,
+        url: str | None = None,
+        *,
+        submitter: str = DEFAULT_SUBMITTER,
+        expires: float | None = None,
+        priority: str = Priority.NORMAL,
     ) -> dict[str, Any]:
         parts = runtime()
         if not parts.settings.accept_submit:
@@ -82,7 +87,11 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
             if url is None:
                 raise InvalidMission(Reason.MALFORMED_MESSAGE, _SUBMIT_TAKES)
             (verdict,) = parts.admitter.admit(
-                [url], submitter=submitter, expires_seconds=expires, mission_id=self.request.id
+                [url],
+                submitter=submitter,
+                expires_seconds=expires,
+                mission_id=self.request.id,
+                priority=priority,
             )
             if isinstance(verdict, DecoderError):
                 raise verdict

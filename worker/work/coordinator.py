@@ -2,6 +2,9 @@
 
 A worker's missions pass through one pair of hands so: whoever competes for slots with claims and commits of its own pays for
 the competition, and for a round trip a mission.
+
+A message wakes the worker for so many missions; which ones, the ledger says, whose turn it is. A worker with free slots also looks by
+itself once in a while: so a message that is lost costs a moment, and no mission.
 """
 
 from __future__ import annotations
@@ -10,13 +13,13 @@ import logging
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 
 from mission.errors import LedgerUnavailable
-from mission.model import Claim, Reason, State
+from mission.model import Claim, Priority, Reason, State
 from mission.store.changes import Claimed
 from mission.store.ledger import Ledger
 from worker.observe import metrics
@@ -33,12 +36,13 @@ LOT = 32
 LINGER_SECONDS = 0.01
 # What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
 AHEAD_SECONDS = 0.05
-# How long missions wait for a slot before the worker says again that they are not lost.
-HOLD_SECONDS = 5.0
-# So many ids one claim takes.
-_MOST_IDS = 1024
+# What is urgent goes before what was claimed ahead, but no mission is passed by for longer than this: its lease runs.
+URGENT_SECONDS = 1.0
+# So often a worker with free slots looks by itself, and takes what has waited for so long: its message is lost, or with a worker that is busy.
+LOOK_SECONDS = 1.0
+WAITED_SECONDS = 0.2
 _RETRY_SETTLE_SECONDS = 0.5
-# How a mission of a message went that was not worked here: it is over already, or in other hands.
+# How a mission that a message woke the worker for was not worked here: it is over already, or in other hands.
 ELSEWHERE = "elsewhere"
 # Or that will be tried again.
 RELEASED = "released"
@@ -46,59 +50,75 @@ RELEASED = "released"
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """How many of a message's missions are not over here, how the others went, and what went wrong with one."""
+    """How many missions are to be claimed for a message yet, how many are in hand, how the others went, and what went wrong with one."""
 
-    left: int
+    wanted: int
+    in_hand: int = 0
     over: threading.Event = field(default_factory=threading.Event)
     went: Counter[str] = field(default_factory=Counter)
     error: Exception | None = None
 
-    def less_one(self, how: str = ELSEWHERE, error: Exception | None = None) -> None:
-        """One of its missions ended, or is in other hands."""
+    def gone(self, how: str = ELSEWHERE, error: Exception | None = None) -> None:
+        """All that are wanted yet will not be claimed."""
+        self.went[how] += self.wanted
+        self.error = self.error or error
+        self.wanted = 0
+        self._look()
+
+    def ended(self, how: str, error: Exception | None = None) -> None:
+        """One that is in hand ended."""
         self.went[how] += 1
         self.error = self.error or error
-        self.left -= 1
-        if not self.left:
+        self.in_hand -= 1
+        self._look()
+
+    def _look(self) -> None:
+        if not self.wanted + self.in_hand:
             self.over.set()
 
 
 class Coordinator:
-    """Works the missions of messages. One for a worker process; Celery's threads only wait on it."""
+    """Works missions as messages come. One for a worker process; Celery's threads only wait on it."""
 
     def __init__(self, ledger: Ledger, pipeline: Pipeline, settings: WorkerSettings) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
         self._settings = settings
         self._most = settings.concurrency  # fetches side by side
-        # What the coordinator hears: missions of a message, or nothing but that it is time to look.
-        self._news: SimpleQueue[tuple[_Message, Sequence[str]] | None] = SimpleQueue()
-        self._jobs: SimpleQueue[tuple[Claim, float] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._coordinate, name="coordinator", daemon=True)
+        # What the coordinator hears: a message, or nothing but that it is time to look.
+        self._news: SimpleQueue[_Message | None] = SimpleQueue()
+        # What lanes are to do, by when it comes up and its token, and a word for each. To push and to pop is atomic: no Python runs within.
+        self._jobs: list[tuple[float, int, Claim, float]] = []
+        self._work: SimpleQueue[None] = SimpleQueue()
         self._ended: deque[Ending] = deque()
         self._asleep = False  # no news: whatever ends first must wake it
         self._closing = False
         self._lanes = 0
         # The rest is the coordinator's own.
-        self._waiting: deque[tuple[str, _Message]] = deque()
+        self._waiting: deque[_Message] = deque()
+        self._wanted = 0  # by all of these
+        self._look_at = -math.inf
         # By token: a mission whose lease ran out may come again while its first attempt is still here.
         self._in_hand: dict[int, tuple[Claim, float, _Message]] = {}
         self._ahead = 0
         self._settled_at = -math.inf
-        self._say_at = -math.inf
 
     def start(self) -> None:
-        """Begin to coordinate."""
-        threading.Thread(target=self._coordinate, name="coordinator", daemon=True).start()
+        """Begin to coordinate, if that has not begun."""
+        if not self._thread.ident:
+            self._thread.start()
 
-    def work(self, ids: Sequence[str]) -> Counter[str]:
-        """Work a message's missions; returns when each is settled or in other hands: how many went how.
+    def work(self, count: int) -> Counter[str]:
+        """Work as many missions as a message names, those whose turn it is; returns when they are settled: how many went how.
 
-        That is `succeeded`, `failed` or `dead`, `released` to be tried again, or `elsewhere`.
+        That is `succeeded`, `failed` or `dead`, `released` to be tried again, or `elsewhere`: so many fewer wait.
 
         Raises:
-            LedgerUnavailable: Redis was away; the reaper brings the missions back.
+            LedgerUnavailable: Redis was away; workers look for the missions by themselves.
         """
-        message = _Message(len(ids))
-        self._news.put((message, ids))
+        message = _Message(count)
+        self._news.put(message)
         message.over.wait()
         if message.error is not None:
             raise message.error
@@ -106,7 +126,7 @@ class Coordinator:
 
     def room(self) -> int:
         """For how many more missions there is a free slot."""
-        return max(0, self._most - len(self._in_hand) - len(self._waiting))
+        return max(0, self._most - len(self._in_hand) - self._wanted)
 
     def release_all(self) -> int:
         """Give back what is in hand, without using up an attempt; how many. For the end of the process."""
@@ -131,15 +151,16 @@ class Coordinator:
             if self._ended:
                 self._settle()
             if self._closing:
-                while self._waiting:
-                    self._waiting.popleft()[1].less_one()
-            self._claim()
+                self._forget()
+            else:
+                self._claim()
 
     def _listen(self) -> None:
         """Wait until something is to be done."""
         self._asleep = True
         if not self._ended:
-            self._hear(max(0.0, self._say_at - monotonic()) if self._waiting else None)
+            looks = self._free() and not self._closing
+            self._hear(max(0.0, self._look_at - monotonic()) if looks else None)
         self._asleep = False
         until = monotonic() + LINGER_SECONDS
         while 0 < len(self._ended) < min(LOT, len(self._in_hand)) and (left := until - monotonic()) > 0:
@@ -150,73 +171,86 @@ class Coordinator:
             news = self._news.get(timeout=seconds)
             while True:
                 if news is not None:
-                    message, ids = news
-                    self._waiting += [(id_, message) for id_ in ids]
+                    self._waiting.append(news)
+                    self._wanted += news.wanted
                 news = self._news.get_nowait()
         except Empty:
             pass
 
+    def _free(self) -> int:
+        return max(0, self._most + self._ahead - len(self._in_hand))
+
     def _claim(self) -> None:
-        """Claim for each free slot, as long as missions wait."""
-        while self._waiting and not self._closing:
-            free = max(0, self._most + self._ahead - len(self._in_hand))
-            due = monotonic() >= self._say_at
-            if not free and not due:
+        """Claim for free slots: as many as messages want, and now and then, as long as it fills them, what nobody was told of."""
+        while free := self._free():
+            looks = not self._wanted
+            if looks and monotonic() < self._look_at:
                 return
-            if due:  # all that wait are asked for: those that find no slot are not lost
-                self._say_at = monotonic() + HOLD_SECONDS
-            asked = self._next(_MOST_IDS if due else free)
+            count = min(free, self._wanted or free)
             try:
-                self._take(self._claimed(list(asked), free), asked)
-            except Exception as error:  # noqa: BLE001 (whoever waits for the message raises it)
-                for message in asked.values():
-                    message.less_one(error=error)
+                claimed = self._claimed(count, WAITED_SECONDS if looks else None)
+            except Exception as error:
+                if not isinstance(error, LedgerUnavailable):
+                    log.exception("the coordinator met an unexpected %s", type(error).__name__)
+                self._forget(error)
+                return
+            self._take(claimed)
+            if len(claimed.claims) < count and not claimed.more:
+                self._forget()  # nobody else waits
 
-    def _next(self, count: int) -> dict[str, _Message]:
-        """So many of those that wait, each with its message."""
-        asked: dict[str, _Message] = {}
-        while self._waiting and len(asked) < count:
-            mission_id, message = self._waiting.popleft()
-            if mission_id in asked:
-                message.less_one()  # it came twice
-            else:
-                asked[mission_id] = message
-        return asked
+    def _forget(self, error: Exception | None = None) -> None:
+        """Claim nothing for the messages that wait, nor for nobody, until it is time to look."""
+        self._look_at = monotonic() + LOOK_SECONDS
+        self._wanted = 0
+        while self._waiting:
+            self._waiting.popleft().gone(error=error)
 
-    def _claimed(self, ids: list[str], free: int) -> Claimed:
+    def _claimed(self, count: int, waited: float | None) -> Claimed:
         return self._ledger.claim(
-            ids,
-            free,
+            count,
             self._settings.lease_seconds,
+            waited_seconds=waited,
             # Two suspects never share a worker.
             suspect=not any(claim.suspect for claim, _, _ in self._in_hand.values()),
             suspect_after=retry.SUSPECT_AFTER,
             suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
         )
 
-    def _take(self, claimed: Claimed, asked: dict[str, _Message]) -> None:
+    def _take(self, claimed: Claimed) -> None:
         since = monotonic()
         for claim in claimed.claims:
-            self._in_hand[claim.token] = claim, since, asked.pop(claim.id)
+            self._in_hand[claim.token] = claim, since, self._woken()
             if claim.attempt > 1 or claim.lost_leases > 0:
                 metrics.REDELIVERIES.inc()
+        for mission_id in claimed.expired:
+            died(mission_id, Reason.EXPIRED)
+            self._woken().ended(State.DEAD)
+        if claimed.unreadable:
+            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
         while self._lanes < min(self._most, len(self._in_hand)):
             threading.Thread(target=self._lane, name=f"lane-{self._lanes}", daemon=True).start()
             self._lanes += 1
         for claim in claimed.claims:
-            self._jobs.put((claim, since))
-        self._waiting.extendleft((id_, asked.pop(id_)) for id_ in reversed(claimed.held))
-        for mission_id in claimed.expired:
-            died(mission_id, Reason.EXPIRED)
-            asked.pop(mission_id).less_one(State.DEAD)
-        if claimed.unreadable:
-            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
-        for message in asked.values():
-            message.less_one()
+            comes_up = since - URGENT_SECONDS if claim.priority == Priority.HIGH else since
+            heappush(self._jobs, (comes_up, claim.token, claim, since))
+            self._work.put(None)
+
+    def _woken(self) -> _Message:
+        """Whose mission the next one is: that of the message that has waited the longest, or nobody's."""
+        if not self._waiting:
+            return _Message(0, in_hand=1)
+        message = self._waiting[0]
+        message.wanted -= 1
+        message.in_hand += 1
+        self._wanted -= 1
+        if not message.wanted:
+            self._waiting.popleft()
+        return message
 
     def _lane(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            claim, since = job
+        while True:
+            self._work.get()
+            *_, claim, since = heappop(self._jobs)
             with (
                 mission_context(claim.id, claim.attempt, claim.submitter),
                 metrics.MISSIONS_IN_PROGRESS.track_inprogress(),
@@ -237,7 +271,7 @@ class Coordinator:
         for ending in endings:
             _, _, message = self._in_hand.pop(ending.claim.token)
             state = states.get(ending.claim.token)
-            message.less_one(ELSEWHERE if state is None else state if state.terminal else RELEASED, error)
+            message.ended(ELSEWHERE if state is None else state if state.terminal else RELEASED, error)
 
     def _told(self, endings: list[Ending]) -> tuple[dict[int, State | None], Exception | None]:
         give_up = min(ending.since for ending in endings) + self._settings.lease_seconds

@@ -8,7 +8,6 @@ import time
 
 from mission.errors import LedgerRefuses, LedgerUnavailable
 from mission.store.ledger import REAP_INTERVAL_SECONDS, Ledger
-from mission.store.names import QUEUE
 from worker.observe import metrics
 from worker.work import retry
 from worker.work.endings import died
@@ -55,26 +54,24 @@ class Reaper:
         """Reap once; whether there is so much to do that the next round is to follow at once.
 
         Raises:
-            LedgerUnavailable: Redis does not answer. What was found and not published is found again as lost; the dead are
-                found once.
+            LedgerUnavailable: Redis does not answer. What was found and not published waits until workers look by themselves; the
+                dead are found once.
         """
         self._mend()
         self._hosts.refresh()
-        found = self._ledger.reap(QUEUE, self._max_attempts, SUSPECT_AFTER)
+        found = self._ledger.reap(self._max_attempts, SUSPECT_AFTER)
         for mission_id, reason in found.dead:
             died(mission_id, reason)
-        if found.leases_expired or found.messages_lost:
-            log.warning("%d leases expired, %d messages lost", found.leases_expired, found.messages_lost)
-        # A mission whose worker died is published alone: its neighbours must not die with it.
-        self._ledger.wake(found.alone, per_message=1)
-        self._ledger.wake(found.batch)
+        if found.leases_expired:
+            log.warning("%d leases expired", found.leases_expired)
+        self._ledger.wake(found.again)
         return self._publish_due()
 
     def _publish_due(self) -> bool:
         """Publish what is due, for a while; whether to go on at once. Any number of workers may do so side by side."""
         until = time.monotonic() + TURN_SECONDS
         while True:
-            room = self._ledger.waiting(QUEUE) < ENOUGH_MESSAGES
+            room = self._ledger.waiting() < ENOUGH_MESSAGES
             ids, more = self._ledger.take_due(DUE_COUNT if room else DUE_COUNT_THEN)
             self._ledger.wake(ids)
             if not (more and room):

@@ -2,7 +2,8 @@
 -- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, how many bytes of sealed results the submitter may
 -- have stored (0: any number), for how many missions a message is, the batch that they belong to or '', how long it is kept in s, how
 -- many messages, the messages, then for each mission, of which there are 1,024 at most:
---   id, URL record, lifetime in ms, idempotency or ''.
+--   id, URL record, lifetime in ms, idempotency or '';
+-- and in the end their priority, which is normal where none is told.
 -- Idempotency is a JSON list of the missions that the key may stand for: [id, key id, fingerprint of the URL, 1 where the id stands for
 -- this URL alone and so another one is a conflict], this mission's own first.
 -- A message wakes a worker for the missions of its place; one without a new mission is not sent.
@@ -17,7 +18,12 @@ local first_mission = 11 + messages
 for i = 11, 10 + messages do
   if #(ARGV[i] or '') > MOST_MESSAGE then return redis.error_reply('ERR admit takes messages of 16 KiB at most') end
 end
-if #ARGV >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
+local priority, last = 'normal', #ARGV
+if (last - first_mission) % 4 == 0 then
+  priority, last = ARGV[last], last - 1
+  if not INDEX_OF[priority] then return redis.error_reply('ERR admit takes no such priority') end
+end
+if last >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit takes 1024 missions at most') end
 local schema, submitter = ARGV[1], ARGV[2]
 local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -39,7 +45,7 @@ if not (within(limit, 0, 2 ^ 53) and within(quota, 0, 2 ^ 53) and within(stored_
   and (quota == 0 or within(period, 1, 1e14))) then
   return redis.error_reply('ERR admit takes no such limits')
 end
-for i = first_mission, #ARGV, 4 do
+for i = first_mission, last, 4 do
   local lifetime, idempotency = tonumber(ARGV[i + 2]), ARGV[i + 3]
   local good = within(lifetime, 0, 1e14) and lifetime % 1 == 0 and idempotency and #idempotency <= 4096
   if good and idempotency ~= '' then
@@ -51,10 +57,10 @@ end
 
 -- These fail where a key is of another type, before there is an entry that stands in no index.
 local waiting = redis.call('ZCARD', OPEN)
-redis.call('ZCARD', QUEUED)
+redis.call('ZCARD', INDEX_OF[priority])
 redis.call('ZCARD', EXPIRY)
-local missions = (#ARGV - first_mission + 1) / 4
-local seq = redis.call('INCRBY', SEQ, missions) - missions + 1 -- the first one's place in the queue
+local missions = (last - first_mission + 1) / 4
+local seq = redis.call('INCRBY', SEQ, missions) - missions + 1 -- the first one's age
 local quota_key = QUOTA .. submitter
 local tat = quota > 0 and tonumber(redis.pcall('GET', quota_key)) or now
 -- More than a period ahead no admission has put it: somebody else has, or Redis' clock has gone back since.
@@ -64,8 +70,8 @@ local bytes, first = 0, now
 if stored_quota > 0 then bytes, first = stored(submitter, '') end
 local answers, wakes = {}, {}
 local at = string.format('%.0f', now)
--- Of all new missions: what the indexes take at once.
-local queued, open, expiry = {}, {}, {}
+-- Of all new missions: what the indexes, and their line, take at once.
+local queued, open, expiry, new = {}, {}, {}, {}
 local members = {} -- of the batch
 
 local function refuse(reason, id, wait)
@@ -85,7 +91,7 @@ local function earlier(id, key)
   return conflict and refuse('idempotency_conflict', conflict, 0)
 end
 
-for i = first_mission, #ARGV, 4 do
+for i = first_mission, last, 4 do
   local id, url, lifetime = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local place = (i - first_mission) / 4
   local answer = earlier(id, known[i])
@@ -112,7 +118,9 @@ for i = first_mission, #ARGV, 4 do
     if known[i] then
       redis.call('HSET', entry(id), 'print_key', known[i][1][2], 'print', known[i][1][3])
     end
+    if priority ~= 'normal' then redis.call('HSET', entry(id), 'priority', priority) end
     members[#members + 1] = id
+    new[#new + 1] = id
     local n = #open
     queued[n + 1], queued[n + 2] = seq, id
     open[n + 1], open[n + 2] = at, id
@@ -124,7 +132,8 @@ end
 if #open > 0 then
   redis.call('ZADD', OPEN, unpack(open))
   redis.call('ZADD', EXPIRY, unpack(expiry))
-  redis.call('ZADD', QUEUED, unpack(queued))
+  redis.call('ZADD', INDEX_OF[priority], unpack(queued))
+  line_up(priority, submitter, new)
 end
 -- The same missions once more, after an interruption, are the same field. Where the batch is of another type they are admitted all the same.
 if batch ~= '' and #members > 0 then
@@ -134,6 +143,6 @@ end
 if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
 -- Where the queue is of another type the missions are admitted all the same: the reaper finds them.
 for place = 1, messages do
-  if wakes[place] then redis.pcall('LPUSH', MESSAGES, ARGV[10 + place]) end
+  if wakes[place] then redis.pcall('LPUSH', MESSAGES_OF[priority], ARGV[10 + place]) end
 end
 return answers

@@ -21,10 +21,15 @@ local MOST_NAME, MOST_URL, MOST_MESSAGE = 64, 16384, 16384
 -- Those that wait for a host lie together; the others, '', have a group of their own.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end
 
+-- Each priority, and the index of its missions that wait for a worker. An entry without a priority is of a normal one.
+local PRIORITIES = {'high', 'normal', 'low'}
+local INDEX_OF = {high = QUEUED_HIGH, normal = QUEUED, low = QUEUED_LOW}
+local function line_of(priority, submitter) return LINE .. priority .. ':' .. submitter end
+
 -- Take an id off all indexes but its host's; whether it was on one.
 local function off_indexes(id)
   local count = 0
-  for _, index in ipairs({QUEUED, LEASES, DUE, OPEN, EXPIRY, DEAD}) do count = count + redis.call('ZREM', index, id) end
+  for _, index in ipairs({QUEUED, QUEUED_HIGH, QUEUED_LOW, LEASES, DUE, OPEN, EXPIRY, DEAD}) do count = count + redis.call('ZREM', index, id) end
   return count > 0
 end
 
@@ -48,12 +53,16 @@ local function whole(text, digits)
   return text and #text <= (digits or 15) and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
+-- Whether this may be the id of a mission; what may not is put aside.
+local function is_id(id)
+  if #id == 36 and string.match(id, '^[%x-]+$') then return true end
+  put_aside(id, 'id')
+  return false
+end
+
 -- The state of a mission from an index. Nil where it has none any more (forgotten, evicted by hand): then it is in no index either.
 local function state_of(id)
-  if #id ~= 36 or not string.match(id, '^[%x-]+$') then
-    put_aside(id, 'id')
-    return nil
-  end
+  if not is_id(id) then return nil end
   local found = read(id, 'state', 'attempts', 'crashes', 'missed_at')
   if not found then return nil end
   if not found[1] then
@@ -75,11 +84,23 @@ local function remember(id, reason)
   redis.call('HSET', entry(id), 'history', history .. now .. ':' .. reason)
 end
 
--- Put a mission (back) among those that wait for a message. Returns nothing: publishing is the caller's.
+-- Put missions at the end of their submitter's line, and the submitter, if it has no missions there yet, behind those whose turn comes
+-- before. Only the index says who waits: what is in no line, because this failed, is claimed by its age.
+local function line_up(priority, submitter, ids)
+  if #submitter > MOST_NAME then return end
+  redis.pcall('RPUSH', line_of(priority, submitter), unpack(ids))
+  local turn = redis.pcall('HGET', TURNS, 'turn')
+  redis.pcall('ZADD', RING .. priority, 'NX', (type(turn) == 'string' and whole(turn) or 0) + 1, submitter)
+end
+
+-- Put a mission (back) among those that wait for a worker. Returns nothing: publishing is the caller's.
 local function enqueue(id)
   local seq = redis.call('INCR', SEQ)
+  local found = redis.call('HMGET', entry(id), 'submitter', 'priority')
+  local priority = INDEX_OF[found[2]] and found[2] or 'normal'
   redis.call('HSET', entry(id), 'state', 'queued')
-  redis.call('ZADD', QUEUED, seq, id)
+  redis.call('ZADD', INDEX_OF[priority], seq, id)
+  line_up(priority, found[1] or '', {id})
 end
 
 local function enqueue_again(id)
@@ -89,8 +110,10 @@ local function enqueue_again(id)
 end
 
 local function detach(id)
-  -- It waits for a worker, or is in one's hands: then it waits for no host.
-  if redis.call('ZREM', LEASES, id) + redis.call('ZREM', QUEUED, id) > 0 then return end
+  -- It is in a worker's hands, or waits for one: then it waits for no host.
+  for _, index in ipairs({LEASES, QUEUED, QUEUED_HIGH, QUEUED_LOW}) do
+    if redis.call('ZREM', index, id) == 1 then return end
+  end
   local found = read(id, 'host')
   local host = found and found[1]
   redis.pcall('ZREM', group_of(host or ''), id) -- whatever lies there: it is not in it
@@ -193,4 +216,65 @@ local function stored(submitter, moment)
     end
   end
   return bytes, first, at_moment, over
+end
+
+-- A claim under way: what it gives out, and what it finds beside. Nil where ARGV does not begin with these numbers:
+--   oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, how many lost leases make one (0:
+--   there are none), delay of the others in ms, the caller's clock in ms.
+-- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where the
+-- caller has room for it; the others come back after the delay.
+local function begin_claim(ARGV)
+  for i = 1, 9 do
+    if not whole(ARGV[i]) then return nil end
+  end
+  return {
+    reads_from = tonumber(ARGV[1]), reads_to = tonumber(ARGV[2]), count = tonumber(ARGV[3]), lease = tonumber(ARGV[4]), ttl = ARGV[5],
+    suspect_allowed = ARGV[6] == '1', suspect_after = tonumber(ARGV[7]), suspect_delay = tonumber(ARGV[8]), time = agreed(ARGV[9]),
+    claims = {}, expired = {},
+  }
+end
+
+-- The field that no release could have left so. The large ones are not read to find that out.
+local function damaged(id, submitted_at, expires_at, attempts)
+  for name, most in pairs({submitter = MOST_NAME, url = MOST_URL}) do
+    local size = redis.call('HSTRLEN', entry(id), name)
+    if size == 0 or size > most then return name end
+  end
+  if not whole(submitted_at) then return 'submitted_at' end
+  if not whole(expires_at) then return 'expires_at' end
+  return attempts and not whole(attempts) and 'attempts' or nil
+end
+
+-- Claim a mission of a priority: 'claimed'. Or say why not: it is 'elsewhere' (it does not wait), its schema is 'unreadable', the claim is
+-- 'full', or nothing where that was dealt with here. A claim is {id, token, attempt, submitter, url, submitted_at, expires_at, lost leases}.
+local function claim_one(claim, id, priority)
+  local found = read(id, 'v', 'state', 'submitted_at', 'expires_at', 'crashes', 'attempts')
+  if not found or found[2] ~= 'queued' then return 'elsewhere' end
+  local version, submitted_at, expires_at, lost = tonumber(found[1]), found[3], found[4], whole(found[5]) or 0
+  if not (version and claim.reads_from <= version and version <= claim.reads_to) then return 'unreadable' end
+  local problem = damaged(id, submitted_at, expires_at, found[6])
+  local suspect = claim.suspect_after > 0 and lost >= claim.suspect_after
+  if problem then
+    put_aside(id, problem)
+  elseif tonumber(expires_at) <= claim.time then
+    finish(id, 'dead', 'expired', '', claim.ttl)
+    claim.expired[#claim.expired + 1] = id
+  elseif #claim.claims >= claim.count then
+    return 'full'
+  elseif suspect and not claim.suspect_allowed then
+    retry_at(id, now + claim.suspect_delay)
+  else
+    claim.suspect_allowed = claim.suspect_allowed and not suspect
+    -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps
+    -- up with the clock in µs, so that it does not fall either where a failover or a crash has lost the newest of it.
+    local token = math.max(redis.call('INCR', TOKEN), clock[1] * 1000000 + clock[2])
+    redis.call('SET', TOKEN, token)
+    local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
+    redis.call('HSET', entry(id), 'state', 'running', 'token', token)
+    redis.call('ZREM', INDEX_OF[priority], id)
+    redis.call('ZADD', LEASES, now + claim.lease, id)
+    local mission = redis.call('HMGET', entry(id), 'submitter', 'url')
+    claim.claims[#claim.claims + 1] = {id, token, attempt, mission[1], mission[2], submitted_at, expires_at, lost}
+    return 'claimed'
+  end
 end

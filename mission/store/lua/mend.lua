@@ -30,18 +30,47 @@ for i = 5, #ARGV, 2 do
   if type ~= 'none' and type ~= ARGV[i + 1] then set_aside(ARGV[i], type) end
 end
 
--- Places in the queue: none is higher than the newest one given.
+-- The highest score that can be one of these indexes' members has, or this one. (The last release does not name all of them: one may be of
+-- another type yet.)
+local function newest_of(indexes, newest)
+  for _, index in ipairs(indexes) do
+    local top = redis.pcall('ZREVRANGEBYSCORE', index, most, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    newest = math.max(newest, math.floor(tonumber(top[2] or 0)))
+  end
+  return newest
+end
+
+-- Those with a score that cannot be.
+local function beyond(index, newest)
+  local bound = '(' .. string.format('%.0f', math.max(newest, most))
+  return redis.pcall('ZRANGEBYSCORE', index, bound, '+inf', 'LIMIT', 0, at_once)
+end
+
+-- Ages: none is higher than the newest one given.
 local seq = redis.call('GET', SEQ)
-local top = redis.call('ZREVRANGEBYSCORE', QUEUED, most, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local newest = math.max(counted(seq) or 0, math.floor(tonumber(top[2] or 0)), 0)
+local newest = newest_of({QUEUED, QUEUED_HIGH, QUEUED_LOW}, counted(seq) or 0)
 if newest ~= (counted(seq) or 0) or seq and not counted(seq) then
   redis.call('SET', SEQ, string.format('%.0f', newest))
   say(SEQ, 'behind')
 end
-local beyond = '(' .. string.format('%.0f', math.max(newest, most))
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUED, beyond, '+inf', 'LIMIT', 0, at_once)) do
-  redis.call('ZADD', QUEUED, redis.call('INCR', SEQ), id)
+for _, index in pairs(INDEX_OF) do
+  for _, id in ipairs(beyond(index, newest)) do redis.call('ZADD', index, redis.call('INCR', SEQ), id) end
 end
+
+-- And turns.
+local rings = {}
+for i, priority in ipairs(PRIORITIES) do rings[i] = RING .. priority end
+local taken = redis.pcall('HGET', TURNS, 'turn')
+taken = type(taken) == 'string' and counted(taken) or 0
+local last = newest_of(rings, taken + 1)
+if last > taken + 1 then
+  redis.pcall('HSET', TURNS, 'turn', string.format('%.0f', last))
+  say(TURNS, 'behind')
+end
+for _, ring in ipairs(rings) do
+  for _, submitter in ipairs(beyond(ring, last)) do redis.call('ZADD', ring, last, submitter) end
+end
+
 local head = redis.call('GET', HEAD)
 if head and (counted(head) or newest + 1) > newest then
   redis.call('DEL', HEAD)
@@ -58,10 +87,11 @@ if token and not counted(token) then
   say(TOKEN, 'no number')
 end
 
-for _, key in ipairs({FINISHED, REFUSALS}) do
-  if redis.call('HLEN', key) > most_fields then
+for _, key in ipairs({TURNS, FINISHED, REFUSALS}) do
+  local fields = redis.pcall('HLEN', key)
+  if type(fields) == 'number' and fields > most_fields then
     set_aside(key, 'too long')
-  else
+  elseif type(fields) == 'number' then
     local counts = redis.call('HGETALL', key)
     for i = 1, #counts, 2 do
       if not counted(counts[i + 1]) then

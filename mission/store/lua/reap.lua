@@ -1,7 +1,7 @@
 -- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
--- ARGV: 1 if the queue holds no message, grace in ms, limit, max attempts, ledger TTL in s, interval in ms, the caller's clock in ms,
--- how many lost leases make a suspect.
--- Returns {ids to publish alone, ids to publish in batches, dead as id, reason pairs, expired leases, lost messages}.
+-- ARGV: '' (of the last release 1 if the queue holds no message, or 0), grace in ms for it, limit, max attempts, ledger TTL in s, interval in
+-- ms, the caller's clock in ms, how many lost leases make a suspect.
+-- Returns {ids whose lease ran out, ids of lost messages, dead as id, reason pairs, expired leases, lost messages}.
 local idle, grace, limit = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
 local max_attempts, ttl, suspect_after = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[8])
 local alone, batch, dead = {}, {}, {}
@@ -25,8 +25,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]),
   end
 end
 
--- 1. A lease has run out: its worker is gone. Published alone, so that its neighbours do not die with it. The first few times that may
--- be a neighbour's fault, and its attempt does not count; from then on it is a suspect.
+-- 1. A lease has run out: its worker is gone. The first few times that may be a neighbour's fault, and its attempt does not count; from
+-- then on it is a suspect.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)) do
   if state_of(id) then
     leases = leases + 1
@@ -42,13 +42,22 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0,
   end
 end
 
--- 2. A message was lost before its claim: the queue is empty, or has moved past it, and nobody sees it for the grace period from
--- there on. From its publication would not do: one that waited for hours may be in a worker's hands right now, not claimed yet.
+-- 2. For workers of the last release, which claim what a message names: it was lost before that. The queue is empty, or has moved past
+-- it, or is not theirs, and nobody sees the mission for the grace period from there on. From its publication would not do: one that waited
+-- for hours may be in a worker's hands right now, not claimed yet.
 -- Each round looks on from where the last one ended: those that workers hold may be very many.
-local bound = idle and '+inf' or '(' .. (redis.call('GET', HEAD) or '0')
-local from = redis.call('GET', LOOKED) or '-inf'
-local passed = redis.call('ZRANGEBYSCORE', QUEUED, from, bound, 'WITHSCORES', 'LIMIT', 0, limit)
-redis.call('SET', LOOKED, #passed == 2 * limit and '(' .. passed[#passed] or '-inf')
+local passed = {}
+if ARGV[1] ~= '' then
+  local bound = idle and '+inf' or '(' .. (redis.call('GET', HEAD) or '0')
+  local from = redis.call('GET', LOOKED) or '-inf'
+  passed = redis.call('ZRANGEBYSCORE', QUEUED, from, bound, 'WITHSCORES', 'LIMIT', 0, limit)
+  redis.call('SET', LOOKED, #passed == 2 * limit and '(' .. passed[#passed] or '-inf')
+  for _, index in ipairs({QUEUED_HIGH, QUEUED_LOW}) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, limit)) do
+      passed[#passed + 1] = member
+    end
+  end
+end
 for i = 1, #passed, 2 do
   local id = passed[i]
   if state_of(id) then
@@ -59,6 +68,17 @@ for i = 1, #passed, 2 do
       lost = lost + 1
       enqueue_again(id)
       batch[#batch + 1] = id
+    end
+  end
+end
+
+-- Where nothing of a priority waits, nobody has a turn: what is left of lines is of missions that went otherwise.
+for _, priority in ipairs(PRIORITIES) do
+  local ring = RING .. priority
+  if redis.call('ZCARD', INDEX_OF[priority]) == 0 then
+    for _, submitter in ipairs(redis.pcall('ZRANGE', ring, 0, 99)) do
+      redis.call('UNLINK', line_of(priority, submitter))
+      redis.call('ZREM', ring, submitter)
     end
   end
 end

@@ -30,8 +30,10 @@ for i = 4, #ARGV do
   local id = ARGV[i]
   local type = redis.call('TYPE', entry(id)).ok
   local found = type == 'hash'
-    and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at', 'host') or {}
+    and redis.call('HMGET', entry(id), 'state', 'url', 'token', 'attempts', 'submitted_at', 'expires_at', 'finished_at', 'host', 'priority',
+      'submitter') or {}
   local state = found[1]
+  local priority = INDEX_OF[found[9]] and found[9] or 'normal'
   local changed = false
   if type == 'none' or not string.match(id, uuid) or not (state and string.match(state, '^%w[%w_.-]*$')) or not complete(state, found) then
     changed = off_indexes(id)
@@ -44,7 +46,10 @@ for i = 4, #ARGV do
     end
     redis.call('HDEL', DAMAGED, id)
   elseif place[state] or ENDED_IN[state] then
-    place.retrying = DUE
+    place.retrying, place.queued = DUE, INDEX_OF[priority]
+    for _, index in pairs(INDEX_OF) do
+      if index ~= place.queued then changed = off(index, id) or changed end
+    end
     for of, index in pairs(place) do
       if of ~= state then changed = off(index, id) or changed end
     end
@@ -55,7 +60,9 @@ for i = 4, #ARGV do
       if redis.call('TYPE', place.retrying).ok ~= 'zset' then redis.call('DEL', place.retrying) end
     end
     if place[state] then
-      changed = on(place[state], id, state == 'running' and now + lease or state == 'retrying' and now) or changed
+      local new = on(place[state], id, state == 'running' and now + lease or state == 'retrying' and now)
+      if new and state == 'queued' then line_up(priority, found[10] or '', {id}) end
+      changed = new or changed
       if state == 'retrying' then
         local first = redis.call('ZRANGE', place.retrying, 0, 0, 'WITHSCORES')[2]
         changed = redis.call('ZADD', DUE_HOSTS, 'LT', first, found[8] or '') == 1 or changed

@@ -19,7 +19,7 @@ from mission.errors import (
     StoredQuotaExceeded,
 )
 from mission.ids import new_mission_id
-from mission.model import Reason, Ticket
+from mission.model import Priority, Reason, Ticket
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.settings import Settings
 from mission.store.changes import Admission, Admitted
@@ -168,9 +168,11 @@ def test_a_call_that_was_sent_again_after_its_answer_was_lost_gives_a_new_missio
 ) -> None:
     admit = ledger.admit
 
-    def admit_twice(admissions: Sequence[Admission], submitter: str, batch_id: str) -> list[Admitted]:
-        admit(admissions, submitter, batch_id)
-        return admit(admissions, submitter, batch_id)
+    def admit_twice(
+        admissions: Sequence[Admission], submitter: str, batch_id: str, priority: Priority
+    ) -> list[Admitted]:
+        admit(admissions, submitter, batch_id, priority)
+        return admit(admissions, submitter, batch_id, priority)
 
     monkeypatch.setattr(ledger, "admit", admit_twice)
     (ticket,) = admitter.admit([URL])
@@ -190,6 +192,26 @@ def test_a_message_comes_with_what_is_new_and_none_with_what_is_known_or_refused
     assert all(isinstance(ticket, Ticket) and ticket.duplicate for ticket in known)
     assert isinstance(fresh, Ticket)
     assert (client.llen(QUEUE), fresh.id in woken(client)) == (1, True)
+
+
+def test_a_mission_that_is_there_keeps_its_priority_and_the_ticket_tells_it(admitter: Admitter, ledger: Ledger) -> None:
+    def ticket(priority: str) -> Ticket:
+        (ticket,) = admitter.admit([URL], idempotency_key="k", priority=priority)
+        assert isinstance(ticket, Ticket)
+        return ticket
+
+    tickets = [ticket("low"), ticket("high"), ticket("normal")]
+    assert [(ticket.duplicate, ticket.priority) for ticket in tickets] == [
+        (duplicate, Priority.LOW) for duplicate in (False, True, True)
+    ]
+    assert (ledger.stats().queued, ledger.stats().queued_low) == (1, 1)
+
+
+@pytest.mark.parametrize("priority", ["urgent", "HIGH", "", 1, None, ["high"]])
+def test_a_priority_that_is_none_is_refused(priority: Any, admitter: Admitter, ledger: Ledger) -> None:
+    with pytest.raises(InvalidMission, match=r"^malformed_message: a priority is high, normal or low$"):
+        admitter.admit([URL], priority=priority)
+    assert ledger.stats().queued == 0
 
 
 def test_missions_are_admitted_where_the_queue_takes_no_message(

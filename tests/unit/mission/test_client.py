@@ -27,6 +27,7 @@ from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from mission.store.scripts import Scripts
 from producer import MissionClient
+from tests.claims import claim_these
 from worker.settings import WorkerSettings
 
 URL = "https://docs.example.com/page?token=hidden"
@@ -84,6 +85,15 @@ def test_a_batch_gives_each_verdict_in_order_and_counts_them(mission_client: Mis
     assert set(mission_client.missions_of(batch.id)) == {ticket.id for ticket in tickets}
 
 
+def test_a_batch_has_a_priority_and_its_tickets_tell_that_of_each(mission_client: MissionClient) -> None:
+    mission_client.enqueue(URL, idempotency_key="k", priority="low")
+    batch = mission_client.enqueue_many([URL, f"{URL}&2"], idempotency_key="k", priority="high")
+    tickets = [verdict for verdict in batch if isinstance(verdict, Ticket)]
+    assert [(ticket.duplicate, ticket.priority) for ticket in tickets] == [(True, "low"), (False, "high")]
+    stats = mission_client.stats()
+    assert (stats.queued_high, stats.queued_normal, stats.queued_low) == (1, 0, 1)
+
+
 def test_the_same_key_is_the_same_batch_and_another_submitters_is_not(mission_client: MissionClient) -> None:
     ids = [
         mission_client.enqueue_many([URL], idempotency_key=key, submitter=submitter).id
@@ -98,7 +108,7 @@ def test_waiting_for_a_batch_ends_with_how_its_missions_ended(
 ) -> None:
     batch = mission_client.enqueue_many(f"{URL}&{n}" for n in range(600))
     ids = list(mission_client.missions_of(batch.id))
-    claims = ledger.claim(ids, 600, 60).claims
+    claims = claim_these(ledger, ids, 600, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims[:599]], 60)
     with pytest.raises(WaitTimeout, match=r"1 mission not finished after 0.05s \(1 running\)"):
         batch.wait(0.05)
@@ -138,7 +148,7 @@ def test_missions_are_told_as_they_finish_each_once(mission_client: MissionClien
     ids = [mission_client.enqueue(f"{URL}&{n}").id for n in range(3)]
     told = mission_client.follow([*ids, ids[0]], 60)
     for mission_id in reversed(ids):
-        (claim,) = ledger.claim([mission_id], 1, 60).claims
+        (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
         ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 0)], 60)
         assert next(told).id == mission_id
     assert list(told) == []
@@ -150,7 +160,7 @@ def test_those_that_ended_are_told_behind_any_number_that_do_not_end(
     monkeypatch.setattr("mission.client._LOOK_SECONDS", 0.02)
     batch = mission_client.enqueue_many(f"{URL}&{n}" for n in range(2 * CHUNK + 10))
     ids = [verdict.id for verdict in batch if isinstance(verdict, Ticket)]
-    claims = ledger.claim(ids[-10:], 10, 60).claims
+    claims = claim_these(ledger, ids[-10:], 10, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60)
     told = mission_client.follow(ids, 60)
     assert {next(told).id for _ in range(10)} == set(ids[-10:])
@@ -297,4 +307,4 @@ def test_a_mission_in_a_state_of_a_newer_release_is_a_duplicate_and_ends_the_wai
     client.hset(entry_key(ticket.id), mapping={"state": "archived", "finished_at": "1700000000000"})
     assert mission_client.wait(ticket.id, timeout=60).state == "archived"
     again = mission_client.enqueue(URL, idempotency_key="once").as_dict()
-    assert again == {"id": ticket.id, "state": "archived", "duplicate": True}
+    assert again == {"id": ticket.id, "state": "archived", "duplicate": True, "priority": "normal"}

@@ -22,6 +22,7 @@ from mission.store.changes import Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from producer.cli import main
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 
@@ -53,7 +54,7 @@ def finishing(ledger: Ledger, state: State, **fields: object) -> Iterator[None]:
     def work() -> None:
         while not over.wait(0.01):
             found = [key.decode() for key in ledger.client.zrange("{decoder}:queued", 0, -1)]  # type: ignore[union-attr]  # the synchronous client's answer
-            claims = ledger.claim(found, 100, 60).claims if found else []
+            claims = claim_these(ledger, found, 100, 60).claims if found else []
             if claims:
                 ledger.commit([Commit(claim.id, claim.token, state, **fields) for claim in claims], 60)  # type: ignore[arg-type]  # the test's own
 
@@ -74,7 +75,7 @@ def test_enqueue_prints_id_and_state() -> None:
 
 def test_enqueue_prints_a_ticket_as_json(ledger: Ledger) -> None:
     (ticket,) = json_lines(run("enqueue", URL, "--json"))
-    assert ticket == {"id": ticket["id"], "state": "queued", "duplicate": False}
+    assert ticket == {"id": ticket["id"], "state": "queued", "duplicate": False, "priority": "normal"}
     assert ledger.status(str(ticket["id"])).state is State.QUEUED
 
 
@@ -83,6 +84,29 @@ def test_enqueue_with_a_key_that_was_used_says_so() -> None:
     again = run("enqueue", URL, "--idempotency-key", "order-7")
     assert again.exit_code == 0
     assert again.stdout == first.stdout.rstrip("\n") + "  (was there before)\n"
+
+
+def test_a_priority_is_told_where_it_is_not_the_usual_one(ledger: Ledger) -> None:
+    first = run("enqueue", URL, "--idempotency-key", "order-7", "--priority", "high")
+    mission_id = first.stdout.split()[0]
+    again = run("enqueue", URL, "--idempotency-key", "order-7")
+    assert again.stdout == f"{mission_id}  queued  (was there before, of high priority)\n"
+    (usual,) = admitted(URL)
+    header, row, other = run("status", mission_id, usual).stdout.splitlines()
+    assert header.split()[:3] == ["ID", "STATE", "PRIORITY"]
+    assert (row.split()[:3], other.split()[:3]) == ([mission_id, "queued", "high"], [usual, "queued", "0"])
+    assert "PRIORITY" not in run("status", usual).stdout
+    (urgent,) = json_lines(run("enqueue", URL, URL, "--priority", "low", "--json"))[:1]
+    assert urgent["priority"] == "low"
+    (found,) = json_lines(run("stats", "--json"))
+    assert (found["queued_high"], found["queued_normal"], found["queued_low"]) == (1, 1, 2)
+    assert [claim.priority for claim in ledger.claim(9, 60).claims] == ["high", "normal", "low", "low"]
+
+
+def test_a_priority_that_is_none_is_refused_in_a_line() -> None:
+    result = run("enqueue", URL, "--priority", "urgent")
+    assert result.exit_code == 2
+    assert "'high', 'normal', 'low'" in result.stderr
 
 
 def test_many_under_one_key_may_be_enqueued_again() -> None:
@@ -226,7 +250,7 @@ def test_status_is_a_table_for_people() -> None:
 
 def test_status_is_json_for_scripts(ledger: Ledger) -> None:
     (ticket,) = json_lines(run("enqueue", URL, "--json"))
-    claim = ledger.claim([str(ticket["id"])], 1, 60).claims[0]
+    claim = claim_these(ledger, [str(ticket["id"])], 1, 60).claims[0]
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 2, b"sealed")], 60)
     (status,) = json_lines(run("status", claim.id, "--json"))
     assert list(status) == [
@@ -240,6 +264,7 @@ def test_status_is_json_for_scripts(ledger: Ledger) -> None:
         "cut",
         "put_off",
         "next_try_at",
+        "priority",
         "complete",
     ]
     assert (status["state"], status["attempts"], status["secrets"], status["reason"]) == ("succeeded", 1, 2, None)
@@ -280,6 +305,9 @@ def test_stats_count_each_state() -> None:
         "dead",
         "cancelled",
         "oldest_seconds",
+        "queued_high",
+        "queued_normal",
+        "queued_low",
     ]
     assert (found["queued"], found["running"]) == (2, 0)
     header, row = run("stats").stdout.splitlines()
@@ -321,7 +349,7 @@ def test_wait_takes_a_batch_or_missions_and_not_both(ledger: Ledger) -> None:
 
 def test_a_batch_is_counted_by_state_and_reason(ledger: Ledger) -> None:
     tickets = json_lines(run("enqueue", URL, URL + "?2", URL + "?3", "--json"))
-    (claim,) = ledger.claim([str(tickets[0]["id"])], 1, 60).claims
+    (claim,) = claim_these(ledger, [str(tickets[0]["id"])], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.TLS_FAILURE)], 60)
     batch = str(tickets[0]["batch"])
     assert [line.split() for line in run("status", "--batch", batch).stdout.splitlines()] == [
@@ -335,10 +363,10 @@ def test_a_batch_is_counted_by_state_and_reason(ledger: Ledger) -> None:
 
 def test_status_tells_the_last_failure_why_it_was_put_off_and_when_it_is_tried_again(ledger: Ledger) -> None:
     (mission_id,) = admitted(URL)
-    (claim,) = ledger.claim([mission_id], 1, 60).claims
+    (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
     ledger.release([Release(mission_id, claim.token, Reason.CONNECT_TIMEOUT, 0.0, host="h")], 5)
     wait_for(lambda: mission_id in ledger.take_due(10)[0])
-    (claim,) = ledger.claim([mission_id], 1, 60).claims
+    (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
     ledger.release([Release(mission_id, claim.token, Reason.HOST_BUSY, 30.0, uses_attempt=False, host="h")], 5)
     (status,) = json_lines(run("status", mission_id, "--json"))
     assert (status["state"], status["reason"], status["put_off"]) == ("retrying", "connect_timeout", "host_busy")
@@ -363,7 +391,7 @@ def test_list_shows_the_newest_missions_and_says_that_there_may_be_more() -> Non
 def test_list_tells_a_batch_whatever_its_states(ledger: Ledger) -> None:
     tickets = json_lines(run("enqueue", URL, URL + "?2", "--json"))
     admitted(URL + "?3")
-    (claim,) = ledger.claim([str(tickets[0]["id"])], 1, 60).claims
+    (claim,) = claim_these(ledger, [str(tickets[0]["id"])], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.TLS_FAILURE)], 60)
     found = json_lines(run("list", "--batch", str(tickets[0]["batch"]), "--json"))
     assert {(line["id"], line["state"]) for line in found} == {
@@ -374,7 +402,7 @@ def test_list_tells_a_batch_whatever_its_states(ledger: Ledger) -> None:
 
 def test_cancel_ends_what_waits_and_says_what_it_could_not_end(ledger: Ledger) -> None:
     waits, runs = admitted(URL, URL + "?2")
-    ledger.claim([runs], 1, 60)
+    claim_these(ledger, [runs], 1, 60)
     unknown = new_mission_id()
     result = run("cancel", waits, runs, unknown, "--reason", "a test")
     assert (result.exit_code, result.stdout) == (1, f"{waits}  cancelled\n")

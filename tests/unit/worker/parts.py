@@ -9,11 +9,12 @@ from typing import cast
 import pytest
 
 from mission.admission import Admitter
-from mission.model import Claim, Reason, State, Ticket
+from mission.model import Claim, Priority, Reason, State, Ticket
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
-from mission.store.names import QUEUE
+from mission.store.names import QUEUE_OF
+from tests.claims import claim_these
 from worker.observe import metrics
 from worker.settings import WorkerSettings
 from worker.work.coordinator import Coordinator
@@ -21,6 +22,7 @@ from worker.work.endings import Outcome
 from worker.work.pipeline import Pipeline
 
 URL = "https://docs.example/page?signature=sesame"
+BEGUN: list[Coordinator] = []  # to be closed when the test is over
 
 
 class Keys:
@@ -32,16 +34,24 @@ class Keys:
         self.keyring = UrlKeyring.parse(generate_url_key())
         self.admitter = Admitter(ledger, self.keyring, settings)
 
-    def admit(self, *urls: str, submitter: str = "app", expires_seconds: float | None = None) -> list[str]:
+    def admit(
+        self,
+        *urls: str,
+        submitter: str = "app",
+        expires_seconds: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> list[str]:
         """Missions that wait for their claim; their ids."""
-        verdicts = self.admitter.admit(urls or [URL], submitter=submitter, expires_seconds=expires_seconds)
+        verdicts = self.admitter.admit(
+            urls or [URL], submitter=submitter, expires_seconds=expires_seconds, priority=priority
+        )
         assert all(isinstance(verdict, Ticket) for verdict in verdicts)
-        self.ledger.client.delete(QUEUE)
+        self.ledger.client.delete(*QUEUE_OF.values())
         return [cast("Ticket", verdict).id for verdict in verdicts]
 
     def claim(self, *urls: str, submitter: str = "app") -> Claim:
         """A mission in hand."""
-        return self.ledger.claim(self.admit(*urls, submitter=submitter), 1, 60.0).claims[0]
+        return claim_these(self.ledger, self.admit(*urls, submitter=submitter), 1, 60.0).claims[0]
 
 
 def succeeded(_claim: Claim) -> Outcome:
@@ -80,6 +90,7 @@ def coordinator_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted,
     """A coordinator over the script that has begun, with some settings changed."""
     coordinator = Coordinator(ledger, cast("Pipeline", scripted), settings.model_copy(update=changes))
     coordinator.start()
+    BEGUN.append(coordinator)
     return coordinator
 
 

@@ -17,6 +17,7 @@ from mission.settings import Settings
 from mission.store.changes import Admission, Release
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
+from tests.claims import claim_these
 
 WHY = ("--why", "the mirror is back")
 
@@ -32,7 +33,7 @@ def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def dead(ledger: Ledger, client: redis.Redis) -> list[str]:
     """Three dead missions: of a read timeout an hour ago, of one now, and of a DNS failure now."""
     answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(3)], "team-a")
-    claims = ledger.claim([answer.id for answer in answers], 3, 60).claims
+    claims = claim_these(ledger, [answer.id for answer in answers], 3, 60).claims
     reasons = (Reason.READ_TIMEOUT, Reason.READ_TIMEOUT, Reason.DNS_FAILURE)
     ledger.release([Release(c.id, c.token, why, 0) for c, why in zip(claims, reasons, strict=True)], 1)
     ids = [answer.id for answer in answers]

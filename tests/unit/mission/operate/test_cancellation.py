@@ -12,6 +12,7 @@ from mission.settings import Settings
 from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
+from tests.claims import claim_these
 
 WHY = "the list was last month's"
 
@@ -22,7 +23,7 @@ def mission_id(ledger: Ledger) -> str:
 
 
 def claim(ledger: Ledger, mission_id: str) -> Claim:
-    return ledger.claim([mission_id], 1, 60).claims[0]
+    return claim_these(ledger, [mission_id], 1, 60).claims[0]
 
 
 @pytest.mark.parametrize("waits", [State.QUEUED, State.RETRYING])
@@ -37,7 +38,7 @@ def test_a_mission_that_waits_ends_in_a_state_of_its_own_and_is_never_worked(
     assert (status.state, status.reason, status.finished) == (State.CANCELLED, Reason.CANCELLED, True)
     assert (status.put_off, status.next_try_at) == (None, None)
     assert ledger.take_due(10) == ([], False)
-    assert ledger.claim([mission_id], 1, 60).claims == []
+    assert claim_these(ledger, [mission_id], 1, 60).claims == []
     stats = ledger.stats()
     assert (stats.cancelled, stats.queued, stats.retrying, stats.oldest_seconds) == (1, 0, 0, 0)
     assert client.zcard(Key.OPEN) == client.zcard(Key.EXPIRY) == 0

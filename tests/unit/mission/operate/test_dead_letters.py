@@ -13,6 +13,7 @@ from mission.store.changes import Admission, Commit, Release
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
+from tests.claims import claim_these
 
 WHY = "the mirror is back"
 HOUR_MS = 3_600_000
@@ -35,7 +36,7 @@ def kill(ledger: Ledger, reason: Reason = Reason.READ_TIMEOUT, *, submitter: str
 
 
 def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *, max_attempts: int = 1) -> None:
-    (claim,) = ledger.claim([mission_id], 1, 60).claims
+    (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
     ledger.release([Release(mission_id, claim.token, reason, 0.0, allowed_by="*.example.com")], max_attempts)
 
 
@@ -91,7 +92,7 @@ def test_more_letters_than_fit_on_a_page_are_all_found(ledger: Ledger, letters: 
     ids = set()
     for _ in range(2):
         answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(601)], "app")
-        claims = ledger.claim([answer.id for answer in answers], 601, 60).claims
+        claims = claim_these(ledger, [answer.id for answer in answers], 601, 60).claims
         ledger.release([Release(claim.id, claim.token, Reason.DNS_FAILURE, 0) for claim in claims], 1)
         ids |= {answer.id for answer in answers}
     assert {letter.id for letter in letters.find()} == ids
@@ -99,9 +100,9 @@ def test_more_letters_than_fit_on_a_page_are_all_found(ledger: Ledger, letters: 
 
 def test_missions_that_are_not_dead_are_no_letters(ledger: Ledger, letters: DeadLetters) -> None:
     answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(3)], "app")
-    (claim,) = ledger.claim([answers[0].id], 1, 60).claims
+    (claim,) = claim_these(ledger, [answers[0].id], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.TLS_FAILURE)], 60)
-    ledger.claim([answers[1].id], 1, 60)
+    claim_these(ledger, [answers[1].id], 1, 60)
     assert list(letters.find()) == []
     for answer in answers:
         with pytest.raises(UnknownMission):
@@ -121,7 +122,7 @@ def test_a_replayed_mission_runs_again_with_all_its_attempts(
     assert client.ttl(entry_key(mission_id)) == -1, "it goes when the dead ones do"
     assert list(letters.find()) == []
     wake(ledger, mission_id)
-    (claim,) = ledger.claim([mission_id], 1, 60).claims
+    (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
     assert (claim.attempt, claim.url_record) == (1, b"sealed url")
     assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, None, 2, b"r")], 60) == [State.SUCCEEDED]
     assert ledger.status(mission_id).state is State.SUCCEEDED
@@ -135,16 +136,16 @@ def test_a_replayed_mission_that_nobody_works_dies_of_age_once_more(
     assert client.zscore(PREFIX + "expiry", mission_id) == float(client.hget(entry_key(mission_id), "expires_at") or 0)
     client.zadd(PREFIX + "expiry", {mission_id: 1}, xx=True)
     client.delete(PREFIX + "reaper")
-    assert ledger.reap("missions", 5, 2).dead == [(mission_id, Reason.EXPIRED)]
+    assert ledger.reap(5, 2).dead == [(mission_id, Reason.EXPIRED)]
 
 
 def test_the_holder_of_before_cannot_commit_a_replayed_mission(ledger: Ledger, letters: DeadLetters) -> None:
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
-    (stale,) = ledger.claim([answer.id], 1, 60).claims
+    (stale,) = claim_these(ledger, [answer.id], 1, 60).claims
     ledger.release([Release(answer.id, stale.token, Reason.READ_TIMEOUT, 0)], 1)
     letters.replay(answer.id, why=WHY)
     wake(ledger, answer.id)
-    (claim,) = ledger.claim([answer.id], 1, 60).claims
+    (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
     assert claim.token > stale.token
     assert ledger.commit([Commit(answer.id, stale.token, State.SUCCEEDED, None, 0, b"r")], 60) == [None]
 
@@ -154,10 +155,10 @@ def test_an_expired_mission_gets_a_lifetime_of_its_own(
 ) -> None:
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
     client.hset(entry_key(answer.id), "expires_at", "1")
-    assert ledger.claim([answer.id], 1, 60).expired == [answer.id]
+    assert claim_these(ledger, [answer.id], 1, 60).expired == [answer.id]
     assert letters.replay(answer.id, why=WHY)
     wake(ledger, answer.id)
-    assert len(ledger.claim([answer.id], 1, 60).claims) == 1
+    assert len(claim_these(ledger, [answer.id], 1, 60).claims) == 1
 
 
 def test_a_replayed_mission_counts_towards_the_queue_limit_again(
@@ -206,7 +207,7 @@ def test_what_is_not_dead_is_left_alone(ledger: Ledger, letters: DeadLetters, cl
         die(ledger, answer.id)
         letters.replay(answer.id, why=WHY)
     elif state != "queued":
-        (claim,) = ledger.claim([answer.id], 1, 60).claims
+        (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
         if state == "succeeded":
             ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60)
     before = client.hgetall(entry_key(answer.id))

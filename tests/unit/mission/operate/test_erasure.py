@@ -14,6 +14,7 @@ from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key, result_key
 from mission.store.scripts import Scripts
+from tests.claims import claim_these
 
 WHY = "request 815"
 
@@ -24,7 +25,7 @@ def admit(ledger: Ledger) -> str:
 
 
 def claim(ledger: Ledger, mission_id: str) -> Claim:
-    return ledger.claim([mission_id], 1, 60).claims[0]
+    return claim_these(ledger, [mission_id], 1, 60).claims[0]
 
 
 def commit(ledger: Ledger, held: Claim) -> State | None:

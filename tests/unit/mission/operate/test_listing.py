@@ -10,6 +10,7 @@ from mission.settings import Settings
 from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
+from tests.claims import claim_these
 
 HOUR = 3600
 
@@ -22,7 +23,7 @@ def missions(ledger: Ledger, client: redis.Redis) -> dict[str, str]:
         ledger.admit(
             [Admission(mission_id, b"u", 10 * HOUR)], "odd" if name in ("queued", "dead") else "even", ids["queued"]
         )
-    claims = {claim.id: claim.token for claim in ledger.claim(list(ids.values())[1:], 9, 60).claims}
+    claims = {claim.id: claim.token for claim in claim_these(ledger, list(ids.values())[1:], 9, 60).claims}
     token = {name: claims.get(mission_id, 0) for name, mission_id in ids.items()}
     ledger.release([Release(ids["retrying"], token["retrying"], Reason.READ_TIMEOUT, 30)], 5)
     ledger.release([Release(ids["dead"], token["dead"], Reason.READ_TIMEOUT, 0)], 1)

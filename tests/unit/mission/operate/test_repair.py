@@ -19,6 +19,7 @@ from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
 from mission.store.scripts import Scripts
+from tests.claims import claim_these
 
 Repair = Callable[[], Repaired]
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
@@ -35,7 +36,8 @@ def missions(ledger: Ledger) -> dict[str, str]:
     ids = {name: new_mission_id() for name in (*State, "discarded")}
     ledger.admit([Admission(mission_id, b"u", 60) for mission_id in ids.values()], "app")
     claims = {
-        claim.id: claim for claim in ledger.claim([ids[name] for name in ids if name != State.QUEUED], 9, 60).claims
+        claim.id: claim
+        for claim in claim_these(ledger, [ids[name] for name in ids if name != State.QUEUED], 9, 60).claims
     }
     token = {name: claims[ids[name]].token for name in ids if name != State.QUEUED}
     ledger.release([Release(ids["retrying"], token["retrying"], Reason.READ_TIMEOUT, 30)], 5)
@@ -90,10 +92,10 @@ def test_missions_whose_indexes_were_written_over_go_through(
     client.zadd(Key.DUE, {missions["retrying"]: 1})
     client.zadd(Key.LEASES, {missions["running"]: 1})
     client.delete(Key.REAPER)
-    found = ledger.reap("missions", 5, 2)
-    assert {*found.alone, *ledger.take_due(10)[0]} >= {missions["running"], missions["retrying"]}
+    found = ledger.reap(5, 2)
+    assert {*found.again, *ledger.take_due(10)[0]} >= {missions["running"], missions["retrying"]}
     waiting = [missions[name] for name in ("queued", "running", "retrying")]
-    assert len(ledger.claim(waiting, 3, 60).claims) == 3
+    assert len(claim_these(ledger, waiting, 3, 60).claims) == 3
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_it_harms_nothing_while_workers_work(client: redis.Redis, ledger: Ledger
     def work() -> None:
         for mission_id in ids:
             ledger.admit([Admission(mission_id, b"u", 60)], "app")
-            (claim,) = ledger.claim([mission_id], 1, 60).claims
+            (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
             assert ledger.commit([Commit(mission_id, claim.token, State.SUCCEEDED, secrets=0)], 60) == [State.SUCCEEDED]
         over.set()
 

@@ -19,6 +19,7 @@ from mission.store.changes import Admission, Commit
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key, parse_result_key, result_key
+from tests.claims import claim_these
 
 DAY = datetime(2026, 5, 4, tzinfo=UTC)
 NEXT = DAY + timedelta(days=1)
@@ -40,7 +41,7 @@ def _put(client: redis.Redis, ended: datetime, *, token: int = 1, **fields: str 
 
 def test_what_a_worker_commits_is_found_with_its_count_and_its_end(client: redis.Redis, ledger: Ledger) -> None:
     ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 99) for _ in range(3)], "a")]
-    claims = {claim.id: claim.token for claim in ledger.claim(ids, 3, 60).claims}
+    claims = {claim.id: claim.token for claim in claim_these(ledger, ids, 3, 60).claims}
     commits = [
         Commit(ids[0], claims[ids[0]], State.SUCCEEDED, secrets=3, record=b"sealed"),
         Commit(ids[1], claims[ids[1]], State.SUCCEEDED, secrets=0, record=b"sealed"),

@@ -17,6 +17,7 @@ from mission.store.ledger import Ledger
 from mission.store.messages import wake_ups
 from mission.store.names import QUEUE, Key, batch_key, entry_key, result_key
 from mission.store.scripts import Scripts
+from tests.claims import claim_these
 from worker.settings import WorkerSettings
 
 OWN, OTHER = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
@@ -51,7 +52,7 @@ def test_a_commit_to_what_is_no_entry_is_stale_and_takes_its_record_back(
     other: Callable[[redis.Redis, str], object], ledger: Ledger, client: redis.Redis
 ) -> None:
     ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 100) for _ in range(2)], "app")]
-    claims: list[Claim] = ledger.claim(ids, 2, 60.0).claims
+    claims: list[Claim] = claim_these(ledger, ids, 2, 60.0).claims
     client.delete(entry_key(ids[0]))
     other(client, entry_key(ids[0]))
     commits = [Commit(one.id, one.token, State.SUCCEEDED, None, 0, b"r") for one in claims]
@@ -61,7 +62,7 @@ def test_a_commit_to_what_is_no_entry_is_stale_and_takes_its_record_back(
 
 def test_of_what_ended_no_more_is_kept_than_is_asked_for_again(ledger: Ledger, client: redis.Redis) -> None:
     ledger.admit([keyed()], "app")
-    (claim,) = ledger.claim([OWN], 1, 60.0).claims
+    (claim,) = claim_these(ledger, [OWN], 1, 60.0).claims
     ledger.commit([Commit(OWN, claim.token, State.SUCCEEDED, None, 0)], 60)
     fields = {
         b"v",
@@ -155,14 +156,9 @@ def test_messages_that_no_producer_sends_are_refused_as_well(
 
 
 def test_the_largest_message_is_let_through(client: redis.Redis, settings: WorkerSettings) -> None:
-    (message,) = wake_ups([OWN] * 256, 256)
+    (message,) = wake_ups([OWN] * 256, per_message=256)
     call(client, settings, OWN, "u", 1000, "", messages=(256, 1, message))
     assert client.lrange(QUEUE, 0, -1) == [message]
-
-
-def test_a_claim_of_more_than_a_worker_asks_for_is_refused_as_well(ledger: Ledger) -> None:
-    with pytest.raises(LedgerUnavailable, match="claim takes 1024 ids at most"):
-        ledger.claim([OWN] * 1025, 1, 60.0)
 
 
 ODD = ["", "x", "nan", "inf", "-1", "1e300"]

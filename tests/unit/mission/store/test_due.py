@@ -13,6 +13,7 @@ from mission.store.changes import Admission, Release
 from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key
 from mission.store.scripts import Scripts, as_text
+from tests.claims import claim_these
 from tests.conftest import wait_for
 
 DEAD, OTHER = "d" * 32, "a" * 32
@@ -26,7 +27,7 @@ def admit(ledger: Ledger, count: int) -> list[str]:
 
 def put_off(ledger: Ledger, ids: Sequence[str], host: str, *, seconds: float = 0.0) -> None:
     """As after a claim that found the host paused, or busy."""
-    claims = ledger.claim(ids, len(ids), 60).claims
+    claims = claim_these(ledger, ids, len(ids), 60).claims
     ledger.release([Release(c.id, c.token, Reason.HOST_PAUSED, seconds, False, host) for c in claims], 5)
 
 
@@ -168,7 +169,7 @@ def test_a_mission_that_is_forgotten_or_too_old_waits_for_no_host_any_more(ledge
     forgotten, old, stays = due(ledger, DEAD, 3)
     pause(ledger)
     client.zadd(Key.EXPIRY, {old: 1})
-    assert ledger.reap("missions", 5, 2).dead == [(old, Reason.EXPIRED)]
+    assert ledger.reap(5, 2).dead == [(old, Reason.EXPIRED)]
     ledger._scripts.run("forget", forgotten)
     assert client.zrange(Key.DUE_OF + DEAD, 0, -1) == [stays.encode()]
     assert not client.hexists(entry_key(old), "host")
@@ -228,13 +229,13 @@ def test_a_claim_puts_aside_what_no_release_wrote_and_takes_the_others(
         client.hset(entry_key(damaged), field, "soon")
     client.delete(entry_key(typed))
     client.lpush(entry_key(typed), "x")
-    claimed = ledger.claim([damaged, typed, good], 3, 60)
+    claimed = claim_these(ledger, [damaged, typed, good], 3, 60)
     assert [claim.id for claim in claimed.claims] == [good]
     assert client.hgetall(Key.DAMAGED) == {damaged.encode(): field.encode(), typed.encode(): b"type"}
 
 
 def test_a_release_puts_aside_what_no_release_wrote(ledger: Ledger, client: redis.Redis) -> None:
-    first, second = ledger.claim(admit(ledger, 2), 2, 60).claims
+    first, second = claim_these(ledger, admit(ledger, 2), 2, 60).claims
     client.delete(entry_key(first.id))
     client.set(entry_key(first.id), "x")
     client.hset(entry_key(second.id), "attempts", "1e9")
@@ -244,13 +245,13 @@ def test_a_release_puts_aside_what_no_release_wrote(ledger: Ledger, client: redi
 
 
 def test_a_reaper_puts_aside_what_no_release_wrote_and_goes_on(ledger: Ledger, client: redis.Redis) -> None:
-    typed, counted, good = (claim.id for claim in ledger.claim(admit(ledger, 3), 3, 60).claims)
+    typed, counted, good = (claim.id for claim in claim_these(ledger, admit(ledger, 3), 3, 60).claims)
     client.zadd(Key.LEASES, {typed: 1, counted: 2, good: 3, "\x00": 4})
     client.delete(entry_key(typed))
     client.set(entry_key(typed), "x")
     client.hset(entry_key(counted), "crashes", "-")
-    found = ledger.reap("missions", 5, 2)
-    assert (found.alone, found.leases_expired) == ([good], 1)
+    found = ledger.reap(5, 2)
+    assert (found.again, found.leases_expired) == ([good], 1)
     assert client.hlen(Key.DAMAGED) == 3
     assert client.zcard(Key.LEASES) == 0
 

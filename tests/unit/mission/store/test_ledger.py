@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from itertools import chain
 
 import pytest
 import redis
@@ -11,10 +9,11 @@ from mission.errors import LedgerUnavailable, UnknownMission
 from mission.ids import new_mission_id
 from mission.model import Claim, Cut, MissionStatus, Reason, State
 from mission.store import scripts
-from mission.store.changes import Admission, Commit, Known, Release
+from mission.store.changes import Admission, Claimed, Commit, Known, Release
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, QUEUE, Key, entry_key, result_key
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 
@@ -27,8 +26,14 @@ def admit(ledger: Ledger, count: int = 1, *, lifetime: float = 100.0, submitter:
     return [answer.id for answer in answers if answer.refusal is None]
 
 
+def its_time_has_come(client: redis.Redis, mission_id: str) -> None:
+    """That of a mission that is to be tried again."""
+    client.zadd(PREFIX + "due", {mission_id: 1}, xx=True)
+    client.zadd(PREFIX + "due_hosts", {"": 1}, xx=True)
+
+
 def claim_one(ledger: Ledger, mission_id: str, lease: float = 60.0) -> Claim:
-    return ledger.claim([mission_id], 1, lease).claims[0]
+    return claim_these(ledger, [mission_id], 1, lease).claims[0]
 
 
 def succeed(ledger: Ledger, claim: Claim) -> State | None:
@@ -102,33 +107,31 @@ def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: 
 
 def test_a_claim_hands_out_a_rising_token(ledger: Ledger) -> None:
     first, second = admit(ledger, 2)
-    claims = ledger.claim([first, second], 2, 60).claims
+    claims = claim_these(ledger, [first, second], 2, 60).claims
     assert claims[0].token < claims[1].token
     assert [claim.attempt for claim in claims] == [1, 1]
     assert claims[0].url_record == b"sealed url"
     assert claims[0].submitter == "app"
 
 
-def test_a_claim_takes_no_more_than_it_has_slots_for_and_holds_the_rest(ledger: Ledger) -> None:
+def test_a_claim_takes_no_more_than_it_has_slots_for(ledger: Ledger) -> None:
     ids = admit(ledger, 5)
-    claimed = ledger.claim(ids, 2, 60)
-    assert [claim.id for claim in claimed.claims] == ids[:2]
-    assert claimed.held == ids[2:]
+    assert [claim.id for claim in ledger.claim(2, 60).claims] == ids[:2]
+    assert [claim.id for claim in ledger.claim(9, 60).claims] == ids[2:]
 
 
-def test_a_message_for_a_mission_that_does_not_wait_for_one_is_a_no_op(ledger: Ledger) -> None:
+def test_a_claim_finds_nothing_where_nothing_waits(ledger: Ledger) -> None:
     _leased, finished, due = ids = admit(ledger, 3)
-    claims = {claim.id: claim for claim in ledger.claim(ids, 3, 60).claims}
+    claims = {claim.id: claim for claim in claim_these(ledger, ids, 3, 60).claims}
     assert succeed(ledger, claims[finished])
     ledger.release([Release(due, claims[due].token, Reason.HTTP_SERVER_ERROR, 60.0)], 5)
-    again = ledger.claim([*ids, new_mission_id()], 4, 60)
-    assert (again.claims, again.held, again.expired, again.unreadable) == ([], [], [], [])
+    assert ledger.claim(4, 60) == Claimed([], [], [], more=False)
 
 
 def test_an_expired_mission_is_dead_when_it_is_claimed(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     client.hset(entry_key(mission_id), "expires_at", "1")
-    claimed = ledger.claim([mission_id], 1, 60)
+    claimed = claim_these(ledger, [mission_id], 1, 60)
     assert (claimed.claims, claimed.expired) == ([], [mission_id])
     status = ledger.status(mission_id)
     assert (status.state, status.reason) == (State.DEAD, Reason.EXPIRED)
@@ -140,9 +143,12 @@ def test_a_schema_is_read_a_release_before_it_is_written(
     now = scripts.WRITES
     first, second = admit(ledger, 2)
     client.hset(entry_key(second), "v", now + 1)
-    assert ledger.claim([first, second], 2, 60).unreadable == [second]
+    claimed = ledger.claim(2, 60)
+    assert ([claim.id for claim in claimed.claims], claimed.unreadable) == ([first], [second])
     monkeypatch.setattr(scripts, "READS", (now, now + 1))
-    assert [claim.id for claim in ledger.claim([first, second], 2, 60).claims] == [second]
+    its_time_has_come(client, second)
+    assert ledger.take_due(10)[0] == [second]
+    assert [claim.id for claim in ledger.claim(2, 60).claims] == [second]
     monkeypatch.setattr(scripts, "WRITES", now + 1)
     (third,) = admit(ledger)
     assert client.hget(entry_key(third), "v") == str(now + 1).encode()
@@ -153,13 +159,16 @@ def test_a_release_reads_what_it_writes() -> None:
     assert scripts.READS[0] in (scripts.WRITES - 1, scripts.WRITES)
 
 
-def test_an_entry_of_a_newer_schema_or_of_none_is_left_alone(ledger: Ledger, client: redis.Redis) -> None:
-    ids = admit(ledger, 2)
+def test_an_entry_of_a_newer_schema_or_of_none_waits_out_of_the_others_way(ledger: Ledger, client: redis.Redis) -> None:
+    ids = admit(ledger, 3)
     client.hset(entry_key(ids[0]), "v", "99")
     client.hdel(entry_key(ids[1]), "v")
-    claimed = ledger.claim(ids, 2, 60)
-    assert (claimed.claims, claimed.unreadable) == ([], ids)
-    assert [ledger.status(mission_id).state for mission_id in ids] == [State.QUEUED] * 2
+    claimed = ledger.claim(1, 60)
+    assert ([claim.id for claim in claimed.claims], claimed.unreadable) == ([ids[2]], ids[:2])
+    assert [ledger.status(mission_id).attempts for mission_id in ids] == [0, 0, 1]
+    now, _ = client.time()
+    for mission_id in ids[:2]:
+        assert (client.zscore(PREFIX + "due", mission_id) or 0.0) / 1000 - now == pytest.approx(60, abs=2)
 
 
 def test_a_commit_writes_the_result_and_ends_the_mission(ledger: Ledger, client: redis.Redis) -> None:
@@ -203,7 +212,7 @@ def test_a_mission_whose_result_cannot_be_written_is_not_ended(ledger: Ledger, c
 def test_a_worker_whose_lease_was_taken_over_cannot_commit(ledger: Ledger) -> None:
     (mission_id,) = admit(ledger)
     stale = claim_one(ledger, mission_id, lease=0.001)
-    wait_for(lambda: mission_id in ledger.reap("missions", 5, 2).alone)
+    wait_for(lambda: mission_id in ledger.reap(5, 2).again)
     fresh = claim_one(ledger, mission_id)
     assert fresh.token > stale.token
     assert ledger.commit([Commit(mission_id, stale.token, State.FAILED, Reason.TLS_FAILURE)], TTL) == [None]
@@ -241,7 +250,7 @@ def test_a_record_whose_commit_is_sent_twice_stays_and_is_counted_once(ledger: L
 
 def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> None:
     ids = admit(ledger, 3)
-    claims = ledger.claim(ids, 3, 60).claims
+    claims = claim_these(ledger, ids, 3, 60).claims
     commits = [Commit(c.id, c.token, State.SUCCEEDED, None, 0, b"r") for c in claims]
     commits[1] = Commit(ids[1], claims[1].token + 100, State.SUCCEEDED, None, 0, b"r")
     assert ledger.commit(commits, TTL) == [State.SUCCEEDED, None, State.SUCCEEDED]
@@ -315,7 +324,7 @@ def test_a_mission_out_of_attempts_is_dead_with_its_last_reason(ledger: Ledger) 
 def lose(ledger: Ledger, mission_id: str, *, max_attempts: int) -> MissionStatus:
     """Its worker dies; the status after it was noticed."""
     claim_one(ledger, mission_id, lease=0.001)
-    wait_for(lambda: ledger.reap("missions", max_attempts, 2).leases_expired == 1)
+    wait_for(lambda: ledger.reap(max_attempts, 2).leases_expired == 1)
     return ledger.status(mission_id)
 
 
@@ -346,21 +355,21 @@ def suspects(ledger: Ledger, count: int) -> list[str]:
     """Missions that outlived two leases."""
     ids = admit(ledger, count)
     for _ in range(2):
-        ledger.claim(ids, count, 0.001)
-        wait_for(lambda: ledger.reap("missions", 5, 2).leases_expired == count)
+        claim_these(ledger, ids, count, 0.001)
+        wait_for(lambda: ledger.reap(5, 2).leases_expired == count)
     return ids
 
 
 def test_of_missions_that_outlived_two_leases_one_is_claimed_at_a_time(ledger: Ledger) -> None:
     ids = suspects(ledger, 3)
-    (claim,) = ledger.claim(ids, 3, 60, suspect_after=2).claims
-    assert (claim.id, claim.suspect) == (ids[0], True)
-    assert [ledger.status(id_).state for id_ in ids[1:]] == [State.RETRYING] * 2
+    (claim,) = claim_these(ledger, ids, 3, 60, suspect_after=2).claims
+    assert claim.suspect
+    assert [ledger.status(id_).state for id_ in ids if id_ != claim.id] == [State.RETRYING] * 2
 
 
 def test_a_suspect_that_was_not_taken_is_due_after_the_delay(ledger: Ledger, client: redis.Redis) -> None:
     (suspect,) = suspects(ledger, 1)
-    ledger.claim([suspect], 1, 60, suspect=False, suspect_after=2, suspect_delay_seconds=30)
+    claim_these(ledger, [suspect], 1, 60, suspect=False, suspect_after=2, suspect_delay_seconds=30)
     now, _ = client.time()
     due = client.zscore(PREFIX + "due", suspect) or 0.0
     assert due / 1000 - now == pytest.approx(30, abs=2)
@@ -368,7 +377,7 @@ def test_a_suspect_that_was_not_taken_is_due_after_the_delay(ledger: Ledger, cli
 
 def test_a_worker_that_has_a_suspect_gets_no_other_and_the_others_lose_no_attempt(ledger: Ledger) -> None:
     (suspect,), (other,) = suspects(ledger, 1), admit(ledger)
-    claims = ledger.claim([suspect, other], 2, 60, suspect=False, suspect_after=2).claims
+    claims = claim_these(ledger, [suspect, other], 2, 60, suspect=False, suspect_after=2).claims
     assert [claim.id for claim in claims] == [other]
     assert ledger.status(suspect).attempts == 0
 
@@ -376,121 +385,33 @@ def test_a_worker_that_has_a_suspect_gets_no_other_and_the_others_lose_no_attemp
 def test_only_one_reaper_works_at_a_time(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
     claim_one(ledger, mission_id, lease=0.001)
-    wait_for(lambda: ledger.reap("missions", 5, 2).leases_expired == 1)
-    second = ledger.reap("missions", 5, 2)
+    wait_for(lambda: ledger.reap(5, 2).leases_expired == 1)
+    second = ledger.reap(5, 2)
     assert second.leases_expired == 0
     assert client.pttl(PREFIX + "reaper") > 0
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> Callable[[Ledger], list[str]]:
-    """Reap twice, with no grace period and no waiting between reapers; the ids of lost messages.
-
-    The first time a message is missed, the second time it is lost.
-    """
-    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
-
-    def reap(ledger: Ledger) -> list[str]:
-        batches = []
-        for _ in range(2):
-            client.delete(PREFIX + "reaper")
-            batches.append(ledger.reap("missions", 5, 2).batch)
-        return list(chain.from_iterable(batches))
-
-    return reap
-
-
-def test_a_message_lost_from_an_empty_queue_is_published_again(
-    ledger: Ledger, impatient: Callable[[Ledger], list[str]]
-) -> None:
-    ids = admit(ledger, 3)
-    assert sorted(impatient(ledger)) == sorted(ids)
-
-
-def test_a_long_backlog_multiplies_no_message(
-    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
-) -> None:
-    admit(ledger, 50)
-    client.lpush("missions", "a message that waits")
-    assert impatient(ledger) == []
-
-
-def test_a_message_that_the_queue_has_moved_past_is_published_again(
-    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
-) -> None:
-    ids = admit(ledger, 4)
-    client.lpush("missions", "a message that waits")
-    ledger.claim([ids[2]], 1, 60)
-    assert sorted(impatient(ledger)) == sorted(ids[:2])
-
-
-def test_an_older_message_for_a_mission_published_again_does_not_make_the_backlog_look_lost(
-    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
-) -> None:
-    """A worker holds the first mission, is thought dead, and takes it after all; the queue has come no further."""
-    (first,) = admit(ledger)
-    assert impatient(ledger) == [first]
-    admit(ledger, 50)
-    client.zadd(PREFIX + "queued", {first: 100})  # published again behind the backlog
-    client.lpush("missions", "a message that waits")
-    assert claim_one(ledger, first).id == first
-    assert impatient(ledger) == []
-
-
-def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_past_it(
-    ledger: Ledger, client: redis.Redis
-) -> None:
-    """However long it waited before: a worker may have it in hand, on the way to its claim."""
-    ids = admit(ledger, 3)
-    for _ in range(3):
-        client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5, 2).messages_lost == 0
-    client.hset(entry_key(ids[1]), "missed_at", "1")
-    for found in ([ids[1]], [], []):  # once published again, it has that period anew
-        client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5, 2).batch == found
-
-
-def test_a_message_that_a_worker_holds_is_not_missed_any_more(
-    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
-    ids = admit(ledger, 3)
-    for _ in range(3):
-        ledger.claim(ids, 0, 60)
-        client.delete(PREFIX + "reaper")
-        assert ledger.reap("missions", 5, 2).batch == []
-
-
-def test_a_lost_message_is_found_behind_any_number_of_those_that_workers_hold(
-    ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mission.store.ledger.LOST_AFTER_SECONDS", -1.0)
-    monkeypatch.setattr("mission.store.ledger.REAP_LIMIT", 2)
-    *held, lost = admit(ledger, 6)
-    found = []
-    for _ in range(8):  # two looks at all six, two at a time
-        ledger.claim(held, 0, 60)
-        client.delete(PREFIX + "reaper")
-        found += ledger.reap("missions", 5, 2).batch
-    assert lost in found
+def reap_now(ledger: Ledger) -> list[str]:
+    """Reap, however little time has passed since the last time."""
+    ledger.client.delete(PREFIX + "reaper")
+    return ledger.reap(5, 2).again
 
 
 def test_a_mission_that_is_too_old_is_dead_though_nobody_works(
-    ledger: Ledger, impatient: Callable[[Ledger], list[str]]
+    ledger: Ledger,
 ) -> None:
     (mission_id,) = admit(ledger, lifetime=0.001)
-    wait_for(lambda: impatient(ledger) == [] and ledger.status(mission_id).state is State.DEAD)
+    wait_for(lambda: reap_now(ledger) == [] and ledger.status(mission_id).state is State.DEAD)
     assert ledger.status(mission_id).reason is Reason.EXPIRED
 
 
 def test_a_mission_that_grows_too_old_in_a_workers_hands_ends_as_the_worker_says(
-    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
+    ledger: Ledger, client: redis.Redis
 ) -> None:
     (mission_id,) = admit(ledger)
     claim = claim_one(ledger, mission_id)
     client.zadd(PREFIX + "expiry", {mission_id: 1})
-    impatient(ledger)
+    reap_now(ledger)
     assert succeed(ledger, claim)
 
 
@@ -503,16 +424,16 @@ def test_of_a_finished_mission_no_index_knows(ledger: Ledger, client: redis.Redi
     assert [name for name in indexes if client.zscore(PREFIX + name, mission_id) is not None] == []
 
 
-def test_a_mission_whose_entry_is_gone_is_forgotten_and_not_published(
-    ledger: Ledger, client: redis.Redis, impatient: Callable[[Ledger], list[str]]
-) -> None:
+def test_a_mission_whose_entry_is_gone_is_forgotten_and_not_published(ledger: Ledger, client: redis.Redis) -> None:
     queued, leased, due = admit(ledger, 3)
     claim_one(ledger, leased, lease=0.001)
     client.zrem(PREFIX + "queued", due)
     client.zadd(PREFIX + "due", {due: 1})
     client.delete(*map(entry_key, (queued, leased, due)))
-    wait_for(lambda: impatient(ledger) == [] and not client.exists(PREFIX + "leases"))
+    wait_for(lambda: reap_now(ledger) == [] and not client.exists(PREFIX + "leases"))
     assert ledger.take_due(10) == ([], False)
+    assert ledger.claim(9, 60).claims == []
+    reap_now(ledger)
     assert client.exists(*(PREFIX + name for name in ("queued", "leases", "due", "open", "expiry"))) == 0
 
 
@@ -523,14 +444,14 @@ def test_a_dead_letter_goes_from_the_index_when_the_ledger_forgets_it(
     for mission_id in (fresh, old):
         ledger.release([Release(mission_id, claim_one(ledger, mission_id).token, Reason.READ_TIMEOUT, 0.0)], 1)
     client.zincrby(PREFIX + "dead", -1000 * (settings.ledger_ttl + 1), old)
-    ledger.reap("missions", 5, 2)
+    ledger.reap(5, 2)
     assert client.zrange(PREFIX + "dead", 0, -1) == [fresh.encode()]
 
 
 def test_the_stats_count_each_state(ledger: Ledger) -> None:
     assert set(ledger.stats().as_dict().values()) == {0}
     ids = admit(ledger, 5)
-    claims = ledger.claim(ids[:4], 4, 60).claims
+    claims = claim_these(ledger, ids[:4], 4, 60).claims
     ledger.commit([Commit(ids[0], claims[0].token, State.SUCCEEDED, None, 1, b"r")], TTL)
     ledger.commit([Commit(ids[1], claims[1].token, State.FAILED, Reason.HOST_NOT_ALLOWED)], TTL)
     ledger.release([Release(ids[2], claims[2].token, Reason.DNS_FAILURE, 60)], 5)

@@ -3,6 +3,8 @@ reap, commit and release breaks «one terminal state, one result»."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -19,15 +21,20 @@ from hypothesis.stateful import (
 )
 
 from mission.ids import new_mission_id
-from mission.model import Claim, Reason, State
-from mission.store import ledger as ledger_module
+from mission.model import Claim, Priority, Reason, State
 from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
+from tests.claims import claim_these
 
 MAX_ATTEMPTS = 3
 SUSPECT_AFTER = 2
-INDEXES = {State.QUEUED: ("queued",), State.RUNNING: ("leases",), State.RETRYING: ("due", "due:a", "due:b")}
+RULE: dict[str, Any] = {"suspect_after": SUSPECT_AFTER, "suspect_delay_seconds": 1000}
+INDEXES = {
+    State.QUEUED: ("queued", "queued_high", "queued_low"),
+    State.RUNNING: ("leases",),
+    State.RETRYING: ("due", "due:a", "due:b"),
+}
 HOSTS = ("", "a", "b")
 LONG_AGO = 1
 
@@ -52,9 +59,9 @@ class LedgerModel(RuleBasedStateMachine):
         self.tokens: dict[str, int] = {}
 
     @precondition(lambda self: len(self.ids) < 3)  # few missions, so that their stories cross
-    @rule(target=missions)
-    def admit(self) -> str:
-        (answer,) = self.ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
+    @rule(target=missions, submitter=st.sampled_from(("app", "bulk")), priority=st.sampled_from(Priority))
+    def admit(self, submitter: str, priority: Priority) -> str:
+        (answer,) = self.ledger.admit([Admission(new_mission_id(), b"u", 1000)], submitter, priority=priority)
         self.ids.append(answer.id)
         return answer.id
 
@@ -63,9 +70,11 @@ class LedgerModel(RuleBasedStateMachine):
         (answer,) = self.ledger.admit([Admission(mission, b"u", 1000)], "app")
         assert answer.duplicate
 
-    @rule(target=claims, wanted=st.lists(missions, min_size=1, max_size=4), count=st.integers(0, 4))
-    def claim(self, wanted: list[str], count: int) -> object:
-        claims = self.ledger.claim(wanted, count, 1000, suspect_after=SUSPECT_AFTER, suspect_delay_seconds=1000).claims
+    @rule(target=claims, count=st.integers(0, 4))
+    def claim(self, count: int) -> object:
+        return self.claimed(self.ledger.claim(count, 1000, **RULE).claims, count)
+
+    def claimed(self, claims: list[Claim], count: int) -> object:
         assert len(claims) <= count
         for claim in claims:
             assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
@@ -77,7 +86,7 @@ class LedgerModel(RuleBasedStateMachine):
     def another_worker_takes_over(self, claim: Claim) -> object:
         """The story that fencing exists for; the first holder may still come back."""
         self.time_passes(claim.id)
-        return self.claim([claim.id], 1)
+        return self.claimed(claim_these(self.ledger, [claim.id], 1, 1000, **RULE).claims, 1)
 
     @rule(mission=missions)
     def time_passes(self, mission: str) -> None:
@@ -99,9 +108,9 @@ class LedgerModel(RuleBasedStateMachine):
 
     def reap(self) -> None:
         self.client.delete(PREFIX + "reaper")
-        found = self.ledger.reap("missions", MAX_ATTEMPTS, SUSPECT_AFTER)
+        found = self.ledger.reap(MAX_ATTEMPTS, SUSPECT_AFTER)
         due, _ = self.ledger.take_due(10)
-        for mission in found.alone + found.batch + due:
+        for mission in found.again + due:
             assert self.ledger.status(mission).state is State.QUEUED
 
     @rule(claim=claims, state=st.sampled_from([State.SUCCEEDED, State.FAILED]))
@@ -164,9 +173,7 @@ class LedgerModel(RuleBasedStateMachine):
             for mission in self.ids:
                 self.its_time_comes(mission)
             self.reap()
-            for claim in (
-                self.ledger.claim(self.ids, len(self.ids), 1000, suspect_after=SUSPECT_AFTER).claims if self.ids else ()
-            ):
+            for claim in self.ledger.claim(len(self.ids), 1000, suspect_after=SUSPECT_AFTER).claims:
                 self.ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, b"r")], 60)
         assert all(self.ledger.status(mission).finished for mission in self.ids), "a mission was lost"
 
@@ -175,9 +182,7 @@ def run_model(model: type[LedgerModel], examples: int, **parts: object) -> None:
     effort = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger_module, "LOST_AFTER_SECONDS", -1.0)
-        run_state_machine_as_test(type("Model", (model,), parts), settings=effort)
+    run_state_machine_as_test(type("Model", (model,), parts), settings=effort)
 
 
 @pytest.mark.server("thousands of steps: fakeredis takes ten times as long")

@@ -15,6 +15,7 @@ from mission.store.changes import Admission, Commit
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.library import Loaded
+from tests.claims import claim_these
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
@@ -70,7 +71,7 @@ def test_who_may_load_functions_loads_those_that_are_missing_at_the_first_call(
 ) -> None:
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")
     client.function_flush()
-    assert [claim.id for claim in ledger.claim([answer.id], 1, 60).claims] == [answer.id]
+    assert [claim.id for claim in claim_these(ledger, [answer.id], 1, 60).claims] == [answer.id]
 
 
 @pytest.mark.server("logins that may do less")
@@ -89,7 +90,7 @@ def test_who_may_not_load_functions_says_what_is_to_be_done(client: redis.Redis,
 @pytest.mark.server("CONFIG")
 def test_a_full_redis_admits_nothing_and_still_ends_what_runs(ledger: Ledger, client: redis.Redis) -> None:
     ids = [answer.id for answer in ledger.admit([Admission(new_mission_id(), b"u", 60)], "a")]
-    (claim,) = ledger.claim(ids, 1, 60).claims
+    (claim,) = claim_these(ledger, ids, 1, 60).claims
     client.config_set("maxmemory", "1mb")
     try:
         with pytest.raises(LedgerUnavailable, match="maxmemory"):

@@ -44,12 +44,6 @@ def test_missions_wake_workers_in_order_sixteen_to_a_message(ledger: Ledger, cli
     assert [mission_id for chunk in published for mission_id in chunk] == ids
 
 
-def test_missions_can_have_a_message_each(ledger: Ledger, client: redis.Redis) -> None:
-    ids = [new_mission_id() for _ in range(3)]
-    ledger.wake(ids, per_message=1)
-    assert [ids_of(message) for message in messages(client)] == [[mission_id] for mission_id in ids]
-
-
 def test_nobody_to_wake_is_no_message(ledger: Ledger, client: redis.Redis) -> None:
     ledger.wake([])
     assert messages(client) == []

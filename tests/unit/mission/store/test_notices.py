@@ -23,6 +23,7 @@ from mission.store.ledger import Ledger
 from mission.store.names import ENDED, entry_key
 from mission.store.notices import MOST_IDLE, EndNotices
 from producer import MissionClient
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
@@ -66,7 +67,7 @@ def admitted(ledger: Ledger, count: int = 1) -> list[str]:
 
 
 def end(ledger: Ledger, ids: list[str]) -> None:
-    claims = ledger.claim(ids, len(ids), 60).claims
+    claims = claim_these(ledger, ids, len(ids), 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0) for claim in claims], 60)
 
 
@@ -101,13 +102,13 @@ def test_who_waits_looks_once_before_and_once_when_it_has_ended(
 
 
 def fail(ledger: Ledger, mission_id: str) -> None:
-    (claim,) = ledger.claim([mission_id], 1, 60).claims
+    (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.FAILED, Reason.DNS_FAILURE)], 60)
 
 
 def die(ledger: Ledger, mission_id: str) -> None:
     ledger.client.hset(entry_key(mission_id), "expires_at", 1)
-    ledger.claim([mission_id], 1, 60)
+    claim_these(ledger, [mission_id], 1, 60)
 
 
 def cancel(ledger: Ledger, mission_id: str) -> None:

@@ -12,6 +12,7 @@ from mission.model import Reason, State
 from mission.store.changes import Admission, Admitted, Commit
 from mission.store.ledger import Ledger
 from mission.store.names import Key, entry_key, result_key
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from worker.settings import WorkerSettings
 
@@ -31,7 +32,7 @@ def admit(ledger: Ledger, submitter: str = "app") -> Admitted:
 
 def store(ledger: Ledger, size: int, *, submitter: str = "app", ttl: float = TTL) -> tuple[str, State | None]:
     """A mission whose record has this size; its result's key, and how it ended."""
-    claim = ledger.claim([admit(ledger, submitter).id], 1, 60.0).claims[0]
+    claim = claim_these(ledger, [admit(ledger, submitter).id], 1, 60.0).claims[0]
     commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * size, allowed_by="*.example.com")
     (state,) = ledger.commit([commit], ttl)
     assert ledger.commit([commit], ttl) == [state], "sent twice, it is told the same"
@@ -74,7 +75,7 @@ def test_what_found_nothing_takes_nothing_and_ends_also_where_the_quota_is_full(
 ) -> None:
     waiting = admit(ledger)
     store(ledger, QUOTA)
-    (claim,) = ledger.claim([waiting.id], 1, 60.0).claims
+    (claim,) = claim_these(ledger, [waiting.id], 1, 60.0).claims
     assert ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0, None)], TTL) == [State.SUCCEEDED]
     assert (bytes_of(client), client.exists(result_key(claim.id, claim.token))) == (QUOTA, 0)
 
@@ -104,7 +105,7 @@ def test_the_count_goes_with_the_last_result(ledger: Ledger, client: redis.Redis
 
 
 def test_no_more_moments_are_kept_than_the_lifetime_is_divided_into(ledger: Ledger, client: redis.Redis) -> None:
-    claims = [ledger.claim([admit(ledger).id], 1, 60.0).claims[0] for _ in range(20)]
+    claims = [claim_these(ledger, [admit(ledger).id], 1, 60.0).claims[0] for _ in range(20)]
     ledger.commit([Commit(one.id, one.token, State.SUCCEEDED, None, 1, b"r") for one in claims], 30 * 86400.0)
     assert client.hlen(APP) == 1 + len(("until", "bytes"))
     assert bytes_of(client) == 20

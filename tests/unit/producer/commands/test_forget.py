@@ -14,6 +14,7 @@ from mission.store.changes import Admission, Commit
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key
 from producer.commands.forget import forget
+from tests.claims import claim_these
 
 main = Commands(commands=[forget])
 
@@ -27,7 +28,7 @@ def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def mission_id(ledger: Ledger) -> str:
     """A mission that succeeded."""
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "app")
-    (claim,) = ledger.claim([answer.id], 1, 60).claims
+    (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"sealed")], 60)
     return answer.id
 

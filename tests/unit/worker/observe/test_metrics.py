@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from mission.errors import LedgerUnavailable
-from mission.model import Reason, State, Stats
+from mission.model import Priority, Reason, State, Stats
 from mission.store.server import Condition
 from mission.version import VERSION
 from worker.costs import MODEL
@@ -19,11 +19,12 @@ from worker.observe.collectors import LedgerCollector, Vitals
 from worker.observe.scrapes import serve
 from worker.work import endings
 
-STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, cancelled=6, oldest_seconds=12.5)
+STATS = Stats(5, 2, 1, 7, 3, 4, 6, oldest_seconds=12.5, queued_high=1, queued_normal=0, queued_low=4)
+WAITS = {Priority.HIGH: 0.5, Priority.NORMAL: 0.0, Priority.LOW: 12.5}
 SERVER = Condition(
     10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
 )
-VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234)
+VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234, waits=WAITS)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -51,6 +52,8 @@ CATALOGUE = {
     "decoder_redis_up": "gauge",
     "decoder_queue_missions": "gauge",
     "decoder_oldest_queued_seconds": "gauge",
+    "decoder_queued_missions": "gauge",
+    "decoder_queued_wait_seconds": "gauge",
     "decoder_dead_letters": "gauge",
     "decoder_admission_refusals": "counter",
     "decoder_redis_memory_used_bytes": "gauge",
@@ -163,6 +166,13 @@ def test_what_fills_redis_is_told_by_its_kinds(port: int) -> None:
         ("dead",): 4 * one.dead,
         ("audit",): 1234,
     }
+
+
+def test_what_waits_is_told_by_priority(port: int) -> None:
+    metrics.LEDGER.read = lambda: VITALS
+    found = scrape(port)
+    assert samples(found["decoder_queued_missions"]) == {("high",): 1, ("normal",): 0, ("low",): 4}
+    assert samples(found["decoder_queued_wait_seconds"]) == {("high",): 0.5, ("normal",): 0, ("low",): 12.5}
 
 
 def test_a_reason_that_a_stranger_made_up_is_no_label(port: int) -> None:

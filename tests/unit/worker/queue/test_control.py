@@ -77,5 +77,5 @@ def test_nobody_is_asked_where_no_worker_is_named(app: Celery) -> None:
 
 
 def test_the_queues_are_those_that_workers_take_from(settings: WorkerSettings) -> None:
-    (queue,) = make_app(settings).control.inspect(["one"]).active_queues()["one"]
-    assert queue["name"] == "missions"
+    queues = make_app(settings).control.inspect(["one"]).active_queues()["one"]
+    assert [queue["name"] for queue in queues] == ["missions-high", "missions", "missions-low"]

@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from mission.ids import new_mission_id
+from mission.model import Priority
 from mission.store.messages import DECODE, wake_ups
-from mission.store.names import QUEUE, Key
+from mission.store.names import QUEUE, QUEUE_OF, Key
 from tests.queue_entries import arguments, entry, envelope, malformed
 from worker.queue import intake
 from worker.queue.entry import MAX_IDS_PER_MESSAGE, MAX_MESSAGE_BYTES
@@ -46,7 +47,7 @@ def taken(settings: WorkerSettings, room: Room) -> Iterator[Taken]:
         channel = connection.channel()
 
         def take() -> list[str]:
-            _, message = channel.client.brpop([QUEUE], timeout=1)
+            _, message = channel.client.brpop(list(QUEUE_OF.values()), timeout=1)
             (ids,), _ = arguments(message)
             return list(ids)
 
@@ -56,7 +57,7 @@ def taken(settings: WorkerSettings, room: Room) -> Iterator[Taken]:
 def publish(client: redis.Redis, count: int, per_message: int = 1) -> list[str]:
     """Missions in messages of so many; the ids, the first published first."""
     ids = [new_mission_id() for _ in range(count)]
-    client.lpush(QUEUE, *wake_ups(ids, per_message))
+    client.lpush(QUEUE, *wake_ups(ids, per_message=per_message))
     return ids
 
 
@@ -84,6 +85,16 @@ def test_sixteen_messages_are_joined_at_most(client: redis.Redis, taken: Taken, 
     room.left = 1000
     ids = publish(client, 20)
     assert (taken(), taken()) == (ids[:16], ids[16:])
+
+
+def test_what_is_joined_is_of_the_same_queue(client: redis.Redis, taken: Taken) -> None:
+    urgent = QUEUE_OF[Priority.HIGH]
+    ids = [new_mission_id() for _ in range(3)]
+    client.lpush(urgent, *wake_ups(ids, urgent, per_message=1))
+    others = publish(client, 2)
+    assert taken() == ids
+    assert taken() == others
+    assert client.llen(urgent) == client.llen(QUEUE) == 0
 
 
 def test_a_message_of_another_kind_ends_it_and_keeps_its_place(client: redis.Redis, taken: Taken) -> None:

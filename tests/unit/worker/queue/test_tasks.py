@@ -14,14 +14,15 @@ from celery.worker.request import Request
 from mission.admission import Admitter
 from mission.errors import DecoderError
 from mission.ids import new_mission_id
-from mission.model import Reason, State
+from mission.model import Priority, Reason, State
 from mission.store.ledger import Ledger
 from mission.store.messages import celery_config
-from mission.store.names import entry_key
+from mission.store.names import QUEUE_OF, entry_key
 from tests.unit.worker.parts import URL, Keys, Scripted, coordinator_of, states
 from worker.queue.tasks import register
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
+from worker.work import coordinator
 from worker.work.endings import Outcome
 
 pytestmark = pytest.mark.server("kombu's own connections")
@@ -54,7 +55,8 @@ class Tasks:
 
 
 @pytest.fixture
-def tasks(ledger: Ledger, settings: WorkerSettings) -> Tasks:
+def tasks(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    monkeypatch.setattr(coordinator, "WAITED_SECONDS", 1e6)  # missions wait for their messages
     return Tasks(ledger, settings)
 
 
@@ -79,7 +81,12 @@ def test_decode_says_how_each_mission_went(tasks: Tasks, ledger: Ledger) -> None
 
 def test_submit_admits_under_the_tasks_own_id(tasks: Tasks, ledger: Ledger, client: redis.Redis) -> None:
     own = new_mission_id()
-    assert tasks.run("decoder.submit", URL, task_id=own) == {"id": own, "state": "queued", "duplicate": False}
+    assert tasks.run("decoder.submit", URL, task_id=own) == {
+        "id": own,
+        "state": "queued",
+        "duplicate": False,
+        "priority": "normal",
+    }
     assert ledger.status(own).state is State.QUEUED
     assert client.llen("missions") == 1
 
@@ -100,6 +107,14 @@ def test_submit_takes_a_submitter_and_a_lifetime(tasks: Tasks, client: redis.Red
     assert (submitter, int(expires) - int(submitted)) == (b"team-a", 60_000)
 
 
+def test_submit_takes_a_priority_which_the_same_id_keeps(tasks: Tasks, ledger: Ledger, client: redis.Redis) -> None:
+    own = new_mission_id()
+    assert tasks.run("decoder.submit", URL, task_id=own, priority="high")["priority"] == "high"
+    assert tasks.run("decoder.submit", URL, task_id=own, priority="low")["priority"] == "high"
+    assert ledger.status(own).priority is Priority.HIGH
+    assert [client.llen(queue) for queue in QUEUE_OF.values()] == [1, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("url", "options", "said"),
     [
@@ -108,6 +123,7 @@ def test_submit_takes_a_submitter_and_a_lifetime(tasks: Tasks, client: redis.Red
         (URL, {"submitter": "no good/sesame"}, "malformed_message: a submitter is"),
         (URL, {"expires": -1}, "malformed_message: expires is"),
         (URL, {"expires": float("nan")}, "malformed_message: expires is"),
+        (URL, {"priority": "sesame"}, "malformed_message: a priority is high, normal or low"),
     ],
 )
 def test_a_refused_submission_is_one_plain_error_that_starts_with_its_reason(

@@ -10,11 +10,12 @@ import pytest
 import redis
 
 from mission.errors import LedgerUnavailable
-from mission.model import Reason, State
+from mission.model import Priority, Reason, State
 from mission.store import ledger as ledger_module
 from mission.store.changes import Release
 from mission.store.ledger import Ledger
-from mission.store.names import PREFIX, Key, entry_key
+from mission.store.names import PREFIX, QUEUE_OF, Key, entry_key
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from tests.queue_entries import arguments
 from tests.unit.worker.parts import Keys, deaths, ended
@@ -50,16 +51,25 @@ def published(client: redis.Redis) -> list[list[str]]:
     return [arguments(entry)[0][0] for entry in reversed(entries)]
 
 
-def test_missions_whose_lease_ran_out_are_published_alone(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
+def test_missions_whose_lease_ran_out_are_published_again(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
     ids = keys.admit(*["https://docs.example/"] * 3)
-    keys.ledger.claim(ids, 3, 0.001)
+    claim_these(keys.ledger, ids, 3, 0.001)
     wait_for(lambda: again(reaper, client), what="the leases to run out")
-    assert sorted(published(client)) == sorted([mission_id] for mission_id in ids)
+    assert sorted(chain.from_iterable(published(client))) == sorted(ids)
+
+
+def test_each_is_published_in_the_queue_of_its_priority(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
+    for priority in Priority:
+        keys.admit(priority=priority)
+    claims = keys.ledger.claim(3, 60).claims
+    keys.ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0) for claim in claims], 5)
+    wait_for(lambda: again(reaper, client), what="the due times")
+    assert [client.llen(queue) for queue in QUEUE_OF.values()] == [1, 1, 1]
 
 
 def test_missions_whose_time_has_come_share_a_message(reaper: Reaper, keys: Keys, client: redis.Redis) -> None:
     ids = keys.admit(*["https://docs.example/"] * 20)
-    claims = keys.ledger.claim(ids, 20, 60).claims
+    claims = claim_these(keys.ledger, ids, 20, 60).claims
     keys.ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0.0) for claim in claims], 5)
     wait_for(lambda: again(reaper, client), what="the due times")
     assert sorted(map(len, published(client))) == [4, 16]
@@ -86,17 +96,15 @@ def test_deaths_are_counted_and_told_also_where_nothing_can_be_published(
     assert ended(State.DEAD, "attempts_exhausted") == before + 1
     assert deaths(caplog) == [(doomed.id, "attempts_exhausted")]
     assert keys.ledger.status(doomed.id).state is State.DEAD
-    assert "2 leases expired, 0 messages lost" in caplog.messages
+    assert "2 leases expired" in caplog.messages
 
 
 def test_what_was_stuck_is_told(
     reaper: Reaper, keys: Keys, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    claim, (lost,) = keys.claim(), keys.admit()
-    client.zadd(PREFIX + "leases", {claim.id: 1})
-    client.hset(entry_key(lost), "missed_at", "1")
+    client.zadd(PREFIX + "leases", {keys.claim().id: 1})
     again(reaper, client)
-    assert "1 leases expired, 1 messages lost" in caplog.text
+    assert "1 leases expired" in caplog.text
 
 
 def test_where_nothing_is_stuck_nothing_is_published_or_told(

@@ -1,0 +1,123 @@
+"""What a backlog costs those who should not wait for it: `python -m benchmarks.urgency`.
+
+An urgent mission before so many of low priority, a submitter's hundred beside another's backlog, and the shares of the three priorities while all
+wait. Servers take a moment, so that slots are what is short, and not this machine's processors.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import count
+from statistics import quantiles
+
+import click
+
+from benchmarks.systems import Decoder, Place
+from benchmarks.throughput import bench_place
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from mission.model import Priority
+from worker.local.stack import ending_on_signals
+
+# Of another submitter, and of each priority.
+FEW, SHARED = 100, 4000
+_PAUSE_SECONDS = 0.05
+_PATIENCE_SECONDS = 600.0
+
+
+class Timed(Decoder):
+    """The decoder, and a producer that times what it enqueues."""
+
+    def __init__(self, place: Place, concurrency: int) -> None:
+        # Nobody reads what the backlog found, so a submitter's results would soon fill its quota.
+        super().__init__(place, bulk=True, settings={"concurrency": str(concurrency), "stored_quota": "0"})
+        self._urls = (f"http://{place.sites[0]}/{number}" for number in count())
+
+    def urgent(self, missions: int) -> list[float]:
+        """Milliseconds from the call to the end of each, one after the other."""
+        times = []
+        for _ in range(missions):
+            began = time.perf_counter()
+            ticket = self.client.enqueue(next(self._urls), priority=Priority.HIGH)
+            self.client.wait(ticket.id, timeout=_PATIENCE_SECONDS)
+            times.append(1000 * (time.perf_counter() - began))
+            time.sleep(_PAUSE_SECONDS)
+        return times
+
+    def few(self) -> float:
+        """Seconds until a submitter's few missions are done."""
+        began = time.perf_counter()
+        self.client.enqueue_many(next(self._urls) for _ in range(FEW)).wait(_PATIENCE_SECONDS)
+        return time.perf_counter() - began
+
+    def backlog(self, missions: int, priority: Priority) -> None:
+        """Have so many missions of another submitter wait."""
+        urls = (next(self._urls) for _ in range(missions))
+        batch = self.client.enqueue_many(urls, submitter="bulk", priority=priority)
+        if batch.refused:
+            raise DecoderError(f"{batch.refused.total()} URLs were refused")
+
+    def shares(self) -> list[float]:
+        """Of 13 claims how many each priority has, from when all three wait until one of them is nearly done."""
+        for priority in Priority:
+            self.backlog(SHARED, priority)
+        before = self._queued()
+        while min(now := self._queued()) > SHARED // 4:
+            time.sleep(_PAUSE_SECONDS)
+        claimed = [some - left for some, left in zip(before, now, strict=True)]
+        return [13 * some / sum(claimed) for some in claimed]
+
+    def _queued(self) -> list[int]:
+        stats = self.client.stats()
+        return [stats.queued_high, stats.queued_normal, stats.queued_low]
+
+
+@click.command()
+@click.option("--backlog", default=200_000, show_default=True, type=click.IntRange(1), help="Missions that wait.")
+@click.option("--missions", default=200, show_default=True, type=click.IntRange(2), help="Urgent ones that are timed.")
+@click.option("--latency", default=0.1, show_default=True, type=click.FloatRange(0), help="Of the site, in seconds.")
+@click.option("--concurrency", default=16, show_default=True, type=click.IntRange(1), help="Of each of two workers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def main(backlog: int, missions: int, latency: float, concurrency: int, *, as_json: bool) -> None:
+    """Measure what is urgent and who has few missions, alone and beside a backlog; and the shares of the priorities.
+
+    \b
+    Example:
+      python -m benchmarks.urgency --backlog 20000
+    """
+    found: dict[str, float] = {}
+    try:
+        with ending_on_signals(), bench_place("everysec", delay_seconds=latency) as (place, client):
+            system = Timed(place, concurrency)
+            with system.workers():
+                system.urgent(20)  # warm
+                _note(found, "urgent_alone", system.urgent(missions))
+                found["few_alone_seconds"] = system.few()
+                system.backlog(backlog, Priority.LOW)
+                _note(found, "urgent_beside_low", system.urgent(missions))
+            client.flushall()
+            with system.workers():
+                system.backlog(backlog, Priority.NORMAL)
+                found["few_beside_bulk_seconds"] = system.few()
+            client.flushall()
+            with system.workers():
+                shares = system.shares()
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    found["urgent_p95_ratio"] = found["urgent_beside_low_p95_ms"] / found["urgent_alone_p95_ms"]
+    found |= {f"share_{priority}_of_13": share for priority, share in zip(Priority, shares, strict=True)}
+    if as_json:
+        emit_json(found)
+    else:
+        emit_table(("", ""), [(name, f"{value:,.2f}") for name, value in found.items()])
+
+
+def _note(found: dict[str, float], name: str, times: list[float]) -> None:
+    cuts = quantiles(times, n=20)
+    found |= {f"{name}_p50_ms": cuts[9], f"{name}_p95_ms": cuts[18]}
+
+
+if __name__ == "__main__":
+    main()
