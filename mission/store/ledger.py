@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from mission.store.entries import STATUS_FIELDS, known, number, read_entries, st
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import QUEUE, TYPES, Key, batch_key, result_key
 from mission.store.notices import EndNotice, EndNotices
+from mission.store.outcomes import Ends, Outcomes
 from mission.store.scripts import Scripts, as_text
 
 # A message that nobody has seen for this long since the queue has moved past it is lost.
@@ -48,6 +49,7 @@ class Ledger:
         self._settings = settings
         self._scripts = Scripts(client, settings)
         self._notices = EndNotices(client)
+        self.outcomes = Outcomes(client, settings)
 
     def admit(self, admissions: Sequence[Admission], submitter: str, batch_id: str = "") -> list[Admitted]:
         """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing.
@@ -194,9 +196,11 @@ class Ledger:
             with outages():
                 self.client.lpush(QUEUE, *wake_ups(ids, per_message))
 
-    def listen(self, mission_id: str) -> AbstractContextManager[EndNotice]:
-        """Hear of a mission's end at once."""
-        return self._notices.of(mission_id)
+    def listen(self, mission_ids: Collection[str]) -> AbstractContextManager[EndNotice | Ends]:
+        """Hear of missions' ends at once, as long as they are in the collection."""
+        if len(mission_ids) == 1:
+            return self._notices.of(next(iter(mission_ids)))
+        return nullcontext(Ends(self.outcomes, mission_ids))
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in that list."""

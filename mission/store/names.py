@@ -47,8 +47,12 @@ class Key(StrEnum):
     AUDIT = PREFIX + "audit:people"  # what people did
     # What workers say of the keys that they use: who takes over a worker must not reach the other chain.
     AUDIT_KEYS = PREFIX + "audit:workers"
-    # Stream.
+    # Streams.
     QUARANTINE = PREFIX + "quarantine"  # size and hash of malformed messages
+    OUTCOMES = PREFIX + "outcomes"  # how missions ended, the newest of them
+    # Groups of readers that follow the outcomes.
+    GROUP = PREFIX + "group:"  # hash: how far a group has come
+    HELD = PREFIX + "held:"  # sorted set: the outcomes in its readers' hands, by when they go to another one, in ms
 
 
 # Celery's and kombu's own names, and patterns of them.
@@ -79,7 +83,7 @@ TYPES: Mapping[str, str] = {
     **dict.fromkeys((Key.FINISHED, Key.REFUSALS, Key.KEYS_SEEN, Key.DAMAGED, Key.HOSTS, UNACKED), "hash"),
     **dict.fromkeys((QUEUE, *(f"{QUEUE}\x06\x16{priority}" for priority in (3, 6, 9))), "list"),
     f"_kombu.binding.{QUEUE}": "set",
-    Key.QUARANTINE: "stream",
+    **dict.fromkeys((Key.QUARANTINE, Key.OUTCOMES), "stream"),
 }
 
 _RESULT_KEY = re.compile(re.escape(Key.RESULT) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")
