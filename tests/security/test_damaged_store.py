@@ -41,7 +41,7 @@ WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
     ),
     "stream": lambda client, key: client.xadd(key, {b"\xff": b"garbage"}),
 }
-OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1", Key.QUOTA: "app", Key.STORED: "app"}
+OF_ONE = {Key.ENTRY: BAD, Key.RESULT: f"{BAD}:1"} | dict.fromkeys((Key.QUOTA, Key.STORED, Key.GROUP, Key.HELD), "app")
 INDEXES = (Key.QUEUED, Key.LEASES, Key.DUE, Key.OPEN, Key.EXPIRY, Key.DEAD)
 FIELDS = (
     *("v", "state", "token", "url", "reason", "attempts", "secrets", "submitter", "submitted_at", "finished_at"),
@@ -82,6 +82,7 @@ class Everything:
             "hosts": ledger.hosts,
             "status": lambda: ledger.status(mission_id).as_dict(),
             "stats": ledger.stats,
+            "outcomes": lambda: [*ledger.outcomes.follow("app", None, endless=False, hold_seconds=60)],
             "refusals": ledger.refusals,
             "count_refusals": lambda: ledger.count_refusals(Reason.INVALID_URL),
             "keys_seen": lambda: ledger.keys_seen([("url", "a")]),
@@ -115,6 +116,7 @@ class Everything:
         ending = Commit(mission, claim.token, State.SUCCEEDED, secrets=0, record=b"r")
         assert self.ledger.commit([ending], 60) == [State.SUCCEEDED]
         assert self.ledger.status(mission).state is State.SUCCEEDED
+        assert mission in {one.id for one in self.ledger.outcomes.follow("app", None, endless=False, hold_seconds=60)}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from mission.url import MissionUrl, parse_url
 from worker.fetch.decoding import LARGE_CODINGS, content_codings, decoded
 from worker.fetch.dns import Resolver
 from worker.fetch.policy import UrlPolicy
-from worker.fetch.transport import ConnectFailed, PinnedAdapter, tls_context
+from worker.fetch.transport import NO_FIELDS, ConnectFailed, PinnedAdapter, tls_context
 from worker.fetch.wire import CHUNK, Limits, StaleConnection, Unreached
 from worker.settings import WorkerSettings
 
@@ -183,7 +183,7 @@ class Fetcher:
     def _ask(self, url: MissionUrl, address: _Address, limits: Limits) -> Response:
         while True:
             try:
-                response = self._adapter.get(url, address, limits)
+                response = self._adapter.ask(url, address, limits, NO_FIELDS, None)
             except StaleConnection:
                 # The server had closed a kept connection: no failure of this try, and one kept connection less.
                 continue

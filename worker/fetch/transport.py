@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -33,6 +34,7 @@ from worker.fetch.wire import Limits, Unreached, Wait, Wire
 
 USER_AGENT = f"mission-decoder/{VERSION}"
 MAX_POOLS = 64
+NO_FIELDS: Mapping[str, str] = {}
 
 # urllib3 logs targets, at debug for each request and at warning for odd ones. A filter outlasts any logging set-up.
 for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
@@ -44,9 +46,19 @@ class ConnectFailed(Unreached):
 
 
 class PinnedRequest(PreparedRequest):
-    """A GET that knows the address it goes to. Its `url` names nothing but that address."""
+    """A GET, or with a body a POST, that knows the address it goes to. Its `url` names nothing but that address.
 
-    def __init__(self, url: MissionUrl, address: IPv4Address | IPv6Address, limits: Limits) -> None:
+    `fields` are header fields beside its own, or in their place.
+    """
+
+    def __init__(
+        self,
+        url: MissionUrl,
+        address: IPv4Address | IPv6Address,
+        limits: Limits,
+        fields: Mapping[str, str] = NO_FIELDS,
+        body: bytes | None = None,
+    ) -> None:
         super().__init__()
         self.target = url.target
         self.scheme = url.scheme
@@ -54,11 +66,15 @@ class PinnedRequest(PreparedRequest):
         self.port = url.port
         self.address = address
         self.limits = limits
-        self.method = "GET"
+        self.method = "GET" if body is None else "POST"
         self.url = f"{url.scheme}://pinned/"
         self.headers = CaseInsensitiveDict(
             {"Host": url.authority, "User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
         )
+        self.headers.update(fields)
+        if body is not None:
+            self.body = body
+            self.headers["Content-Length"] = str(len(body))
 
 
 # The request that this thread is sending: urllib3 has no way to hand it down to the connection.
@@ -183,7 +199,7 @@ class _PinnedTLSPool(HTTPSConnectionPool):
 
 
 class PinnedAdapter(HTTPAdapter):
-    """Sends GETs to checked addresses, and keeps connections alive for each (scheme, host, address, port).
+    """Sends requests to checked addresses, and keeps connections alive for each (scheme, host, address, port).
 
     Args:
         tls: the context for https.
@@ -195,14 +211,21 @@ class PinnedAdapter(HTTPAdapter):
         super().__init__(pool_connections=MAX_POOLS, pool_maxsize=connections)
         self.poolmanager.pool_classes_by_scheme = {"http": _PinnedPool, "https": _PinnedTLSPool}
 
-    def get(self, url: MissionUrl, address: IPv4Address | IPv6Address, limits: Limits) -> Response:
-        """The response to a GET, its head read and its body not.
+    def ask(
+        self,
+        url: MissionUrl,
+        address: IPv4Address | IPv6Address,
+        limits: Limits,
+        fields: Mapping[str, str],
+        body: bytes | None,
+    ) -> Response:
+        """The response to a request as `PinnedRequest` has it, its head read and its body not.
 
         Raises:
             MissionFailed: with the exact reason; `ConnectFailed` where another address may do.
             StaleConnection: a kept connection was gone; the next call uses another one.
         """
-        request = PinnedRequest(url, address, limits)
+        request = PinnedRequest(url, address, limits, fields, body)
         token = _REQUEST.set(request)
         try:
             return self.send(request, stream=True)
@@ -214,7 +237,7 @@ class PinnedAdapter(HTTPAdapter):
     ) -> HTTPConnectionPool:
         """The pool: for a checked address, and for the real host. There is no proxy."""
         del verify, proxies, cert
-        assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `get` makes nothing else)
+        assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `ask` makes nothing else)
         of_tls = {"server_hostname": request.host, "ssl_context": self._tls, "cert_reqs": "CERT_REQUIRED"}
         pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
             str(request.address), request.port, request.scheme, of_tls
