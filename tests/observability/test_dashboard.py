@@ -26,7 +26,7 @@ def catalogue() -> dict[str, set[str]]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, outcomes_bytes=0)
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
         for sample in family.samples:
@@ -166,5 +166,5 @@ def _ledger_families() -> list[Any]:
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0)
+    ledger.read = lambda: Vitals(stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, outcomes_bytes=0)
     return list(ledger.collect())

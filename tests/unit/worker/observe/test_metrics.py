@@ -23,7 +23,9 @@ STATS = Stats(queued=5, running=2, retrying=1, succeeded=7, failed=3, dead=4, ca
 SERVER = Condition(
     10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
 )
-VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234)
+VITALS = Vitals(
+    STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234, outcomes_bytes=99
+)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -161,6 +163,7 @@ def test_what_fills_redis_is_told_by_its_kinds(port: int) -> None:
         ("unfinished",): 5 * one.queued + 3 * one.leased,
         ("dead",): 4 * one.dead,
         ("audit",): 1234,
+        ("outcomes",): 99,
     }
 
 
