@@ -242,11 +242,12 @@ class Arena:
         return [secret.value for secret in secrets] == [str(number)]
 
     def _told(self, states: Mapping[str, State]) -> tuple[int, int]:
-        """How many of the missions that have ended so stand in no outcome; and how many outcomes tell of what has not ended so."""
-        told = {
-            (one.id, one.state) for one in self.client().outcomes(since=datetime.fromtimestamp(0, UTC), follow=False)
-        }
-        return len(states.items() - told), len(told - states.items())
+        """How many of these missions have ended so and stand in no outcome; and how many outcomes tell of what has not ended so."""
+        client = self.client()
+        told = {(one.id, one.state) for one in client.outcomes(since=datetime.fromtimestamp(0, UTC), follow=False)}
+        # Also of missions whose admission was never answered.
+        found = client.statuses(id_ for id_, _ in told)
+        return len(states.items() - told), len(told - {(one.id, one.state) for one in found if one and one.finished})
 
     def _ended_twice(self) -> int:
         """How many more ends were counted than missions have ended, of all that the ledger holds."""
