@@ -253,9 +253,9 @@ class MissionClient:
         twice. Any number of processes and threads may read for one group, each by a call of its own, with the same `hold_seconds`. While
         Redis is away it waits; Ctrl-C and an exception end it.
 
-        A group keeps its place in Redis, for `DECODER_LEDGER_TTL` after it was last read. It may fall behind by `MOST_KEPT`
-        outcomes (`mission.store.outcomes`), and by that time: what is dropped before is told by the `missed` of the next outcome.
-        `status` then tells of each mission how it stands.
+        A group keeps its place in Redis, for `DECODER_LEDGER_TTL` after it was last read. It may fall behind by a million outcomes, and by
+        that time: how many were dropped before it came to them is told by the `missed` of the next one. `status` tells how each
+        mission stands.
 
         Args:
             group: the readers' name, up to 64 letters, digits and `.`, `_`, `-`; None for a reader by himself, who keeps no place.

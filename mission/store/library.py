@@ -14,12 +14,14 @@ import redis
 
 from mission.errors import DecoderError
 from mission.store.names import ENDED, QUEUE, Key
-from mission.store.outcomes import MOST_KEPT
 
 # The number of the functions' arguments and answers, stored in the library. A change of a file under `lua/` that a release brings
 # brings a new number. A release also serves the one before: a function that the last release calls keeps its name, its arguments and its
 # answers for one release more. So a rollback by one release leaves the newer library in its place, and works.
 LIBRARY = 1
+
+# So many of the newest outcomes are kept, each some 100 bytes of Redis.
+MOST_OUTCOMES = 1_000_000
 
 # The first Redis that has functions; each Valkey tells that it is as good as a newer one.
 OLDEST = "7.0"
@@ -117,7 +119,7 @@ def source() -> str:
     common = texts.pop("common")
     parts = [f"#!lua name={NAME}\n-- The decoder's library number {LIBRARY}\n"]
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
-    parts.append(f"local MESSAGES, ENDED, MOST_OUTCOMES = '{QUEUE}', '{ENDED}', {MOST_KEPT}\n{common}")
+    parts.append(f"local MESSAGES, ENDED, MOST_OUTCOMES = '{QUEUE}', '{ENDED}', {MOST_OUTCOMES}\n{common}")
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
         parts.append(_register(name, f"read_clock()\n{text}", _FLAGS.get(name, "")))

@@ -1,7 +1,7 @@
 """How missions ended, as a stream: each end an entry, for whoever follows it (https://valkey.io/topics/streams-intro/).
 
-An entry holds id, submitter, state, reason, number of secrets and times; never a URL or a secret. The newest `MOST_KEPT` are kept, and
-none for longer than an ended mission itself (`DECODER_LEDGER_TTL`).
+An entry holds id, submitter, state, reason, number of secrets and times; never a URL or a secret. The newest million are kept
+(`mission.store.library.MOST_OUTCOMES`), and none for longer than an ended mission itself (`DECODER_LEDGER_TTL`).
 
 A group of readers shares them: each outcome goes to one reader, and to another where that one does not say that it has dealt with it.
 """
@@ -32,8 +32,6 @@ from mission.store.scripts import Scripts, as_text
 log = logging.getLogger("mission.outcomes")
 
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# Some 100 bytes of Redis each.
-MOST_KEPT = 1_000_000
 # A reader has so many in hand at a time where he deals with them within this time, in seconds; else fewer, down to one.
 MOST_AT_ONCE = 256
 _AT_ONCE_SECONDS = 0.5

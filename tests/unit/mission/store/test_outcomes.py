@@ -222,7 +222,7 @@ def test_on_a_full_redis_what_runs_ends_and_is_told_once_there_is_room(
 
 
 def test_no_more_are_kept_than_are_wanted(ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "MOST_KEPT", 200)
+    monkeypatch.setattr(library, "MOST_OUTCOMES", 200)
     library.source.cache_clear()
     try:
         library.load(client)
