@@ -834,7 +834,19 @@ def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite,
 
 def test_the_doctor_finds_the_workers_login_good(server: Server) -> None:
     found = {f.check: f.level for f in examine(WorkerSettings.from_env(redis_url=server.url("worker")))}
-    checks = ("redis", "version", "role", "eviction", "aof", "replicas", "login", "functions", "results", "clock")
+    checks = (
+        "redis",
+        "version",
+        "role",
+        "eviction",
+        "aof",
+        "replicas",
+        "login",
+        "functions",
+        "results",
+        "outcomes",
+        "clock",
+    )
     assert {name: found[name] for name in checks} == dict.fromkeys(checks, Level.OK)
 
 
