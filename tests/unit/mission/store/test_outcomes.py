@@ -54,9 +54,11 @@ def end(ledger: Ledger, ids: list[str], **fields: Any) -> None:
 
 def ended(ledger: Ledger, count: int = 1) -> list[str]:
     """So many missions that have ended, in order."""
-    ids = admitted(ledger, count)
-    for piece in range(0, count, 500):
-        end(ledger, ids[piece : piece + 500])
+    ids = []
+    for at in range(0, count, 500):
+        some = admitted(ledger, min(500, count - at))
+        end(ledger, some)
+        ids += some
     return ids
 
 
