@@ -70,7 +70,7 @@ class Bench:
     def thread_us(self) -> float:
         """CPU of Redis' one thread."""
         cpu: dict[str, Any] = self.client.info("cpu")
-        return 1e6 * (cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
+        return 1e6 * float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
 
 @contextmanager

@@ -105,7 +105,7 @@ MODEL = Model(
     alone_waiting=Cost(0.537, 115.0, 11.2, 1290.0, 327.0),
     slot_ms=6.3,
     stored=Stored(
-        queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568, outcome=95
+        queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568, outcome=103
     ),
 )
 # end of fitted

@@ -230,7 +230,7 @@ def test_what_a_killed_service_was_about_to_tell_is_told_by_another(
         process.kill()
         process.wait(30)
     receiver.held["/app"].set()
-    held = client.zrange(Key.HELD + "webhooks", 0, -1)
+    held: Any = client.zrange(Key.HELD + "webhooks", 0, -1)
     assert len(held) == 1
     client.zadd(Key.HELD + "webhooks", dict.fromkeys(held, 1))  # as if its time were over
     with service("--threads", "1", app=receiver.url("/app")):

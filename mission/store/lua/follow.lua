@@ -64,6 +64,10 @@ if group ~= '' then
 end
 if #told < most then
   local new = redis.pcall('XRANGE', OUTCOMES, '(' .. place, '+', 'COUNT', most - #told)
+  if new.err then -- a place that no id may have, or no stream
+    place, count = '0-0', dropped
+    new = redis.pcall('XRANGE', OUTCOMES, '-', '+', 'COUNT', most - #told)
+  end
   if #new > 0 then
     if dropped > count and before(place, first) then missed, count = missed + dropped - count, dropped end
     place, count = new[#new][1], count + #new

@@ -3,6 +3,8 @@ reap, commit and release breaks «one terminal state, one result»."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
@@ -153,7 +155,8 @@ class LedgerModel(RuleBasedStateMachine):
                 self.ended[mission] = (status.state, self.tokens.get(mission, 0))
         counted = self.client.hgetall(PREFIX + "finished")
         assert sum(map(int, counted.values())) == len(self.ended) + self.replays
-        told = [fields[b"id"].decode() for _, fields in self.client.xrange(PREFIX + "outcomes")]
+        entries: Any = self.client.xrange(PREFIX + "outcomes")
+        told = [fields[b"id"].decode() for _, fields in entries]
         assert len(told) == len(self.ended) + self.replays
         assert set(told) >= set(self.ended)
 
