@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,7 +117,8 @@ class Everything:
         ending = Commit(mission, claim.token, State.SUCCEEDED, secrets=0, record=b"r")
         assert self.ledger.commit([ending], 60) == [State.SUCCEEDED]
         assert self.ledger.status(mission).state is State.SUCCEEDED
-        assert mission in {one.id for one in self.ledger.outcomes.follow("app", None, endless=False, hold_seconds=60)}
+        told = self.ledger.outcomes.follow("app", datetime.fromtimestamp(0, UTC), endless=False, hold_seconds=60)
+        assert mission in {one.id for one in told}
 
 
 @pytest.fixture
