@@ -48,7 +48,7 @@ _RETRY_AT = _union(
     {Key.ENTRY: "hset", Key.DUE: "del", Key.DUE_OF: "del", Key.HOSTS: "hget"},
 )
 _FINISH = _union(
-    *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire hstrlen hmget", Key.FINISHED: "hincrby", Key.OUTCOMES: "xadd"}),
+    *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire hstrlen hget", Key.FINISHED: "hincrby", Key.OUTCOMES: "xadd"}),
     {Key.OPEN: "zrem", Key.EXPIRY: "zrem", Key.DEAD: "zadd"},
 )
 

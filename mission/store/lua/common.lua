@@ -152,10 +152,13 @@ local ENDED_IN = {succeeded = true, failed = true, dead = true, cancelled = true
 
 -- Say so to who follows the outcomes. Whatever stands in the place of the stream, or who may not write to it, must not end this half done.
 local function tell(id, state, reason, secrets)
-  local named = redis.call('HSTRLEN', entry(id), 'submitter') <= MOST_NAME -- a longer one no release wrote: it is not read
-  local found = named and redis.call('HMGET', entry(id), 'submitter', 'submitted_at') or {}
-  redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', found[1] or '', 'state', state,
-    'reason', reason, 'secrets', secrets, 'submitted_at', found[2] or '', 'finished_at', now)
+  local found = {}
+  for i, name in ipairs({'submitter', 'submitted_at'}) do
+    local size = redis.pcall('HSTRLEN', entry(id), name)
+    found[i] = type(size) == 'number' and size <= MOST_NAME and redis.call('HGET', entry(id), name) or '' -- a longer one no release wrote
+  end
+  redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', found[1], 'state', state,
+    'reason', reason, 'secrets', secrets, 'submitted_at', found[2], 'finished_at', now)
 end
 
 -- The one way into one of them.

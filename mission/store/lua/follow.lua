@@ -50,8 +50,9 @@ if group ~= '' then
   if #ARGV > 6 then redis.pcall('ZREM', HELD .. group, unpack(ARGV, 7)) end
   -- What somebody has had for too long. Further ahead than that is none, unless the clock ran back.
   for _, range in ipairs({{'-inf', now}, {string.format('(%.0f', now + hold), '+inf'}}) do
-    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, most - #told)
+    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, 1000) -- more than asked for: what is none goes
     for _, id in ipairs(sound(late, HELD)) do
+      if #told == most then break end
       local found = redis.pcall('XRANGE', OUTCOMES, id, id)
       if found[1] then
         told[#told + 1] = found[1]

@@ -199,13 +199,16 @@ def test_a_stream_that_takes_no_more_ids_is_set_aside(
     assert ledger.mend(60, 60) == []
 
 
-def test_a_submitter_that_no_release_wrote_is_not_told(
-    ledger: Ledger, client: redis.Redis, missions: MissionClient
+@pytest.mark.parametrize("field", ["submitter", "submitted_at"])
+def test_what_no_release_wrote_to_an_entry_does_not_come_into_the_stream(
+    ledger: Ledger, client: redis.Redis, missions: MissionClient, field: str
 ) -> None:
     (claim,) = ledger.claim(admitted(ledger), 1, 60).claims
-    client.hset(entry_key(claim.id), mapping={"submitter": "x" * 100_000})
+    client.hset(entry_key(claim.id), mapping={field: "x" * 100_000})
     ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, secrets=0)], 60)
-    assert [(one.id, one.submitter) for one in all_of(missions)] == [(claim.id, "")]
+    assert [one.id for one in all_of(missions)] == [claim.id]
+    ((_, fields),) = stored(client)
+    assert fields[field.encode()] == b""
 
 
 @pytest.mark.server("CONFIG")
@@ -476,6 +479,19 @@ def test_whatever_somebody_writes_there_the_group_goes_on(
     rest = missions.outcomes("g", follow=False)
     (last,) = ended(ledger)
     assert last in {one.id for one in rest}
+
+
+def test_what_is_no_outcome_does_not_delay_one_that_a_reader_left(
+    ledger: Ledger, client: redis.Redis, missions: MissionClient
+) -> None:
+    told = missions.outcomes("g")
+    ids = ended(ledger)
+    next(told)
+    told.close()  # type: ignore[attr-defined]  # a generator's
+    its_time_is_over(client)
+    client.zadd(Key.HELD + "g", {f"garbage-{n}": 0 for n in range(900)})
+    assert what_there_is(missions, "g") == ids
+    assert client.zcard(Key.HELD + "g") == 0
 
 
 def test_what_a_clock_ahead_gave_is_not_kept_for_as_long_as_it_was_ahead(
