@@ -20,7 +20,7 @@ from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.changes import Commit, Release
 from mission.store.ledger import Ledger
-from mission.store.names import QUEUE, result_key
+from mission.store.names import QUEUE, Key, result_key
 from producer import MissionClient
 from worker.costs import Stored
 from worker.local.embedded import EmbeddedRedis
@@ -59,15 +59,15 @@ def _weighed() -> Iterator[_Weighed]:
 
 def in_redis() -> Stored:
     """What is stored of each."""
-    queued, leased, finished = _missions(State.SUCCEEDED)
-    dead = _missions(State.DEAD)[-1]
+    queued, leased, finished, outcome = _missions(State.SUCCEEDED)
+    dead = _missions(State.DEAD)[2]
     few, many = _records(3), _records(30)
     secret = (many - few) / 27
-    return Stored(queued, leased, finished, dead, round(few - 3 * secret), rounded(secret), _audit_entry())
+    return Stored(queued, leased, finished, dead, round(few - 3 * secret), rounded(secret), _audit_entry(), outcome)
 
 
-def _missions(end: State) -> tuple[float, float, float]:
-    """Bytes of a mission in each of three states: queued, leased, and finished with what was stored for it."""
+def _missions(end: State) -> tuple[float, float, float, float]:
+    """Bytes of a mission in each of three states: queued, leased, and finished; and of what is told of its end."""
     with _weighed() as place:
         producer, ledger = MissionClient(place.settings), Ledger(place.client, place.settings)
         page = "https://docs.example.com/".ljust(URL_CHARACTERS - 6, "x")
@@ -81,7 +81,9 @@ def _missions(end: State) -> tuple[float, float, float]:
                 ledger.release([Release(one.id, one.token, Reason.HTTP_SERVER_ERROR, 0.0, True, "") for one in some], 1)
             else:
                 ledger.commit([Commit(one.id, one.token, end, None, 0) for one in some], 60.0)
-        return queued, leased, place.grown(STORED)
+        told = place.grown(STORED)
+        place.client.delete(Key.OUTCOMES)
+        return queued, leased, (finished := place.grown(STORED)), told - finished
 
 
 def _lots(items: Iterator[_T]) -> Iterator[list[_T]]:

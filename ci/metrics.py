@@ -38,7 +38,14 @@ def of_the_ledger() -> list[Metric]:
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     server = Condition(0, 0, evicts=False, aof_written=True, replicas=0, replica_lag=0.0, certificate_end=0.0)
     ledger.read = lambda: Vitals(
-        stats, {}, server, {("", ""): 0.0}, damaged=0, audit_bytes=0, waits=dict.fromkeys(Priority, 0.0)
+        stats,
+        {},
+        server,
+        {("", ""): 0.0},
+        damaged=0,
+        audit_bytes=0,
+        outcomes_bytes=0,
+        waits=dict.fromkeys(Priority, 0.0),
     )
     return list(ledger.collect())
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import cached_property, partial
 from itertools import chain
 from typing import Self
@@ -13,7 +14,7 @@ from mission.admission import DEFAULT_SUBMITTER, Admitter, check_options
 from mission.batch import CHUNK, Batch, pieces
 from mission.errors import DecoderError, LedgerUnavailable, UnknownBatch, UnknownMission, WaitTimeout
 from mission.ids import check_mission_id, new_mission_id
-from mission.model import MissionStatus, Priority, State, Stats, Ticket
+from mission.model import MissionStatus, Outcome, Priority, State, Stats, Ticket
 from mission.seal.url_keys import UrlKeyring
 from mission.settings import Settings
 from mission.store.connection import connect
@@ -241,32 +242,65 @@ class MissionClient:
                 raise UnknownMission(mission_id)
             yield status
 
+    def outcomes(
+        self,
+        group: str | None = None,
+        *,
+        since: datetime | None = None,
+        follow: bool = True,
+        hold_seconds: float = 60.0,
+    ) -> Iterator[Outcome]:
+        """How missions end, whosever they are: in order for a reader by himself; for those of a group each to one of them, at least once.
+
+        Whoever comes back for the next outcome has dealt with the last one:
+
+            for outcome in client.outcomes(group="billing"):
+                book(outcome)
+
+        So deal with it in the loop's body; do not hand it on and go on. What a reader leaves by a crash, an exception or `break`, and
+        what he has for longer than `hold_seconds`, another reader of the group gets, or he himself when he is back; so an outcome may come
+        twice. Any number of processes and threads may read for one group, each by a call of its own, with the same `hold_seconds`. While
+        Redis is away it waits; Ctrl-C and an exception end it.
+
+        A group keeps its place in Redis, for `DECODER_LEDGER_TTL` after it was last read. It may fall behind by a million outcomes, and by
+        that time: how many were dropped before it came to them is told by the `missed` of the next one. `status` tells how each
+        mission stands.
+
+        Args:
+            group: the readers' name, up to 64 letters, digits and `.`, `_`, `-`; None for a reader by himself, who keeps no place.
+            since: where to begin, with its zone; of a group only the first time. Without it, with what ends from now on.
+            follow: go on for ever; else end where no more are there.
+            hold_seconds: how long a reader may take for one outcome, 1 to 86,400.
+
+        Raises:
+            InvalidMission: an argument is refused.
+            LedgerUnavailable: Redis does not answer now, or this login may not: producers, readers and operators may. Without `follow`
+                also from the iterator, which otherwise waits.
+        """
+        return self._ledger.outcomes.follow(group, since, endless=follow, hold_seconds=hold_seconds)
+
     def _follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[tuple[str, MissionStatus | None]]:
         """The same of what has been checked; None for what the ledger does not hold."""
         give_up = time.monotonic() + timeout
-        waiting = deque(dict.fromkeys(mission_ids))
-        while waiting:
-            some = [waiting.popleft() for _ in range(min(len(waiting), CHUNK))]
-            known, looks, ends = dict[str, MissionStatus | None](), 0, 0
-            with self._ledger.listen(some[0]) as ended:
-                # Of more than these, some others have their turn after a while.
-                while some and not ends and not (waiting and looks == 2):
-                    left = give_up - time.monotonic()
-                    ended.wait(max(0.0, min(left, _LOOK_SECONDS)))
-                    looks += 1
+        waiting = dict.fromkeys(mission_ids)
+        seen = dict[str, MissionStatus | None]()  # how they stood last, where they are few
+        with self._ledger.listen(waiting.keys()) as ends:
+            while waiting:
+                left, before = give_up - time.monotonic(), len(waiting)
+                for piece in pieces(ends.wait(min(left, _LOOK_SECONDS)) if left > 0 else list(waiting)):
                     try:
-                        known |= zip(some, self._ledger.statuses(some), strict=True)
+                        found = dict(zip(piece, self._ledger.statuses(piece), strict=True))
                     except LedgerUnavailable:
                         if left > 0:
-                            continue
-                        if not known.keys() >= set(some):
+                            break
+                        if not seen.keys() >= set(piece):
                             raise
-                    for mission_id in some:
-                        status = known[mission_id]
+                        found = seen
+                    for mission_id in piece:
+                        status = found[mission_id]
                         if status is None or status.finished or left <= 0:
-                            yield mission_id, known.pop(mission_id)
-                            ends += 1
-                    some = [mission_id for mission_id in some if mission_id in known]
-            waiting.extend(some)
-            if ends and some:
-                time.sleep(_GATHER_SECONDS)
+                            del waiting[mission_id]
+                            yield mission_id, status
+                    seen = seen | found if len(waiting) <= CHUNK else {}
+                if 0 < len(waiting) < before:
+                    time.sleep(_GATHER_SECONDS)

@@ -307,6 +307,31 @@ class MissionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a mission ended, as it is told to who follows. Times are RFC 3339 in UTC. State and reason as in `MissionStatus`.
+
+    Attributes:
+        secrets: how many were found; None unless it succeeded.
+        place: of this end in the order of all; the same where it is told again, another one where a dead letter ends a second time.
+        missed: how many outcomes, at most, were dropped before this one because nobody had asked for them in time: too old, or too many.
+    """
+
+    id: str
+    submitter: str
+    state: State | str
+    reason: Reason | str | None
+    secrets: int | None
+    submitted_at: str
+    finished_at: str
+    place: str
+    missed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as the interface prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A mission in a worker's hands: only the holder of its current `token` may commit it.
 

@@ -14,7 +14,7 @@ from mission.errors import (
     UnknownMission,
     WaitTimeout,
 )
-from mission.model import MissionStatus, Reason, State, Stats, Ticket
+from mission.model import MissionStatus, Outcome, Reason, State, Stats, Ticket
 
 if TYPE_CHECKING:
     from mission.batch import Batch
@@ -38,6 +38,7 @@ __all__ = [
     "LedgerUnavailable",
     "MissionClient",
     "MissionStatus",
+    "Outcome",
     "QueueFull",
     "QuotaExceeded",
     "Reason",

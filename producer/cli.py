@@ -16,6 +16,7 @@ from mission.cli.console import Commands, Lazy, version_option
         Lazy("producer.commands.enqueue", "Enqueue missions: URLs from the command line or from a file."),
         Lazy("producer.commands.forget", "Delete what is kept of a mission, whatever its state."),
         Lazy("producer.commands.list", "List missions, the newest first."),
+        Lazy("producer.commands.outcomes", "Print how missions end, as it happens or since a time."),
         Lazy("producer.commands.reveal", "Open a mission's result and print its secrets, in clear."),
         Lazy("producer.commands.stats", "Count the missions in each state."),
         Lazy("producer.commands.status", "Show how missions stand, and why one failed."),

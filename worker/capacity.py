@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mission.store.library import MOST_OUTCOMES
 from mission.units import format_size
 from worker.costs import MODEL, Cost, Model, Stored
 from worker.settings import WorkerSettings
@@ -215,4 +216,5 @@ def _stored(load: Load, settings: WorkerSettings, stored: Stored) -> dict[str, f
         "dead": per_day * load.share_dead * finished_days * stored.dead,
         "results": per_day * load.share_with_secrets * result_days * record,
         "audit": load.reads_per_day * audit_days * stored.audit_entry,
+        "outcomes": min(per_day * finished_days, MOST_OUTCOMES) * stored.outcome,
     }

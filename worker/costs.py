@@ -43,6 +43,7 @@ class Stored:
     record: float
     secret: float
     audit_entry: float
+    outcome: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ MODEL = Model(
     alone=Cost(0.0959, 47.4, 12.8, 633.0, 314.0),
     alone_waiting=Cost(0.537, 115.0, 11.2, 1290.0, 327.0),
     slot_ms=6.3,
-    stored=Stored(queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568),
+    stored=Stored(
+        queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568, outcome=103
+    ),
 )
 # end of fitted

@@ -47,7 +47,7 @@ _RETRY_AT = _union(
     {Key.ENTRY: "hset", Key.DUE: "del", Key.DUE_OF: "del", Key.HOSTS: "hget"},
 )
 _FINISH = _union(
-    *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire", Key.FINISHED: "hincrby"}),
+    *(_DETACH, _REMEMBER, {Key.ENTRY: "hdel expire hstrlen hget", Key.FINISHED: "hincrby", Key.OUTCOMES: "xadd"}),
     {Key.DEAD: "zadd"},
 )
 _CLAIM = _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby hstrlen", Key.LEASES: "zadd", Key.TOKEN: "incr set"})
@@ -69,11 +69,16 @@ FUNCTIONS: dict[str, Rights] = {
         {Key.STORED: "hmget hgetall hset hdel expire del"},
     ),
     "discard": {Key.ENTRY: "type hmget hdel", Key.DEAD: "zrem"},
-    "forget": _union(_DETACH, {Key.ENTRY: "del", Key.ASIDE: "del"}),
+    "forget": _union(_DETACH, {Key.ENTRY: "del", Key.ASIDE: "del", Key.OUTCOMES: "xrange xdel"}),
     "due": _union(
         *(_ENQUEUE_AGAIN, _READ, dict.fromkeys((Key.DUE, Key.DUE_OF), "zrangebyscore zrange zrem del")),
         {Key.DUE: "exists", Key.DUE_HOSTS: "zadd zcount zrangebyscore zrem", Key.HOSTS: "hget"},
     ),
+    "follow": {
+        Key.OUTCOMES: "xinfo|stream xrange",
+        Key.GROUP: "hmget hset del ttl expire",
+        Key.HELD: "zrangebyscore zadd zrem del ttl expire",
+    },
     "host": {Key.HOSTS: "hget hset hdel hlen hrandfield", Key.DUE_HOSTS: "zadd"},
     "hosts": {Key.HOSTS: "hgetall hset hdel", Key.DUE_HOSTS: "zadd"},
     "library": {},
@@ -81,7 +86,7 @@ FUNCTIONS: dict[str, Rights] = {
         *(dict.fromkeys(names.TYPES, "type rename"), {Key.ASIDE: "rename expire"}),
         *(dict.fromkeys((Key.FINISHED, Key.REFUSALS), "hlen hgetall hdel"), {Key.REAPER: "pttl del"}),
         dict.fromkeys((*INDEX_OF.values(), Key.RING), "zrevrangebyscore zrangebyscore zadd"),
-        {Key.SEQ: "get set incr", Key.TURNS: "hget hset hlen hgetall hdel"},
+        {Key.SEQ: "get set incr", Key.TURNS: "hget hset hlen hgetall hdel", Key.OUTCOMES: "xinfo|stream"},
         dict.fromkeys((Key.HEAD, Key.LOOKED, Key.TOKEN), "get del"),
         dict.fromkeys((Key.LEASES, Key.DUE, Key.DUE_OF, Key.DUE_HOSTS), "zrangebyscore zadd"),
     ),
@@ -96,6 +101,7 @@ FUNCTIONS: dict[str, Rights] = {
         dict.fromkeys((Key.EXPIRY, Key.LEASES, *INDEX_OF.values()), "zrangebyscore"),
         *(dict.fromkeys(INDEX_OF.values(), "zcard"), {Key.RING: "zrange zrem", Key.LINE: "unlink"}),
         {Key.DEAD: "zcount zremrangebyrank", Key.LEASES: "zscore", Key.EXPIRY: "zadd", Key.OPEN: "zrandmember"},
+        {Key.OUTCOMES: "xtrim"},
     ),
     "reindex": _union(
         {Key.ENTRY: "type hmget rename persist ttl expire", Key.ASIDE: "rename expire", Key.SEQ: "incr"},
@@ -140,6 +146,9 @@ _STATUS = _union(_calls("stats"), {Key.ENTRY: "hmget", Key.BATCH: "hscan"})
 _STATS = {Key.REFUSALS: "hgetall", names.QUEUES: "llen"}
 # Which missions there are.
 _LIST = dict.fromkeys((Key.OPEN, Key.DEAD), "zrevrangebyscore")
+# How they ended, as it happens. The stream is only read; what a group has been told is in keys of its own. Not by XREADGROUP: Redis lets
+# that write the names of groups and consumers also when it is full, whatever they are and however many.
+_OUTCOMES = _union(_calls("follow"), {Key.OUTCOMES: "xread"})
 # kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
 _PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}
 _READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "lindex llen lrange")
@@ -175,7 +184,7 @@ LOGINS: dict[str, Login] = {
     "producer": Login(
         f"{_ANYBODY} {_BATCHES} subscribe unsubscribe",
         _union(
-            *(_calls("admit"), _STATS, _STATUS, _PUBLISH),
+            *(_calls("admit"), _STATS, _STATUS, _OUTCOMES, _PUBLISH),
             {Key.REFUSALS: "hincrby", names.TASK_RESULTS: "get mget del"},
         ),
         f"{names.TASK_RESULTS} {names.ENDED}*",
@@ -212,7 +221,7 @@ LOGINS: dict[str, Login] = {
                 Key.QUARANTINE: "xadd",
             },
             # Of the audit the size, and nothing of what is in it.
-            dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "memory|usage"),
+            dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS, Key.OUTCOMES), "memory|usage"),
             # kombu, to take messages and to keep what is in hand; Celery's results; the guard's check of itself.
             {names.QUEUES: "brpop rpush", names.CHECK_QUEUES: "expire"},
             {
@@ -227,7 +236,7 @@ LOGINS: dict[str, Login] = {
     # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
     "reader": Login(
         f"{_ANYBODY} scan",
-        _union({Key.RESULT: "get"}, _STATUS, _LIST, _appends(Key.AUDIT), _READ_AUDIT),
+        _union({Key.RESULT: "get"}, _STATUS, _OUTCOMES, _LIST, _appends(Key.AUDIT), _READ_AUDIT),
     ),
     # Dead letters, cancelling, erasure, repair, the audit. Results they can only delete.
     "operator": Login(
@@ -237,6 +246,7 @@ LOGINS: dict[str, Login] = {
                 _calls("cancel", "discard", "forget", "replay", "mend", "reindex"),
                 _STATS,
                 _STATUS,
+                _OUTCOMES,
                 _LIST,
                 _appends(Key.AUDIT),
                 _READ_AUDIT,

@@ -10,8 +10,8 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
@@ -29,6 +29,7 @@ from mission.store.entries import STATUS_FIELDS, known, number, priority_of, rea
 from mission.store.messages import IDS_PER_MESSAGE, wake_ups
 from mission.store.names import INDEX_OF, QUEUE_OF, TYPES, Key, batch_key, result_key
 from mission.store.notices import EndNotice, EndNotices
+from mission.store.outcomes import Ends, Outcomes
 from mission.store.scripts import Scripts, as_text
 
 REAP_INTERVAL_SECONDS = 1.0
@@ -48,6 +49,7 @@ class Ledger:
         self._settings = settings
         self._scripts = Scripts(client, settings)
         self._notices = EndNotices(client)
+        self.outcomes = Outcomes(client, settings)
 
     def admit(
         self,
@@ -210,9 +212,11 @@ class Ledger:
             for queue, some in queues.items():
                 self.client.lpush(queue, *wake_ups(some, queue))
 
-    def listen(self, mission_id: str) -> AbstractContextManager[EndNotice]:
-        """Hear of a mission's end at once."""
-        return self._notices.of(mission_id)
+    def listen(self, mission_ids: Collection[str]) -> AbstractContextManager[EndNotice | Ends]:
+        """Hear of missions' ends at once, as long as they are in the collection."""
+        if len(mission_ids) == 1:
+            return self._notices.of(next(iter(mission_ids)))
+        return nullcontext(Ends(self.outcomes, mission_ids))
 
     def waiting(self) -> int:
         """How many messages wait, in all queues."""

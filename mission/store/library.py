@@ -20,6 +20,9 @@ from mission.store.names import ENDED, QUEUE_OF, Key
 # answers for one release more. So a rollback by one release leaves the newer library in its place, and works.
 LIBRARY = 2
 
+# So many of the newest outcomes are kept, each some 100 bytes of Redis.
+MOST_OUTCOMES = 1_000_000
+
 # The first Redis that has functions; each Valkey tells that it is as good as a newer one.
 OLDEST = "7.0"
 
@@ -117,7 +120,7 @@ def source() -> str:
     parts = [f"#!lua name={NAME}\n-- The decoder's library number {LIBRARY}\n"]
     parts += (f"local {key.name} = '{key}'\n" for key in Key)
     queues = ", ".join(f"{priority} = '{queue}'" for priority, queue in QUEUE_OF.items())
-    parts.append(f"local MESSAGES_OF, ENDED = {{{queues}}}, '{ENDED}'\n{common}")
+    parts.append(f"local MESSAGES_OF, ENDED, MOST_OUTCOMES = {{{queues}}}, '{ENDED}', {MOST_OUTCOMES}\n{common}")
     parts.append(_register("library", f"return {LIBRARY}\n", "'no-writes', 'allow-oom', 'allow-stale'"))
     for name, text in sorted(texts.items()):
         parts.append(_register(name, f"read_clock()\n{text}", _FLAGS.get(name, "")))

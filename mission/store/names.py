@@ -56,8 +56,12 @@ class Key(StrEnum):
     AUDIT = PREFIX + "audit:people"  # what people did
     # What workers say of the keys that they use: who takes over a worker must not reach the other chain.
     AUDIT_KEYS = PREFIX + "audit:workers"
-    # Stream.
+    # Streams.
     QUARANTINE = PREFIX + "quarantine"  # size and hash of malformed messages
+    OUTCOMES = PREFIX + "outcomes"  # how missions ended, the newest of them
+    # Groups of readers that follow the outcomes.
+    GROUP = PREFIX + "group:"  # hash: how far a group has come
+    HELD = PREFIX + "held:"  # sorted set: the outcomes in its readers' hands, by when they go to another one, in ms
 
 
 # Celery's and kombu's own names, and patterns of them.
@@ -99,7 +103,7 @@ TYPES: Mapping[str, str] = {
     # kombu has lists of its own for the priorities of its messages.
     **{f"{queue}{step}": "list" for queue in QUEUE_OF.values() for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")},
     **{f"_kombu.binding.{queue}": "set" for queue in QUEUE_OF.values()},
-    Key.QUARANTINE: "stream",
+    **dict.fromkeys((Key.QUARANTINE, Key.OUTCOMES), "stream"),
 }
 
 _RESULT_KEY = re.compile(re.escape(Key.RESULT) + r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(\d{1,19})")

@@ -34,7 +34,7 @@ class EndNotices:
             pubsub = self._idle.pop()
         except IndexError:
             pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        notice = EndNotice(pubsub, ENDED + mission_id)
+        notice = EndNotice(pubsub, mission_id)
         try:
             yield notice
             pubsub.unsubscribe(ENDED + mission_id)
@@ -52,13 +52,14 @@ class EndNotices:
 class EndNotice:
     """Hears of one mission's end. It may be missed, while Redis or the connection is away: who waits looks at the ledger, too."""
 
-    def __init__(self, pubsub: Any, channel: str) -> None:
+    def __init__(self, pubsub: Any, mission_id: str) -> None:
         self._pubsub = pubsub
-        self._channel = channel
+        self._mission_id = mission_id
+        self._channel = ENDED + mission_id
         self._subscribed = False
 
-    def wait(self, seconds: float) -> None:
-        """Return as soon as there may be something new, and after so many seconds. The first time that is once it listens."""
+    def wait(self, seconds: float) -> list[str]:
+        """The mission, as soon as there may be news of it, and after so many seconds. The first time that is once it listens."""
         until = time.monotonic() + seconds
         try:
             if not self._subscribed:
@@ -67,7 +68,8 @@ class EndNotice:
             # Redis' confirmation that it listens comes first; before that, what was said to who waited before.
             while message := self._pubsub.get_message(timeout=max(0.0, until - time.monotonic())):
                 if message["channel"] == self._channel.encode():
-                    return
+                    break
         except redis.RedisError:
             self._subscribed = False
             time.sleep(max(0.0, min(_PAUSE_SECONDS, until - time.monotonic())))
+        return [self._mission_id]

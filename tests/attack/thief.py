@@ -38,20 +38,7 @@ _WRITES = re.findall(
     "set setex append getset del unlink expire persist rename lpush rpush ltrim lset lpop sadd srem hset hdel hincrby "
     "zadd zrem zpopmin incr xadd xtrim restore copy sort pfadd bitop setrange",
 )
-_FUNCTIONS = (
-    "admit",
-    "claim",
-    "next",
-    "commit",
-    "reap",
-    "release",
-    "forget",
-    "discard",
-    "host",
-    "hosts",
-    "replay",
-    "reseal",
-)
+_FUNCTIONS = re.findall(r"\w+", "admit claim next commit reap release forget follow discard host hosts replay reseal")
 _ENDLESS = "redis.call('SET', KEYS[1], 'x') while true do end"
 _LIBRARY = f"#!lua name=decoder\nredis.register_function('decoder_admit', function() {_ENDLESS} end)"
 _SERVER = """

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -195,6 +196,7 @@ class Arena:
             tickets |= load.tickets
         report.accepted = len(tickets)
         ends: dict[str, int] = {}
+        states: dict[str, State] = {}
         for id_, state, finished_at, mine in self._outcomes(tickets):
             match state:
                 case State.SUCCEEDED:
@@ -207,9 +209,14 @@ class Arena:
                 case _:
                     report.lost += 1
             ends[id_] = finished_at
+            if state is not None and state.terminal:
+                states[id_] = state
         report.doubled += self._ended_twice()
         waits = [ends[id_] - at for at, ids in self._marks for id_ in ids if ends.get(id_, 0) >= at]
         report.slowest = max([0, *waits]) / 1000
+        untold, invented = self._told(states)
+        report.expect(not untold, f"of {untold} ends the outcomes say nothing")
+        report.expect(not invented, f"{invented} outcomes tell of missions that have not ended")
         report.expect(report.lost == 0, f"{report.lost} accepted missions are lost")
         report.expect(report.doubled == 0, f"{report.doubled} missions have two ends, or not their own result")
         return report
@@ -233,6 +240,14 @@ class Arena:
     def _holds(self, record: bytes, id_: str, token: int, number: int) -> bool:
         secrets = open_secrets(self.identity, record, mission_id=id_, token=token)
         return [secret.value for secret in secrets] == [str(number)]
+
+    def _told(self, states: Mapping[str, State]) -> tuple[int, int]:
+        """How many of these missions have ended so and stand in no outcome; and how many outcomes tell of what has not ended so."""
+        client = self.client()
+        told = {(one.id, one.state) for one in client.outcomes(since=datetime.fromtimestamp(0, UTC), follow=False)}
+        # Also of missions whose admission was never answered.
+        found = client.statuses(id_ for id_, _ in told)
+        return len(states.items() - told), len(told - {(one.id, one.state) for one in found if one and one.finished})
 
     def _ended_twice(self) -> int:
         """How many more ends were counted than missions have ended, of all that the ledger holds."""

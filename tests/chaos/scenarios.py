@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tests.chaos.follower_scenarios import kill_followers
 from tests.chaos.producer_scenarios import backlog, bad_messages, lost_messages, one_key
 from tests.chaos.report import Report, Scale
 from tests.chaos.store_scenarios import failover, full_disk, full_redis, kill_redis, partition
@@ -25,4 +26,5 @@ SCENARIOS: Final[Mapping[str, Callable[[Scale], Report]]] = {
     "one-key": one_key,
     "backlog": backlog,
     "lost-messages": lost_messages,
+    "kill-followers": kill_followers,
 }

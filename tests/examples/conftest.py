@@ -60,5 +60,6 @@ def examples(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Examples:
     url = settings.redis_url.get_secret_value()
     reader = f"export DECODER_REDIS_URL={url}\nexport DECODER_IDENTITY_FILE='{tmp_path}/reader.key'\nexport PATH=/nowhere:$PATH\n"
     (tmp_path / "reader.env").write_text(reader)
-    env = {"PATH": os.defpath, "DECODER_REDIS_URL": url, "DECODER_URL_KEY": keys.url_key, "REDIS_URL": url}
+    tree = {"PATH": os.defpath, "PYTHONPATH": str(EXAMPLES.parent)}
+    env = tree | {"DECODER_REDIS_URL": url, "DECODER_URL_KEY": keys.url_key, "REDIS_URL": url}
     return Examples(folder, env | {"DECODER_IDENTITY_FILE": str(tmp_path / "reader.key")})

@@ -212,6 +212,7 @@ def test_who_waits_hears_of_an_end_by_tls(
         settings = Settings.from_env(url_key=generate_url_key(), **pki.options(0, redis_url=url))
         missions = MissionClient(settings)
         mission_id = missions.enqueue("https://docs.example.com/").id
+        told = missions.outcomes("g")
         with connect(settings) as client, ThreadPoolExecutor() as pool:
             waiting = pool.submit(missions.wait, mission_id, 30)
             wait_for(lambda c=client, i=mission_id: c.pubsub_numsub(ENDED + i)[0][1], what="the listener")  # type: ignore[misc]  # mypy infers no type for it
@@ -219,6 +220,7 @@ def test_who_waits_hears_of_an_end_by_tls(
             (claim,) = claim_these(ledger, [mission_id], 1, 60).claims
             ledger.commit([Commit(claim.id, claim.token, State.SUCCEEDED, None, 0)], 60)
             assert waiting.result(15).state is State.SUCCEEDED
+            assert pool.submit(next, told).result(15).id == mission_id
 
 
 # redis-py says of Sentinels that did not answer only so much.

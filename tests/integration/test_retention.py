@@ -14,7 +14,7 @@ from mission.model import State
 from mission.operate.erasure import forget
 from mission.operate.results import ResultReader
 from mission.settings import Settings
-from mission.store.names import entry_key, result_keys
+from mission.store.names import Key, entry_key, result_keys
 from producer import MissionClient
 from tests.conftest import wait_for
 from tests.integration.conftest import StartWorker
@@ -96,6 +96,12 @@ def test_nothing_of_a_finished_mission_stays_for_ever(
         assert client.zscore(key, mission_id) is None, key
 
 
+def test_what_is_told_of_its_end_goes_as_its_entry_does(client: redis.Redis, finished: Finished) -> None:
+    finished(ledger_ttl="2s")
+    assert client.xlen(Key.OUTCOMES) == 1
+    wait_for(lambda: client.xlen(Key.OUTCOMES) == 0, what="the outcome to go")
+
+
 def test_audit_entries_go_by_the_auditors_setting_alone(client: redis.Redis) -> None:
     audit = AuditLog(client, Actor("reader", "anna", "desk-1"), emit=lambda line: None)
     audit.append("reveal", mission_id=None, key_id=None, why="a test", outcome="started")
@@ -116,6 +122,7 @@ def test_what_is_forgotten_on_request_is_gone_and_on_record(
     assert forget(client, settings, audit, mission_id, why="request 4711") == 1
     named = [key for key in client.scan_iter() if mission_id.encode() in key]
     assert not named
+    assert not client.xlen(Key.OUTCOMES)
     assert [entry.action for entry in audit.entries(mission_id=mission_id)] == ["forget", "forget"]
     with pytest.raises(UnknownMission):
         mission_client.status(mission_id)

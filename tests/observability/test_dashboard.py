@@ -27,7 +27,13 @@ def catalogue() -> dict[str, set[str]]:
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
     ledger.read = lambda: Vitals(
-        stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, waits=dict.fromkeys(Priority, 0.0)
+        stats,
+        {},
+        SERVER,
+        {("url", "0"): 0.0},
+        audit_bytes=0,
+        outcomes_bytes=0,
+        waits=dict.fromkeys(Priority, 0.0),
     )
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
@@ -170,6 +176,12 @@ def _ledger_families() -> list[Any]:
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
     ledger.read = lambda: Vitals(
-        stats, {}, SERVER, {("url", "0"): 0.0}, audit_bytes=0, waits=dict.fromkeys(Priority, 0.0)
+        stats,
+        {},
+        SERVER,
+        {("url", "0"): 0.0},
+        audit_bytes=0,
+        outcomes_bytes=0,
+        waits=dict.fromkeys(Priority, 0.0),
     )
     return list(ledger.collect())

@@ -45,6 +45,7 @@ from mission.store.messages import STATUS, compose
 from mission.store.names import INDEXES, PREFIX, TYPES, UNACKED, UNACKED_INDEX, Key, batch_key, entry_key, result_key
 from mission.store.scripts import Scripts
 from producer import MissionClient
+from tests.claims import claim_these
 from tests.conftest import wait_for
 from worker.doctor import Level, examine
 from worker.local.embedded import EmbeddedRedis, server_program
@@ -123,6 +124,7 @@ def server(running: Server) -> Server:
     admin.lpush("missions", "message")
     admin.rpush(Key.AUDIT, "{}")
     admin.xadd(Key.QUARANTINE, {"sha256": "00"})
+    admin.xadd(Key.OUTCOMES, {"id": MISSION})
     admin.set("celery-task-meta-1", "{}")
     admin.hset("unacked", "tag", "message")
     admin.zadd(PREFIX + "dead", {MISSION: 1})
@@ -199,6 +201,21 @@ TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "the size of a result": (("MEMORY", "USAGE", RESULT), ""),
     "write to the quarantine": (("XADD", Key.QUARANTINE, "*", "sha256", "x"), "worker"),
     "read the quarantine": (("XRANGE", Key.QUARANTINE, "-", "+"), "operator"),
+    "write an outcome": (("XADD", Key.OUTCOMES, "*", "id", "x"), "worker operator"),
+    "read the outcomes": (("XRANGE", Key.OUTCOMES, "-", "+"), "producer reader operator"),
+    "wait for an outcome": (("XREAD", "COUNT", 1, "STREAMS", Key.OUTCOMES, 0), "producer reader operator"),
+    "facts of the outcomes": (("XINFO", "STREAM", Key.OUTCOMES), "producer worker reader operator"),
+    "the size of the outcomes": (("MEMORY", "USAGE", Key.OUTCOMES), "worker"),
+    "delete an outcome": (("XDEL", Key.OUTCOMES, "1-1"), "operator"),
+    "cut the outcomes": (("XTRIM", Key.OUTCOMES, "MAXLEN", 0), "worker"),
+    "delete the outcomes": (("DEL", Key.OUTCOMES), ""),
+    "a group of Redis' own": (("XGROUP", "CREATE", Key.OUTCOMES, "g", "$"), ""),
+    "read as such a group": (("XREADGROUP", "GROUP", "g", "c", "STREAMS", Key.OUTCOMES, ">"), ""),
+    "which such groups there are": (("XINFO", "GROUPS", Key.OUTCOMES), ""),
+    "move a group": (("HSET", Key.GROUP + "g", "place", "1-1"), "producer reader operator"),
+    "delete a group": (("DEL", Key.GROUP + "g"), "producer reader operator"),
+    "let go of what a group holds": (("ZREM", Key.HELD + "g", "1-1"), "producer reader operator"),
+    "list what a group holds": (("ZRANGE", Key.HELD + "g", 0, -1), ""),
     "send events": (("PUBLISH", "/0.celeryev/worker.online", "x"), "worker"),
     "use the remote control": (("PUBLISH", "/0.celery.pidbox", "x"), ""),
     "read a task's result": (("GET", "celery-task-meta-1"), "producer celery worker"),
@@ -394,10 +411,10 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
 # Which function each login may call; the others are refused.
 CALLS = {
     **dict.fromkeys(OURS.split(), "stats"),
-    "producer": "admit stats",
+    "producer": "admit follow stats",
     "worker": "admit audit_append claim commit due host hosts library mend next reap release stats take",
-    "reader": "audit_append stats",
-    "operator": "audit_append cancel discard forget mend reindex replay stats",
+    "reader": "audit_append follow stats",
+    "operator": "audit_append cancel discard follow forget mend reindex replay stats",
     "rewrapper": "audit_append reseal stats",
     "auditor": "audit_append audit_trim stats",
 }
@@ -424,6 +441,27 @@ def test_a_wrong_login_is_told_in_words_also_in_the_audit(server: Server) -> Non
             MissionClient(settings.model_copy(update={"url_key": SecretStr(generate_url_key())})).enqueue_many(
                 ["https://x.example/"]
             )
+
+
+@pytest.mark.parametrize("name", OURS.split())
+def test_producers_readers_and_operators_alone_are_told_how_missions_end(server: Server, name: str) -> None:
+    ledger = Ledger(server.admin, Settings.from_env())
+    ids = [one.id for one in ledger.admit([Admission(new_mission_id(), b"u", 60) for _ in range(2)], "app")]
+    missions = MissionClient(Settings.from_env(redis_url=server.url(name)))
+
+    def end() -> None:
+        ledger.commit([Commit(one.id, one.token, State.FAILED) for one in claim_these(ledger, ids, 2, 60).claims], 60)
+
+    if name in ("producer", "reader", "operator"):
+        alone, of_a_group = missions.outcomes(), missions.outcomes("g")
+        end()
+        assert [[next(told).id for _ in ids] for told in (alone, of_a_group)] == [ids, ids]
+        assert server.refused() == set()
+    else:
+        with pytest.raises(LedgerUnavailable, match="may not do that; the login producer or reader or operator may"):
+            missions.outcomes()
+        end()
+    assert {status.id for status in missions.follow(ids, 30)} == set(ids), "who knows the ids may wait for them"
 
 
 @pytest.mark.parametrize("name", OURS.split())
@@ -520,11 +558,17 @@ TARGETS = {
     "a task's result": "celery-task-meta-1",
     "a quota": Key.QUOTA + "a",
     "a count of bytes": Key.STORED + "a",
+    "the outcomes": Key.OUTCOMES,
+    "a group": Key.GROUP + "a",
 }
 # What of that is somebody's work.
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
+FOLLOW = {("DEL", "a group"), ("EXPIRE", "a group")}
 WORK = {
-    "producer": {("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result"), ("RPUSH", "a line")},
+    "producer": {
+        *FOLLOW,
+        *(("SET", "a quota"), ("SET KEEPTTL", "a quota"), ("DEL", "a task's result"), ("RPUSH", "a line")),
+    },
     "celery": {("DEL", "a task's result")},
     "worker": {
         *((verb, target) for verb in ("SET", "SET KEEPTTL") for target in ("a result", "a quota")),
@@ -533,9 +577,12 @@ WORK = {
         ("DEL", "a result"),
         *((verb, "a line") for verb in ("RPUSH", "LPOP", "UNLINK")),
         *((verb, "a count of bytes") for verb in ("DEL", "EXPIRE", "HDEL")),
+        ("XTRIM", "the outcomes"),
     },
     "operator": {
         *APPEND,
+        *FOLLOW,
+        ("XDEL", "the outcomes"),
         ("DEL", "an entry"),
         ("RPUSH", "a line"),
         ("DEL", "a result"),
@@ -544,7 +591,7 @@ WORK = {
         ("EXPIRE", "an entry"),
     },
     "rewrapper": {*APPEND, ("SET", "a result"), ("SET KEEPTTL", "a result")},
-    "reader": {*APPEND},
+    "reader": {*APPEND, *FOLLOW},
     "auditor": {*APPEND, ("LTRIM", "the audit"), ("RPUSH", "the chain of keys"), ("LTRIM", "the chain of keys")},
 }
 
@@ -802,7 +849,19 @@ def test_flower_shows_tasks_workers_and_queues(server: Server, site: SampleSite,
 
 def test_the_doctor_finds_the_workers_login_good(server: Server) -> None:
     found = {f.check: f.level for f in examine(WorkerSettings.from_env(redis_url=server.url("worker")))}
-    checks = ("redis", "version", "role", "eviction", "aof", "replicas", "login", "functions", "results", "clock")
+    checks = (
+        "redis",
+        "version",
+        "role",
+        "eviction",
+        "aof",
+        "replicas",
+        "login",
+        "functions",
+        "results",
+        "outcomes",
+        "clock",
+    )
     assert {name: found[name] for name in checks} == dict.fromkeys(checks, Level.OK)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -44,8 +45,7 @@ WRITE: dict[str, Callable[[redis.Redis, str], Any]] = {
 OF_ONE = {
     Key.ENTRY: BAD,
     Key.RESULT: f"{BAD}:1",
-    Key.QUOTA: "app",
-    Key.STORED: "app",
+    **dict.fromkeys((Key.QUOTA, Key.STORED, Key.GROUP, Key.HELD), "app"),
     Key.LINE: "normal:app",
     Key.RING: "normal",
 }
@@ -88,6 +88,7 @@ class Everything:
             "hosts": ledger.hosts,
             "status": lambda: ledger.status(mission_id).as_dict(),
             "stats": ledger.stats,
+            "outcomes": lambda: [*ledger.outcomes.follow("app", None, endless=False, hold_seconds=60)],
             "refusals": ledger.refusals,
             "count_refusals": lambda: ledger.count_refusals(Reason.INVALID_URL),
             "keys_seen": lambda: ledger.keys_seen([("url", "a")]),
@@ -129,6 +130,8 @@ class Everything:
         ending = Commit(mission, claim.token, State.SUCCEEDED, secrets=0, record=b"r")
         assert self.ledger.commit([ending], 60) == [State.SUCCEEDED]
         assert self.ledger.status(mission).state is State.SUCCEEDED
+        told = self.ledger.outcomes.follow("app", datetime.fromtimestamp(0, UTC), endless=False, hold_seconds=60)
+        assert mission in {one.id for one in told}
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from celery import Celery
 
 from mission.audit.log import AuditLog
 from mission.errors import DecoderError
-from mission.model import MissionStatus, Reason, State, Ticket
+from mission.model import MissionStatus, Outcome, Reason, State, Ticket
 from mission.operate.cancellation import cancel
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
@@ -64,6 +65,7 @@ PLACES = {
     "metrics": "decoder_missions_total",
     "Flower": "decoder.decode",
     "temporary files": "planted.tmp",
+    "outcomes": '"reason": "http_client_error"',
     "exceptions": "InvalidMission",
     "producer's log": "planted",
 }
@@ -87,6 +89,7 @@ class Run:
     ends: dict[str, MissionStatus] = field(default_factory=dict)
     reasons: set[Reason] = field(default_factory=set)  # of every end, every attempt and every refusal
     revealed: set[tuple[str, str]] = field(default_factory=set)
+    told: list[Outcome] = field(default_factory=list)
     site_secret: tuple[str, str] = ("", "")
     arrived: bytes = b""  # with requests, at the sites and at the server of tokens
 
@@ -310,6 +313,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         proxied = _behind_a_proxy(scene)
         third = _end_in_the_middle(scene)
         scene.remember_reasons()
+        scene.run.told = list(scene.client.outcomes(since=datetime.fromtimestamp(0, UTC), follow=False))
+        traces["outcomes"] = "\n".join(json.dumps(outcome.as_dict()) for outcome in scene.run.told).encode()
         workers = (first, second, proxied, third)
         traces["worker's output"] = b"".join(worker.log.read_bytes() for worker in workers)
         traces["temporary files"] = files(temporary, *(worker.log.parent for worker in workers))
@@ -607,6 +612,11 @@ def test_what_a_celery_client_writes_is_in_clear_in(place: str, run: Run) -> Non
 
 def test_the_opened_records_hold_the_secret_and_its_category(run: Run) -> None:
     assert run.revealed == {run.site_secret}
+
+
+def test_every_end_of_the_run_was_told(run: Run) -> None:
+    told = {(outcome.id, outcome.state, outcome.reason) for outcome in run.told}
+    assert {(status.id, status.state, status.reason) for status in run.ends.values()} <= told
 
 
 @pytest.mark.parametrize("kind", ENDS)

@@ -29,7 +29,7 @@ from mission.seal.url_keys import generate_url_key
 from mission.settings import Settings
 from mission.store.changes import Admission, Release
 from mission.store.ledger import Ledger
-from mission.store.names import entry_key, result_key
+from mission.store.names import Key, entry_key, result_key
 from producer.cli import main as mission
 from tests.claims import claim_these
 from worker.cli import main as decoder
@@ -95,6 +95,7 @@ def stored(client: redis.Redis, ledger: Ledger, place: Path) -> str:
     (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
     fields = dict.fromkeys(("submitter", "reason", "state", "history"), HOSTILE)
+    client.xadd(Key.OUTCOMES, {"id": answer.id} | fields)  # type: ignore[arg-type]  # redis-py's mapping is invariant
     client.hset(entry_key(answer.id), mapping=fields)  # type: ignore[arg-type]  # redis-py's mapping is invariant
     AuditLog(client, Actor(HOSTILE, HOSTILE, HOSTILE), lambda line: None).append(
         HOSTILE, mission_id=answer.id, key_id=HOSTILE, why=HOSTILE, outcome=HOSTILE
@@ -132,6 +133,7 @@ def test_nothing_that_is_stored_steers(stored: str, place: Path, json_too: list[
     calls: Calls = [
         (mission, ["status", stored, ID, HOSTILE]),
         (mission, ["stats"]),
+        (mission, ["outcomes"]),
         (mission, ["reveal", ID, *WHY]),
         (decoder, ["dead-letters", "list"]),
         (decoder, ["dead-letters", "show", stored]),

@@ -143,6 +143,7 @@ def test_what_is_stored_for_the_capacity_model_is_weighed(monkeypatch: pytest.Mo
     assert found.record > 1000
     assert 50 < found.secret < 150
     assert found.audit_entry > 300
+    assert 50 < found.outcome < 250
 
 
 @pytest.mark.full

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from mission.model import State
+from mission.model import Outcome, Reason, State
 from mission.seal import sealing
 from mission.seal.sealing import Identity, open_secrets
 from mission.seal.suites import HYBRID
@@ -158,3 +160,21 @@ def test_what_rules_found_is_opened_and_a_release_without_rules_passes_over_what
     secrets = open_secrets(Identity(HYBRID, KEY), record, mission_id=found["id"], token=found["token"])
     assert [secret.as_dict() for secret in secrets] == found["secrets"]
     assert json.loads(sealing._plaintext(secrets))["v"] == json.loads(sealing._plaintext([]))["v"] == 1
+
+
+def test_an_outcome_as_releases_write_it_is_read(ledger: Ledger, client: redis.Redis) -> None:
+    """One of a newer release may hold more, or a state that this one does not know."""
+    client.xadd(Key.OUTCOMES, sample("outcome", 1), id="1800000000000-0")
+    client.xadd(Key.OUTCOMES, sample("outcome", 1) | {"state": "archived", "kept": "x"}, id="1800000000000-1")
+    first, newer = ledger.outcomes.follow(None, datetime.fromtimestamp(0, UTC), endless=False, hold_seconds=60)
+    assert first == Outcome(
+        id="0f8fad5b-d9cb-469f-a165-70867728950e",
+        submitter="nightly",
+        state=State.DEAD,
+        reason=Reason.HTTP_SERVER_ERROR,
+        secrets=None,
+        submitted_at="2027-01-15T07:59:00.000Z",
+        finished_at="2027-01-15T08:00:00.000Z",
+        place="1800000000000-0",
+    )
+    assert newer == replace(first, state="archived", place="1800000000000-1")

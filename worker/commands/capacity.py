@@ -186,7 +186,9 @@ def _rows(load: Load, settings: WorkerSettings, found: Plan) -> list[tuple[str, 
         (
             "Redis' memory",
             f"{found.redis_memory_bytes / GIB:,.1f} GiB",
-            "full queue {queue}, finished {finished}, results {results}, dead {dead}, audit {audit}".format(**stored),
+            "full queue {queue}, finished {finished}, results {results}, dead {dead}, audit {audit}, outcomes {outcomes}".format(
+                **stored
+            ),
         ),
         ("", "", f"kept for {days} (finished, results)"),
         (

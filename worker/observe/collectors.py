@@ -44,6 +44,7 @@ class Vitals:
         waits: for how long the first mission of each priority has waited, in seconds; None where this login may not ask.
         damaged: how many missions were found whose entry no release could have written.
         audit_bytes: what both chains of the audit take.
+        outcomes_bytes: what the stream takes that tells how missions ended.
     """
 
     stats: Stats
@@ -53,6 +54,7 @@ class Vitals:
     damaged: int | None = None
     audit_bytes: int | None = None
     waits: Mapping[Priority, float] | None = None
+    outcomes_bytes: int | None = None
 
 
 def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]]) -> Vitals:
@@ -67,7 +69,7 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
         LedgerUnavailable: Redis does not answer. That a login of few rights may not see the server or keys is no reason.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
-    condition, seen, damaged, audit, waits = None, None, None, None, None
+    condition, seen, damaged, audit, waits, outcomes = None, None, None, None, None, None
     with suppress(LedgerUnavailable):
         condition = server.condition()
     with suppress(LedgerUnavailable):
@@ -76,9 +78,10 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
         damaged = ledger.damaged()
     with suppress(LedgerUnavailable):
         audit = server.size_of(Key.AUDIT, Key.AUDIT_KEYS)
+        outcomes = server.size_of(Key.OUTCOMES)
     with suppress(LedgerUnavailable):
         waits = ledger.waits()
-    return Vitals(stats, refusals, condition, seen, damaged, audit, waits)
+    return Vitals(stats, refusals, condition, seen, damaged, audit, waits, outcomes)
 
 
 class LedgerCollector(Collector):
@@ -152,7 +155,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         if reason.value in vitals.refusals or reason in _REFUSALS:
             refusals.add_metric([reason.value], vitals.refusals.get(reason.value, 0))
     yield refusals
-    yield _contents(stats, vitals.audit_bytes)
+    yield _contents(stats, {"audit": vitals.audit_bytes, "outcomes": vitals.outcomes_bytes})
     if vitals.server is not None:
         yield from _server_metrics(vitals.server)
     if vitals.keys is not None:
@@ -168,14 +171,15 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         )
 
 
-def _contents(stats: Stats, audit_bytes: int | None) -> Metric:
-    """Bytes in Redis: of missions so many times what one takes, which was measured once; of the audit as the server says."""
+def _contents(stats: Stats, weighed: Mapping[str, int | None]) -> Metric:
+    """Bytes in Redis: of missions so many times what one takes, which was measured once; of the rest as the server says."""
     one = MODEL.stored
     family = GaugeMetricFamily("decoder_redis_contents_bytes", "What fills Redis", labels=["what"])
     family.add_metric(["unfinished"], stats.queued * one.queued + (stats.running + stats.retrying) * one.leased)
     family.add_metric(["dead"], stats.dead * one.dead)
-    if audit_bytes is not None:
-        family.add_metric(["audit"], audit_bytes)
+    for what, size in weighed.items():
+        if size is not None:
+            family.add_metric([what], size)
     return family
 
 

@@ -173,6 +173,17 @@ end
 -- The states that a mission stays in.
 local ENDED_IN = {succeeded = true, failed = true, dead = true, cancelled = true}
 
+-- Say so to who follows the outcomes. Whatever stands in the place of the stream, or who may not write to it, must not end this half done.
+local function tell(id, state, reason, secrets)
+  local found = {}
+  for i, name in ipairs({'submitter', 'submitted_at'}) do
+    local size = redis.pcall('HSTRLEN', entry(id), name)
+    found[i] = type(size) == 'number' and size <= MOST_NAME and redis.call('HGET', entry(id), name) or '' -- a longer one no release wrote
+  end
+  redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', found[1], 'state', state,
+    'reason', reason, 'secrets', secrets, 'submitted_at', found[2], 'finished_at', now)
+end
+
 -- The one way into one of them.
 local function finish(id, state, reason, secrets, ttl)
   detach(id)
@@ -188,6 +199,7 @@ local function finish(id, state, reason, secrets, ttl)
   end
   redis.pcall('HINCRBY', FINISHED, state, 1) -- a count that cannot be kept must not end this half done
   redis.call('EXPIRE', entry(id), ttl)
+  tell(id, state, reason, secrets)
   redis.pcall('PUBLISH', ENDED .. id, state) -- to who waits for it; a login that may not must not end this half done
 end
 

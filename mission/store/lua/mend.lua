@@ -87,6 +87,12 @@ if token and not counted(token) then
   say(TOKEN, 'no number')
 end
 
+-- A stream whose newest id no clock gives takes no more ids, sooner or later.
+local told = redis.pcall('XINFO', 'STREAM', OUTCOMES)
+for i = 1, #told, 2 do
+  if told[i] == 'last-generated-id' and not whole(string.match(told[i + 1], '^%d+')) then set_aside(OUTCOMES, 'too far ahead') end
+end
+
 for _, key in ipairs({TURNS, FINISHED, REFUSALS}) do
   local fields = redis.pcall('HLEN', key)
   if type(fields) == 'number' and fields > most_fields then

@@ -27,7 +27,14 @@ MODEL = Model(
     alone_waiting=Cost(0.75, 80.0),
     slot_ms=20.0,
     stored=Stored(
-        queued=1000.0, leased=900.0, finished=300.0, dead=1100.0, record=1300.0, secret=100.0, audit_entry=500.0
+        queued=1000.0,
+        leased=900.0,
+        finished=300.0,
+        dead=1100.0,
+        record=1300.0,
+        secret=100.0,
+        audit_entry=500.0,
+        outcome=100.0,
     ),
 )
 LOAD = Load(
@@ -79,7 +86,9 @@ def test_redis_holds_a_full_queue_and_what_the_retentions_keep() -> None:
         "dead": 100 * 2 * 1100,
         "results": 500 * (1300 + 4 * 100),
         "audit": 1000 * 365 * 500,
+        "outcomes": 1000 * 2 * 100,
     }
+    assert plan(LOAD, settings, MODEL).redis_bytes["outcomes"] == 1_000_000 * 100, "no more are kept"
 
 
 def test_what_is_needed_the_most_of_breaks_first_and_so_many_releases_end_it() -> None:

@@ -275,8 +275,19 @@ def test_a_login_of_few_rights_sees_what_it_can_and_says_what_it_cannot(
         "fsync",
         "listpack",
         "functions",
+        "outcomes",
         "damage",
     }
+
+
+def test_a_worker_that_may_not_tell_how_missions_end_is_found(
+    good: dict[str, Any], client: redis.Redis, redis_server: EmbeddedRedis
+) -> None:
+    assert levels(good)["outcomes"] is levels(good | {"redis_url": redis_server.login_url("worker")})["outcomes"]
+    assert levels(good)["outcomes"] is Level.OK
+    with login(client, redis_server, "+@all", "~*", "-xtrim") as url:
+        assert levels(good | {"redis_url": url})["outcomes"] is Level.WARN
+        assert "this login may not do that" in detail(good | {"redis_url": url}, "outcomes")
 
 
 def test_functions_that_are_missing_or_older_are_found_where_the_login_may_not_load_them(
@@ -335,7 +346,7 @@ def test_each_login_is_judged_by_what_is_its_own_and_told_what_is_not(
     found = findings(login, redis_server, **NEEDS.get(login, {}))
     assert {check for check, (level, _) in found.items() if level is Level.FAIL} == set()
     not_its = {check for check, told in found.items() if told == (Level.SKIP, "not this login's to see")}
-    assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "damage"}) - sees
+    assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "outcomes", "damage"}) - sees
     for name in ("allowlist", "proxy"):
         assert found[name] == (Level.SKIP, "for a worker to set, not for this login")
     assert found["results"][0] is Level.OK

@@ -59,6 +59,7 @@ def stored(client: redis.Redis) -> dict[Any, Any]:
             b"list": lambda key: client.lrange(key, 0, -1),
             b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
             b"string": client.get,
+            b"stream": client.xrange,
         }
         if key not in (Key.AUDIT.encode(), Key.REAPER.encode()):
             kept[key] = (read[client.type(key)](key), client.ttl(key) > 0)

@@ -153,7 +153,7 @@ class LedgerModel(RuleBasedStateMachine):
             assert unfinished is not self.ledger.status(mission).finished
 
     @invariant()
-    def a_terminal_state_stays_and_is_counted_once(self) -> None:
+    def a_terminal_state_stays_and_is_counted_and_told_once(self) -> None:
         for mission in self.ids:
             status = self.ledger.status(mission)
             if mission in self.ended:
@@ -162,6 +162,10 @@ class LedgerModel(RuleBasedStateMachine):
                 self.ended[mission] = (status.state, self.tokens.get(mission, 0))
         counted = self.client.hgetall(PREFIX + "finished")
         assert sum(map(int, counted.values())) == len(self.ended) + self.replays
+        entries: Any = self.client.xrange(PREFIX + "outcomes")
+        told = [fields[b"id"].decode() for _, fields in entries]
+        assert len(told) == len(self.ended) + self.replays
+        assert set(told) >= set(self.ended)
 
     @invariant()
     def each_mission_has_at_most_one_committed_result(self) -> None:

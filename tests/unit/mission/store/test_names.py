@@ -15,7 +15,7 @@ NAMES, SCRIPTS, LIBRARY = (f"mission/store/{name}.py" for name in ("names", "scr
     ("kind", "pattern", "places"),
     [
         ("py", r"\{decoder\}|(?<!self\.)unacked|_kombu\.|celeryev|celery-task-meta|pidbox", {NAMES}),
-        ("lua", r"decoder|redis\.p?call\('\w+', *['\"]", set()),
+        ("lua", r"decoder|redis\.p?call\('\w+', *['\"](?!STREAM')", set()),
         ("py", r"\.fcall|\"WAIT\"", {SCRIPTS, LIBRARY}),
         ("py", r"function_load|\.eval|script_load|register_script", {LIBRARY}),
     ],

@@ -24,7 +24,8 @@ WAITS = {Priority.HIGH: 0.5, Priority.NORMAL: 0.0, Priority.LOW: 12.5}
 SERVER = Condition(
     10, 100, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=1_800_000_000.0
 )
-VITALS = Vitals(STATS, {}, SERVER, {("url", "00c0ffee"): 1_700_000_000.0}, damaged=6, audit_bytes=1234, waits=WAITS)
+KEYS = {("url", "00c0ffee"): 1_700_000_000.0}
+VITALS = Vitals(STATS, {}, SERVER, KEYS, damaged=6, audit_bytes=1234, outcomes_bytes=99, waits=WAITS)
 
 # The names that dashboards and alerts are built on.
 CATALOGUE = {
@@ -165,6 +166,7 @@ def test_what_fills_redis_is_told_by_its_kinds(port: int) -> None:
         ("unfinished",): 5 * one.queued + 3 * one.leased,
         ("dead",): 4 * one.dead,
         ("audit",): 1234,
+        ("outcomes",): 99,
     }
 
 

@@ -1,0 +1,192 @@
+"""What it takes to be told how missions end: `python -m benchmarks.telling`.
+
+Missions end by the ledger alone, without a worker, so that what is measured is the telling.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from statistics import quantiles
+from typing import Any
+
+import click
+import redis
+
+from benchmarks.throughput import as_packaged
+from mission.cli.console import emit_json, emit_table
+from mission.errors import DecoderError
+from mission.ids import new_mission_id
+from mission.model import State
+from mission.settings import Settings
+from mission.store.changes import Admission, Commit
+from mission.store.ledger import Ledger
+from producer import MissionClient
+from worker.local.embedded import EmbeddedRedis
+from worker.local.stack import ending_on_signals
+
+_LOT = 250
+# Ends come as fast as this while others wait for them, a few at a time, as workers commit them.
+PER_SECOND, TOGETHER = 200, 4
+
+
+class Bench:
+    """A ledger on a server of its own."""
+
+    def __init__(self, url: str, client: redis.Redis) -> None:
+        self.settings = Settings.from_env(redis_url=url)
+        self.client = client
+        self._ledger = Ledger(client, self.settings)
+
+    def producer(self) -> MissionClient:
+        """A client of its own, as another process has one."""
+        return MissionClient(self.settings)
+
+    def admit(self, count: int) -> list[str]:
+        """So many missions; their ids."""
+        lots = ([Admission(new_mission_id(), b"u", 3600) for _ in range(_LOT)] for _ in range(0, count, _LOT))
+        return [one.id for lot in lots for one in self._ledger.admit(lot, "app")][:count]
+
+    def end(self, ids: list[str]) -> None:
+        """They succeed."""
+        claims = self._ledger.claim(len(ids), 60.0).claims
+        self._ledger.commit([Commit(one.id, one.token, State.SUCCEEDED, None, 0) for one in claims], 60.0)
+
+    def end_slowly(self, ids: list[str]) -> dict[str, float]:
+        """At a steady rate; when each had ended, on the clock of `perf_counter`."""
+        due, ended = time.perf_counter(), dict[str, float]()
+        for place in range(0, len(ids), TOGETHER):
+            some = ids[place : place + TOGETHER]
+            self.end(some)
+            ended |= dict.fromkeys(some, time.perf_counter())
+            due += TOGETHER / PER_SECOND
+            time.sleep(max(0.0, due - time.perf_counter()))
+        return ended
+
+    def thread_us(self) -> float:
+        """CPU of Redis' one thread."""
+        cpu: dict[str, Any] = self.client.info("cpu")
+        return 1e6 * float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
+
+
+@contextmanager
+def bench(fsync: str) -> Iterator[Bench]:
+    """One, gone at the end."""
+    with EmbeddedRedis(env=as_packaged()) as server, redis.Redis.from_url(server.url, max_connections=4096) as client:
+        client.config_set("appendfsync", fsync)
+        yield Bench(server.url, client)
+
+
+def backlog(place: Bench, count: int, group: str | None) -> float:
+    """Outcomes a second that one reader takes who finds so many."""
+    told = place.producer().outcomes(group)
+    ids = place.admit(count)
+    for at in range(0, count, _LOT):
+        place.end(ids[at : at + _LOT])
+    began = time.perf_counter()
+    if [one.id for one in islice(told, count)] != ids:
+        raise DecoderError("not all were told, or not in order")
+    return count / (time.perf_counter() - began)
+
+
+Hear = Callable[[list[str], dict[str, float]], list[threading.Thread]]
+
+
+def beside(place: Bench, count: int, hear: Hear | None) -> dict[str, float]:
+    """Redis' CPU for each end, and how long after it somebody hears of it, while so many end.
+
+    `hear` starts who listens: each notes when he heard of a mission.
+    """
+    ids, heard = place.admit(count), dict[str, float]()
+    listening = hear(ids, heard) if hear else []
+    time.sleep(1.0)  # until all of them listen
+    before = place.thread_us()
+    ended = place.end_slowly(ids)
+    used = {"redis_us_an_end": (place.thread_us() - before) / count}
+    for thread in listening:
+        thread.join(60)
+    if not hear:
+        return used
+    if missing := ended.keys() - heard.keys():
+        raise DecoderError(f"of {len(missing)} ends nobody heard")
+    cuts = quantiles((1000 * (heard[one] - at) for one, at in ended.items()), n=100)
+    return used | {"p50_ms": cuts[49], "p99_ms": cuts[98]}
+
+
+def started(target: Callable[..., None], several: list[tuple[Any, ...]]) -> list[threading.Thread]:
+    """A thread for each."""
+    threads = [threading.Thread(target=target, args=arguments, daemon=True) for arguments in several]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Who hears how, and what that takes."""
+    missions, (never,), few = place.producer(), place.admit(1), min(waiters, count)
+
+    def follow(told: Iterator[Any], heard: dict[str, float]) -> None:
+        for one in islice(told, count):
+            heard[one.id] = time.perf_counter()
+
+    def wait(mission_id: str, heard: dict[str, float]) -> None:
+        missions.wait(mission_id, 120)
+        heard[mission_id] = time.perf_counter()
+
+    def listen(mission_id: str, heard: dict[str, float]) -> None:
+        next(iter(missions.follow([mission_id, never], 120)))  # of two, by the stream
+        heard[mission_id] = time.perf_counter()
+
+    def wait_for_all(ids: list[str], heard: dict[str, float]) -> None:
+        for one in missions.follow(ids, 120):
+            heard[one.id] = time.perf_counter()
+
+    yield "nobody", beside(place, count, None)
+    yield "a reader", beside(place, count, lambda _, heard: started(follow, [(missions.outcomes(), heard)]))
+    yield "a group of one", beside(place, count, lambda _, heard: started(follow, [(missions.outcomes("one"), heard)]))
+    yield "who waits for all of them", beside(place, count, lambda *args: started(wait_for_all, [args]))
+    for who, by in (("by its id", wait), ("by the stream", listen)):
+        found = beside(place, few, lambda ids, heard, by=by: started(by, [(one, heard) for one in ids]))  # type: ignore[misc]  # mypy infers no type for it
+        yield f"{few} who wait for one each, {who}", found
+
+
+@click.command()
+@click.option("--outcomes", "count", default=2000, show_default=True, type=click.IntRange(100), help="How many.")
+@click.option("--waiters", default=200, show_default=True, type=click.IntRange(100, 2000), help="Side by side.")
+@click.option(
+    "--fsync", default="everysec", show_default=True, type=click.Choice(["everysec", "always"]), help="Of Valkey's AOF."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def main(count: int, waiters: int, fsync: str, *, as_json: bool) -> None:
+    """Measure how fast outcomes are read, how soon somebody is told, and what that costs Redis.
+
+    \b
+    Example:
+      python -m benchmarks.telling --outcomes 500
+    """
+    try:
+        with ending_on_signals(), bench(fsync) as place:
+            rates = {"alone": backlog(place, 10 * count, None), "group": backlog(place, 10 * count, "backlog")}
+            rows = list(measured(place, count, waiters))
+    except DecoderError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    if as_json:
+        emit_json({f"{who}_per_second": rate for who, rate in rates.items()})
+        for who, found in rows:
+            emit_json({"who": who} | found)
+        return
+    emit_table(("OF A BACKLOG", "OUTCOMES/S"), [(who, f"{rate:,.0f}") for who, rate in rates.items()])
+    click.echo()
+    head = ("", "REDIS US AN END", "P50 MS", "P99 MS")
+    emit_table(
+        head, [(who, *(f"{value:.1f}" if value >= 0 else "" for value in found.values())) for who, found in rows]
+    )
+
+
+if __name__ == "__main__":
+    main()
