@@ -101,14 +101,14 @@ def test_what_expired_in_its_line_takes_nobodys_turn_along(ledger: Ledger) -> No
 
 
 def test_a_mission_that_is_tried_again_stands_in_its_own_submitters_line(ledger: Ledger) -> None:
-    first, *_ = admit(ledger, 50, "bulk")
+    first, *_ = admit(ledger, 20, "bulk")  # few enough that no call goes by lot
     (claim,) = ledger.claim(1, 60).claims
     ledger.release([Release(first, claim.token, Reason.READ_TIMEOUT, 0.0)], 5)
     wait_for(lambda: ledger.take_due(10)[0] == [first], what="its time")
     (alone,) = admit(ledger, 1, "app")
-    found = [claim.id for claim in claims(ledger, 51)]
+    found = [claim.id for claim in claims(ledger, 21)]
     assert found.index(alone) <= 2
-    assert found.index(first) >= 40
+    assert found.index(first) >= 19
 
 
 def test_what_waits_in_no_line_is_claimed_by_its_age(ledger: Ledger, client: redis.Redis) -> None:
