@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -44,10 +45,20 @@ def dead_letters() -> None:
     """
 
 
+class _ReasonType(click.Choice[str]):
+    """A reason. There are more than a line holds: whoever mistypes one is told the nearest."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        del ctx
+        near = get_close_matches(str(value), self.choices, n=8, cutoff=0.5)
+        shown = ", ".join(repr(choice) for choice in self.choices if choice in near)
+        return f"{value!r} is no reason; {f'near it are {shown}' if near else 'takes one like read_timeout'}."
+
+
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
     reason = click.option(
         "--reason",
-        type=click.Choice([item.value for item in Reason]),
+        type=_ReasonType([item.value for item in Reason]),
         metavar="REASON",
         help="Died for this reason, like read_timeout.  [default: any]",
     )

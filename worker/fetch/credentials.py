@@ -16,7 +16,6 @@ from worker.allowlist import AllowedHost
 from worker.fetch.credential_file import Credential, load
 from worker.fetch.policy import UrlPolicy
 from worker.keys.refresh import Refresh
-from worker.observe import metrics
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("decoder.credentials")
@@ -38,7 +37,6 @@ class Credentials:
         self._refresh = Refresh(self._read_again)
         if self._file is not None:
             self._take(self._load(self._file))
-            metrics.BAD_CREDENTIALS.set_function(self._bad)  # a scrape reads it anew, traffic or none
 
     @property
     def entries(self) -> list[AllowedHost]:
@@ -64,8 +62,10 @@ class Credentials:
                 raise SettingsError(f'DECODER_CREDENTIALS: {file}: "{entry}": token-url takes https://')
         return found
 
-    def _bad(self) -> bool:
-        self._refresh()
+    def bad(self) -> bool:
+        """Whether the file cannot be used now."""
+        if self._file is not None:
+            self._refresh()
         return bool(self._problem)
 
     def _read_again(self) -> None:

@@ -34,6 +34,7 @@ from worker.fetch.policy import UrlPolicy
 from worker.fetch.proxy import NoWayOut, Proxy
 from worker.fetch.transport import NO_FIELDS, PinnedAdapter, tls_context
 from worker.fetch.wire import CHUNK, ConnectFailed, Limits, StaleConnection, Unreached
+from worker.observe import metrics
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
@@ -128,6 +129,7 @@ class Fetcher:
         )
         self._answered = _Answered()
         self._credentials = Credentials(settings, policy)
+        metrics.BAD_CREDENTIALS.set_function(self._credentials.bad)  # a scrape reads the file anew, traffic or none
 
     def fetch(
         self,

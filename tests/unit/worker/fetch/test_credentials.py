@@ -14,6 +14,8 @@ import pytest
 from mission.errors import SettingsError
 from mission.url import parse_url
 from worker.fetch.credentials import Credentials
+from worker.fetch.dns import Resolver
+from worker.fetch.fetcher import Fetcher
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.wire import Limits
 from worker.keys import refresh
@@ -50,16 +52,20 @@ def write(file: Path, text: str, mode: int = 0o600) -> None:
     file.chmod(mode)
 
 
-def make(file: Path, text: str | None = None, egress_proxy: str = "") -> Credentials:
-    if text is not None:
-        write(file, text)
-    settings = WorkerSettings.from_env(
+def settings_of(file: Path, egress_proxy: str = "") -> WorkerSettings:
+    return WorkerSettings.from_env(
         credentials=file,
         allowed_hosts=",".join(HOSTS),
         allowed_schemes="http,https",
         allowed_networks="127.0.0.0/8,::1/128,10.0.0.0/8",
         egress_proxy=egress_proxy,
     )
+
+
+def make(file: Path, text: str | None = None, egress_proxy: str = "") -> Credentials:
+    if text is not None:
+        write(file, text)
+    settings = settings_of(file, egress_proxy)
     return Credentials(settings, UrlPolicy.from_settings(settings))
 
 
@@ -260,7 +266,8 @@ def test_a_file_that_turns_bad_keeps_what_it_said_is_logged_once_and_counted(
     file: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = headers("wiki.example.org")
-    credentials = make(file, good)
+    credentials, settings = make(file, good), settings_of(file)
+    Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(threads=1))  # it shows the metric
     match damage:
         case "text":
             write(file, f'["wiki.example.org".headers]\nX-Key = "{VALUE}')
@@ -272,6 +279,7 @@ def test_a_file_that_turns_bad_keeps_what_it_said_is_logged_once_and_counted(
             write(file, good + headers("gone.example"))
     assert [sent(credentials, "https://wiki.example.org/") for _ in range(3)] == [{"X-Key": VALUE}] * 3
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert credentials.bad()
     assert re.match(f"DECODER_CREDENTIALS: (cannot read )?{file}", line)
     assert line.endswith("; what it said before stays in use")
     assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 1
