@@ -120,7 +120,9 @@ class World:
 def world() -> Iterator[World]:
     with EmbeddedRedis() as server, serving() as site, redis.Redis.from_url(server.url) as admin:
         admin.config_set("maxmemory", LIMIT)
-        yield World(server.url, site)
+        world = World(server.url, site)
+        yield world
+        world.coordinator.close()
 
 
 @pytest.mark.parametrize(
