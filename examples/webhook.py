@@ -167,7 +167,7 @@ def read_endpoints(file: Path) -> dict[str, Endpoint]:
     """The endpoints by submitter.
 
     Raises:
-        SettingsError: the file is open to others, is no TOML, or an entry is none.
+        SettingsError: the file is open to others, is not TOML, or has a bad entry.
     """
     if file.stat().st_mode & 0o077:
         raise SettingsError(f"{file} holds secrets and is open to others: run `chmod go= {file}`")

@@ -32,7 +32,7 @@ from mission.store.scripts import Scripts, as_text
 log = logging.getLogger("mission.outcomes")
 
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# A reader has so many in hand at a time where he deals with them within this time, in seconds; else fewer, down to one.
+# A reader takes up to this many at a time. One that needs longer than this time (in seconds) for a lot takes fewer, down to one.
 MOST_AT_ONCE = 256
 _AT_ONCE_SECONDS = 0.5
 # For so long at most one command waits for the next outcome: connections have a time limit.
@@ -69,7 +69,7 @@ class Outcomes:
         if since is not None and since.tzinfo is None:
             raise _refused("the time to begin at has a zone, like datetime.now(UTC)")
         if not 1 <= hold_seconds <= 86_400:
-            raise _refused("a reader has an outcome in hand for 1 to 86400 seconds")
+            raise _refused("hold_seconds takes 1 to 86400")
         begin = "$" if since is None else f"{max(0, math.ceil(since.timestamp() * 1000) - 1)}-{2**64 - 1}"
         reader = _Reader(self, group or "", begin, hold_seconds)
         reader.take(0)  # it begins now, not when the first outcome is asked for

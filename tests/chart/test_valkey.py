@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from mission.store.names import Key
 from tests.chart.rendering import environment, find, render
 from tests.conftest import wait_for
 from tests.security.half_sent import half_sent
+from tests.servers.sockets import free_port
 from worker.local.embedded import server_program
 
 pytestmark = pytest.mark.full
@@ -25,12 +25,6 @@ PASSWORDS = {
     name: f"{name}-password"
     for name in ("producer", "celery", "worker", "flower", "reader", "operator", "auditor", "deployer")
 }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from producer import MissionClient
 from tests.conftest import wait_for
 from tests.drill.receiver import HEARTBEAT
 from tests.drill.site import Site
-from tests.drill.stage import FORBIDDEN_PORTS, MAX_MEMORY, TRAFFIC_PER_SECOND, Stage, free_port
+from tests.drill.stage import FORBIDDEN_PORTS, MAX_MEMORY, TRAFFIC_PER_SECOND, Stage
 from tests.servers.certificates import Authority
+from tests.servers.sockets import free_port
 from tests.servers.tls_redis import tls_redis
 from worker.local.embedded import EmbeddedRedis
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +33,7 @@ from tests.drill.receiver import Receiver
 from tests.drill.shorten import rehearsed_routing, shortened_rules
 from tests.drill.site import Site
 from tests.observability.tools import ALERTMANAGER, RULES, load, program
+from tests.servers.sockets import free_port
 from worker.local.children import end_child, start_child
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import Child, Flower, running_flower, running_worker
@@ -353,11 +353,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

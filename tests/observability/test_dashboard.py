@@ -7,36 +7,23 @@ from typing import Any
 
 import pytest
 
-from mission.model import Priority, Reason, Stats
-from mission.store.server import Condition
+from ci.metrics import of_the_ledger
+from mission.model import Priority, Reason
 from tests.documents.document import anchor, headings
 from tests.observability.expressions import dashboard, filled, panels, queries, selectors
 from tests.observability.tools import RUNBOOK, rules
 from worker.observe import metrics
-from worker.observe.collectors import LedgerCollector, Vitals
 from worker.work import endings  # noqa: F401 (starts the series of how missions end)
 
 # Of Prometheus itself, of Flower 2.2, and of kube-state-metrics 2.
 OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online", "kube_job_failed"}
-SERVER = Condition(0, 0, evicts=False, aof_written=True, replicas=1, replica_lag=0.0, certificate_end=0.0)
 
 
 def catalogue() -> dict[str, set[str]]:
     """Each series that a worker's scrape may hold, and its labels."""
-    ledger = LedgerCollector()
-    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(
-        stats,
-        {},
-        SERVER,
-        {("url", "0"): 0.0},
-        audit_bytes=0,
-        outcomes_bytes=0,
-        waits=dict.fromkeys(Priority, 0.0),
-    )
     found: dict[str, set[str]] = {}
-    for family in (*metrics.REGISTRY.collect(), *ledger.collect()):
+    for family in (*metrics.REGISTRY.collect(), *of_the_ledger()):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
@@ -164,24 +151,8 @@ def test_environment_and_release_are_chosen_by_variables_that_every_query_heeds(
 
 
 def test_what_every_worker_says_of_the_ledger_is_not_added_up() -> None:
-    ledgers = {family.name for family in _ledger_families()}
+    ledgers = {family.name for family in of_the_ledger()}
     for title, expression in queries():
         for name, _ in selectors(expression):
             if name.removesuffix("_total") in ledgers:
                 assert "max" in expression or "min" in expression or "avg" in expression, title
-
-
-def _ledger_families() -> list[Any]:
-    ledger = LedgerCollector()
-    stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
-    metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
-    ledger.read = lambda: Vitals(
-        stats,
-        {},
-        SERVER,
-        {("url", "0"): 0.0},
-        audit_bytes=0,
-        outcomes_bytes=0,
-        waits=dict.fromkeys(Priority, 0.0),
-    )
-    return list(ledger.collect())

@@ -19,6 +19,7 @@ from tempfile import mkdtemp
 
 from tests.conftest import unavailable, wait_for
 from tests.servers.misbehaving import DRIP_SECONDS, MisbehavingServer
+from tests.servers.sockets import free_port
 from worker.local.children import end_child, last_lines, start_child
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -166,7 +167,7 @@ def tinyproxy(*, login: str = "", ports: tuple[int, ...] = (), port: int = 0) ->
     if login:
         lines.append(f"BasicAuth {login.replace(':', ' ')}")
     with ExitStack() as pieces:
-        folder, port = pieces.enter_context(_folder()), port or _free_port()
+        folder, port = pieces.enter_context(_folder()), port or free_port()
         config = folder / "tinyproxy.conf"
         config.write_text("\n".join([f"Port {port}", "Listen 127.0.0.1", *lines, ""]))
         yield pieces.enter_context(_running("tinyproxy", ["-d", "-c", str(config)], folder, port))
@@ -204,7 +205,7 @@ done
 def squid(*, login: str = "", ports: tuple[int, ...] = (), names: tuple[str, ...] = ()) -> Iterator[RealProxy]:
     """Debian's Squid, likewise; to it `names` are names of 127.0.0.1, and there are no others."""
     with ExitStack() as pieces:
-        folder, port = pieces.enter_context(_folder()), _free_port()
+        folder, port = pieces.enter_context(_folder()), free_port()
         rules = _LOGIN.format(folder=folder) if login else ""
         if ports:
             rules += f"acl tunnels port {' '.join(map(str, ports))}\nhttp_access deny CONNECT !tunnels\n"
@@ -246,10 +247,3 @@ def _running(name: str, arguments: list[str], folder: Path, port: int) -> Iterat
         yield RealProxy(port, process)
     finally:
         end_child(process, grace=10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

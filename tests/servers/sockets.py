@@ -1,6 +1,6 @@
-"""What this process connects to, seen at the socket.
+"""Ports that are free, and what this process connects to, seen at the socket.
 
-Not by an audit hook (PEP 578): one stays for the life of the process, and under Python 3.11 threads that start side by side while coverage
+That is not seen by an audit hook (PEP 578): one stays for the life of the process, and under Python 3.11 threads that start side by side while coverage
 traces them then fail, since `sys.settrace` runs the hook before it has done its work.
 """
 
@@ -14,6 +14,14 @@ from typing import Any
 from unittest.mock import patch
 
 Place = tuple[str, int]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

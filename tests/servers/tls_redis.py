@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tests.conftest import unavailable, wait_for
+from tests.servers.sockets import free_port
 from worker.local.children import end_child, last_lines, start_child
 
 MASTER = "ledger"
@@ -56,7 +57,7 @@ class Certificates:
 @contextmanager
 def tls_redis(folder: Path, *, certificate: Path, ca: Path) -> Iterator[int]:
     """The port of a server with this certificate, for clients with one of `ca`'s."""
-    port = _free_port()
+    port = free_port()
     config = _SERVER.format(port=port, certificate=certificate, ca=ca)
     with _running(folder, port, config + 'save ""\n'):
         yield port
@@ -78,7 +79,7 @@ class TlsCluster:
 @contextmanager
 def tls_cluster(folder: Path, certificates: Certificates) -> Iterator[TlsCluster]:
     """A cluster whose Sentinel promotes the replica when the master is gone."""
-    master, replica = _free_port(), _free_port()
+    master, replica = free_port(), free_port()
     server = (_SERVER + _CLIENT).format(
         port="{port}", certificate=certificates.server, client=certificates.client, ca=certificates.ca
     )
@@ -94,7 +95,7 @@ def tls_cluster(folder: Path, certificates: Certificates) -> Iterator[TlsCluster
 @contextmanager
 def sentinel_of_master_in_clear(folder: Path, certificates: Certificates) -> Iterator[str]:
     """The URL of a Sentinel that speaks TLS, and names a master that does not."""
-    port = _free_port()
+    port = free_port()
     with (
         _running(folder, port, f'bind 127.0.0.1\nport {port}\nsave ""\n'),
         _sentinel(folder, certificates, port, "", says="+monitor ") as url,
@@ -104,7 +105,7 @@ def sentinel_of_master_in_clear(folder: Path, certificates: Certificates) -> Ite
 
 @contextmanager
 def _sentinel(folder: Path, certificates: Certificates, master: int, client: str, *, says: str) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     config = (_SERVER + client + _SENTINEL).format(
         port=port, certificate=certificates.server, client=certificates.client, ca=certificates.ca, master=master
     )
@@ -137,13 +138,6 @@ def _running(
         yield process
     finally:
         end_child(process, grace=10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:
