@@ -444,6 +444,16 @@ def test_a_group_that_nobody_asks_for_goes_with_the_missions(
         assert stay - 60 < client.ttl(key + "g") <= stay
 
 
+def test_what_is_dropped_behind_a_group_is_not_missed(client: redis.Redis, missions: MissionClient) -> None:
+    for at in (1000, 2000, 3000, 4000):
+        client.xadd(Key.OUTCOMES, {"id": str(at)}, id=f"{at}-0")
+    told = missions.outcomes("g", since=datetime.fromtimestamp(2.5, UTC))
+    assert next(told).id == "3000"
+    client.xtrim(Key.OUTCOMES, minid="3000-0", approximate=False)
+    last = next(told)
+    assert (last.id, last.missed) == ("4000", 0)
+
+
 # What goes wrong
 
 
