@@ -67,7 +67,7 @@ class Runtime:
         ledger = Ledger(connect(settings), settings)
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
-        resolver = Resolver(threads=settings.concurrency)
+        resolver = Resolver(threads=settings.concurrency + settings.urgent_beside)
         fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
         memory = Memory(settings)

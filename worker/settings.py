@@ -128,6 +128,11 @@ class WorkerSettings(Settings):
         return Detectors(self.detectors, (opening, closing), self.rules, self.rules_cache or user_cache())
 
     @property
+    def urgent_beside(self) -> int:
+        """So many fetches beside `concurrency` are for missions of high priority alone."""
+        return max(1, self.concurrency // 16)
+
+    @property
     def proxy(self) -> ProxyUrl | None:
         """The proxy that everything is fetched through, if there is one."""
         return ProxyUrl.parse(self.egress_proxy.get_secret_value()) if self.egress_proxy else None

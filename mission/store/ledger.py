@@ -90,6 +90,7 @@ class Ledger:
         lease_seconds: float,
         *,
         waited_seconds: float | None = None,
+        only: Priority | None = None,
         suspect: bool = True,
         suspect_after: int = 0,
         suspect_delay_seconds: float = 0.0,
@@ -100,14 +101,16 @@ class Ledger:
             count: how many at most.
             lease_seconds: until then each must be told of, or it goes to another.
             waited_seconds: only if the oldest of a priority has waited for so long.
+            only: of this priority alone. What it gets beside its turns is counted as its turns.
             suspect: whether one suspect may be among them.
             suspect_after: a mission that outlived so many leases is a suspect; with 0 none is.
             suspect_delay_seconds: after so long the suspects that were not taken are due again.
         """
         rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
         args: list[Any] = [*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, _now_ms()]
-        if waited_seconds is not None:
-            args.append(round(waited_seconds * 1000))
+        args.append("" if waited_seconds is None else round(waited_seconds * 1000))
+        if only is not None:
+            args.append(only)
         now, claims, expired, unreadable, more = self._scripts.run("next", *args)
         return Claimed(
             claims=[

@@ -13,8 +13,8 @@ import logging
 import math
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 
@@ -36,8 +36,8 @@ LOT = 32
 LINGER_SECONDS = 0.01
 # What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
 AHEAD_SECONDS = 0.05
-# What is urgent goes before what was claimed ahead, but no mission is passed by for longer than this: its lease runs.
-URGENT_SECONDS = 1.0
+# So often a worker whose slots are taken looks for what is urgent, if there is a place for it beside them.
+URGENT_LOOK_SECONDS = 0.02
 # So often a worker with free slots looks by itself, and takes what has waited for so long: its message is lost, or with a worker that is busy.
 LOOK_SECONDS = 1.0
 WAITED_SECONDS = 0.2
@@ -85,22 +85,24 @@ class Coordinator:
         self._pipeline = pipeline
         self._settings = settings
         self._most = settings.concurrency  # fetches side by side
+        self._most_beside = settings.urgent_beside  # and these, of what is urgent alone
         self._thread = threading.Thread(target=self._coordinate, name="coordinator", daemon=True)
         # What the coordinator hears: a message, or nothing but that it is time to look.
         self._news: SimpleQueue[_Message | None] = SimpleQueue()
-        # What lanes are to do, by when it comes up and its token, and a word for each. To push and to pop is atomic: no Python runs within.
-        self._jobs: list[tuple[float, int, Claim, float]] = []
-        self._work: SimpleQueue[None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # what lanes are to do
         self._ended: deque[Ending] = deque()
+        self._urgent: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # and those beside them
         self._asleep = False  # no news: whatever ends first must wake it
         self._closing = False
-        self._lanes = 0
+        self._lanes = self._lanes_beside = 0
         # The rest is the coordinator's own.
         self._waiting: deque[_Message] = deque()
         self._wanted = 0  # by all of these
         self._look_at = -math.inf
         # By token: a mission whose lease ran out may come again while its first attempt is still here.
         self._in_hand: dict[int, tuple[Claim, float, _Message]] = {}
+        self._beside: set[int] = set()  # of these, those that take no slot
+        self._urgent_at = -math.inf
         self._ahead = 0
         self._settled_at = -math.inf
 
@@ -126,7 +128,7 @@ class Coordinator:
 
     def room(self) -> int:
         """For how many more missions there is a free slot."""
-        return max(0, self._most - len(self._in_hand) - self._wanted)
+        return max(0, self._most + len(self._beside) - len(self._in_hand) - self._wanted)
 
     def release_all(self) -> int:
         """Give back what is in hand, without using up an attempt; how many. For the end of the process."""
@@ -159,8 +161,8 @@ class Coordinator:
         """Wait until something is to be done."""
         self._asleep = True
         if not self._ended:
-            looks = self._free() and not self._closing
-            self._hear(max(0.0, self._look_at - monotonic()) if looks else None)
+            look_at = self._look_at if self._free() else self._urgent_at if self._places_beside() else math.inf
+            self._hear(None if self._closing or look_at == math.inf else max(0.0, look_at - monotonic()))
         self._asleep = False
         until = monotonic() + LINGER_SECONDS
         while 0 < len(self._ended) < min(LOT, len(self._in_hand)) and (left := until - monotonic()) > 0:
@@ -178,7 +180,10 @@ class Coordinator:
             pass
 
     def _free(self) -> int:
-        return max(0, self._most + self._ahead - len(self._in_hand))
+        return max(0, self._most + self._ahead + len(self._beside) - len(self._in_hand))
+
+    def _places_beside(self) -> int:
+        return self._most_beside - len(self._beside)
 
     def _claim(self) -> None:
         """Claim for free slots: as many as messages want, and now and then, as long as it fills them, what nobody was told of."""
@@ -197,6 +202,11 @@ class Coordinator:
             self._take(claimed)
             if len(claimed.claims) < count and not claimed.more:
                 self._forget()  # nobody else waits
+                return
+        if self._places_beside() and monotonic() >= self._urgent_at:
+            self._urgent_at = monotonic() + URGENT_LOOK_SECONDS
+            with suppress(LedgerUnavailable):
+                self._take(self._claimed(self._places_beside(), only=Priority.HIGH))
 
     def _forget(self, error: Exception | None = None) -> None:
         """Claim nothing for the messages that wait, nor for nobody, until it is time to look."""
@@ -205,11 +215,12 @@ class Coordinator:
         while self._waiting:
             self._waiting.popleft().gone(error=error)
 
-    def _claimed(self, count: int, waited: float | None) -> Claimed:
+    def _claimed(self, count: int, waited: float | None = None, only: Priority | None = None) -> Claimed:
         return self._ledger.claim(
             count,
             self._settings.lease_seconds,
             waited_seconds=waited,
+            only=only,
             # Two suspects never share a worker.
             suspect=not any(claim.suspect for claim, _, _ in self._in_hand.values()),
             suspect_after=retry.SUSPECT_AFTER,
@@ -222,18 +233,22 @@ class Coordinator:
             self._in_hand[claim.token] = claim, since, self._woken()
             if claim.attempt > 1 or claim.lost_leases > 0:
                 metrics.REDELIVERIES.inc()
+            if claim.priority == Priority.HIGH and self._places_beside():
+                self._beside.add(claim.token)
+                self._urgent.put((claim, since))
+            else:
+                self._jobs.put((claim, since))
         for mission_id in claimed.expired:
             died(mission_id, Reason.EXPIRED)
             self._woken().ended(State.DEAD)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
-        while self._lanes < min(self._most, len(self._in_hand)):
-            threading.Thread(target=self._lane, name=f"lane-{self._lanes}", daemon=True).start()
+        while self._lanes_beside < len(self._beside):
+            self._lanes_beside += 1
+            self._start_lane(f"urgent-{self._lanes_beside}", self._urgent)
+        while self._lanes < min(self._most, len(self._in_hand) - len(self._beside)):
             self._lanes += 1
-        for claim in claimed.claims:
-            comes_up = since - URGENT_SECONDS if claim.priority == Priority.HIGH else since
-            heappush(self._jobs, (comes_up, claim.token, claim, since))
-            self._work.put(None)
+            self._start_lane(f"lane-{self._lanes}", self._jobs)
 
     def _woken(self) -> _Message:
         """Whose mission the next one is: that of the message that has waited the longest, or nobody's."""
@@ -247,10 +262,12 @@ class Coordinator:
             self._waiting.popleft()
         return message
 
-    def _lane(self) -> None:
+    def _start_lane(self, name: str, jobs: SimpleQueue[tuple[Claim, float]]) -> None:
+        threading.Thread(target=self._lane, args=(jobs,), name=name, daemon=True).start()
+
+    def _lane(self, jobs: SimpleQueue[tuple[Claim, float]]) -> None:
         while True:
-            self._work.get()
-            *_, claim, since = heappop(self._jobs)
+            claim, since = jobs.get()
             with (
                 mission_context(claim.id, claim.attempt, claim.submitter),
                 metrics.MISSIONS_IN_PROGRESS.track_inprogress(),
@@ -270,6 +287,7 @@ class Coordinator:
         self._settled_at = now
         for ending in endings:
             _, _, message = self._in_hand.pop(ending.claim.token)
+            self._beside.discard(ending.claim.token)
             state = states.get(ending.claim.token)
             message.ended(ELSEWHERE if state is None else state if state.terminal else RELEASED, error)
 

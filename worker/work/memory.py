@@ -63,7 +63,7 @@ def largest(settings: WorkerSettings) -> int:
 def fixed(settings: WorkerSettings) -> int:
     """What is taken whatever documents come: by the process itself, by its slots, and by one suspect's extraction, in bytes."""
     rules = RULES_BYTES * (settings.detectors != (MARKER,)) + PACK_BYTES * len(settings.rules)
-    return BASE_BYTES + settings.concurrency * SLOT_BYTES + CHILD_BYTES + 2 * rules
+    return BASE_BYTES + (settings.concurrency + settings.urgent_beside) * SLOT_BYTES + CHILD_BYTES + 2 * rules
 
 
 def worst_case(settings: WorkerSettings) -> int:

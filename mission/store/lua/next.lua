@@ -5,7 +5,8 @@
 -- come, and not at admission: what expires in its line takes nobody's turn along.
 -- Anybody may name submitters without end, and a producer's login may write over rings and indexes. So one call in eight goes by age instead,
 -- and of these one in four by lot: whatever stands in the ring, each mission of a priority comes up.
--- ARGV: the numbers that begin a claim; then, for who has no message to show, for how long in ms a mission must have waited.
+-- ARGV: the numbers that begin a claim; then, for who has no message to show, for how long in ms a mission must have waited, or ''; and the
+-- one priority that is claimed, where not all are.
 -- Returns {the time by which missions expire, claims, expired ids, unreadable ids, 1 if not all that wait were looked at}; a claim tells its
 -- priority, too.
 local claim = begin_claim(ARGV)
@@ -16,6 +17,7 @@ local most = math.min(claim.count, 1024)
 local most_looks = most + 256
 -- What a claim costs its priority.
 local COST = {high = 1, normal = 2, low = 8}
+local waited, only = ARGV[10] or '', ARGV[11]
 -- A mission of a schema that is not read here waits so long for a release that reads it.
 local unreadable_delay = 60000
 
@@ -26,6 +28,7 @@ local function count_waiting()
     waiting[priority] = redis.call('ZCARD', INDEX_OF[priority])
     all, several = all + waiting[priority], several + math.min(waiting[priority], 1)
   end
+  if only then all = waiting[only] or 0 end
 end
 
 -- Whether the oldest mission of a priority has waited for so long, or cannot tell: it came while the clock was ahead, say.
@@ -40,7 +43,7 @@ local function has_waited(least)
 end
 
 count_waiting()
-if all == 0 or ARGV[10] and not has_waited(tonumber(ARGV[10]) or 0) then return {claim.time, claims, claim.expired, unreadable, 0} end
+if all == 0 or waited ~= '' and not has_waited(tonumber(waited) or 0) then return {claim.time, claims, claim.expired, unreadable, 0} end
 local turn = redis.call('HINCRBY', TURNS, 'turn', 1)
 local by_age, by_lot = turn % 8 == 0, turn % 32 == 0
 local served = 0
@@ -55,6 +58,11 @@ local function shared(count)
   local found = redis.call('HMGET', TURNS, 'at', unpack(PRIORITIES))
   local at, used = whole(found[1]) or 0, {}
   for i, priority in ipairs(PRIORITIES) do used[priority] = whole(found[i + 1]) or 0 end
+  if only then -- it takes no more than its share: the others have theirs next time
+    share[only] = math.min(count, all)
+    redis.call('HSET', TURNS, only, math.max(at, used[only]) + share[only] * COST[only])
+    return share
+  end
   for _ = 1, math.min(count, all) do
     local first, start
     for _, priority in ipairs(PRIORITIES) do
