@@ -12,7 +12,7 @@ import redis
 from mission.errors import LedgerUnavailable
 from mission.ids import new_mission_id
 from mission.model import Claim, Priority, Reason, State
-from mission.store.changes import Admission, Release
+from mission.store.changes import Admission, Claimed, Release
 from mission.store.ledger import Ledger
 from mission.store.names import INDEX_OF, QUEUE_OF, Key, entry_key
 from mission.store.scripts import Scripts
@@ -244,6 +244,25 @@ def test_who_has_no_message_takes_nothing_that_has_just_come(ledger: Ledger, cli
     assert ledger.claim(2, 60, waited_seconds=5).claims == []
     client.hincrby(entry_key(mission_id), "submitted_at", -6000)
     assert len(ledger.claim(2, 60, waited_seconds=5).claims) == 2
+
+
+def test_a_claim_of_one_priority_takes_no_other_and_counts_as_its_turns(ledger: Ledger) -> None:
+    admit(ledger, 40, priority=LOW)
+    assert ledger.claim(4, 60, only=HIGH) == Claimed([], [], [], more=False)
+    admit(ledger, 40)
+    admit(ledger, 40, priority=HIGH)
+    assert of_priorities(ledger.claim(4, 60, only=HIGH).claims) == [4, 0, 0]
+    high, normal, low = of_priorities(claims(ledger, 13))
+    assert high <= 7, (high, normal, low)
+    assert normal >= 5, (high, normal, low)
+
+
+def test_a_claim_of_one_priority_owes_nothing_where_no_other_waits(ledger: Ledger) -> None:
+    admit(ledger, 60, priority=HIGH)
+    claims_of_one = ledger.claim(40, 60, only=HIGH).claims
+    assert len(claims_of_one) == 40
+    admit(ledger, 40, priority=LOW)
+    assert of_priorities(claims(ledger, 9)) == [8, 0, 1]
 
 
 # Written over

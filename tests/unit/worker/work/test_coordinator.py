@@ -13,7 +13,7 @@ import redis
 
 from mission.errors import LedgerUnavailable
 from mission.model import Claim, Priority, Reason, State
-from mission.store.changes import Commit, Release
+from mission.store.changes import Claimed, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, entry_key
 from tests.conftest import wait_for
@@ -34,11 +34,11 @@ def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> Callable[..., Any]:
-    """The method, once it has failed so many times. A look for what has waited for long does not count."""
+    """The method, once it has failed so many times. Looks without a message do not count."""
     left = iter(range(times))
 
     def call(*args: Any, **options: Any) -> Any:
-        if not options.get("waited_seconds") and next(left, None) is not None:
+        if not (options.get("waited_seconds") or options.get("only")) and next(left, None) is not None:
             raise error
         return method(*args, **options)
 
@@ -295,36 +295,63 @@ def test_a_message_wakes_the_worker_for_so_many_missions_whose_turn_it_is(
     assert states(ledger, bulk[1:]) == {State.QUEUED}
 
 
-@pytest.mark.parametrize(("urgent_seconds", "place"), [(60.0, 7), (0.0, 8)], ids=["ahead", "not for ever"])
-def test_what_is_urgent_is_worked_before_what_was_claimed_ahead(
-    urgent_seconds: float,
-    place: int,
-    ledger: Ledger,
-    settings: WorkerSettings,
-    keys: Keys,
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_is_urgent_is_worked_beside_slots_that_are_taken(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
 ) -> None:
-    monkeypatch.setattr(module, "URGENT_SECONDS", urgent_seconds)
-    monkeypatch.setattr(module, "AHEAD_SECONDS", 60.0)  # fast enough, however busy the machine
-    ids = keys.admit(*["https://docs.example/"] * 8)
-    may_end = threading.Semaphore(0)
+    slow, waiting = keys.admit(*["https://docs.example/"] * 2)
+    may_end = {slow: threading.Event()}
 
     def outcome(claim: Claim) -> Outcome:
-        assert claim.id in ids[:4] or may_end.acquire(timeout=30)
+        assert claim.id not in may_end or may_end[claim.id].wait(30)
         return succeeded(claim)
 
-    coordinator = coordinator_of(ledger, settings, scripted := Scripted(outcome), concurrency=2)
-    with ThreadPoolExecutor(2) as threads:
-        working = [threads.submit(coordinator.work, len(ids))]
-        wait_for(lambda: states(ledger, ids[4:]) == {State.RUNNING}, what="two in work and two ahead")
-        (urgent,) = keys.admit(priority=Priority.HIGH)
-        working.append(threads.submit(coordinator.work, 1))
-        may_end.release()
-        wait_for(lambda: ledger.status(urgent).state is State.RUNNING, what="its claim")
-        may_end.release(9)
-        for future in working:
-            future.result(30)
-    assert [claim.id for claim in scripted.seen].index(urgent) == place
+    coordinator = coordinator_of(ledger, settings, scripted := Scripted(outcome), concurrency=1)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(coordinator.work, 2)
+        wait_for(lambda: ledger.status(slow).state is State.RUNNING)
+        quick, urgent, next_one = keys.admit(*["https://docs.example/"] * 3, priority=Priority.HIGH)
+        may_end |= {urgent: threading.Event(), next_one: threading.Event()}
+        try:
+            wait_for(
+                lambda: ledger.status(urgent).state is State.RUNNING, what="the second urgent one, without a message"
+            )
+            assert states(ledger, [quick]) == {State.SUCCEEDED}
+            assert states(ledger, [next_one, waiting]) == {State.QUEUED}
+            assert coordinator.room() == 0
+        finally:
+            for event in may_end.values():
+                event.set()
+        working.result(30)
+    wait_for(lambda: states(ledger, [slow, waiting, quick, urgent, next_one]) == {State.SUCCEEDED}, what="all")
+    assert scripted.most_side_by_side == 2
+
+
+def test_a_look_for_what_is_urgent_takes_nothing_else_and_outlives_an_outage(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, looks, away = ledger.claim, list[Claimed](), iter(range(3))
+
+    def looked(*args: Any, **options: Any) -> Any:
+        if options["only"] and next(away, None) is not None:
+            raise AWAY
+        found = claim(*args, **options)
+        if options["only"]:
+            looks.append(found)
+        return found
+
+    monkeypatch.setattr(ledger, "claim", looked)
+    slow, waiting = keys.admit(*["https://docs.example/"] * 2)
+    may_end = threading.Event()
+    scripted = Scripted(lambda claim: succeeded(claim) if may_end.wait(30) else timed_out(claim))
+    coordinator = coordinator_of(ledger, settings, scripted, concurrency=1)
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(coordinator.work, 2)
+        wait_for(lambda: len(looks) > 3, what="looks")
+        assert states(ledger, [slow]) == {State.RUNNING}
+        assert states(ledger, [waiting]) == {State.QUEUED}
+        may_end.set()
+        working.result(30)
+    assert not any(look.claims for look in looks)
 
 
 # Without a message
@@ -483,7 +510,7 @@ def test_an_outage_at_a_later_claim_drops_nothing_that_is_in_hand(
     claim, calls, refused = ledger.claim, iter((1, 2)), threading.Event()
 
     def second_one_fails(*args: Any, **options: Any) -> Any:
-        if not options["waited_seconds"] and next(calls) == 2:
+        if not (options["waited_seconds"] or options["only"]) and next(calls) == 2:
             refused.set()
             raise AWAY
         return claim(*args, **options)
