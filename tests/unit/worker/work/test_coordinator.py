@@ -306,8 +306,8 @@ def test_what_is_urgent_is_worked_beside_slots_that_are_taken(
         return succeeded(claim)
 
     coordinator = coordinator_of(ledger, settings, scripted := Scripted(outcome), concurrency=1)
-    with ThreadPoolExecutor(1) as thread:
-        working = thread.submit(coordinator.work, 2)
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(coordinator.work, 2)]
         wait_for(lambda: ledger.status(slow).state is State.RUNNING)
         quick, urgent, next_one = keys.admit(*["https://docs.example/"] * 3, priority=Priority.HIGH)
         may_end |= {urgent: threading.Event(), next_one: threading.Event()}
@@ -321,7 +321,9 @@ def test_what_is_urgent_is_worked_beside_slots_that_are_taken(
         finally:
             for event in may_end.values():
                 event.set()
-        working.result(30)
+        working.append(threads.submit(coordinator.work, 3))
+        for future in working:
+            future.result(30)
     wait_for(lambda: states(ledger, [slow, waiting, quick, urgent, next_one]) == {State.SUCCEEDED}, what="all")
     assert scripted.most_side_by_side == 2
 
