@@ -29,7 +29,7 @@ from worker.observe import metrics
 from worker.observe.collectors import read_vitals
 from worker.observe.health import Heartbeat
 from worker.observe.scrapes import serve
-from worker.settings import WorkerSettings
+from worker.settings import URGENT_FETCHES, WorkerSettings
 from worker.work import cgroup
 from worker.work.coordinator import Coordinator
 from worker.work.hosts import Hosts
@@ -67,7 +67,7 @@ class Runtime:
         ledger = Ledger(connect(settings), settings)
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
-        resolver = Resolver(threads=settings.concurrency + settings.urgent_beside)
+        resolver = Resolver(threads=settings.concurrency + URGENT_FETCHES)
         fetcher = Fetcher(settings, policy, resolver, hosts.slot)
         recipients = Recipients(settings)
         memory = Memory(settings)

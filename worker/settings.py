@@ -15,6 +15,8 @@ from worker.egress import ProxyUrl
 from worker.extract.detectors import DETECTORS, Detectors, user_cache
 
 LEASE_MARGIN_SECONDS = 15.0
+# So many fetches go on beside `concurrency`, for missions of high priority alone: these do not wait until a place is free.
+URGENT_FETCHES = 1
 
 
 Places = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
@@ -49,7 +51,7 @@ class WorkerSettings(Settings):
     )
     max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
     fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
-    concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024")
+    concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024, and an urgent one beside them")
     host_concurrency: int = Field(8, ge=1, le=1024, description="fetches side by side to one host, 1 to 1024")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts before a mission is dead, 1 to 100")
     lease_seconds: Duration = Field(
@@ -126,11 +128,6 @@ class WorkerSettings(Settings):
         """What looks for secrets."""
         opening, _, closing = self.markers.partition(" ")
         return Detectors(self.detectors, (opening, closing), self.rules, self.rules_cache or user_cache())
-
-    @property
-    def urgent_beside(self) -> int:
-        """So many fetches beside `concurrency` are for missions of high priority alone."""
-        return max(1, self.concurrency // 16)
 
     @property
     def proxy(self) -> ProxyUrl | None:

@@ -143,7 +143,7 @@ def _documents(settings: WorkerSettings) -> Verdict:
         return Level.FAIL, str(error)
     places = (most - memory.fixed(settings)) // memory.largest(settings)
     return Level.OK, (
-        f"at worst {most // MIB} MiB of {memory.limit(settings) // MIB} MiB: {settings.concurrency} fetches, {places} of them with "
+        f"at worst {most // MIB} MiB of {memory.limit(settings) // MIB} MiB: {settings.concurrency} fetches and an urgent one, {places} of them with "
         f"{format_size(settings.max_bytes)} at once"
     )
 

@@ -13,7 +13,6 @@ import logging
 import math
 import threading
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
@@ -24,7 +23,7 @@ from mission.store.changes import Claimed
 from mission.store.ledger import Ledger
 from worker.observe import metrics
 from worker.observe.logs import mission_context
-from worker.settings import WorkerSettings
+from worker.settings import URGENT_FETCHES, WorkerSettings
 from worker.work import retry
 from worker.work.endings import Ending, attempt_ended, died, give_back, settle
 from worker.work.pipeline import Pipeline
@@ -36,7 +35,7 @@ LOT = 32
 LINGER_SECONDS = 0.01
 # What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
 AHEAD_SECONDS = 0.05
-# So often a worker whose slots are taken looks for what is urgent, if there is a place for it beside them.
+# So often a worker whose slots stay taken looks for what is urgent, if there is a place for it beside them.
 URGENT_LOOK_SECONDS = 0.02
 # So often a worker with free slots looks by itself, and takes what has waited for so long: its message is lost, or with a worker that is busy.
 LOOK_SECONDS = 1.0
@@ -85,16 +84,15 @@ class Coordinator:
         self._pipeline = pipeline
         self._settings = settings
         self._most = settings.concurrency  # fetches side by side
-        self._most_beside = settings.urgent_beside  # and these, of what is urgent alone
         self._thread = threading.Thread(target=self._coordinate, name="coordinator", daemon=True)
         # What the coordinator hears: a message, or nothing but that it is time to look.
         self._news: SimpleQueue[_Message | None] = SimpleQueue()
         self._jobs: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # what lanes are to do
-        self._ended: deque[Ending] = deque()
         self._urgent: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # and those beside them
+        self._ended: deque[Ending] = deque()
         self._asleep = False  # no news: whatever ends first must wake it
         self._closing = False
-        self._lanes = self._lanes_beside = 0
+        self._lanes = 0
         # The rest is the coordinator's own.
         self._waiting: deque[_Message] = deque()
         self._wanted = 0  # by all of these
@@ -110,6 +108,8 @@ class Coordinator:
         """Begin to coordinate, if that has not begun."""
         if not self._thread.ident:
             self._thread.start()
+            for number in range(URGENT_FETCHES):
+                self._start_lane(f"urgent-{number}", self._urgent)
 
     def work(self, count: int) -> Counter[str]:
         """Work as many missions as a message names, those whose turn it is; returns when they are settled: how many went how.
@@ -183,7 +183,7 @@ class Coordinator:
         return max(0, self._most + self._ahead + len(self._beside) - len(self._in_hand))
 
     def _places_beside(self) -> int:
-        return self._most_beside - len(self._beside)
+        return URGENT_FETCHES - len(self._beside)
 
     def _claim(self) -> None:
         """Claim for free slots: as many as messages want, and now and then, as long as it fills them, what nobody was told of."""
@@ -195,18 +195,20 @@ class Coordinator:
             try:
                 claimed = self._claimed(count, WAITED_SECONDS if looks else None)
             except Exception as error:
-                if not isinstance(error, LedgerUnavailable):
-                    log.exception("the coordinator met an unexpected %s", type(error).__name__)
+                _log(error)
                 self._forget(error)
                 return
             self._take(claimed)
+            self._urgent_at = monotonic() + URGENT_LOOK_SECONDS  # what is urgent was among what could be claimed
             if len(claimed.claims) < count and not claimed.more:
                 self._forget()  # nobody else waits
                 return
         if self._places_beside() and monotonic() >= self._urgent_at:
             self._urgent_at = monotonic() + URGENT_LOOK_SECONDS
-            with suppress(LedgerUnavailable):
+            try:
                 self._take(self._claimed(self._places_beside(), only=Priority.HIGH))
+            except Exception as error:  # messages go on to wait: it is not for them that it looked
+                _log(error)
 
     def _forget(self, error: Exception | None = None) -> None:
         """Claim nothing for the messages that wait, nor for nobody, until it is time to look."""
@@ -243,12 +245,9 @@ class Coordinator:
             self._woken().ended(State.DEAD)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
-        while self._lanes_beside < len(self._beside):
-            self._lanes_beside += 1
-            self._start_lane(f"urgent-{self._lanes_beside}", self._urgent)
         while self._lanes < min(self._most, len(self._in_hand) - len(self._beside)):
-            self._lanes += 1
             self._start_lane(f"lane-{self._lanes}", self._jobs)
+            self._lanes += 1
 
     def _woken(self) -> _Message:
         """Whose mission the next one is: that of the message that has waited the longest, or nobody's."""
@@ -300,3 +299,9 @@ class Coordinator:
                 if monotonic() + _RETRY_SETTLE_SECONDS > give_up:
                     return {}, error
                 sleep(_RETRY_SETTLE_SECONDS)
+
+
+def _log(error: Exception) -> None:
+    """Log what no outage explains."""
+    if not isinstance(error, LedgerUnavailable):
+        log.error("the coordinator met an unexpected %s", type(error).__name__, exc_info=error)

@@ -22,7 +22,7 @@ from mission.units import format_size
 from worker.extract.apart import CHILD_BYTES
 from worker.extract.detectors import MARKER
 from worker.fetch.fetcher import FREE_BYTES
-from worker.settings import WorkerSettings
+from worker.settings import URGENT_FETCHES, WorkerSettings
 from worker.work import cgroup
 
 MIB = 1024**2
@@ -63,7 +63,7 @@ def largest(settings: WorkerSettings) -> int:
 def fixed(settings: WorkerSettings) -> int:
     """What is taken whatever documents come: by the process itself, by its slots, and by one suspect's extraction, in bytes."""
     rules = RULES_BYTES * (settings.detectors != (MARKER,)) + PACK_BYTES * len(settings.rules)
-    return BASE_BYTES + (settings.concurrency + settings.urgent_beside) * SLOT_BYTES + CHILD_BYTES + 2 * rules
+    return BASE_BYTES + (settings.concurrency + URGENT_FETCHES) * SLOT_BYTES + CHILD_BYTES + 2 * rules
 
 
 def worst_case(settings: WorkerSettings) -> int:
@@ -79,10 +79,10 @@ def worst_case(settings: WorkerSettings) -> int:
         ways = [f"DECODER_CONCURRENCY to {fetches}"] * (fetches > 0) + [f"DECODER_MAX_BYTES to {size}MiB"] * (size > 0)
         lower = f", or lower {' or '.join(ways)}" if ways else ""
         raise SettingsError(
-            f"DECODER_MEMORY: {format_size(most // MIB * MIB)} is the limit here, and {settings.concurrency} fetches with one document of "
-            f"{format_size(settings.max_bytes)} take {-(-least // MIB)}MiB; raise it (and the cgroup's){lower}"
+            f"DECODER_MEMORY: {format_size(most // MIB * MIB)} is the limit here, and {settings.concurrency} fetches, an urgent one beside "
+            f"them and one document of {format_size(settings.max_bytes)} take {-(-least // MIB)}MiB; raise it (and the cgroup's){lower}"
         )
-    places = min((most - fixed(settings)) // largest(settings), settings.concurrency)
+    places = min((most - fixed(settings)) // largest(settings), settings.concurrency + URGENT_FETCHES)
     return fixed(settings) + places * largest(settings)
 
 

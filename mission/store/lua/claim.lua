@@ -3,7 +3,7 @@
 -- not take them for lost.
 -- ARGV: the numbers that begin a claim, id...
 -- Returns {the time by which missions expire, claims, held ids, expired ids, unreadable ids}.
-if #ARGV > 9 + 1024 then return redis.error_reply('ERR claim takes 1024 ids at most') end
+if #ARGV > 9 + MOST_CLAIMS then return redis.error_reply('ERR claim takes 1024 ids at most') end
 local claim = begin_claim(ARGV)
 if not claim then return redis.error_reply('ERR claim takes whole numbers before the ids') end
 local held, unreadable = {}, {}

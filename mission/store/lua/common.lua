@@ -17,6 +17,8 @@ local function entry(id) return ENTRY .. id end
 
 -- The most bytes of a submitter's name, of an encrypted URL, whose text has 8,192 characters at most, and of a message for 256 missions.
 local MOST_NAME, MOST_URL, MOST_MESSAGE = 64, 16384, 16384
+-- The most missions that are claimed in one call.
+local MOST_CLAIMS = 1024
 
 -- Those that wait for a host lie together; the others, '', have a group of their own.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end
@@ -175,13 +177,10 @@ local ENDED_IN = {succeeded = true, failed = true, dead = true, cancelled = true
 
 -- Say so to who follows the outcomes. Whatever stands in the place of the stream, or who may not write to it, must not end this half done.
 local function tell(id, state, reason, secrets)
-  local found = {}
-  for i, name in ipairs({'submitter', 'submitted_at'}) do
-    local size = redis.pcall('HSTRLEN', entry(id), name)
-    found[i] = type(size) == 'number' and size <= MOST_NAME and redis.call('HGET', entry(id), name) or '' -- a longer one no release wrote
-  end
-  redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', found[1], 'state', state,
-    'reason', reason, 'secrets', secrets, 'submitted_at', found[2], 'finished_at', now)
+  local found = redis.pcall('HMGET', entry(id), 'submitter', 'submitted_at')
+  local function told(value) return value and #value <= MOST_NAME and value or '' end -- a longer one no release wrote
+  redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', told(found[1]), 'state', state,
+    'reason', reason, 'secrets', secrets, 'submitted_at', told(found[2]), 'finished_at', now)
 end
 
 -- The one way into one of them.
@@ -235,12 +234,14 @@ end
 --   there are none), delay of the others in ms, the caller's clock in ms.
 -- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where the
 -- caller has room for it; the others come back after the delay.
+-- Fencing tokens come from one counter for all missions, so many as are claimed at most at once: none comes back, not even under an id that
+-- was forgotten and admitted anew. It keeps up with the clock in µs, so that it does not fall where a failover or a crash lost the newest of it.
 local function begin_claim(ARGV)
   for i = 1, 9 do
     if not whole(ARGV[i]) then return nil end
   end
   return {
-    reads_from = tonumber(ARGV[1]), reads_to = tonumber(ARGV[2]), count = tonumber(ARGV[3]), lease = tonumber(ARGV[4]), ttl = ARGV[5],
+    reads_from = tonumber(ARGV[1]), reads_to = tonumber(ARGV[2]), count = math.min(tonumber(ARGV[3]), MOST_CLAIMS), lease = tonumber(ARGV[4]), ttl = ARGV[5],
     suspect_allowed = ARGV[6] == '1', suspect_after = tonumber(ARGV[7]), suspect_delay = tonumber(ARGV[8]), time = agreed(ARGV[9]),
     claims = {}, expired = {},
   }
@@ -277,10 +278,12 @@ local function claim_one(claim, id, priority)
     retry_at(id, now + claim.suspect_delay)
   else
     claim.suspect_allowed = claim.suspect_allowed and not suspect
-    -- One counter for all missions: a token never comes back, not even under an id that was forgotten and admitted anew. It keeps
-    -- up with the clock in µs, so that it does not fall either where a failover or a crash has lost the newest of it.
-    local token = math.max(redis.call('INCR', TOKEN), clock[1] * 1000000 + clock[2])
-    redis.call('SET', TOKEN, token)
+    if not claim.token then
+      claim.token = math.max(redis.call('INCR', TOKEN), clock[1] * 1000000 + clock[2])
+      redis.call('SET', TOKEN, claim.token + claim.count)
+    end
+    local token = claim.token
+    claim.token = token + 1
     local attempt = redis.call('HINCRBY', entry(id), 'attempts', 1)
     redis.call('HSET', entry(id), 'state', 'running', 'token', token)
     redis.call('ZREM', INDEX_OF[priority], id)

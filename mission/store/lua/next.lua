@@ -12,7 +12,7 @@
 local claim = begin_claim(ARGV)
 if not claim then return redis.error_reply('ERR next takes whole numbers') end
 local claims, unreadable = claim.claims, {}
-local most = math.min(claim.count, 1024)
+local most = claim.count
 -- So many that cannot be claimed are looked at beside.
 local most_looks = most + 256
 -- What a claim costs its priority.

@@ -87,7 +87,8 @@ def test_the_defaults_hold_under_the_charts_limit() -> None:
 
 def test_the_worst_case_counts_no_more_documents_than_fetches() -> None:
     settings = WorkerSettings.from_env(concurrency=2, memory=CHART)
-    assert worst_case(settings) == BASE_BYTES + CHILD_BYTES + 2 * (RULES_BYTES + SLOT_BYTES + largest(settings))
+    three = 3 * (SLOT_BYTES + largest(settings))  # with the urgent one
+    assert worst_case(settings) == BASE_BYTES + CHILD_BYTES + 2 * RULES_BYTES + three
 
 
 def test_rules_are_counted_for_the_worker_and_for_a_suspects_process() -> None:
@@ -103,18 +104,18 @@ def test_rules_are_counted_for_the_worker_and_for_a_suspects_process() -> None:
     [
         (
             {"memory": "512MiB", "concurrency": 64},
-            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches with one document of 10MiB take 930MiB; raise it "
-            "(and the cgroup's), or lower DECODER_CONCURRENCY to 11",
+            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches, an urgent one beside them and one document "
+            "of 10MiB take 938MiB; raise it (and the cgroup's), or lower DECODER_CONCURRENCY to 10",
         ),
         (
             {"max_bytes": "100MiB"},
-            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches with one document of 100MiB take 1394MiB; raise it "
-            "(and the cgroup's), or lower DECODER_MAX_BYTES to 53MiB",
+            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches, an urgent one beside them and one document "
+            "of 100MiB take 1402MiB; raise it (and the cgroup's), or lower DECODER_MAX_BYTES to 52MiB",
         ),
         (
             {"memory": "100MiB"},
-            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches with one document of 10MiB take 674MiB; raise it "
-            "(and the cgroup's)",
+            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches, an urgent one beside them and one document "
+            "of 10MiB take 682MiB; raise it (and the cgroup's)",
         ),
     ],
 )
@@ -124,7 +125,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change(values: dict[str, Any]
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("change", [{"concurrency": 11}, {"memory": "930MiB"}])
+@pytest.mark.parametrize("change", [{"concurrency": 10}, {"memory": "938MiB"}])
 def test_what_the_refusal_asks_for_is_enough(change: dict[str, Any]) -> None:
     Memory(WorkerSettings.from_env(**({"memory": "512MiB", "concurrency": 64} | change)))
 
