@@ -51,7 +51,9 @@ class WorkerSettings(Settings):
     )
     max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
     fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
-    concurrency: int = Field(32, ge=1, le=1024, description="fetches side by side, 1 to 1024, and an urgent one beside them")
+    concurrency: int = Field(
+        32, ge=1, le=1024, description="fetches side by side, 1 to 1024, and an urgent one beside them"
+    )
     host_concurrency: int = Field(8, ge=1, le=1024, description="fetches side by side to one host, 1 to 1024")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts before a mission is dead, 1 to 100")
     lease_seconds: Duration = Field(

@@ -192,11 +192,9 @@ class Coordinator:
             if looks and monotonic() < self._look_at:
                 return
             count = min(free, self._wanted or free)
-            try:
-                claimed = self._claimed(count, WAITED_SECONDS if looks else None)
-            except Exception as error:
-                _log(error)
-                self._forget(error)
+            claimed = self._claimed(count, WAITED_SECONDS if looks else None)
+            if isinstance(claimed, Exception):
+                self._forget(claimed)
                 return
             self._take(claimed)
             self._urgent_at = monotonic() + URGENT_LOOK_SECONDS  # what is urgent was among what could be claimed
@@ -205,10 +203,9 @@ class Coordinator:
                 return
         if self._places_beside() and monotonic() >= self._urgent_at:
             self._urgent_at = monotonic() + URGENT_LOOK_SECONDS
-            try:
-                self._take(self._claimed(self._places_beside(), only=Priority.HIGH))
-            except Exception as error:  # messages go on to wait: it is not for them that it looked
-                _log(error)
+            claimed = self._claimed(self._places_beside(), only=Priority.HIGH)
+            if isinstance(claimed, Claimed):  # messages go on to wait where it could not look: it is not for them
+                self._take(claimed)
 
     def _forget(self, error: Exception | None = None) -> None:
         """Claim nothing for the messages that wait, nor for nobody, until it is time to look."""
@@ -217,17 +214,22 @@ class Coordinator:
         while self._waiting:
             self._waiting.popleft().gone(error=error)
 
-    def _claimed(self, count: int, waited: float | None = None, only: Priority | None = None) -> Claimed:
-        return self._ledger.claim(
-            count,
-            self._settings.lease_seconds,
-            waited_seconds=waited,
-            only=only,
-            # Two suspects never share a worker.
-            suspect=not any(claim.suspect for claim, _, _ in self._in_hand.values()),
-            suspect_after=retry.SUSPECT_AFTER,
-            suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
-        )
+    def _claimed(self, count: int, waited: float | None = None, only: Priority | None = None) -> Claimed | Exception:
+        try:
+            return self._ledger.claim(
+                count,
+                self._settings.lease_seconds,
+                waited_seconds=waited,
+                only=only,
+                # Two suspects never share a worker.
+                suspect=not any(claim.suspect for claim, _, _ in self._in_hand.values()),
+                suspect_after=retry.SUSPECT_AFTER,
+                suspect_delay_seconds=retry.SUSPECT_DELAY_SECONDS,
+            )
+        except Exception as error:
+            if not isinstance(error, LedgerUnavailable):
+                log.exception("the coordinator met an unexpected %s", type(error).__name__)
+            return error
 
     def _take(self, claimed: Claimed) -> None:
         since = monotonic()
@@ -299,9 +301,3 @@ class Coordinator:
                 if monotonic() + _RETRY_SETTLE_SECONDS > give_up:
                     return {}, error
                 sleep(_RETRY_SETTLE_SECONDS)
-
-
-def _log(error: Exception) -> None:
-    """Log what no outage explains."""
-    if not isinstance(error, LedgerUnavailable):
-        log.error("the coordinator met an unexpected %s", type(error).__name__, exc_info=error)
