@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 import pytest
@@ -112,6 +113,22 @@ def test_a_claim_hands_out_a_rising_token(ledger: Ledger) -> None:
     assert [claim.attempt for claim in claims] == [1, 1]
     assert claims[0].url_record == b"sealed url"
     assert claims[0].submitter == "app"
+
+
+@pytest.mark.parametrize("count", [3, 10**14])
+def test_tokens_of_several_claims_rise_while_the_clock_is_behind_them(
+    count: int, ledger: Ledger, client: redis.Redis
+) -> None:
+    first = int(1e6 * time.time()) + 10**12
+    client.set(Key.TOKEN, first)
+    admit(ledger, 9)
+    tokens = [claim.token for _ in range(2) for claim in ledger.claim(3, 60).claims]
+    tokens += [claim.token for claim in ledger.claim(count, 60).claims]
+    admit(ledger, 3)
+    tokens += [claim.token for claim in ledger.claim(3, 60).claims]
+    assert tokens == sorted(set(tokens))
+    assert (len(tokens), tokens[0]) == (12, first + 1)
+    assert tokens[-1] < first + 5000
 
 
 def test_a_claim_takes_no_more_than_it_has_slots_for(ledger: Ledger) -> None:
