@@ -48,20 +48,26 @@ class Bench:
 
     def admit(self, count: int) -> list[str]:
         """So many missions; their ids."""
-        lots = ([Admission(new_mission_id(), b"u", 3600) for _ in range(_LOT)] for _ in range(0, count, _LOT))
-        return [one.id for lot in lots for one in self._ledger.admit(lot, "app")][:count]
+        all_of_them = (Admission(new_mission_id(), b"u", 3600) for _ in range(count))
+        lots = iter(lambda: list(islice(all_of_them, _LOT)), [])
+        return [one.id for lot in lots for one in self._ledger.admit(lot, "app")]
 
-    def end(self, ids: list[str]) -> None:
-        """They succeed."""
-        claims = self._ledger.claim(len(ids), 60.0).claims
+    def running(self) -> str:
+        """One that does not end; its id."""
+        self.admit(1)
+        return self._ledger.claim(1, 3600.0).claims[0].id
+
+    def end(self, count: int) -> list[str]:
+        """So many succeed, those whose turn it is; their ids."""
+        claims = self._ledger.claim(count, 60.0).claims
         self._ledger.commit([Commit(one.id, one.token, State.SUCCEEDED, None, 0) for one in claims], 60.0)
+        return [one.id for one in claims]
 
-    def end_slowly(self, ids: list[str]) -> dict[str, float]:
-        """At a steady rate; when each had ended, on the clock of `perf_counter`."""
+    def end_slowly(self, count: int) -> dict[str, float]:
+        """So many at a steady rate; when each had ended, on the clock of `perf_counter`."""
         due, ended = time.perf_counter(), dict[str, float]()
-        for place in range(0, len(ids), TOGETHER):
-            some = ids[place : place + TOGETHER]
-            self.end(some)
+        while len(ended) < count:
+            some = self.end(min(TOGETHER, count - len(ended)))
             ended |= dict.fromkeys(some, time.perf_counter())
             due += TOGETHER / PER_SECOND
             time.sleep(max(0.0, due - time.perf_counter()))
@@ -84,9 +90,8 @@ def bench(fsync: str) -> Iterator[Bench]:
 def backlog(place: Bench, count: int, group: str | None) -> float:
     """Outcomes a second that one reader takes who finds so many."""
     told = place.producer().outcomes(group)
-    ids = place.admit(count)
-    for at in range(0, count, _LOT):
-        place.end(ids[at : at + _LOT])
+    place.admit(count)
+    ids = [one for _ in range(0, count, _LOT) for one in place.end(_LOT)]
     began = time.perf_counter()
     if [one.id for one in islice(told, count)] != ids:
         raise DecoderError("not all were told, or not in order")
@@ -105,7 +110,7 @@ def beside(place: Bench, count: int, hear: Hear | None) -> dict[str, float]:
     listening = hear(ids, heard) if hear else []
     time.sleep(1.0)  # until all of them listen
     before = place.thread_us()
-    ended = place.end_slowly(ids)
+    ended = place.end_slowly(count)
     used = {"redis_us_an_end": (place.thread_us() - before) / count}
     for thread in listening:
         thread.join(60)
@@ -127,7 +132,7 @@ def started(target: Callable[..., None], several: list[tuple[Any, ...]]) -> list
 
 def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Who hears how, and what that takes."""
-    missions, (never,), few = place.producer(), place.admit(1), min(waiters, count)
+    missions, never, few = place.producer(), place.running(), min(waiters, count)
 
     def follow(told: Iterator[Any], heard: dict[str, float]) -> None:
         for one in islice(told, count):
@@ -182,10 +187,9 @@ def main(count: int, waiters: int, fsync: str, *, as_json: bool) -> None:
         return
     emit_table(("OF A BACKLOG", "OUTCOMES/S"), [(who, f"{rate:,.0f}") for who, rate in rates.items()])
     click.echo()
-    head = ("", "REDIS US AN END", "P50 MS", "P99 MS")
-    emit_table(
-        head, [(who, *(f"{value:.1f}" if value >= 0 else "" for value in found.values())) for who, found in rows]
-    )
+    names = {"redis_us_an_end": "REDIS US AN END", "p50_ms": "P50 MS", "p99_ms": "P99 MS"}
+    cells = [(who, *(f"{found[name]:.1f}" if name in found else "" for name in names)) for who, found in rows]
+    emit_table(("", *names.values()), cells)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks import (
     observability,
     producing,
     stored,
+    telling,
     urgency,
     waiting,
 )
@@ -221,6 +222,16 @@ def test_urgency_tells_of_each_who_should_not_wait_and_of_the_shares(monkeypatch
     (found,) = lines(urgency.main, "--backlog", "300", "--missions", "4", "--latency", "0.01")
     assert all(value > 0 for value in found.values())
     assert sum(found[f"share_{priority}_of_13"] for priority in ("high", "normal", "low")) == pytest.approx(13)
+
+
+@pytest.mark.full
+def test_telling_tells_of_each_who_hears_of_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "PER_SECOND", 1000)
+    read, nobody, *heard = lines(telling.main, "--outcomes", "100", "--waiters", "100")
+    assert min(read.values()) > 0
+    assert set(nobody) == {"who", "redis_us_an_end"}
+    assert len(heard) == 5
+    assert all(0 < one["p50_ms"] <= one["p99_ms"] for one in heard)
 
 
 @pytest.mark.full
