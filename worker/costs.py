@@ -96,16 +96,14 @@ class Model:
 
 # fitted: written by `python -m benchmarks.capacity --write`
 MODEL = Model(
-    mission=Cost(0.846, 58.3, 25.9, 585.0, 285.0),
-    document_kb=Cost(0.00546, 0.125, 0.00536, 0.0424, 0.0232),
-    record=Cost(0.0759, 10.3, 2.89, 1330.0, 13.8),
-    secret=Cost(0.0151, 0.145, 0.0105, 85.0, 0.032),
-    waiting_second=Cost(39.4, 5820.0, 694.0, 3710.0, 2660.0),
-    alone=Cost(0.0959, 47.4, 12.8, 633.0, 314.0),
-    alone_waiting=Cost(0.537, 115.0, 11.2, 1290.0, 327.0),
-    slot_ms=6.3,
-    stored=Stored(
-        queued=1047, leased=768, finished=335, dead=644, record=1396, secret=94.7, audit_entry=568, outcome=103
-    ),
+    mission=Cost(0.509, 56.3, 24.0, 565.0, 294.0),
+    document_kb=Cost(0.00486, 0.0922, 0.00164, 0.0129, 0.00315),
+    record=Cost(0.096, 9.35, 3.08, 1330.0, 14.1),
+    secret=Cost(0.0126, 0.266, 0.00341, 84.9, 0.00153),
+    waiting_second=Cost(47.8, 8780.0, 294.0, 5470.0, 1250.0),
+    alone=Cost(0.0753, 47.9, 14.5, 637.0, 33.3),
+    alone_waiting=Cost(0.278, 68.7, 17.2, 1290.0, 270.0),
+    slot_ms=3.83,
+    stored=Stored(queued=1090, leased=768, finished=335, dead=651, record=1406, secret=94.3, audit_entry=568, outcome=104),
 )
 # end of fitted

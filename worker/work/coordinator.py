@@ -36,7 +36,7 @@ LINGER_SECONDS = 0.01
 # What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
 AHEAD_SECONDS = 0.05
 # So often a worker whose slots stay taken looks for what is urgent, if there is a place for it beside them.
-URGENT_LOOK_SECONDS = 0.02
+URGENT_LOOK_SECONDS = 0.05
 # So often a worker with free slots looks by itself, and takes what has waited for so long: its message is lost, or with a worker that is busy.
 LOOK_SECONDS = 1.0
 WAITED_SECONDS = 0.2
