@@ -247,7 +247,7 @@ class Coordinator:
             self._woken().ended(State.DEAD)
         if claimed.unreadable:
             log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
-        while self._lanes < min(self._most, len(self._in_hand) - len(self._beside)):
+        while self._lanes < min(self._most, len(self._in_hand)):
             self._start_lane(f"lane-{self._lanes}", self._jobs)
             self._lanes += 1
 

@@ -328,6 +328,28 @@ def test_what_is_urgent_is_worked_beside_slots_that_are_taken(
     assert scripted.most_side_by_side == 2
 
 
+def test_an_urgent_mission_beside_the_slots_takes_none_of_them(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    (urgent,) = keys.admit("https://docs.example/", priority=Priority.HIGH)
+    may_end = threading.Event()
+    scripted = Scripted(lambda claim: succeeded(claim) if may_end.wait(30) else timed_out(claim))
+    coordinator = coordinator_of(ledger, settings, scripted, concurrency=1)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            working = [threads.submit(coordinator.work, 1)]
+            wait_for(lambda: states(ledger, [urgent]) == {State.RUNNING})
+            assert coordinator.room() == 1
+            (bulk,) = keys.admit("https://docs.example/")
+            working.append(threads.submit(coordinator.work, 1))
+            wait_for(lambda: scripted.most_side_by_side == 2, what="the slot")
+            assert states(ledger, [urgent, bulk]) == {State.RUNNING}
+            assert coordinator.room() == 0
+        finally:
+            may_end.set()
+        assert [future.result(30) for future in working] == [Counter({State.SUCCEEDED: 1})] * 2
+
+
 def test_a_look_for_what_is_urgent_takes_nothing_else_and_outlives_an_outage(
     ledger: Ledger, settings: WorkerSettings, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
