@@ -104,6 +104,8 @@ MODEL = Model(
     alone=Cost(0.0753, 47.9, 14.5, 637.0, 33.3),
     alone_waiting=Cost(0.278, 68.7, 17.2, 1290.0, 270.0),
     slot_ms=3.83,
-    stored=Stored(queued=1090, leased=768, finished=335, dead=651, record=1406, secret=94.3, audit_entry=568, outcome=104),
+    stored=Stored(
+        queued=1090, leased=768, finished=335, dead=651, record=1406, secret=94.3, audit_entry=568, outcome=104
+    ),
 )
 # end of fitted
