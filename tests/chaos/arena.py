@@ -27,6 +27,7 @@ from tests.chaos.site import Site
 from tests.chaos.workers import Nursery, Worker
 from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import stack_environment
+from worker.settings import URGENT_FETCHES
 
 CONCURRENCY = 16
 _SLICE = 1000
@@ -116,7 +117,7 @@ class Arena:
             "metrics_port": "0",
             "metrics_host": "127.0.0.1",
             "concurrency": str(CONCURRENCY),
-            "host_concurrency": str(CONCURRENCY),
+            "host_concurrency": str(CONCURRENCY + URGENT_FETCHES),
             "deadline": "3s",
             "lease_seconds": "4s" if "quick" in hooks else "18s",
         }

@@ -81,7 +81,7 @@ def killed(folder: Path) -> int:
 
 @pytest.mark.parametrize(
     ("mebibytes", "concurrency", "detectors", "idle"),
-    [(1024, 32, DETECTORS, BASE_BYTES + RULES_BYTES), (384, 13, (MARKER,), BASE_BYTES)],
+    [(1024, 32, DETECTORS, BASE_BYTES + RULES_BYTES), (384, 12, (MARKER,), BASE_BYTES)],
     ids=["chart", "small"],
 )
 def test_no_worker_is_killed_for_memory_and_no_bystander_comes_to_harm(
