@@ -29,9 +29,10 @@ _PATIENCE_SECONDS = 600.0
 class Timed(Decoder):
     """The decoder, and a producer that times what it enqueues."""
 
-    def __init__(self, place: Place, concurrency: int) -> None:
+    def __init__(self, place: Place, concurrency: int, host_concurrency: int) -> None:
+        settings = {"concurrency": str(concurrency), "host_concurrency": str(host_concurrency)}
         # Nobody reads what the backlog found, so a submitter's results would soon fill its quota.
-        super().__init__(place, bulk=True, settings={"concurrency": str(concurrency), "stored_quota": "0"})
+        super().__init__(place, bulk=True, settings=settings | {"stored_quota": "0"})
         self._urls = (f"http://{place.sites[0]}/{number}" for number in count())
 
     def urgent(self, missions: int) -> list[float]:
@@ -78,8 +79,11 @@ class Timed(Decoder):
 @click.option("--missions", default=200, show_default=True, type=click.IntRange(2), help="Urgent ones that are timed.")
 @click.option("--latency", default=0.1, show_default=True, type=click.FloatRange(0), help="Of the site, in seconds.")
 @click.option("--concurrency", default=16, show_default=True, type=click.IntRange(1), help="Of each of two workers.")
+@click.option("--host-concurrency", default=1024, show_default=True, type=click.IntRange(1), help="All have one host.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def main(backlog: int, missions: int, latency: float, concurrency: int, *, as_json: bool) -> None:
+def main(
+    backlog: int, missions: int, latency: float, concurrency: int, host_concurrency: int, *, as_json: bool
+) -> None:
     """Measure what is urgent and who has few missions, alone and beside a backlog; and the shares of the priorities.
 
     \b
@@ -89,7 +93,7 @@ def main(backlog: int, missions: int, latency: float, concurrency: int, *, as_js
     found: dict[str, float] = {}
     try:
         with ending_on_signals(), bench_place("everysec", delay_seconds=latency) as (place, client):
-            system = Timed(place, concurrency)
+            system = Timed(place, concurrency, host_concurrency)
             with system.workers():
                 system.urgent(20)  # warm
                 _note(found, "urgent_alone", system.urgent(missions))

@@ -42,7 +42,7 @@ class Fetching:
         )
 
     @contextmanager
-    def _place(self, url: MissionUrl, _submitter: str) -> Iterator[Visit]:
+    def _place(self, url: MissionUrl, **_: object) -> Iterator[Visit]:
         visit = Visit()
         try:
             yield visit

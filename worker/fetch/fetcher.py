@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
 from time import time
@@ -99,6 +100,9 @@ class Document:
     wire_bytes: int
 
 
+_HostPlace = Callable[[MissionUrl], AbstractContextManager[Visit]]
+
+
 class Fetcher:
     """Fetches documents, from many threads side by side. Connections are kept alive between fetches.
 
@@ -106,7 +110,7 @@ class Fetcher:
         settings: time-outs, caps and counts, and the CA file.
         policy: what may be connected to.
         resolver: names to addresses.
-        place: held while a host is fetched from for a submitter; may refuse with `host_busy` or `host_paused`.
+        place: held while a host is fetched from, of a URL, `submitter` and `urgent`; may refuse with `host_busy` or `host_paused`.
 
     Raises:
         SettingsError: the CA file holds no certificates, or the file of credentials is bad.
@@ -117,7 +121,7 @@ class Fetcher:
         settings: WorkerSettings,
         policy: UrlPolicy,
         resolver: Resolver,
-        place: Callable[[MissionUrl, str], AbstractContextManager[Visit]] = lambda _url, _by: nullcontext(Visit()),
+        place: Callable[..., AbstractContextManager[Visit]] = lambda _url, **_: nullcontext(Visit()),
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -137,6 +141,7 @@ class Fetcher:
         *,
         deadline: float,
         submitter: str = "",
+        urgent: bool = False,
         again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
         room: _Room = lambda _bytes, _deadline: None,
     ) -> Document:
@@ -146,6 +151,7 @@ class Fetcher:
             url: what to fetch.
             deadline: before which everything ends, on the monotonic clock.
             submitter: whose mission it is.
+            urgent: whether it has the next free place at a host that has none.
             again: calls what it is given as often as that is worth it. The place at the URL's own host is held meanwhile.
             room: called with the document's size in bytes, at most, and the deadline, before more than `FREE_BYTES` of it are
                 held; it may wait, and may refuse with `memory_busy`.
@@ -157,18 +163,19 @@ class Fetcher:
         # Of a deadline a host has half to connect in, or none would ever have had its whole time.
         connect = min(self._settings.connect_timeout, self._settings.deadline / 2)
         limits = Limits(deadline, connect, self._settings.read_timeout)
-        with self._place(url, submitter) as visit:
-            return again(lambda: self._follow(url, limits, submitter, visit, room))
+        place = partial(self._place, submitter=submitter, urgent=urgent)
+        with place(url) as visit:
+            return again(lambda: self._follow(url, limits, place, visit, room))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def _follow(self, url: MissionUrl, limits: Limits, submitter: str, own: Visit, room: _Room) -> Document:
+    def _follow(self, url: MissionUrl, limits: Limits, place: _HostPlace, own: Visit, room: _Room) -> Document:
         origin = url.origin
         for _ in range(self._settings.max_redirects + 1):
             self._policy.check(url)
-            with nullcontext(own) if url.origin == origin else self._place(url, submitter) as visit:
+            with nullcontext(own) if url.origin == origin else place(url) as visit:
                 found = self._hop(url, limits, visit, room)
             if isinstance(found, Document):
                 return found

@@ -32,8 +32,10 @@ FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 20.0
 # A mission that finds its host busy comes back when its turn is expected, within these bounds.
 MIN_WAIT_SECONDS = 0.5
-# It waits here instead where its turn is expected within this time.
+# It waits here instead where its turn is expected within this time. An urgent one has the next free place: it waits longer for that, and does not
+# come back behind the others.
 PATIENCE_SECONDS = 0.25
+URGENT_PATIENCE_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
 # What the ledger calls the way out of here, where that is a proxy: one that opens no way to anywhere is paused like a host. It is one
 # name for any proxy, so that missions which wait for a broken one go on with the next.
@@ -61,8 +63,10 @@ class _Host:
     """What this worker knows of a host. `turn` is when the next one of those put off is expected to have its turn."""
 
     freed: threading.Condition
+    freed_for_urgent: threading.Condition
     busy: int = 0
     waiting: int = 0
+    urgent_waiting: int = 0
     usual_seconds: float = _FIRST_GUESS_SECONDS
     moved: float = field(default_factory=time.monotonic)
     turn: float = field(default_factory=time.monotonic)
@@ -94,7 +98,7 @@ class Hosts:
             self._paused = paused
 
     @contextmanager
-    def slot(self, url: MissionUrl, submitter: str) -> Iterator[Visit]:
+    def slot(self, url: MissionUrl, submitter: str, *, urgent: bool = False) -> Iterator[Visit]:
         """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
 
         What the visit says of the host when the block ends counts once, whatever was tried within.
@@ -102,6 +106,7 @@ class Hosts:
         Args:
             url: where to.
             submitter: for whom.
+            urgent: whether it goes before those that wait for a place, and are not.
 
         Raises:
             PutOff: the host is busy or in trouble, or there is no way out, and the mission is to come back later.
@@ -110,7 +115,7 @@ class Hosts:
         way_probe = self._check_pause(WAY_OUT, Reason.PROXY_FAILED)
         try:
             probe = self._check_pause(name, Reason.HOST_PAUSED)
-            self._enter(name)
+            self._enter(name, urgent=urgent)
         except PutOff:
             if way_probe:
                 self._unprobed(WAY_OUT)
@@ -142,21 +147,33 @@ class Hosts:
                     return True
         raise PutOff(reason, name, 0.0)
 
-    def _enter(self, name: str) -> None:
+    def _enter(self, name: str, *, urgent: bool) -> None:
         with self._lock:
             host = self._host(name)
-            if host.busy >= self._limit and not self._turn_comes(host):
+            if urgent:
+                if not self._urgent_turn_comes(host):
+                    raise PutOff(Reason.HOST_BUSY, name, MIN_WAIT_SECONDS)
+            elif not self._has_place(host) and not self._turn_comes(host):
                 raise PutOff(Reason.HOST_BUSY, name, self._put_off(host))
             if not host.busy:
                 host.moved = time.monotonic()
             host.busy += 1
+            if self._has_place(host):
+                host.freed.notify()  # one that an urgent mission went before
+
+    def _has_place(self, host: _Host) -> bool:
+        return host.busy < self._limit and not host.urgent_waiting
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
             if len(self._hosts) >= _MAX_HOSTS:
-                idle = (known for known, host in self._hosts.items() if not host.busy and not host.waiting)
+                idle = (
+                    known
+                    for known, host in self._hosts.items()
+                    if not (host.busy or host.waiting or host.urgent_waiting)
+                )
                 self._hosts.pop(next(idle, name), None)
-            self._hosts[name] = _Host(threading.Condition(self._lock))
+            self._hosts[name] = _Host(threading.Condition(self._lock), threading.Condition(self._lock))
         return self._hosts[name]
 
     def _turn_comes(self, host: _Host) -> bool:
@@ -165,9 +182,16 @@ class Hosts:
             return False
         host.waiting += 1
         try:
-            return host.freed.wait_for(lambda: host.busy < self._limit, PATIENCE_SECONDS)
+            return host.freed.wait_for(lambda: self._has_place(host), PATIENCE_SECONDS)
         finally:
             host.waiting -= 1
+
+    def _urgent_turn_comes(self, host: _Host) -> bool:
+        host.urgent_waiting += 1
+        try:
+            return host.freed_for_urgent.wait_for(lambda: host.busy < self._limit, URGENT_PATIENCE_SECONDS)
+        finally:
+            host.urgent_waiting -= 1
 
     def _put_off(self, host: _Host) -> float:
         """For how many seconds a mission goes back to the ledger: each one after the last, at the host's own speed."""
@@ -182,7 +206,7 @@ class Hosts:
         with self._lock:
             host = self._hosts[name]
             host.busy -= 1
-            host.freed.notify()
+            (host.freed_for_urgent if host.urgent_waiting else host.freed).notify()
             host.moved = time.monotonic()
             host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
 

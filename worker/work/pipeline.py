@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 from mission.errors import DecoderError, MissionFailed
-from mission.model import Claim, Extraction, Reason
+from mission.model import Claim, Extraction, Priority, Reason
 from mission.seal.sealing import seal_secrets
 from mission.seal.url_keys import UrlKeyring
 from mission.url import MissionUrl, parse_url
@@ -89,7 +89,7 @@ class Pipeline:
     ) -> Outcome:
         try:
             with _phase(phases, "fetch"):
-                document = self._fetch(url, deadline, share)
+                document = self._fetch(claim, url, deadline, share)
             with _phase(phases, "extract"):
                 secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
@@ -105,12 +105,13 @@ class Pipeline:
         except MissionFailed as failure:
             return Outcome(phases, failure.reason, failure.retry_after, name_of(url))
 
-    def _fetch(self, url: MissionUrl, deadline: float, share: Share) -> Document:
+    def _fetch(self, claim: Claim, url: MissionUrl, deadline: float, share: Share) -> Document:
         tries, tried = self._settings.fetch_attempts, lambda result: _tried(result).inc()
         document = self._fetcher.fetch(
             url,
             deadline=deadline,
-            submitter=share.submitter,
+            submitter=claim.submitter,
+            urgent=claim.priority == Priority.HIGH,
             again=lambda try_: within_attempt(try_, tries, deadline, tried),
             room=share.for_document,
         )

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
 
 import pytest
 import redis
@@ -13,8 +15,10 @@ from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.names import PREFIX, Key
 from mission.url import MissionUrl, parse_url
+from tests.conftest import wait_for
 from worker.fetch.fetcher import Reach
 from worker.settings import WorkerSettings
+from worker.work import hosts as module
 from worker.work.hosts import (
     FAILURES_TO_PAUSE,
     MAX_WAIT_SECONDS,
@@ -94,6 +98,62 @@ def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
             place.enter_context(hosts.slot(URL, "app"))
         threading.Timer(0.02, places[0].close).start()
         fetch(hosts)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PATIENCE_SECONDS", "URGENT_PATIENCE_SECONDS"):
+        monkeypatch.setattr(module, name, 30.0)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("freed", [1, 2])
+def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(hosts: Hosts, freed: int) -> None:
+    fetch(hosts)
+    (host,) = hosts._hosts.values()
+    entered, may_leave = SimpleQueue[str](), threading.Event()
+
+    def enter(name: str, *, urgent: bool) -> None:
+        with hosts.slot(URL, "app", urgent=urgent):
+            entered.put(name)
+            assert may_leave.wait(30)
+
+    with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
+        places = [stack.enter_context(ExitStack()) for _ in range(2)]
+        for place in places:
+            place.enter_context(hosts.slot(URL, "app"))
+        stack.callback(may_leave.set)
+        threads.submit(enter, "the other", urgent=False)
+        wait_for(lambda: host.waiting == 1)
+        threads.submit(enter, "the urgent one", urgent=True)
+        wait_for(lambda: host.urgent_waiting == 1)
+        for place in places[:freed]:
+            place.close()
+        names = {entered.get(timeout=10) for _ in range(freed)}
+        assert names == {"the urgent one", "the other"} if freed == 2 else {"the urgent one"}
+        assert entered.empty()
+
+
+@pytest.mark.usefixtures("patient")
+def test_nobody_goes_before_an_urgent_mission_that_waits(hosts: Hosts) -> None:
+    teach_that_it_is_slow(hosts)
+    (host,) = hosts._hosts.values()
+    with hosts._lock:
+        host.urgent_waiting = 1  # and has a place, but has not run since
+    with refused(Reason.HOST_BUSY):
+        fetch(hosts)
+
+
+def test_an_urgent_mission_that_finds_no_place_comes_back_before_the_others(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "URGENT_PATIENCE_SECONDS", 0.01)
+    teach_that_it_is_slow(hosts)
+    with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
+        for urgent in (False, True):
+            with refused(Reason.HOST_BUSY) as info, hosts.slot(URL, "app", urgent=urgent):
+                pass
+            assert (info.value.retry_after == MIN_WAIT_SECONDS) is urgent
 
 
 def test_missions_that_find_a_host_busy_come_back_one_after_the_other(hosts: Hosts) -> None:

@@ -254,9 +254,9 @@ def test_the_tries_of_one_attempt_share_one_place_at_the_host(
     """Or a busy host would leave each attempt a single try."""
     slot, taken = hosts.slot, list[MissionUrl]()
 
-    def counting(url: MissionUrl, submitter: str) -> AbstractContextManager[Visit]:
+    def counting(url: MissionUrl, submitter: str, *, urgent: bool) -> AbstractContextManager[Visit]:
         taken.append(url)
-        return slot(url, submitter)
+        return slot(url, submitter, urgent=urgent)
 
     monkeypatch.setattr(hosts, "slot", counting)
     pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 2}), keys, hosts)
