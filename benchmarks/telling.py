@@ -64,11 +64,12 @@ class Bench:
         return [one.id for one in claims]
 
     def end_slowly(self, count: int) -> dict[str, float]:
-        """So many at a steady rate; when each had ended, on the clock of `perf_counter`."""
+        """So many at a steady rate; when each was committed, on the clock of `perf_counter`."""
         due, ended = time.perf_counter(), dict[str, float]()
         while len(ended) < count:
+            began = time.perf_counter()
             some = self.end(min(TOGETHER, count - len(ended)))
-            ended |= dict.fromkeys(some, time.perf_counter())
+            ended |= dict.fromkeys(some, began)
             due += TOGETHER / PER_SECOND
             time.sleep(max(0.0, due - time.perf_counter()))
         return ended

@@ -32,10 +32,8 @@ FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 20.0
 # A mission that finds its host busy comes back when its turn is expected, within these bounds.
 MIN_WAIT_SECONDS = 0.5
-# It waits here instead where its turn is expected within this time. An urgent one has the next free place: it waits longer for that, and does not
-# come back behind the others.
+# It waits here instead where its turn is expected within this time.
 PATIENCE_SECONDS = 0.25
-URGENT_PATIENCE_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
 # What the ledger calls the way out of here, where that is a proxy: one that opens no way to anywhere is paused like a host. It is one
 # name for any proxy, so that missions which wait for a broken one go on with the next.
@@ -59,17 +57,23 @@ def name_of(url: MissionUrl) -> str:
 
 
 @dataclass(slots=True)
-class _Host:
-    """What this worker knows of a host. `turn` is when the next one of those put off is expected to have its turn."""
+class _Line:
+    """Those who wait for a place at a host. `turn` is when the next one of those put off is expected to have its turn."""
 
     freed: threading.Condition
-    freed_for_urgent: threading.Condition
-    busy: int = 0
     waiting: int = 0
-    urgent_waiting: int = 0
+    turn: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class _Host:
+    """What this worker knows of a host. The urgent have a line of their own, which goes before the other one."""
+
+    urgent: _Line
+    others: _Line
+    busy: int = 0
     usual_seconds: float = _FIRST_GUESS_SECONDS
     moved: float = field(default_factory=time.monotonic)
-    turn: float = field(default_factory=time.monotonic)
 
     def expected_seconds(self) -> float:
         """How long a fetch takes here: as long as usual, or as nothing has come back by now."""
@@ -150,54 +154,43 @@ class Hosts:
     def _enter(self, name: str, *, urgent: bool) -> None:
         with self._lock:
             host = self._host(name)
-            if urgent:
-                if not self._urgent_turn_comes(host):
-                    raise PutOff(Reason.HOST_BUSY, name, MIN_WAIT_SECONDS)
-            elif not self._has_place(host) and not self._turn_comes(host):
-                raise PutOff(Reason.HOST_BUSY, name, self._put_off(host))
+            line = host.urgent if urgent else host.others
+            if not self._has_place(host, line) and not self._turn_comes(host, line):
+                raise PutOff(Reason.HOST_BUSY, name, self._put_off(host, line))
             if not host.busy:
                 host.moved = time.monotonic()
             host.busy += 1
-            if self._has_place(host):
-                host.freed.notify()  # one that an urgent mission went before
+            if self._has_place(host, host.others):
+                host.others.freed.notify()  # one that an urgent mission went before
 
-    def _has_place(self, host: _Host) -> bool:
-        return host.busy < self._limit and not host.urgent_waiting
+    def _has_place(self, host: _Host, line: _Line) -> bool:
+        return host.busy < self._limit and (line is host.urgent or not host.urgent.waiting)
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
             if len(self._hosts) >= _MAX_HOSTS:
                 idle = (
-                    known
-                    for known, host in self._hosts.items()
-                    if not (host.busy or host.waiting or host.urgent_waiting)
+                    name for name, one in self._hosts.items() if not one.busy + one.others.waiting + one.urgent.waiting
                 )
                 self._hosts.pop(next(idle, name), None)
-            self._hosts[name] = _Host(threading.Condition(self._lock), threading.Condition(self._lock))
+            self._hosts[name] = _Host(_Line(threading.Condition(self._lock)), _Line(threading.Condition(self._lock)))
         return self._hosts[name]
 
-    def _turn_comes(self, host: _Host) -> bool:
+    def _turn_comes(self, host: _Host, line: _Line) -> bool:
         """Wait for a place where one is expected soon: a fetch slot is held meanwhile."""
-        if (host.waiting + 1) * host.expected_seconds() / self._limit > PATIENCE_SECONDS:
+        if (line.waiting + 1) * host.expected_seconds() / self._limit > PATIENCE_SECONDS:
             return False
-        host.waiting += 1
+        line.waiting += 1
         try:
-            return host.freed.wait_for(lambda: self._has_place(host), PATIENCE_SECONDS)
+            return line.freed.wait_for(lambda: self._has_place(host, line), PATIENCE_SECONDS)
         finally:
-            host.waiting -= 1
+            line.waiting -= 1
 
-    def _urgent_turn_comes(self, host: _Host) -> bool:
-        host.urgent_waiting += 1
-        try:
-            return host.freed_for_urgent.wait_for(lambda: host.busy < self._limit, URGENT_PATIENCE_SECONDS)
-        finally:
-            host.urgent_waiting -= 1
-
-    def _put_off(self, host: _Host) -> float:
-        """For how many seconds a mission goes back to the ledger: each one after the last, at the host's own speed."""
+    def _put_off(self, host: _Host, line: _Line) -> float:
+        """For how many seconds a mission goes back to the ledger: each one of a line after the last, at the host's own speed."""
         now = time.monotonic()
-        host.turn = max(host.turn, now) + host.expected_seconds() / self._limit
-        wait = host.turn - now
+        line.turn = max(line.turn, now) + host.expected_seconds() / self._limit
+        wait = line.turn - now
         if wait > MAX_WAIT_SECONDS:
             return random.uniform(MAX_WAIT_SECONDS / 2, MAX_WAIT_SECONDS)  # noqa: S311 (jitter)
         return max(MIN_WAIT_SECONDS, wait)
@@ -206,7 +199,7 @@ class Hosts:
         with self._lock:
             host = self._hosts[name]
             host.busy -= 1
-            (host.freed_for_urgent if host.urgent_waiting else host.freed).notify()
+            (host.urgent if host.urgent.waiting else host.others).freed.notify()
             host.moved = time.monotonic()
             host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
 

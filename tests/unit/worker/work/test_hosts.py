@@ -100,15 +100,11 @@ def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
         fetch(hosts)
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PATIENCE_SECONDS", "URGENT_PATIENCE_SECONDS"):
-        monkeypatch.setattr(module, name, 30.0)
-
-
-@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("freed", [1, 2])
-def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(hosts: Hosts, freed: int) -> None:
+def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(
+    hosts: Hosts, freed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 30.0)
     fetch(hosts)
     (host,) = hosts._hosts.values()
     entered, may_leave = SimpleQueue[str](), threading.Event()
@@ -124,9 +120,9 @@ def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(h
             place.enter_context(hosts.slot(URL, "app"))
         stack.callback(may_leave.set)
         threads.submit(enter, "the other", urgent=False)
-        wait_for(lambda: host.waiting == 1)
+        wait_for(lambda: host.others.waiting == 1)
         threads.submit(enter, "the urgent one", urgent=True)
-        wait_for(lambda: host.urgent_waiting == 1)
+        wait_for(lambda: host.urgent.waiting == 1)
         for place in places[:freed]:
             place.close()
         names = {entered.get(timeout=10) for _ in range(freed)}
@@ -134,26 +130,26 @@ def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(h
         assert entered.empty()
 
 
-@pytest.mark.usefixtures("patient")
 def test_nobody_goes_before_an_urgent_mission_that_waits(hosts: Hosts) -> None:
     teach_that_it_is_slow(hosts)
     (host,) = hosts._hosts.values()
     with hosts._lock:
-        host.urgent_waiting = 1  # and has a place, but has not run since
+        host.urgent.waiting = 1  # and has a place, but has not run since
     with refused(Reason.HOST_BUSY):
         fetch(hosts)
 
 
-def test_an_urgent_mission_that_finds_no_place_comes_back_before_the_others(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "URGENT_PATIENCE_SECONDS", 0.01)
-    teach_that_it_is_slow(hosts)
+def test_an_urgent_mission_that_finds_no_place_comes_back_before_the_others(hosts: Hosts) -> None:
+    waits = []
+    fetch(hosts)
+    for host in hosts._hosts.values():
+        host.usual_seconds = 2.0
     with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
-        for urgent in (False, True):
+        for urgent in [False] * 20 + [True] * 2:
             with refused(Reason.HOST_BUSY) as info, hosts.slot(URL, "app", urgent=urgent):
                 pass
-            assert (info.value.retry_after == MIN_WAIT_SECONDS) is urgent
+            waits.append(info.value.retry_after or 0.0)
+    assert waits[-2] < waits[-1] < waits[5] < waits[-3]
 
 
 def test_missions_that_find_a_host_busy_come_back_one_after_the_other(hosts: Hosts) -> None:
