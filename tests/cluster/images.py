@@ -36,7 +36,7 @@ VARIANTS: dict[str, list[tuple[str, str, str]]] = {
     # Works, and says that it does not.
     "unready": [("worker/work/watchdog.py", "beat(ready=answers and", "beat(ready=False and")],
     # Ready, and every fetch fails.
-    "fails": [("worker/work/pipeline.py", "document = self._fetch(url,", "document = self._gone(url,")],
+    "fails": [("worker/work/pipeline.py", "document = self._fetch(claim,", "document = self._gone(claim,")],
     # Healthy: before a change of the format, and the release that brings it, with newer functions on the server.
     "reads-next": [_READS_NEXT],
     "next": [
