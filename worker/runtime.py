@@ -68,11 +68,11 @@ class Runtime:
         hosts = Hosts(ledger, settings.host_concurrency)
         # As many look-ups as fetches: none stands in line behind names whose servers are dead.
         resolver = Resolver(threads=settings.concurrency + URGENT_FETCHES)
-        fetcher = Fetcher(settings, policy, resolver, hosts.slot)
+        fetcher = Fetcher(settings, policy, resolver)
         recipients = Recipients(settings)
         memory = Memory(settings)
         pipeline = Pipeline(
-            settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, memory=memory
+            settings, keyring=keyring, recipients=recipients, policy=policy, fetcher=fetcher, hosts=hosts, memory=memory
         )
         key_watch = KeyWatch(
             lambda: {"DECODER_URL_KEY": keyring.key_ids[0]} | recipients.in_use(),

@@ -64,9 +64,15 @@ def decode(settings: WorkerSettings, keys: Keys, ledger: Ledger, authority: Auth
     def decode(claim: Claim) -> Outcome:
         hosts.refresh()
         policy = UrlPolicy(hosts=_ports_of(claim, keys), schemes=own.allowed_schemes, networks=own.allowed_networks)
-        fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
+        fetcher = Fetcher(own, policy, Resolver())
         pipeline = Pipeline(
-            own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, memory=memory
+            own,
+            keyring=keys.keyring,
+            recipients=Recipients(own),
+            policy=policy,
+            fetcher=fetcher,
+            hosts=hosts,
+            memory=memory,
         )
         try:
             with mission_context(claim.id, claim.attempt, claim.submitter):

@@ -16,6 +16,7 @@ from mission.model import Ticket
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 from mission.store.server import Server
+from tests.conftest import wait_for
 from tests.unit.worker.parts import Keys
 from worker.fetch.dns import Resolver
 from worker.fetch.fetcher import Fetcher
@@ -97,7 +98,8 @@ class World:
             keyring=self.keys.keyring,
             recipients=Recipients(settings),
             policy=policy,
-            fetcher=Fetcher(settings, policy, Resolver(), Hosts(self.ledger, 4).slot),
+            fetcher=Fetcher(settings, policy, Resolver()),
+            hosts=Hosts(self.ledger, 4),
             memory=Memory(settings),
         )
         self.coordinator = Coordinator(self.ledger, pipeline, settings)
@@ -110,6 +112,8 @@ class World:
         ids = [verdict.id for verdict in verdicts if isinstance(verdict, Ticket)]
         for _ in ids:
             self.coordinator.work(1)
+        # The worker also looks by itself: what it took so is nobody's to wait for.
+        wait_for(lambda: all(self.ledger.status(id_).finished for id_ in ids), what="the end of each")
         return ids
 
     def ends(self, ids: list[str]) -> Counter[str]:

@@ -30,19 +30,20 @@ class Fetching:
         self.tries = settings.fetch_attempts
         self.said: list[tuple[str, Reach]] = []
         self.visits: list[Visit] = []
-        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup), self._place)
+        self.fetcher = Fetcher(settings, UrlPolicy.from_settings(settings), Resolver(lookup))
 
     def fetch(self, url: str, *, seconds: float = 10.0) -> Document:
         parsed, deadline = parse_url(url), monotonic() + seconds
         return self.fetcher.fetch(
             parsed,
             deadline=deadline,
+            visiting=self._visiting,
             again=lambda try_: within_attempt(try_, self.tries, deadline, self.attempts.append),
             room=lambda size, _deadline: self.rooms.append(size),
         )
 
     @contextmanager
-    def _place(self, url: MissionUrl, **_: object) -> Iterator[Visit]:
+    def _visiting(self, url: MissionUrl) -> Iterator[Visit]:
         visit = Visit()
         try:
             yield visit

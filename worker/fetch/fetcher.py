@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from threading import Lock
 from time import time
@@ -100,7 +99,7 @@ class Document:
     wire_bytes: int
 
 
-_HostPlace = Callable[[MissionUrl], AbstractContextManager[Visit]]
+_Visiting = Callable[[MissionUrl], AbstractContextManager[Visit]]
 
 
 class Fetcher:
@@ -110,7 +109,6 @@ class Fetcher:
         settings: time-outs, caps and counts, and the CA file.
         policy: what may be connected to.
         resolver: names to addresses.
-        place: held while a host is fetched from, of a URL, `submitter` and `urgent`; may refuse with `host_busy` or `host_paused`.
 
     Raises:
         SettingsError: the CA file holds no certificates, or the file of credentials is bad.
@@ -121,12 +119,10 @@ class Fetcher:
         settings: WorkerSettings,
         policy: UrlPolicy,
         resolver: Resolver,
-        place: Callable[..., AbstractContextManager[Visit]] = lambda _url, **_: nullcontext(Visit()),
     ) -> None:
         self._settings = settings
         self._policy = policy
         self._resolver = resolver
-        self._place = place
         tls = tls_context(settings.ca_file)
         self._adapter = PinnedAdapter(
             tls, connections=settings.host_concurrency, proxy=Proxy.from_settings(settings, tls)
@@ -140,8 +136,7 @@ class Fetcher:
         url: MissionUrl,
         *,
         deadline: float,
-        submitter: str = "",
-        urgent: bool = False,
+        visiting: _Visiting = lambda _url: nullcontext(Visit()),
         again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
         room: _Room = lambda _bytes, _deadline: None,
     ) -> Document:
@@ -150,9 +145,8 @@ class Fetcher:
         Args:
             url: what to fetch.
             deadline: before which everything ends, on the monotonic clock.
-            submitter: whose mission it is.
-            urgent: whether it has the next free place at a host that has none.
-            again: calls what it is given as often as that is worth it. The place at the URL's own host is held meanwhile.
+            visiting: held while a URL's host is fetched from; may refuse with `host_busy` or `host_paused`.
+            again: calls what it is given as often as that is worth it. The visit to the URL's own host goes on meanwhile.
             room: called with the document's size in bytes, at most, and the deadline, before more than `FREE_BYTES` of it are
                 held; it may wait, and may refuse with `memory_busy`.
 
@@ -163,19 +157,18 @@ class Fetcher:
         # Of a deadline a host has half to connect in, or none would ever have had its whole time.
         connect = min(self._settings.connect_timeout, self._settings.deadline / 2)
         limits = Limits(deadline, connect, self._settings.read_timeout)
-        place = partial(self._place, submitter=submitter, urgent=urgent)
-        with place(url) as visit:
-            return again(lambda: self._follow(url, limits, place, visit, room))
+        with visiting(url) as visit:
+            return again(lambda: self._follow(url, limits, visiting, visit, room))
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def _follow(self, url: MissionUrl, limits: Limits, place: _HostPlace, own: Visit, room: _Room) -> Document:
+    def _follow(self, url: MissionUrl, limits: Limits, visiting: _Visiting, own: Visit, room: _Room) -> Document:
         origin = url.origin
         for _ in range(self._settings.max_redirects + 1):
             self._policy.check(url)
-            with nullcontext(own) if url.origin == origin else place(url) as visit:
+            with nullcontext(own) if url.origin == origin else visiting(url) as visit:
                 found = self._hop(url, limits, visit, room)
             if isinstance(found, Document):
                 return found

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Self
 
 from mission.errors import LedgerUnavailable, MissionFailed
 from mission.model import Reason
@@ -67,17 +68,40 @@ class _Line:
 
 @dataclass(slots=True)
 class _Host:
-    """What this worker knows of a host. The urgent have a line of their own, which goes before the other one."""
+    """What this worker knows of a host. The urgent have a line of their own: while missions wait in both, the lines take turns."""
 
     urgent: _Line
     others: _Line
+    last: _Line  # whose turn it was
     busy: int = 0
     usual_seconds: float = _FIRST_GUESS_SECONDS
     moved: float = field(default_factory=time.monotonic)
 
+    @classmethod
+    def new(cls, lock: threading.Lock) -> Self:
+        """One that nobody is at; its lines wait for places by this lock."""
+        urgent, others = (_Line(threading.Condition(lock)) for _ in range(2))
+        return cls(urgent, others, last=others)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether missions are there, or wait."""
+        return self.busy + self.urgent.waiting + self.others.waiting > 0
+
     def expected_seconds(self) -> float:
         """How long a fetch takes here: as long as usual, or as nothing has come back by now."""
         return max(self.usual_seconds, time.monotonic() - self.moved)
+
+    def has_place(self, line: _Line, limit: int) -> bool:
+        """Whether one of this line may enter."""
+        other = self.others if line is self.urgent else self.urgent
+        return self.busy < limit and not (other.waiting and line is self.last)
+
+    def wake(self, limit: int) -> None:
+        """Have one enter that waits and may."""
+        for line in (self.urgent, self.others):
+            if line.waiting and self.has_place(line, limit):
+                line.freed.notify()
 
 
 class Hosts:
@@ -110,7 +134,7 @@ class Hosts:
         Args:
             url: where to.
             submitter: for whom.
-            urgent: whether it goes before those that wait for a place, and are not.
+            urgent: whether it waits for a place in the line of the urgent.
 
         Raises:
             PutOff: the host is busy or in trouble, or there is no way out, and the mission is to come back later.
@@ -155,25 +179,20 @@ class Hosts:
         with self._lock:
             host = self._host(name)
             line = host.urgent if urgent else host.others
-            if not self._has_place(host, line) and not self._turn_comes(host, line):
+            if not host.has_place(line, self._limit) and not self._turn_comes(host, line):
                 raise PutOff(Reason.HOST_BUSY, name, self._put_off(host, line))
             if not host.busy:
                 host.moved = time.monotonic()
             host.busy += 1
-            if self._has_place(host, host.others):
-                host.others.freed.notify()  # one that an urgent mission went before
-
-    def _has_place(self, host: _Host, line: _Line) -> bool:
-        return host.busy < self._limit and (line is host.urgent or not host.urgent.waiting)
+            host.last = line
+            host.wake(self._limit)  # the other line, where two places came free at once
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
             if len(self._hosts) >= _MAX_HOSTS:
-                idle = (
-                    name for name, one in self._hosts.items() if not one.busy + one.others.waiting + one.urgent.waiting
-                )
+                idle = (known for known, host in self._hosts.items() if not host.in_use)
                 self._hosts.pop(next(idle, name), None)
-            self._hosts[name] = _Host(_Line(threading.Condition(self._lock)), _Line(threading.Condition(self._lock)))
+            self._hosts[name] = _Host.new(self._lock)
         return self._hosts[name]
 
     def _turn_comes(self, host: _Host, line: _Line) -> bool:
@@ -182,7 +201,7 @@ class Hosts:
             return False
         line.waiting += 1
         try:
-            return line.freed.wait_for(lambda: self._has_place(host, line), PATIENCE_SECONDS)
+            return line.freed.wait_for(lambda: host.has_place(line, self._limit), PATIENCE_SECONDS)
         finally:
             line.waiting -= 1
 
@@ -199,7 +218,7 @@ class Hosts:
         with self._lock:
             host = self._hosts[name]
             host.busy -= 1
-            (host.urgent if host.urgent.waiting else host.others).freed.notify()
+            host.wake(self._limit)
             host.moved = time.monotonic()
             host.usual_seconds = _MEMORY * host.usual_seconds + (1 - _MEMORY) * seconds
 

@@ -24,7 +24,7 @@ from worker.observe import metrics
 from worker.observe.logs import add_to_mission_context
 from worker.settings import WorkerSettings
 from worker.work.endings import Outcome
-from worker.work.hosts import PutOff, name_of
+from worker.work.hosts import Hosts, PutOff, name_of
 from worker.work.memory import Memory, Share, of_document
 from worker.work.retry import within_attempt
 
@@ -45,6 +45,7 @@ class Pipeline:
         recipients: Recipients,
         policy: UrlPolicy,
         fetcher: Fetcher,
+        hosts: Hosts,
         memory: Memory,
     ) -> None:
         self._settings = settings
@@ -52,6 +53,7 @@ class Pipeline:
         self._recipients = recipients
         self._policy = policy
         self._fetcher = fetcher
+        self._hosts = hosts
         self._memory = memory
         self._extractor = Extractor(settings.looks_for, settings.max_record)
         for scanner in self._extractor.scanners:
@@ -110,8 +112,7 @@ class Pipeline:
         document = self._fetcher.fetch(
             url,
             deadline=deadline,
-            submitter=claim.submitter,
-            urgent=claim.priority == Priority.HIGH,
+            visiting=lambda at: self._hosts.slot(at, claim.submitter, urgent=claim.priority == Priority.HIGH),
             again=lambda try_: within_attempt(try_, tries, deadline, tried),
             room=share.for_document,
         )

@@ -49,9 +49,10 @@ class Keys:
         self.ledger.client.delete(*QUEUE_OF.values())
         return [cast("Ticket", verdict).id for verdict in verdicts]
 
-    def claim(self, *urls: str, submitter: str = "app") -> Claim:
+    def claim(self, *urls: str, submitter: str = "app", priority: Priority = Priority.NORMAL) -> Claim:
         """A mission in hand."""
-        return claim_these(self.ledger, self.admit(*urls, submitter=submitter), 1, 60.0).claims[0]
+        ids = self.admit(*urls, submitter=submitter, priority=priority)
+        return claim_these(self.ledger, ids, 1, 60.0).claims[0]
 
 
 def succeeded(_claim: Claim) -> Outcome:

@@ -100,43 +100,52 @@ def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
         fetch(hosts)
 
 
-@pytest.mark.parametrize("freed", [1, 2])
-def test_an_urgent_mission_has_the_next_free_place_and_who_waits_the_one_after(
-    hosts: Hosts, freed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Waiters:
+    """Missions that wait in line at a host. One that got a place notes it in `entered`, and leaves when it may."""
+
+    def __init__(self, hosts: Hosts, threads: ThreadPoolExecutor) -> None:
+        fetch(hosts)  # it learns that this host is fast
+        (self._host,) = hosts._hosts.values()
+        self._hosts, self._threads = hosts, threads
+        self.entered = SimpleQueue[str]()
+        self.may_leave = threading.Event()
+
+    def add(self, *, urgent: bool) -> None:
+        line = self._host.urgent if urgent else self._host.others
+        before = line.waiting
+        self._threads.submit(self._fetch, urgent=urgent)
+        wait_for(lambda: line.waiting == before + 1)
+
+    def _fetch(self, *, urgent: bool) -> None:
+        with self._hosts.slot(URL, "app", urgent=urgent):
+            self.entered.put("urgent" if urgent else "other")
+            assert self.may_leave.wait(30)
+
+
+@pytest.fixture
+def waiters(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiters]:
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 30.0)
-    fetch(hosts)
-    (host,) = hosts._hosts.values()
-    entered, may_leave = SimpleQueue[str](), threading.Event()
-
-    def enter(name: str, *, urgent: bool) -> None:
-        with hosts.slot(URL, "app", urgent=urgent):
-            entered.put(name)
-            assert may_leave.wait(30)
-
-    with ThreadPoolExecutor(2) as threads, ExitStack() as stack:
-        places = [stack.enter_context(ExitStack()) for _ in range(2)]
-        for place in places:
-            place.enter_context(hosts.slot(URL, "app"))
-        stack.callback(may_leave.set)
-        threads.submit(enter, "the other", urgent=False)
-        wait_for(lambda: host.others.waiting == 1)
-        threads.submit(enter, "the urgent one", urgent=True)
-        wait_for(lambda: host.urgent.waiting == 1)
-        for place in places[:freed]:
-            place.close()
-        names = {entered.get(timeout=10) for _ in range(freed)}
-        assert names == {"the urgent one", "the other"} if freed == 2 else {"the urgent one"}
-        assert entered.empty()
+    with ThreadPoolExecutor(5) as threads:
+        waiters = Waiters(hosts, threads)
+        yield waiters
+        waiters.may_leave.set()
 
 
-def test_nobody_goes_before_an_urgent_mission_that_waits(hosts: Hosts) -> None:
-    teach_that_it_is_slow(hosts)
-    (host,) = hosts._hosts.values()
-    with hosts._lock:
-        host.urgent.waiting = 1  # and has a place, but has not run since
-    with refused(Reason.HOST_BUSY):
-        fetch(hosts)
+def test_an_urgent_mission_goes_before_those_that_wait_and_then_they_take_turns(hosts: Hosts, waiters: Waiters) -> None:
+    with hosts.slot(URL, "app"):
+        with hosts.slot(URL, "app"):
+            for urgent in (False, False, True, True, True):
+                waiters.add(urgent=urgent)
+            waiters.may_leave.set()
+        entered = [waiters.entered.get(timeout=10) for _ in range(5)]
+    assert entered == ["urgent", "other", "urgent", "other", "urgent"]
+
+
+def test_of_two_places_that_come_free_at_once_both_lines_have_one(hosts: Hosts, waiters: Waiters) -> None:
+    with hosts.slot(URL, "app"), hosts.slot(URL, "app"):
+        waiters.add(urgent=False)
+        waiters.add(urgent=True)
+    assert {waiters.entered.get(timeout=10) for _ in range(2)} == {"urgent", "other"}
 
 
 def test_an_urgent_mission_that_finds_no_place_comes_back_before_the_others(hosts: Hosts) -> None:

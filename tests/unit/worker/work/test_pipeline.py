@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mission.model import Extraction, Reason
+from mission.model import Extraction, Priority, Reason
 from mission.seal.sealing import open_secrets
 from mission.seal.url_keys import UrlKeyring, generate_url_key
 from mission.store.ledger import Ledger
@@ -81,10 +81,28 @@ def pipeline(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
 
 def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
     policy = UrlPolicy.from_settings(own)
-    fetcher = Fetcher(own, policy, Resolver(), hosts.slot)
+    fetcher = Fetcher(own, policy, Resolver())
     return Pipeline(
-        own, keyring=keys.keyring, recipients=Recipients(own), policy=policy, fetcher=fetcher, memory=Memory(own)
+        own,
+        keyring=keys.keyring,
+        recipients=Recipients(own),
+        policy=policy,
+        fetcher=fetcher,
+        hosts=hosts,
+        memory=Memory(own),
     )
+
+
+def slots_taken(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """For whom the hosts' places are taken from now on, and whether as urgent."""
+    slot, taken = hosts.slot, list[tuple[str, bool]]()
+
+    def noting(url: MissionUrl, submitter: str, *, urgent: bool) -> AbstractContextManager[Visit]:
+        taken.append((submitter, urgent))
+        return slot(url, submitter, urgent=urgent)
+
+    monkeypatch.setattr(hosts, "slot", noting)
+    return taken
 
 
 def counted(metric: Any, *labels: str) -> float:
@@ -252,16 +270,26 @@ def test_the_tries_of_one_attempt_share_one_place_at_the_host(
     own: WorkerSettings, keys: Keys, hosts: Hosts, other_site: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a busy host would leave each attempt a single try."""
-    slot, taken = hosts.slot, list[MissionUrl]()
-
-    def counting(url: MissionUrl, submitter: str, *, urgent: bool) -> AbstractContextManager[Visit]:
-        taken.append(url)
-        return slot(url, submitter, urgent=urgent)
-
-    monkeypatch.setattr(hosts, "slot", counting)
+    taken = slots_taken(hosts, monkeypatch)
     pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 2}), keys, hosts)
     assert pipeline.decode(keys.claim(other_site.url("/flaky?times=1&code=503"))).reason is None
-    assert len(taken) == 1
+    assert taken == [("app", False)]
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_what_is_urgent_is_so_at_the_host_and_where_it_redirects_to(
+    priority: Priority,
+    pipeline: Pipeline,
+    keys: Keys,
+    hosts: Hosts,
+    site: SampleSite,
+    other_site: MisbehavingServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim = keys.claim(other_site.url(f"/redirect?to={site.url}/letter.txt"), submitter="other", priority=priority)
+    taken = slots_taken(hosts, monkeypatch)
+    assert pipeline.decode(claim).reason is None
+    assert taken == [("other", priority is Priority.HIGH)] * 2
 
 
 def test_the_tries_of_one_attempt_count_once_against_a_host_that_is_not_reached(
