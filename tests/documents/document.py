@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = ROOT / "RUNBOOK.md"
+OPERATIONS = ROOT / "docs/operations.md"
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*) *(?P<tag>\w*)$")
+# A command in a list: `- **Check** `COMMAND` → `PATTERN`. What else there is to say.` The commands of a section with one label are one block.
+_LISTED = re.compile(r"^ *- \*\*(?P<label>Run|Check|Do)\*\* `(?P<line>[^`]+)`(?: → `(?P<shows>[^`]+)`)?")
+_TAGS = {"Run": "", "Check": "confirm", "Do": "fix"}
 _HEADING = re.compile(r"^(#{1,4}) (.*)$")
 _SHOWS = "# shows: "
 
@@ -39,9 +43,13 @@ class Block:
         return f"{self.section}-{self.tag or 'block'}-line-{self.number}"
 
 
-def blocks(document: Path = RUNBOOK) -> list[Block]:
-    """All fenced blocks of a document, in its order."""
-    return list(_blocks(document.read_text(encoding="utf-8").splitlines()))
+def blocks(*documents: Path) -> list[Block]:
+    """All blocks of these documents, in their order; without a document, those of the runbook and of docs/operations.md."""
+    return [
+        block
+        for document in documents or (RUNBOOK, OPERATIONS)
+        for block in _blocks(document.read_text(encoding="utf-8").splitlines())
+    ]
 
 
 def headings(document: Path) -> list[str]:
@@ -60,11 +68,17 @@ def anchor(heading: str) -> str:
 
 
 def _blocks(lines: list[str]) -> Iterator[Block]:
-    section = ""
-    numbered = iter(enumerate(lines, 1))
+    section, listed = "", dict[str, Block]()
+    numbered = iter(enumerate([*lines, "# "], 1))  # an empty heading ends the last section
     for number, line in numbered:
         if match := _HEADING.match(line):
-            section = match[2]
+            yield from listed.values()
+            section, listed = match[2], {}
+        elif item := _LISTED.match(line):
+            tag = _TAGS[item["label"]]
+            block = listed.get(tag, Block(section, "sh", tag, (), number))
+            command = Command(item["line"], (_pattern(item["shows"]),) if item["shows"] else ())
+            listed[tag] = replace(block, commands=(*block.commands, command))
         elif fence := _FENCE.match(line):
             inside = []
             for _, text in numbered:
