@@ -15,7 +15,7 @@ import yaml
 
 from mission.model import Claim, Cut, Reason
 from tests.observability.expressions import queries
-from tests.observability.tools import LOGS, RULES, RUNBOOK, load, program, rules, run
+from tests.observability.tools import LOGS, OPERATIONS, RULES, RUNBOOK, load, program, rules, run
 from worker.observe import logs, metrics
 from worker.work.endings import Outcome, attempt_ended
 
@@ -510,7 +510,7 @@ def test_a_success_rate_below_the_objective_is_told_whatever_it_is(tmp_path: Pat
 def test_what_keeps_its_promise_by_half_an_hour_pages_when_it_does_not() -> None:
     (rule,) = [rule for rule in rules("alert") if rule["alert"] == "DecoderOldestMissionTooOld"]
     says = r"no mission of high or normal priority waits for more than (\d+) minutes"
-    (promise,) = re.findall(says, RUNBOOK.read_text(encoding="utf-8"))
+    (promise,) = re.findall(says, OPERATIONS.read_text(encoding="utf-8"))
     assert rule["labels"]["severity"] == "page"
     assert set(re.findall(r"> (\d+)", rule["expr"])) == {str(int(promise) * 60)}
 
@@ -594,11 +594,8 @@ def test_log_fields_that_the_rules_and_the_runbook_name_are_documented_and_logge
             else [words.replace("{validate,fetch,extract,seal}", phase) for phase in metrics.PHASES]
         )
     }
-    named = set(
-        re.findall(
-            r"\bmission\.[a-z_]+(?:\.\w+)?", RULES.read_text(encoding="utf-8") + RUNBOOK.read_text(encoding="utf-8")
-        )
-    )
+    texts = [path.read_text(encoding="utf-8") for path in (RULES, RUNBOOK, OPERATIONS)]
+    named = set(re.findall(r"\bmission\.[a-z_]+(?:\.\w+)?", "\n".join(texts)))
     logged = logged_fields(caplog)
     assert {"mission.submitter", "mission.reason", "mission.allowed_by"} <= named
     assert named <= documented

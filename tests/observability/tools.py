@@ -16,6 +16,7 @@ RULES = FILES / "rules.yaml"
 ALERTMANAGER = FILES / "alertmanager.yaml"
 DASHBOARD = FILES / "dashboard.json"
 RUNBOOK = Path(__file__).parents[2] / "RUNBOOK.md"
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 LOGS = Path(__file__).parents[2] / "docs" / "logs.md"
 
 _PACKAGES = {

@@ -412,7 +412,7 @@ ROOT = Path(logs.__file__).parents[2]
 FIELD = re.compile(r"(?<![\w./-])(?:mission|event|error)\.[a-z_.]+(?:\{[a-z,]+\}\w+)?(?!\w)")
 NAMED = [
     (place, field.rstrip("."))
-    for place in ("helm/decoder/files/rules.yaml", "RUNBOOK.md", "docs/logs.md")
+    for place in ("helm/decoder/files/rules.yaml", "RUNBOOK.md", "docs/operations.md", "docs/logs.md")
     for field in sorted(set(FIELD.findall((ROOT / place).read_text(encoding="utf-8"))))
 ]
 
