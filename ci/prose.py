@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 
 import proselint.checks
@@ -97,7 +98,7 @@ def files(paths: list[Path]) -> Iterator[Path]:
 def main(arguments: list[str]) -> int:
     """Check the files below the paths, by default the whole repository."""
     chosen = list(files([Path(argument) for argument in arguments] or [ROOT]))
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4), get_context("spawn")) as pool:
         lines = [line for found in pool.map(check, chosen, chunksize=16) for line in found]
     print("\n".join([*lines, f"files: {len(chosen)}, findings: {len(lines)}"]))
     return 1 if lines else 0
