@@ -1,6 +1,7 @@
 """Two releases on one Valkey: upgraded and rolled back with missions under way, nothing is lost and all can be read.
 
-Once with the code of the last tag. And once across a format change, both releases from this tree: the first reads the next number but
+Once with the code of the last tag. And once across a format change, with two releases from this tree: one
+that reads the next number but does not write it, and its successor, which does. They differ only in that number.
 """
 
 from __future__ import annotations
