@@ -174,11 +174,8 @@ def _numbered(text: str, first: int = 1) -> Lines:
     return enumerate(text.split("\n"), first)
 
 
-_NAMES = {"Makefile", "Dockerfile", "run", ".gitignore", ".dockerignore", "CODEOWNERS"}
-
-
 def _readers(path: Path) -> list[Callable[[str], Iterator[Passage]]]:
-    match path.suffix:
+    match path.suffix or path.name:
         case ".md":
             return [_markdown]
         case ".yaml" | ".yml":
@@ -187,6 +184,8 @@ def _readers(path: Path) -> list[Callable[[str], Iterator[Passage]]]:
             return [_values]
         case ".lua" | ".js" | ".go":
             return [_comments_behind(_SLASHES)]
-        case ".toml" | ".sh" | ".in":
+        case (
+            ".toml" | ".sh" | ".in" | "Makefile" | "Dockerfile" | "run" | ".gitignore" | ".dockerignore" | "CODEOWNERS"
+        ):
             return [_comments_behind(_HASHES)]
-    return [_comments_behind(_HASHES)] if path.name in _NAMES else []
+    return []
