@@ -1,4 +1,4 @@
-"""Claims of certain missions. A worker cannot choose: it gets those whose turn it is."""
+"""Claims of chosen missions. A worker cannot choose: it gets the missions whose turn it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: a real Valkey for the session, and settings that point to it."""
+"""Shared fixtures: a real Valkey for the session, and settings that point to it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
 MEMORY = "redis://in-memory:6379/0"
-# Public test data that is no part of this repository: the variable that names its folder, and where it is looked for otherwise.
+# Public test data kept outside this repository: the variable that names its folder, and the default folder.
 CORPORA = {"DECODER_WPT_DIR": "wpt", "DECODER_PACKS_DIR": "rules"}
 
-# In a shell's background SIGINT and SIGQUIT are ignored, under nohup SIGHUP, and so they would be in every process that a test
-# ends by one.
+# A background shell ignores SIGINT and SIGQUIT, and nohup ignores SIGHUP. Processes that tests end by signals would inherit that.
 for number, handler in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),
@@ -36,7 +35,7 @@ for number, handler in (
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment(pytestconfig: pytest.Config) -> None:
-    """What the developer has set must not change what a test sees. Rules are compiled once for all runs here."""
+    """The developer's own settings must not affect the tests. Rules are compiled once for all runs here."""
     assert pytestconfig.cache is not None
     os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("compiled"))
     for name in [name for name in os.environ if name.startswith("DECODER_") and name not in CORPORA]:
@@ -45,23 +44,23 @@ def _own_environment(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def rules_cache() -> Path:
-    """Where this session's rules are compiled to, and those of the decoder's own detectors are already."""
+    """The folder for this session's compiled rules; the rules of the built-in detectors are already there."""
     list(Detectors().scanners())
     return user_cache()
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """A Valkey of this test process' own."""
+    """A Valkey that only this test process uses."""
     with EmbeddedRedis() as server:
         yield server
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Unit tests run on fakeredis, in memory; and in the full suite on the server as well.
+    """The store of a unit test: fakeredis in memory, and in the full suite a real server as well.
 
-    fakeredis 2.40 has no INFO, CONFIG and WAIT, no HRANDFIELD in a script and no logins that may do less; and it
-    is this process' alone: kombu and child processes do not come to it. A test of these is marked `server`, with its reason.
+    fakeredis 2.40 has no INFO, CONFIG or WAIT, no HRANDFIELD in scripts and no restricted logins; and it
+    is out of reach of kombu and child processes. A test that needs one of these is marked `server`, with its reason.
     """
     unit, server = "/unit/" in metafunc.definition.nodeid, metafunc.definition.get_closest_marker("server")
     if "redis_url" in metafunc.fixturenames and unit and not server:
@@ -69,7 +68,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of the full suite first, and before them those whose tests may take long: no core is idle at the end."""
+    """Order the files: those with long tests first, then the full suite's, so that no core is idle at the end."""
 
     def seconds(item: pytest.Item) -> int:
         timeout = item.get_closest_marker("timeout")
@@ -83,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def redis_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty store: that Valkey, or one in memory that clients of this process reach."""
+    """The URL of an empty store: that Valkey, or one in memory that only clients in this process reach."""
     if getattr(request, "param", "server") == "server":
         server: EmbeddedRedis = request.getfixturevalue("redis_server")
         with redis.Redis.from_url(server.url) as client:
@@ -120,7 +119,7 @@ def ledger(client: redis.Redis, settings: WorkerSettings) -> Ledger:
 
 
 def unavailable(reason: str) -> NoReturn:
-    """This machine lacks what the test needs: skip it, but fail where nothing may be lacking (CI is set)."""
+    """Skip a test whose tool is missing on this machine; if CI is set, fail instead."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -136,7 +135,7 @@ def corpus(variable: str, name: str) -> Path:
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 30.0, what: str = "the condition") -> None:
-    """Wait until a condition holds; fail, naming it, when it does not in time."""
+    """Wait until a condition holds; fail with its name on a timeout."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Credentials of the right shape that nobody ever issued. They are put together here, so that no scanner takes this file for a leak."""
+"""Credentials of the right shape that nobody ever issued. They are assembled at run time, so that no scanner takes this file for a leak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def _some(characters: str, count: int, seed: str) -> str:
-    """So many of these characters, the same ones for a seed each time."""
+    """A string of `count` of these characters, always the same for a seed."""
     drawn, number = "", 0
     while len(drawn) < count:
         drawn += "".join(

@@ -1,4 +1,4 @@
-"""What npm has and tests run: installed as ci/npm-shrinkwrap.json says, where it is not there already."""
+"""The npm packages that tests run, installed from ci/npm-shrinkwrap.json unless they are there already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at processes from outside, by way of /proc (Linux)."""
+"""Inspect processes from outside through /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that talks text; killed at the end where it still runs, so that a failed test does not wait for it."""
+    """A process with text streams; killed at the end if it still runs, so that a failed test does not wait for it."""
     with subprocess.Popen(command, text=True, **options) as process:
         try:
             yield process
@@ -28,7 +28,7 @@ def processes_in(folder: Path) -> list[int]:
             try:
                 where = Path((entry / "cwd").readlink())
             except OSError:
-                continue  # gone meanwhile, or not ours
+                continue  # ended meanwhile, or belongs to another user
             if where.is_relative_to(folder):
                 found.append(int(entry.name))
     return found
@@ -40,7 +40,7 @@ def command_line(pid: int) -> str:
 
 
 def peak_memory(pid: int) -> int:
-    """The most memory that a process has held by now, in bytes; 0 where it is gone."""
+    """A process's peak memory so far, in bytes; 0 if it has ended."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
@@ -48,7 +48,7 @@ def peak_memory(pid: int) -> int:
 
 
 def held_open(pid: int) -> dict[str, bool]:
-    """What a process has descriptors of, files by their path and others as `socket:[…]`, and whether it may write there."""
+    """The open descriptors of a process, files by their path and others as `socket:[…]`, and whether each is writable."""
     found: dict[str, bool] = {}
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile

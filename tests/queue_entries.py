@@ -1,4 +1,4 @@
-"""Entries of the queue: a good one to start from, and every kind of bad one that we could think of."""
+"""Queue entries: a good one to start from, and every kind of bad one that we could think of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-# Stands in every bad entry: whoever sees it has seen an entry's content.
+# A mark in every bad entry: output that contains it has leaked an entry's content.
 CANARY = "canary-of-a-malformed-message-7f3a91c5"
 
 Change = Callable[[dict[str, Any]], None]
@@ -56,13 +56,13 @@ def envelope(task: str = "decoder.decode", args: object = None, kwargs: object =
 
 
 def arguments(message: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """What a message of the decoder's own is for."""
+    """What to ask for in a message of the decoder's own."""
     args, kwargs, _ = json.loads(json.loads(message)["body"])
     return args, kwargs
 
 
 def entry(task: str = "decoder.decode", args: object = None, kwargs: object = None) -> bytes:
-    """The same as it stands in the list."""
+    """The same message as it is stored in the list."""
     return json.dumps(envelope(task, args, kwargs)).encode()
 
 
@@ -97,7 +97,7 @@ def _without(name: str) -> bytes:
 
 
 def malformed() -> dict[str, bytes]:
-    """Entries that are no message for a decoder task, by what is wrong with them. Each has its own bytes."""
+    """Entries that are not a message for a decoder task, by what is wrong with them. Each has its own bytes."""
     nested = "[" * 100_000 + json.dumps(CANARY) + "]" * 100_000
     return {
         "empty": b"",
@@ -170,7 +170,7 @@ def malformed() -> dict[str, bytes]:
 
 
 def refused() -> dict[str, bytes]:
-    """Entries with a task and an id that cannot be done as they ask: whoever sent them waits for an answer."""
+    """Entries with a task and an id whose request cannot be met: their sender waits for an answer."""
     return {
         "status of no id": entry("decoder.status", args=[CANARY]),
         "status of a list": entry("decoder.status", args=[[str(uuid.uuid4())]]),
@@ -216,7 +216,7 @@ def refused() -> dict[str, bytes]:
 
 
 def odd() -> dict[str, bytes]:
-    """Entries that are odd where it does not matter: what is odd is not passed on, and the task runs."""
+    """Entries with harmless oddities: the odd parts are dropped, and the task runs."""
     return {
         "time limits that are none": _header("timelimit", CANARY),
         "time limits of one item": _header("timelimit", [1]),

@@ -1,4 +1,4 @@
-"""The last release: which it is, and its tree."""
+"""The last release: its tag and its tree."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def last_release(root: Path = ROOT) -> str | None:
-    """The newest tag `v1.2.3` before this commit; a commit that is one itself is compared with the release before.
+    """The latest tag `v1.2.3` before this commit; a tagged commit is compared with the release before it.
 
-    None where nothing has been released yet. Where the changelog names releases and git knows of none, the clone is too shallow.
+    None before the first release. If the changelog names releases and git has no tags, the clone is too shallow.
     """
     if shutil.which("git") is None:
         unavailable("git is not here")
@@ -33,7 +33,7 @@ def last_release(root: Path = ROOT) -> str | None:
 
 
 def tree_of_last_release(folder: Path) -> Path:
-    """The last release's files, written into an empty folder; skips the test where there is no release."""
+    """Write the last release's files into an empty folder; skip the test if there is no release."""
     tag = last_release()
     if tag is None:
         pytest.skip("nothing has been released yet")
@@ -44,4 +44,4 @@ def tree_of_last_release(folder: Path) -> Path:
 
 def _git(root: Path, *arguments: str) -> str:
     found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return found.stdout  # empty outside of a repository
+    return found.stdout  # empty outside a repository

@@ -1,4 +1,4 @@
-"""`python -m tests.attack [--long] [--only ATTACK…] [--json]`: attack, and print the verdict; 1 where a promise does not hold."""
+"""`python -m tests.attack [--long] [--only ATTACK…] [--json]`: attack, and print the verdict; exits with 1 if a promise is broken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("run", "succeeded", "p50", "p95", "died", "Redis' peak", "a worker's
 
 
 def table(verdict: Verdict) -> str:
-    """The verdict as people read it."""
+    """The verdict as readable text."""
 
     def cells(run: Run) -> tuple[str, ...]:
         times = f"{run.p50:.0f} ms", f"{run.p95:.0f} ms"
@@ -33,7 +33,7 @@ def table(verdict: Verdict) -> str:
 
 
 def main() -> int:
-    """Run what the arguments say."""
+    """Run the attack with these arguments."""
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
     parser.add_argument("--long", action="store_true", help="2,000 honest missions, as is promised")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The attackers, in a process of their own: a hostile submitter, a hostile server, a stolen producer's login, idle connections."""
+"""The attackers, in a separate process: a hostile submitter, a hostile server, a stolen producer's login, idle connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.attack.thief import Thief
 from tests.security.half_sent import SIZES, begin
 from tests.servers.misbehaving import BEHAVIOURS, MIB, Exchange, MisbehavingServer, behaviour
 
-# Hosts that refuse every connection, on the allowlist like any other.
+# Hosts on the allowlist that refuse every connection.
 DEAD_HOSTS = [f"127.9.{n // 250}.{n % 250 + 1}:9" for n in range(1000)]
 _HELD = 300  # connections of one kind; a process may have 1,024 files open on many machines
 _HARMLESS = ("/ok", "/doc", "/status", "/hops", "/flaky", "/raw", "/bomb", "/redirect", "/slow-document")
@@ -48,7 +48,7 @@ _GARBAGE_URLS = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the attackers know: a producer's login and URL key, a healthy host with slow handshakes, the ports of /metrics."""
+    """The attackers' knowledge: a producer's login and URL key, a healthy host with slow handshakes, the ports of /metrics."""
 
     redis_url: str
     url_key: str
@@ -59,7 +59,7 @@ class Target:
 
 @behaviour("/slow-document")
 def _slow_document(exchange: Exchange) -> None:
-    """The document of a number, by a server whose TLS handshake is slow: healthy, and everybody's."""
+    """A numbered document from a server with slow TLS handshakes: a healthy host that everybody uses."""
     exchange.answer(b"{* NUMBER: %b *}" % exchange.options["number"].encode())
 
 
@@ -70,13 +70,13 @@ def _packed(text: bytes, size: int) -> bytes:
 
 @behaviour("/marker-bomb")
 def _marker_bomb(exchange: Exchange) -> None:
-    """A few KB that grow to 10 MiB of markers."""
+    """A few KB that decompress to 10 MiB of markers."""
     exchange.answer(_packed(b"{* KEY: " + b"v" * 2000 + b" *}\n", 10 * MIB - 2000), "Content-Encoding: gzip")
 
 
 @behaviour("/astral")
 def _astral(exchange: Exchange) -> None:
-    """10 MiB of text that takes Python four bytes a character."""
+    """10 MiB of text for which Python needs four bytes a character."""
     exchange.answer(
         _packed("\U0001f600".encode() * 256, 10 * MIB),
         "Content-Encoding: gzip",
@@ -87,7 +87,7 @@ def _astral(exchange: Exchange) -> None:
 HOSTILE_PATHS = sorted({path for path in BEHAVIOURS if path not in _HARMLESS} - {"/marker-bomb", "/astral"})
 
 
-# What each attack gets where it works and the defence holds, among other answers.
+# The answer that shows that an attack ran and the defence held, for each attack.
 ANSWERS = {
     "short expiries": "taken",
     "bombs": "taken",
@@ -103,7 +103,7 @@ ANSWERS = {
 
 
 class Attackers:
-    """Threads that attack at a steady pace; `seen` counts the answers to each attack."""
+    """Threads that attack at a steady rate; `seen` counts the answers to each attack."""
 
     def __init__(self, target: Target, servers: list[MisbehavingServer], stop: threading.Event) -> None:
         self._target = target
@@ -118,7 +118,7 @@ class Attackers:
     def run(self) -> None:
         """Attack until told to stop."""
         thief = Thief(self._target.redis_url, self._dice)
-        attacks: dict[str, tuple[float, Callable[[], object]]] = {  # how often a second, and what
+        attacks: dict[str, tuple[float, Callable[[], object]]] = {  # the rate per second, and the attack
             "short expiries": (20, self._short_expiry),
             "bombs": (0.5, lambda: self._submit("/marker-bomb")),
             "astral text": (0.2, lambda: self._submit("/astral")),
@@ -159,13 +159,13 @@ class Attackers:
             pass
 
     def _half_sent(self) -> None:
-        """Begins a command whose one argument is said to be huge, and never ends it."""
+        """Start a command with an argument announced as huge, and never end it."""
         url = urlsplit(self._target.redis_url)
         connection = _connect(self._half_sent_ones, str(url.hostname), url.port or 0)
         begin(connection, str(url.username), str(url.password), self._dice.choice(SIZES))
 
     def _idle(self) -> None:
-        """A connection to /metrics that never ends asking."""
+        """A connection to /metrics whose request never ends."""
         _connect(self._idle_ones, "127.0.0.1", self._dice.choice(self._target.metrics_ports)).sendall(
             b"GET /metrics HT"
         )
@@ -180,7 +180,7 @@ def _connect(held: deque[socket.socket], host: str, port: int) -> socket.socket:
 
 
 def _answer(error: Exception) -> str:
-    """The reason, or what Redis calls it: its errors begin with a word in capitals, that redis-py takes off where it knows it."""
+    """The reason, or Redis' error code: a first word in capitals, which redis-py removes if it knows it."""
     if isinstance(error, DecoderError) and error.reason:
         return error.reason.value
     if isinstance(error, redis.ResponseError):
@@ -190,7 +190,7 @@ def _answer(error: Exception) -> str:
 
 
 def main(pipe: Connection) -> None:
-    """Of the attackers' process: says where its servers listen, attacks the `Target` that it gets, ends at the next message."""
+    """The attackers' process: report the addresses of its servers, attack the `Target` that it receives, and end at the next message."""
     with ExitStack() as stack:
         servers = [stack.enter_context(MisbehavingServer()) for _ in range(2)]
         pipe.send([f"127.0.0.1:{server.port}" for server in servers])

@@ -1,4 +1,4 @@
-"""The short form of `make attack`. How long the honest missions take is judged in the long form alone."""
+"""The short form of `make attack`. Only the long form judges how long the honest missions take."""
 
 from __future__ import annotations
 

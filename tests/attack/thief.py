@@ -1,4 +1,4 @@
-"""A stolen producer's login: tries every command, with garbage, in every place."""
+"""A stolen producer's login: it tries every command, with garbage, on every key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mission.store import names
 from mission.store.messages import STATUS, SUBMIT, compose
 from mission.store.names import Key
 
-# A mission of the thief's own. To falsify the entries of others is what a stolen login can do (SECURITY.md).
+# A mission of the thief's own: a stolen login can falsify the entries of others (SECURITY.md).
 _MINE = str(uuid.uuid4())
 _KEYS = [str(key) + (_MINE if key.endswith(":") else "") for key in Key]
 _KEYS += [
@@ -45,7 +45,8 @@ _SERVER = """
 function flush|flushall|config set maxmemory 1|acl setuser producer +@all|client pause 100000|client kill type normal|shutdown nosave
 debug sleep 30|monitor|keys *
 """
-# In this order, at the beginning of each round of so many commands: a script of its own, the server's own commands, values of the wrong type behind an index and for the queue.
+# In this order, at the start of each round of commands: a script, server commands, and values of the wrong type behind
+# an index and for the queue.
 _FIRST: list[Sequence[object]] = [
     ["function", "load", "replace", _LIBRARY],
     *([*line.split()] for line in re.split(r"[|\n]", _SERVER.strip())),
@@ -81,7 +82,7 @@ class Thief:
         garbage = self._dice.choices(_GARBAGE, k=self._dice.randint(0, 9))
         match self._turn % 3:
             case 0:
-                # What a login for Celery alone may do as well: a request that is to be answered, and refused.
+                # A command that a login for Celery may also send: a request that must be answered and refused.
                 return [
                     "lpush",
                     names.QUEUE,

@@ -1,4 +1,4 @@
-"""An honest submitter's missions, calm and under attack, and what is promised to them."""
+"""An honest submitter's missions, calm and under attack, and the promises that apply to them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MAX_MEMORY = 512 * 1024 * 1024
 _WORKERS = 3
 _HANDSHAKE_SECONDS = 0.06
 _HEAD_START_SECONDS = 3.0
-_EVERY = 8  # one honest mission in so many goes to the host with slow handshakes
+_EVERY = 8  # one honest mission in this many goes to the host with slow handshakes
 _ENDED = {State.SUCCEEDED.encode(), State.FAILED.encode(), State.DEAD.encode()}
 
 
 @dataclass(slots=True)
 class Run:
-    """One run: the honest missions' ends, times from submission to end in ms, and what became of workers and Redis."""
+    """One run: the honest missions' ends, their times from submission to end in ms, and the state of workers and Redis."""
 
     name: str
     sent: int = 0
@@ -49,12 +49,12 @@ class Run:
     died: int = 0
     redis_peak: int = 0
     worker_peak: int = 0
-    attacks: dict[str, dict[str, int]] = field(default_factory=dict)  # how often each got which answer
+    attacks: dict[str, dict[str, int]] = field(default_factory=dict)  # the count of each attack's answers
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Both runs, how many times the calm p95 is allowed under attack (if it is judged), and what does not hold."""
+    """Both runs, the allowed multiple of the calm p95 (if it is judged), and the broken promises."""
 
     calm: Run
     attacked: Run
@@ -63,11 +63,11 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """How much longer the slowest twentieth takes under attack."""
+        """The factor by which the p95 grows under attack."""
         return self.attacked.p95 / self.calm.p95
 
     def judge(self) -> Verdict:
-        """Note what is promised and does not hold."""
+        """Note the broken promises."""
         for run in (self.calm, self.attacked):
             said = {
                 f"{run.sent - run.succeeded} of {run.sent} honest missions did not succeed": run.succeeded < run.sent,
@@ -84,15 +84,15 @@ class Verdict:
 
 
 def attack(scale: Scale, attacks: Sequence[str] = tuple(ANSWERS)) -> Verdict:
-    """Send the honest missions twice: calm, and under these attacks."""
+    """Run the honest missions twice: calm, and under these attacks."""
     calm, attacked = _run("calm", scale), _run("under attack", scale, attacks)
-    # So few missions on a machine that does other things as well: their slowest twentieth is a matter of luck.
+    # With so few missions on a machine with other load, the p95 is a matter of luck.
     return Verdict(calm, attacked, allowed=scale.pick(None, 3.0)).judge()
 
 
 @contextmanager
 def _attackers() -> Iterator[tuple[Any, list[str]]]:
-    """A pipe to the attackers' process, and the hosts that their servers are."""
+    """A pipe to the attackers' process, and the hosts of its servers."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=main, args=(theirs,), daemon=True)
@@ -133,7 +133,7 @@ def _run(name: str, scale: Scale, attacks: Sequence[str] = ()) -> Run:
         client = MissionClient(Settings.from_env(redis_url=login, url_key=arena.url_key))
 
         def url(number: int) -> str:
-            if number % 100 == 50:  # comes back by the reaper, and is no part of the 95 %
+            if number % 100 == 50:  # the reaper recovers it; it is not among the 95 %
                 return slow.url(f"/flaky?code=503&times=3&number={number}")
             return arena.site.url(number) if number % _EVERY else slow.url(f"/slow-document?number={number}")
 
@@ -152,7 +152,7 @@ def _run(name: str, scale: Scale, attacks: Sequence[str] = ()) -> Run:
 
 
 def _measure(run: Run, arena: Arena, ids: Sequence[str], seconds: float) -> None:
-    """Wait until all have ended, for so long at most, and note the rest."""
+    """Wait until all have ended, up to a limit, and note the rest."""
     rows: list[list[bytes | None]] = []
 
     def ended() -> bool:
@@ -163,7 +163,7 @@ def _measure(run: Run, arena: Arena, ids: Sequence[str], seconds: float) -> None
         return len(rows) == len(ids) and all(row[0] in _ENDED for row in rows)
 
     arena.wait(ended, seconds, "the honest missions")
-    # What has not ended counts with the time that was waited for it.
+    # An unfinished mission counts with its waiting time so far.
     now = int(time.time() * 1000)
     times = sorted(int((state in _ENDED and end) or now) - int(began or now) for state, began, end in rows)
     run.succeeded = sum(row[0] == State.SUCCEEDED.encode() for row in rows)
@@ -171,7 +171,7 @@ def _measure(run: Run, arena: Arena, ids: Sequence[str], seconds: float) -> None
         cuts = quantiles(times, n=20)
         run.p50, run.p95 = cuts[9], cuts[18]
     run.died = sum(worker.ended() for worker in arena.workers) + (arena.server.pid is None)
-    with suppress(redis.RedisError):  # a script without end
+    with suppress(redis.RedisError):  # an endless script
         run.redis_peak = cast("dict[str, int]", arena.redis.info("memory"))["used_memory_peak"]
     run.worker_peak = max((peak_memory(worker.pid) for worker in arena.alive()), default=0)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [SCENARIO…] [--long]`: run scenarios and print what they saw; 1 where a guarantee does not hold."""
+"""`python -m tests.chaos [SCENARIO…] [--long]`: run scenarios and print their reports; exits with 1 if a guarantee is broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.scenarios import SCENARIOS
 
 
 def main() -> int:
-    """Run what the arguments name, all without any."""
+    """Run the scenarios that the arguments name, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--long", action="store_true", help="as much as is promised, instead of a minute or two")

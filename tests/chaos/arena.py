@@ -1,4 +1,4 @@
-"""Where a scenario happens: a Valkey (AOF `always`), workers, a site, producers; and the count at the end."""
+"""The setting of a scenario: a Valkey (AOF `always`), workers, a site, producers; and the count at the end."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _SLICE = 1000
 
 
 class Arena:
-    """One scenario's world; a context manager that leaves nothing behind.
+    """The environment of one scenario; a context manager that leaves nothing behind.
 
-    Start it, and kill its server, from one thread: the server ends with the thread that started it.
+    Start it and kill its server from the same thread: the server ends with the thread that started it.
 
     Args:
-        report: where the count goes.
-        hooks: of the nursery, for every worker.
+        report: receives the counts.
+        hooks: the nursery's hooks for every worker.
         delay: how long the site takes to answer, in seconds.
-        data_dir: folder of the server's data; without one it is temporary.
-        hosts: whom workers may fetch from, beside the site.
-        worker: settings of the workers, beside what the arena sets; `producer` those of the client.
+        data_dir: folder for the server's data; by default a temporary one.
+        hosts: hosts that workers may fetch from, in addition to the site.
+        worker: additional settings of the workers; `producer` those of the client.
 
     Attributes:
-        redis_url: how workers and producers reach the ledger; to be changed before the first of them starts.
-        tickets: accepted missions beside those of the loads: id to the number in the document.
+        redis_url: the ledger's URL for workers and producers; may be changed before the first of them starts.
+        tickets: accepted missions that are not part of a load: id to the number in the document.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Arena:
         return MissionClient(Settings.from_env(**self.producer_values()))
 
     def _nursery(self, hooks: tuple[str, ...]) -> Nursery:
-        """Where workers with these hooks come from."""
+        """The nursery that forks workers with these hooks."""
         if hooks in self._nurseries:
             return self._nurseries[hooks]
         values = {
@@ -126,24 +126,24 @@ class Arena:
         return nursery
 
     def start_workers(self, count: int, *hooks: str) -> None:
-        """Start workers and wait until they work; `hooks` beside those of the arena."""
+        """Start workers and wait until they are ready; `hooks` are added to the arena's."""
         started = [self.start_worker(*hooks) for _ in range(count)]
         self.wait(lambda: all(worker.ready() for worker in started), 60, "the workers")
 
     def start_worker(self, *hooks: str) -> Worker:
-        """Start one worker, and do not wait."""
+        """Start one worker without waiting."""
         worker = self._nursery((*hooks, *self._hooks)).start()
         self.workers.append(worker)
         return worker
 
     def alive(self) -> list[Worker]:
-        """The workers that run."""
+        """The running workers."""
         return [worker for worker in self.workers if not worker.ended()]
 
     def load(
         self, count: int | None, *, per_second: float = 1e9, chunk: int = 16, url: Callable[[int], str] | None = None
     ) -> Load:
-        """A producer of documents, to be entered; its tickets are counted at the end."""
+        """A load of documents, to be entered; its tickets are counted at the end."""
         load = Load(self.client(), url or self.site.url, count, per_second=per_second, chunk=chunk)
         self._loads.append(load)
         return load
@@ -151,13 +151,13 @@ class Arena:
     # The course of it
 
     def mark(self) -> None:
-        """Note what is in hand now, just before something is done to it."""
+        """Note the missions in flight now, just before a disturbance."""
         seconds, micros = self.redis.time()
         ids = cast("list[bytes]", self.redis.zrange(PREFIX + "leases", 0, -1))
         self._marks.append((seconds * 1000 + micros // 1000, [id_.decode() for id_ in ids]))
 
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> bool:
-        """Whether a condition comes to hold in time; where it does not, that is a problem."""
+        """Whether a condition holds in time; a timeout is noted as a problem."""
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
@@ -167,16 +167,16 @@ class Arena:
         return True
 
     def open_missions(self) -> int:
-        """How many missions are in no terminal state."""
+        """How many missions are not in a terminal state."""
         return self.redis.zcard(PREFIX + "open")
 
     def running(self, load: Load) -> list[str]:
-        """Which missions of a load are leased."""
+        """The missions of a load that are leased."""
         leased = {id_.decode() for id_ in cast("list[bytes]", self.redis.zrange(PREFIX + "leases", 0, -1))}
         return [id_ for id_ in load.tickets if id_ in leased]
 
     def queue_length(self) -> int:
-        """How many messages wait."""
+        """How many messages are queued."""
         return sum(self.redis.llen(queue) for queue in QUEUE_OF.values())
 
     def finished(self) -> int:
@@ -184,13 +184,13 @@ class Arena:
         return sum(map(int, cast("list[bytes]", self.redis.hvals(PREFIX + "finished"))))
 
     def drain(self, seconds: float) -> None:
-        """Wait until everything accepted is finished; how long that takes stands in the report."""
+        """Wait until every accepted mission is finished; the report gets the time."""
         began = time.monotonic()
         self.wait(lambda: self.open_missions() == 0, seconds, f"the last missions ({self.open_missions()} open)")
         self.report.drained = time.monotonic() - began
 
     def count(self) -> Report:
-        """Count from the ledger what became of every ticket, and check every result."""
+        """Count the state of every ticket in the ledger, and check every result."""
         report = self.report
         tickets = dict(self.tickets)
         for load in self._loads:
@@ -243,15 +243,15 @@ class Arena:
         return [secret.value for secret in secrets] == [str(number)]
 
     def _told(self, states: Mapping[str, State]) -> tuple[int, int]:
-        """How many of these missions have ended so and stand in no outcome; and how many outcomes tell of what has not ended so."""
+        """How many of these ended missions lack a matching outcome; and how many outcomes do not match a mission's end."""
         client = self.client()
         told = {(one.id, one.state) for one in client.outcomes(since=datetime.fromtimestamp(0, UTC), follow=False)}
-        # Also of missions whose admission was never answered.
+        # Includes missions whose admission was never answered.
         found = client.statuses(id_ for id_, _ in told)
         return len(states.items() - told), len(told - {(one.id, one.state) for one in found if one and one.finished})
 
     def _ended_twice(self) -> int:
-        """How many more ends were counted than missions have ended, of all that the ledger holds."""
+        """By how many the counted ends exceed the ended missions in the ledger."""
         ended = 0
         keys = list(self.redis.scan_iter(entry_key("*"), count=_SLICE))
         for start in range(0, len(keys), _SLICE):
@@ -263,6 +263,6 @@ class Arena:
 
 
 def no_settings_from_outside() -> None:
-    """What the developer has set must not change what a scenario sees."""
+    """The developer's own settings must not affect a scenario."""
     for name in [name for name in os.environ if name.startswith("DECODER_")]:
         del os.environ[name]

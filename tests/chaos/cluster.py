@@ -1,4 +1,4 @@
-"""Two replicas and a Sentinel around a server that is there already; the replicas can be cut off from it."""
+"""Two replicas and a Sentinel for an existing server; the replicas can be cut off from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.local.embedded import EmbeddedRedis, _free_port, server_program
 
 MASTER = "ledger"
 DOWN_AFTER_SECONDS = 1.0
-# After so long a Sentinel puts replicas right that do not name the master's own address as theirs: past the link that can be cut.
+# After this time a Sentinel corrects replicas that name another master address: they then bypass the link that can be cut.
 _PATIENCE_SECONDS = 120.0
 
 _CONFIG = """
@@ -37,7 +37,7 @@ sentinel failover-timeout {master} {patience}
 
 
 class Cluster:
-    """A context manager; the server stays its owner's. One password opens all of them, as the URL has only one."""
+    """A context manager; its caller still owns the server. All share one password, since the URL has only one."""
 
     def __init__(self, master: EmbeddedRedis, folder: Path) -> None:
         self._master = master
@@ -49,11 +49,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """How the decoder finds the master through the Sentinel."""
+        """The URL with which the decoder finds the master through the Sentinel."""
         return f"sentinel://:{self._password}@127.0.0.1:{self._port}/{MASTER}"
 
     def client(self) -> redis.Redis:
-        """A patient client of whoever is the master."""
+        """A patient client of the current master."""
         options = {"password": self._password, "socket_timeout": 2}
         sentinel = Sentinel([("127.0.0.1", self._port)], sentinel_kwargs=options, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         errors = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
@@ -61,14 +61,14 @@ class Cluster:
         return client
 
     def cut(self) -> None:
-        """From now on the replicas hear nothing from the master."""
+        """Cut the replicas off from the master."""
         self._link.cut()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._link)
             with redis.Redis.from_url(self._master.url) as client:
-                client.config_set("repl-diskless-sync-delay", "0")  # of itself it waits 5 s for more replicas
+                client.config_set("repl-diskless-sync-delay", "0")  # by default it waits 5 s for more replicas
             for _ in range(2):
                 replica = stack.enter_context(EmbeddedRedis())
                 with redis.Redis.from_url(replica.url) as client:
@@ -92,7 +92,7 @@ class Cluster:
         self._stack.close()
 
     def _start_sentinel(self) -> subprocess.Popen[bytes]:
-        config = self._folder / "sentinel.conf"  # it writes there what it learns
+        config = self._folder / "sentinel.conf"  # it writes its state there
         config.write_text(
             _CONFIG.format(
                 port=self._port,
@@ -112,7 +112,7 @@ class Cluster:
         )
 
     def _wait_for_sentinel(self) -> None:
-        """Until it knows both replicas, and so has somebody to promote."""
+        """Wait until it knows both replicas, so that it can promote one."""
         until = time.monotonic() + 30
         with redis.Redis(port=self._port, password=self._password, retry=Retry(ConstantBackoff(0.1), 100)) as client:
             while int(client.sentinel_master(MASTER)["num-slaves"]) < 2:

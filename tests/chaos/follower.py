@@ -1,4 +1,4 @@
-"""One reader of a group, to be killed: writes each outcome's mission and place to a file, a line each, before it takes the next.
+"""A reader of a group, for tests that kill it. It writes each outcome's mission and position as a line to a file before it takes the next.
 
 `python -m tests.chaos.follower GROUP FILE`, with the settings of a producer.
 """
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from producer import MissionClient
 
-# What an app does with each takes a while: so a kill finds some in its hands.
+# Simulated work on each outcome, so that a kill interrupts some.
 _WORK_SECONDS = 0.03
 
 
 def main() -> None:
-    """Follow until somebody ends it."""
+    """Follow until killed."""
     group, file = sys.argv[1:]
     outcomes = MissionClient.from_env().outcomes(group, hold_seconds=2)
-    with Path(file).open("a", buffering=1, encoding="ascii") as told:  # a line goes out at once
+    with Path(file).open("a", buffering=1, encoding="ascii") as told:  # each line is written at once
         told.write("ready\n")
         for outcome in outcomes:
             time.sleep(_WORK_SECONDS)

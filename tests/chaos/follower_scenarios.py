@@ -1,4 +1,4 @@
-"""What happens to those who follow the outcomes: SIGKILL, while workers die as well, and Redis goes away in between."""
+"""Followers of the outcomes get SIGKILL, while workers die as well and Redis goes away in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KILL_INTERVAL_SECONDS = 0.5
 
 
 class Followers:
-    """Processes that follow the outcomes as one group; a context manager that ends them."""
+    """Processes that follow the outcomes as one group; a context manager that kills them at the end."""
 
     def __init__(self, arena: Arena, count: int) -> None:
         self._arena = arena
@@ -40,27 +40,27 @@ class Followers:
             process.wait()
 
     def start(self) -> None:
-        """One more."""
+        """Start another one."""
         self._files.append(self._arena.folder / f"follower-{len(self._files)}")
         env = stack_environment(self._arena.producer_values()) | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "tests.chaos.follower", GROUP, str(self._files[-1])]
         self._running.append(subprocess.Popen(command, env=env, cwd=self._arena.folder))
 
     def kill_one(self, dice: random.Random) -> None:
-        """End one as a crash would."""
+        """Kill one, as a crash would."""
         process = self._running.pop(dice.randrange(len(self._running)))
         process.kill()
         process.wait()
 
     def told(self) -> list[str]:
-        """The missions that they were told of, each as often as they were; a line that was cut off counts for nothing."""
+        """The missions that they received, each as often as it came; a line that was cut off does not count."""
         texts = [file.read_text() for file in self._files if file.exists()]
         whole = [line.split() for text in texts for line in text.rpartition("\n")[0].splitlines()]
         return [parts[0] for parts in whole if len(parts) == 3]
 
 
 def kill_followers(scale: Scale) -> Report:
-    """12. Readers of a group get SIGKILL every half second, a worker now and then, Redis once; each end is told at least once."""
+    """12. Readers of a group get SIGKILL every half second, a worker now and then, Redis once; each end is delivered at least once."""
     report = Report("12 SIGKILL of followers")
     count, seconds, readers = scale.pick(400, 6000), scale.pick(6.0, 60.0), scale.pick(3, 6)
     dice = random.Random(1)
@@ -88,7 +88,7 @@ def kill_followers(scale: Scale) -> Report:
         wanted = load.tickets.keys()
         arena.wait(lambda: wanted <= set(followers.told()), scale.pick(30, 60), "the last outcomes to be told")
         told = followers.told()
-        # Redis was killed: an admission may have no answer, and its mission ends all the same.
+        # Redis was killed: an admission may have no reply although its mission exists and ends.
         ended = {one.id for one in arena.client().statuses(set(told)) if one and one.finished}
     untold, invented = len(wanted - set(told)), len(set(told) - ended)
     report.notes.append(f"{kills} SIGKILLs of readers; {len(told) - len(set(told))} of {len(told)} were told again")

@@ -1,6 +1,6 @@
-"""Producers under test: they enqueue in the background, keep every ticket, and try again what was refused.
+"""Producers under test: they enqueue in the background, keep every ticket, and retry refused URLs.
 
-Each call is of the next priority and of the next of three submitters.
+Each call uses the next priority and the next of three submitters.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _PAUSE_SECONDS = 0.2
 class Load:
     """Enqueues `count` documents at a steady rate, `chunk` with one call; a context manager that waits for its end.
 
-    Without a count it goes on until its block ends.
+    Without a count it continues until its block ends.
 
     Attributes:
         tickets: number of the document by accepted id.
-        refusals: how often what was refused, by the name of the error.
+        refusals: number of refusals by the name of the error.
         slowest: the longest that one call took, in seconds.
     """
 
@@ -64,7 +64,7 @@ class Load:
                 pass
 
     def _refused(self, numbers: Sequence[int], turn: int) -> Sequence[int]:
-        """Enqueue these; those that were not accepted."""
+        """Enqueue these; return those that were not accepted."""
         began = time.monotonic()
         refused: list[int] = []
         submitter, priority = f"app-{turn // 3 % 3}", list(Priority)[turn % 3]
@@ -78,6 +78,6 @@ class Load:
                     refused.append(number)
         except DecoderError as error:
             self.refusals[type(error).__name__] += 1
-            refused = list(numbers)  # one chunk is one admission: none of it was acknowledged
+            refused = list(numbers)  # a chunk is a single admission, so no part of it was acknowledged
         self.slowest = max(self.slowest, time.monotonic() - began)
         return refused

@@ -1,4 +1,4 @@
-"""A network of one's own, a namespace whose packets can be dropped by iptables. Wants Linux, root, `ip` and `iptables`."""
+"""A separate network: a namespace whose packets iptables can drop. Requires Linux, root, `ip` and `iptables`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _CLONE_NEWNET = 0x40000000
 
 
 class NoNetwork(Exception):
-    """Such a network cannot be made here; the text says why."""
+    """Such a network cannot be created here; the text says why."""
 
 
 def in_own_network(call: Callable[[], T]) -> T:
-    """What `call` returns, run in a thread that has a loopback of its own, and so have the threads and processes it starts.
+    """What `call` returns, run in a thread with its own loopback, shared by the threads and processes that it starts.
 
     Raises:
         NoNetwork: nothing was called.
@@ -37,18 +37,18 @@ def in_own_network(call: Callable[[], T]) -> T:
 
 
 class Packets:
-    """Drops what goes to a port of the own loopback and comes from there; a context manager. The port stays what it is."""
+    """Drops packets to and from a port of this loopback; a context manager. The port itself stays open."""
 
     def __init__(self, port: int) -> None:
         self.port = port
 
     def cut(self) -> None:
-        """From now on every packet is dropped."""
+        """Drop every packet from now on."""
         for side in ("--dport", "--sport"):
             _run("iptables", "-A", "INPUT", "-p", "tcp", side, str(self.port), "-j", "DROP")
 
     def heal(self) -> None:
-        """No packet is dropped any more."""
+        """Let packets pass again."""
         _run("iptables", "-F", "INPUT")
 
     def __enter__(self) -> Self:

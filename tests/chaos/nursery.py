@@ -1,7 +1,7 @@
-"""Brings up worker processes fast: imports the worker once, then forks for each one.
+"""Starts worker processes fast: imports the worker once, then forks for each one.
 
-A worker that starts the usual way needs most of a second of CPU, so that killing one every half second would leave nothing
-but starting workers. What is forked here is what `decoder worker` runs, but for the hooks that a scenario names.
+A worker that starts the usual way needs most of a second of CPU: with a kill every half second, workers
+would only ever be starting. A forked process runs the same code as `decoder worker`, except for the hooks that a scenario names.
 
 Requests come on standard input and answers go to standard output, a JSON object a line:
 `{"start": folder}` → `{"pid": n}`, `{"look": pid}` → `{"code": n or null}`.
@@ -27,7 +27,7 @@ CRASHES, HOLDS = "/crashes/", "/holds/"
 
 
 def _quick() -> None:
-    """Leases and suspects are looked at again within seconds, so that a short scenario is short."""
+    """Leases and suspects are checked again within seconds, to keep short scenarios short."""
     import worker.settings
     import worker.work.retry
 
@@ -56,9 +56,9 @@ def fragile() -> None:
     from worker.extract import Extractor, apart
     from worker.work import watchdog
 
-    watchdog.OVERTIME_SECONDS = 1.0  # who holds the interpreter is seen soon
+    watchdog.OVERTIME_SECONDS = 1.0  # a held interpreter is detected soon
     extract = Extractor.extract
-    # Its child does the same.
+    # Its child process does the same.
     hook = "from tests.chaos import nursery; nursery.fragile(); from "
     apart.PROGRAM = apart.PROGRAM.replace("from ", hook, 1)
 
@@ -75,7 +75,7 @@ def fragile() -> None:
 
 
 def _late() -> None:
-    """The worker is late with its first commit, as after a long pause: it comes when the missions are in other hands."""
+    """Delay the worker's first commit, as after a long pause: by then other workers have its missions."""
     from mission.model import State
     from mission.store.changes import Commit
     from mission.store.ledger import Ledger
@@ -94,7 +94,7 @@ def _late() -> None:
 
 
 def _shift_clock(seconds: float) -> None:
-    """The wall clock is off. Must come before anything else imports `time.time`."""
+    """Shift the wall clock. Must run before anything else imports `time.time`."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + round(seconds * 1e9)
@@ -140,7 +140,7 @@ def main() -> None:
     """Serve requests until standard input ends."""
     for name in sys.argv[1:]:
         HOOKS[name]()
-    import worker.app  # noqa: F401 (so that each worker has it already)
+    import worker.app  # noqa: F401 (imported once, before the forks)
 
     print(json.dumps({"pid": os.getpid()}), flush=True)
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""What happens on the way in: malformed messages, one key at the same moment, a long backlog, a queue that lost its messages."""
+"""Disturbances at admission: malformed messages, one key at the same moment, a long backlog, a queue that lost its messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.queue_entries import malformed
 
 
 def one_key(scale: Scale) -> Report:
-    """9. A hundred enqueues at the same moment with one idempotency key; again with other keys."""
+    """9. A hundred simultaneous enqueues with one idempotency key; repeated with other keys."""
     report = Report("9 one idempotency key, 100 at once")
     keys, side_by_side = scale.pick(3, 50), 100
     with Arena(report) as arena:
@@ -51,10 +51,10 @@ def one_key(scale: Scale) -> Report:
 
 
 def backlog(scale: Scale) -> Report:
-    """10. A backlog that workers take long for, each document longer than a message may be missing: all are published once."""
+    """10. A long backlog in which each document takes longer than a message may be missing: every mission is published once."""
     report = Report("10 a long backlog, slow workers")
     count, slow, delay = scale.pick(3000, 200_000), scale.pick(4.0, 120.0), scale.pick(2.0, 20.0)
-    # Nothing but the reaper's judgement of what is lost may publish again: no deadline or lease is near, however busy the machine.
+    # Only the reaper's search for lost messages could publish again: no deadline or lease is near, however busy the machine.
     values = {
         "deadline": f"{delay + 60}s",
         "read_timeout": f"{delay + 60}s",
@@ -91,7 +91,7 @@ def backlog(scale: Scale) -> Report:
 
 
 def bad_messages(scale: Scale) -> Report:
-    """8. Every kind of malformed message that we know of, among good ones and under load; in the long form one of 50 MB as well."""
+    """8. Every known kind of malformed message, among good ones and under load; the long form adds one of 50 MB."""
     report = Report("8 malformed messages")
     bad = list(malformed().values()) * scale.pick(1, 10) + scale.pick([], [bytes(50_000_000)])
     with Arena(report) as arena:
@@ -99,7 +99,7 @@ def bad_messages(scale: Scale) -> Report:
         with arena.load(8 * len(bad), per_second=400, chunk=8):
             for entry in bad:
                 arena.redis.lpush(QUEUE, entry)
-                time.sleep(0.02)  # about as fast as the good ones come
+                time.sleep(0.02)  # about the rate of the good ones
         arena.drain(60)
         arena.wait(lambda: arena.queue_length() == 0, 30, "the last message")
         arena.count()
@@ -113,7 +113,7 @@ def bad_messages(scale: Scale) -> Report:
 
 
 def lost_messages(scale: Scale) -> Report:
-    """11. All messages are gone from the queue: what was admitted runs."""
+    """11. All messages vanish from the queue: admitted missions still run."""
     report = Report("11 the queue's messages are lost")
     count = scale.pick(100, 5000)
     with Arena(report) as arena:

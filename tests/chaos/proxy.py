@@ -1,4 +1,4 @@
-"""A TCP proxy that can fall silent: nothing passes, nothing is closed, as when a network drops every packet."""
+"""A TCP proxy that can go silent: nothing passes and nothing is closed, as when a network drops every packet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards to a port of loopback; a context manager."""
+    """Forwards to a port on loopback; a context manager."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -21,16 +21,16 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         port: int = self._listener.getsockname()[1]
         return port
 
     def cut(self) -> None:
-        """Fall silent. Who connects is accepted, and hears nothing."""
+        """Go silent. New connections are accepted, and receive nothing."""
         self._open.clear()
 
     def heal(self) -> None:
-        """Go on, with what was sent meanwhile."""
+        """Resume, and forward the data that was sent meanwhile."""
         self._open.set()
 
     def __enter__(self) -> Self:
@@ -73,6 +73,6 @@ class Proxy:
         except OSError:
             pass
         finally:
-            self._open.wait()  # in a silent network not even the end is heard
+            self._open.wait()  # in a silent network not even the end of a connection arrives
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_RDWR)

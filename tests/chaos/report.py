@@ -1,4 +1,4 @@
-"""What a scenario saw, counted from the ledger, and the table of it."""
+"""The results of a scenario, counted from the ledger, and their table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Scale(Enum):
-    """How much a scenario does: `SHORT` is for every run of the suite, `LONG` is what is promised."""
+    """The scale of a scenario: `SHORT` for every run of the suite, `LONG` for the documented guarantees."""
 
     SHORT = 0
     LONG = 1
@@ -26,14 +26,14 @@ class Report:
     """The counts of one scenario.
 
     Attributes:
-        accepted: ids that an enqueue returned.
-        lost: accepted ids that are in no terminal state at the end, or not in the ledger.
-        doubled: missions that were ended more than once, or whose result is not theirs.
-        slowest: the longest that a mission in hand at an injection took from there to its end, in seconds.
-        drained: seconds from the last injection until nothing was open.
+        accepted: ids returned by an enqueue.
+        lost: accepted ids that are not in a terminal state at the end, or not in the ledger.
+        doubled: missions that ended more than once, or have another mission's result.
+        slowest: the longest time from an injection to the end of a mission in flight at that moment, in seconds.
+        drained: seconds from the last injection until no mission was open.
         skipped: why the scenario did not run.
-        notes: what else was measured.
-        problems: what a guarantee does not allow.
+        notes: other measurements.
+        problems: broken guarantees.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def expect(self, condition: object, problem: str) -> None:
-        """Note a problem where the condition does not hold."""
+        """Note a problem if the condition does not hold."""
         if not condition:
             self.problems.append(problem)
 

@@ -1,4 +1,4 @@
-"""A site that answers fast, or as slowly as a scenario wants it."""
+"""A site that answers fast, or as slowly as a scenario needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ STUCK = "/stuck/"
 
 
 class Site:
-    """A document says its path, and the number that it ends in as a secret; a context manager.
+    """A site whose documents hold their path, and its final number as a secret; a context manager.
 
-    `delay` is how long an answer takes on average, in seconds: half of it more or less. A path below `/stuck/` sends a byte now and then, and never ends.
+    `delay` is how long an answer takes on average, in seconds: half of it more or less. A path below `/stuck/` sends a byte
+        now and then and never ends.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
@@ -53,7 +54,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # a visitor who was killed is what this is about
+        if not isinstance(sys.exception(), ConnectionError):  # clients are killed on purpose here
             super().handle_error(request, client_address)
 
 
@@ -82,4 +83,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(head.encode() + body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
-        """Stay quiet."""
+        """Log nothing."""

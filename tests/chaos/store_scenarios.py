@@ -1,4 +1,4 @@
-"""What happens to Redis: killed, full, out of disk, failed over, cut off."""
+"""Disturbances of Redis: killed, full, out of disk, failed over, cut off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACK_SECONDS = 60.0
 
 
 def kill_redis(scale: Scale) -> Report:
-    """2. The server gets SIGKILL five times under load, and comes back after a while."""
+    """2. The server gets SIGKILL five times under load, and restarts after a while."""
     report = Report("2 kill -9 of Redis")
     work, away = scale.pick(0.5, 5.0), scale.pick(0.5, 3.0)
     kills = 5
@@ -47,7 +47,7 @@ def kill_redis(scale: Scale) -> Report:
 
 
 def next_end(arena: Arena) -> float:
-    """How long it takes from now until a mission ends, in seconds."""
+    """Seconds from now until a mission ends."""
     began, before = time.monotonic(), arena.finished()
     arena.wait(lambda: arena.finished() > before, BACK_SECONDS, "the next end of a mission")
     return time.monotonic() - began
@@ -83,7 +83,7 @@ def full_redis(scale: Scale) -> Report:
 
 
 def full_disk(scale: Scale) -> Report:
-    """3b. The disk of the AOF is full, so the server ends; then there is room again, and it is started."""
+    """3b. The AOF's disk is full, so the server ends; then space is freed, and the server restarts."""
     report = Report("3b disk full, then freed")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="decoder-chaos-")))
@@ -145,7 +145,7 @@ def failover(scale: Scale) -> Report:
 
 
 def partition(scale: Scale) -> Report:
-    """4. The network between Redis and everybody else drops every packet for a while: iptables, or a proxy that goes silent."""
+    """4. The network around Redis drops every packet for a while, by iptables or by a proxy that goes silent."""
     report = Report("4 partition")
     try:
         in_own_network(lambda: _partition(scale, report, Packets))
@@ -185,14 +185,14 @@ def _partition(scale: Scale, report: Report, network: Callable[[int], Packets | 
         f"slowest enqueue {load.slowest:.1f} s at a timeout of {timeout:g} s; refused: {dict(load.refusals)}"
     )
     report.expect(load.refusals["LedgerUnavailable"], "no enqueue was refused")
-    # An admission that got through is followed by a message that may not.
+    # An admission may get through while its message does not.
     report.expect(load.slowest < 2 * timeout + 2, f"an enqueue took {load.slowest:.1f} s")
     report.expect(not ended, f"{ended} workers ended")
     report.expect(report.succeeded == report.accepted, "not every mission succeeded")
 
 
 def _mount(folder: Path) -> str:
-    """Mount a file system with room for all that is enqueued once it is back; why it was not possible."""
+    """Mount a file system with room for everything that is enqueued after the restart; return why it failed, or ""."""
     command = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -206,7 +206,7 @@ def _unmount(folder: Path) -> None:
 
 
 def _fill(ballast: Path) -> None:
-    """Leave no room."""
+    """Fill the file system."""
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))

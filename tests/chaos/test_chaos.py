@@ -1,4 +1,4 @@
-"""Every scenario in its short form: what a guarantee does not allow is a failure, with the table of what was seen."""
+"""Every scenario in its short form: a broken guarantee fails the test and shows the table of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to workers: SIGKILL, a mission that takes its worker along, SIGTERM, SIGSTOP."""
+"""Disturbances of workers: SIGKILL, missions that kill their worker, SIGTERM, SIGSTOP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.chaos.site import STUCK
 from tests.chaos.workers import Worker
 from worker.work.retry import SUSPECT_AFTER
 
-# How much longer than its grace period a worker may take on a busy machine.
+# How far a worker may exceed its grace period on a busy machine.
 _MARGIN_SECONDS = 5.0
 _KILL_INTERVAL_SECONDS = 0.5
 
@@ -49,7 +49,7 @@ def kill_workers(scale: Scale) -> Report:
 
 
 def deadly_mission(scale: Scale) -> Report:
-    """7. Missions that kill their worker each time; good ones in the same messages and beside them."""
+    """7. Missions that kill their worker at every attempt; good ones in the same messages and beside them."""
     report = Report("7 a mission that kills its worker")
     deadly, count, attempts = scale.pick(1, 5), scale.pick(120, 2000), scale.pick(1, 5)
     killers = {8 + 16 * n: DIES for n in range(deadly)}  # each in the middle of a message
@@ -60,7 +60,7 @@ def deadly_mission(scale: Scale) -> Report:
 
 
 def hostile_document(scale: Scale) -> Report:
-    """7b. Documents whose extraction crashes the process, or holds its interpreter for ever; good ones in the same messages."""
+    """7b. Documents whose extraction crashes the process, or holds its interpreter forever; good ones in the same messages."""
     report = Report("7b a document that kills its worker")
     pairs, count, attempts = scale.pick(1, 3), scale.pick(120, 2000), 3
     killers = {8 + 32 * n: CRASHES for n in range(pairs)} | {24 + 32 * n: HOLDS for n in range(pairs)}
@@ -74,13 +74,13 @@ def hostile_document(scale: Scale) -> Report:
 
 
 def _with_killers(report: Report, scale: Scale, hook: str, killers: dict[int, str], count: int, attempts: int) -> int:
-    """How many workers died of these missions, by number: each is replaced."""
+    """Run these missions and replace each worker that dies of them; return how many died."""
     hooks = scale.pick(("quick", hook), (hook,))
     with Arena(report, hooks=hooks, delay=0.3, worker={"max_attempts": str(attempts)}) as arena:
         with arena.load(count, chunk=64, url=lambda n: arena.site.url(n, killers.get(n, "/document/"))):
             pass
         for _ in range(2):
-            arena.start_worker()  # and it may be dead before it says that it is ready
+            arena.start_worker()  # it may die before it reports ready
         until = time.monotonic() + scale.pick(150, 300)
         deaths = 0
         while arena.open_missions() and time.monotonic() < until:
@@ -114,7 +114,7 @@ def rolling_sigterm(scale: Scale) -> Report:
                     old.signal(signal.SIGTERM)
                 ends.append(_ends_in(old, grace + _MARGIN_SECONDS, report))
                 report.expect(old.code == 0, f"a worker ended with {old.code} after SIGTERM")
-        # A read that never ends holds a thread of each worker for as long as the deadline lets it.
+        # A read that never ends holds a thread of each worker until the deadline.
         with arena.load(8, chunk=1, url=lambda n: arena.site.url(n, STUCK)) as stuck:
             pass
         arena.wait(lambda: len(arena.running(stuck)) == 8, 30, "the stuck reads")
@@ -133,7 +133,7 @@ def rolling_sigterm(scale: Scale) -> Report:
 
 
 def _ends_in(worker: Worker, seconds: float, report: Report) -> float:
-    """How long a worker takes to end."""
+    """The time that a worker takes to end."""
     began = time.monotonic()
     report.expect(worker.wait(seconds), f"a worker still runs {seconds:g} s after SIGTERM")
     return time.monotonic() - began
@@ -153,7 +153,7 @@ def wrong_clocks(scale: Scale) -> Report:
                 arena.mark()
                 arena.alive()[0].kill()
                 arena.start_workers(1, clocks[turn % 2])
-        # As many wait by then as both workers do in a minute.
+        # By then as many missions wait as both workers process in a minute.
         arena.drain(scale.pick(60, 300))
         arena.count()
     report.notes.append(f"{kills} SIGKILLs")

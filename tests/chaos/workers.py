@@ -1,4 +1,4 @@
-"""Worker processes as a scenario sees them: started, killed, stopped, asked to end."""
+"""Worker processes for scenarios: start, kill, stop, and ask to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(tests.__file__).parent.parent
 
 
 class Nursery:
-    """Starts workers with one set of settings and hooks; a context manager. They all end with it."""
+    """Starts workers with one set of settings and hooks; a context manager that ends them all."""
 
     def __init__(self, folder: Path, env: Mapping[str, str], hooks: Sequence[str]) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class Nursery:
         self._errors.close()
 
     def start(self) -> Worker:
-        """A new worker; it takes a moment until it works."""
+        """Start a worker; it takes a moment to become ready."""
         self._count += 1
         folder = self._folder / f"{self._count}"
         folder.mkdir(mode=0o700)
@@ -55,7 +55,7 @@ class Nursery:
         return Worker(self, pid, folder / "worker.log")
 
     def look(self, pid: int) -> int | None:
-        """The exit code of a worker that has ended; once."""
+        """Take the exit code of a worker that has ended."""
         code: int | None = self._ask({"look": pid})["code"]
         return code
 
@@ -76,7 +76,7 @@ class Nursery:
 
 @dataclass(slots=True)
 class Worker:
-    """One worker process. It stays a zombie until somebody has seen its end, so its process id stays its own."""
+    """One worker process. It stays a zombie until its exit code is taken, so its process id is not reused."""
 
     nursery: Nursery
     pid: int
@@ -95,7 +95,7 @@ class Worker:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it, as a crash would."""
         self.signal(signal.SIGKILL)
 
     def wait(self, seconds: float) -> bool:
@@ -108,5 +108,5 @@ class Worker:
         return True
 
     def ready(self) -> bool:
-        """Whether it takes work."""
+        """Whether it is ready for work."""
         return self.log.exists() and b"ready." in self.log.read_bytes()

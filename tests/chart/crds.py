@@ -1,7 +1,7 @@
-"""Strict schemas of the custom resources that the chart makes: the parts that it uses, after the operators' CRDs.
+"""Strict schemas of the chart's custom resources: the parts that it uses, modelled on the operators' CRDs.
 
 KEDA 2.x (keda.sh/v1alpha1), Prometheus operator 0.80 and newer, External Secrets 0.16 and newer. Stricter than the CRDs:
-a field that is not listed is an error, so that a misspelt one is seen here and not dropped by the API server.
+an unlisted field is an error, so that a misspelt one is found here and not dropped by the API server.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-# Which of npm's `@kubernetes-models` has the operator's own types.
+# The modules of npm's `@kubernetes-models` with the operators' own types.
 PACKAGES = {
     "external-secrets.io": "external-secrets",
     "keda.sh": "keda",
@@ -104,7 +104,7 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
                     ),
                 },
                 {
-                    "minReplicaCount": {"type": "integer", "minimum": 1},  # at none, nobody reports the backlog
+                    "minReplicaCount": {"type": "integer", "minimum": 1},  # at 0 nobody reports the backlog
                     "maxReplicaCount": COUNT,
                     "pollingInterval": COUNT,
                     "fallback": record({"failureThreshold": COUNT, "replicas": COUNT}),

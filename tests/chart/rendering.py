@@ -1,4 +1,4 @@
-"""The chart as Helm's own engine renders it."""
+"""The chart, rendered by Helm's own engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import unavailable
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "decoder"
 ENVIRONMENTS = ("staging", "prod")
-# And the one that needs nothing from anybody.
+# And the environment that needs nothing else.
 SHIPPED = (*ENVIRONMENTS, "trial")
 DIGEST = "sha256:" + "ab" * 32
 OTHER_DIGEST = "sha256:" + "cd" * 32
@@ -38,7 +38,7 @@ def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> Values:
 
 
 def default_values() -> Values:
-    """What values.yaml holds."""
+    """The content of values.yaml."""
     return load_yaml(CHART / "values.yaml")
 
 
@@ -49,7 +49,7 @@ def load_yaml(path: Path) -> Values:
 
 
 def environment(name: str, **extra: Any) -> Values:
-    """The values of an environment with what the pipeline gives and what only the operator knows."""
+    """An environment's values, with those that the pipeline sets and those that only the operator knows."""
     given: Values = {
         "image": {"digest": DIGEST},
         "recipients": {"default": RECIPIENT + "\n"},
@@ -63,7 +63,7 @@ def environment(name: str, **extra: Any) -> Values:
 
 
 def everything(**extra: Any) -> Values:
-    """Values with every object in them."""
+    """Values that enable every object."""
     on: Values = {"enabled": True}
     values = {
         "valkey": on,
@@ -87,7 +87,7 @@ def find(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Name and pod spec of everything that runs."""
+    """Name and pod spec of every workload."""
     for item in objects:
         if item["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield item["metadata"]["name"], item["spec"]["template"]["spec"]
@@ -98,7 +98,7 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
 
 
 def containers(spec: Object) -> list[Object]:
-    """All containers of a pod, also those that run before the others."""
+    """All containers of a pod, including init containers."""
     return [*spec.get("initContainers", ()), *spec["containers"]]
 
 

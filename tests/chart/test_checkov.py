@@ -1,4 +1,4 @@
-"""Checkov, offline, on what is rendered: no failing check that is not named with its reason."""
+"""Checkov, offline, on the rendered chart: every failed check is listed with its reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import unavailable
 
 pytestmark = pytest.mark.full
 
-# A trial takes images by tag, as they were put there by hand, and has no network policy.
+# A trial takes images by tag, since they were loaded by hand, and has no network policy.
 MEANT = {"trial": {"CKV_K8S_43", "CKV_K8S_15", "CKV2_K8S_6"}}
 
 

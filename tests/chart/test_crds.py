@@ -17,7 +17,7 @@ ALL = {"staging": environment("staging"), "prod": environment("prod"), "everythi
 
 pytestmark = pytest.mark.full
 
-# Reads objects, with the module of each, and says what is wrong with them.
+# Read objects, each with its module, and print what is wrong with them.
 PROGRAM = """
 import { readFileSync } from "node:fs";
 const wrong = [];

@@ -24,7 +24,7 @@ SECRETS = 3
 
 @pytest.fixture(scope="module")
 def access_to_a_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], str]]:
-    """Variables of a producer whose missions a worker takes, and the address of a document with three secrets."""
+    """A producer's variables, with a worker for its missions, and the address of a document with three secrets."""
     with EmbeddedRedis() as server, SampleSite() as site:
         producer = {"redis_url": server.url, "url_key": generate_url_key()}
         values = producer | access([site.url]) | {"recipient": Identity.generate().recipient.text}

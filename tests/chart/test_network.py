@@ -1,4 +1,4 @@
-"""The network policies: what a worker can reach, evaluated."""
+"""The network policies, evaluated: which addresses a worker can reach."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_range_that_leaves_no_web_is_refused_with_a_sentence(everywhere: str) 
 
 
 def test_nodes_within_an_allowed_network_stay_closed() -> None:
-    """The narrower statement wins."""
+    """The narrower entry wins."""
     wide = environment(
         "prod", config={"allowedNetworks": ["10.0.0.0/8"]}, networkPolicy={"nodeCidrs": ["10.20.0.0/16"]}
     )
@@ -214,7 +214,7 @@ def test_every_exception_lies_within_its_range() -> None:
 
 
 def assert_exceptions_lie_within(objects: list[Object]) -> None:
-    """Kubernetes refuses a policy where one does not."""
+    """Kubernetes refuses a policy with an exception outside its range."""
     for item in objects:
         for rule in item["spec"].get("egress", []) if item["kind"] == "NetworkPolicy" else []:
             for block in [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]:

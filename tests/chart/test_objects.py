@@ -1,4 +1,4 @@
-"""What the chart makes: all of it named, valid, restricted, and free of secrets."""
+"""The chart's objects: all named, valid, restricted, and free of secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def objects(request: pytest.FixtureRequest) -> list[Object]:
 
 @pytest.fixture(params=LASTING)
 def lasting(request: pytest.FixtureRequest) -> list[Object]:
-    """What is not only tried out: what a trial may differently, test_trial.py has."""
+    """Real environments; test_trial.py has the exceptions for a trial."""
     return render(LASTING[request.param])
 
 
@@ -289,7 +289,7 @@ def test_no_identity_reaches_the_cluster() -> None:
 
 
 def test_secret_files_are_closed_to_others() -> None:
-    """Key files that others may read are refused by the worker."""
+    """The worker refuses key files that others may read."""
     for _, spec in pods(render(everything())):
         modes = [volume["secret"]["defaultMode"] for volume in spec.get("volumes", ()) if "secret" in volume]
         assert all(mode & 0o007 == 0 for mode in modes)

@@ -1,4 +1,4 @@
-"""Going back: by immutable fields, by what is rendered, and by the clock."""
+"""Rollback: immutable fields, rendered objects, and time limits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # Decided at the first installation; README.md says so.
 ONCE_FOR_ALL = ("valkey.storage.",)
 
-# What the API server refuses to change, by kind.
+# Fields that the API server refuses to change, by kind.
 MUTABLE_IN_STATEFULSETS = {
     "replicas",
     "ordinals",
@@ -47,7 +47,7 @@ MUTABLE_IN_STATEFULSETS = {
 
 
 def immutable(item: Object) -> Any:
-    """The fields of an object that can only be set when it is made."""
+    """The fields of an object that can be set only at creation."""
     spec = item.get("spec", {})
     match item["kind"]:
         case "Deployment":
@@ -72,7 +72,7 @@ def changed_immutables(before: list[Object], after: list[Object]) -> list[str]:
     ]
 
 
-# A second good value, where one cannot be made by type; None where it takes two changes at once, which have a test of their own.
+# A second valid value, if none can be derived from the type; None if two changes are needed at once, which another test covers.
 OTHER: Values = {
     "audit.trimSchedule": "0 4 * * *",
     "image.repository": "registry.example.com/other",
@@ -149,7 +149,7 @@ def at(values: Values, path: str) -> Any:
 
 
 def another(path: str, current: Any) -> Any:
-    """Another good value for a path."""
+    """Another valid value for a path."""
     if path in OTHER:
         return OTHER[path]
     if isinstance(current, bool):
@@ -211,7 +211,7 @@ def test_selectors_hold_nothing_that_a_release_changes() -> None:
 
 
 def next_chart(folder: Path) -> Path:
-    """The chart, one version on."""
+    """The chart, one version later."""
     chart = folder / "decoder"
     shutil.copytree(CHART, chart)
     text = (chart / "Chart.yaml").read_text()
@@ -241,14 +241,14 @@ def test_going_back_to_the_last_release_touches_no_immutable_field(name: str, tm
     assert changed_immutables(render(environment(name), chart), render(environment(name))) == []
 
 
-# The image was on the node a release ago; a node that is new pulls it.
+# The image was on the node for the last release; a new node pulls it.
 PULL_SECONDS = 20
-# Python's start and one answer of Redis. Where Valkey has to start first, its own time is counted.
+# Python's start and one answer of Redis. If Valkey has to start first, its own time is added.
 INIT_SECONDS = 5
 
 
 def startup_seconds(spec: Any) -> float:
-    """The longest that a pod may take from its making until it counts as available."""
+    """The longest time from a pod's creation until it counts as available."""
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     startup, readiness = container["startupProbe"], container["readinessProbe"]
@@ -264,16 +264,16 @@ def startup_seconds(spec: Any) -> float:
 
 
 def waves(spec: Any, replicas: int) -> int:
-    """How many times new pods are started; a surge is rounded up."""
+    """The number of waves of new pods; a surge is rounded up."""
     surge = spec["strategy"]["rollingUpdate"]["maxSurge"]
     at_once = math.ceil(replicas * int(surge[:-1]) / 100) if isinstance(surge, str) else surge
     return math.ceil(replicas / at_once)
 
 
 def deployment_seconds(spec: Any, replicas: int) -> tuple[float, float]:
-    """The longest until all new pods are available, and until also the last old one is gone.
+    """The longest time until all new pods are available, and until the last old one is gone as well.
 
-    Counted as if no wave could start before the old pods of the last one are gone, as on a cluster without room.
+    Assumes that no wave starts before the old pods of the last one are gone, as on a full cluster.
     """
     grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
     rounds = waves(spec, replicas)
@@ -281,7 +281,7 @@ def deployment_seconds(spec: Any, replicas: int) -> tuple[float, float]:
 
 
 def worst_case(objects: list[Object]) -> tuple[float, float]:
-    """The same for a release. A Valkey of its own comes first: workers are not ready without it."""
+    """The same for a release. Its own Valkey comes first: workers are not ready without it."""
     valkey = [item["spec"] for item in objects if item["kind"] == "StatefulSet"]
     queue = sum(spec["template"]["spec"]["terminationGracePeriodSeconds"] + startup_seconds(spec) for spec in valkey)
     scaled = [item["spec"]["maxReplicaCount"] for item in objects if item["kind"] == "ScaledObject"]

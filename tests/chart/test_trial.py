@@ -1,4 +1,4 @@
-"""A trial: what it may and makes that nothing else does."""
+"""A trial: the rights and objects that only a trial has."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ PASSWORDS = {
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """A server that runs what the chart renders, but for paths and port."""
+    """A server with the rendered configuration, except for paths and port."""
     port = free_port()
     conf = find(render(environment("staging")), "ConfigMap", "decoder-valkey")["data"]["valkey.conf"]
     (tmp_path / "data").mkdir()

@@ -28,7 +28,7 @@ from tests.chart.rendering import (
 from worker.settings import WorkerSettings
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-# What the chart sets by itself: secrets, files, ports.
+# Settings that the chart itself sets: secrets, files, ports.
 OWN = {
     "audit_ttl",
     "ca_file",
@@ -47,7 +47,7 @@ OWN = {
     "rules_cache",
     "url_key",
 }
-# Kubernetes waits longer than a machine that shuts down: fetches may end.
+# Kubernetes waits longer than a machine that shuts down, so fetches may end.
 OTHER_DEFAULTS = {"shutdown_grace"}
 
 
@@ -59,7 +59,7 @@ def schema_paths(schema: dict[str, Any], path: str = "") -> Iterator[str]:
 
 
 def value_paths(values: Values, known: set[str], path: str = "") -> Iterator[str]:
-    """Paths of the values; below a free mapping, whose keys are the user's, there are none."""
+    """Paths of the values, except below a free mapping, whose keys are the user's."""
     for name, value in values.items():
         yield f"{path}{name}"
         if isinstance(value, dict) and any(item.startswith(f"{path}{name}.") for item in known):
@@ -73,7 +73,7 @@ def snake(name: str) -> str:
 def test_values_and_schema_name_the_same() -> None:
     known = set(schema_paths(SCHEMA))
     given = set(value_paths(default_values(), known))
-    # Resources may be named that the defaults leave out.
+    # Resources may be set that the defaults leave out.
     assert given == known
 
 

@@ -1,1 +1,1 @@
-"""The chart on a real cluster: whichever KUBECONFIG names."""
+"""The chart on a real cluster: the one in KUBECONFIG."""

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster [pytest's arguments]`: the cluster's tests, on the cluster of KUBECONFIG or on a bench of this machine's own.
+"""`python -m tests.cluster [pytest's arguments]`: the cluster's tests, on the cluster of KUBECONFIG or on a bench on this machine.
 
 With KUBECONFIG the images are pushed to the registry (with a folder) that CLUSTER_REGISTRY names, which the cluster pulls from. CLUSTER_IMAGE
 names the decoder's where a registry has it already; else it is built. `--shell` in place of the arguments opens a shell with the bench's
@@ -31,8 +31,8 @@ REGISTRY = "bench.invalid"
 
 
 def main() -> int:
-    """pytest's exit code; 0 with the reason where there can be no cluster, 1 where CI is set."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with all that is tidied up at an end
+    """pytest's exit code; 0 with the reason if no cluster is possible, or 1 if CI is set."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # with the usual cleanup
     on = _on_named if "KUBECONFIG" in os.environ else _on_bench
     try:
         if lacking := _lacks_to_push() if on is _on_named else _lacks_for_bench():
@@ -56,7 +56,7 @@ def _command(arguments: list[str]) -> list[str]:
 
 
 def _lacks_to_push() -> str:
-    """What is missing for a cluster that is named; nothing where all is there."""
+    """What is missing to use the named cluster; empty if nothing is."""
     if "CLUSTER_REGISTRY" not in os.environ:
         return "KUBECONFIG names one, CLUSTER_REGISTRY has to name a registry that it pulls images from"
     return _not_on_path("buildah")

@@ -1,7 +1,7 @@
-"""A single-node Kubernetes of this machine's own: etcd to kube-proxy, containerd, an address for each pod.
+"""A single-node Kubernetes on this machine: etcd to kube-proxy, containerd, an address for each pod.
 
-It runs in namespaces that it makes for itself (`kernel.py`), so nothing reaches it from outside, and what it started ends with it. A bench,
-not an example: every part speaks as cluster administrator, and the network knows no policies.
+It runs in its own namespaces (`kernel.py`), so nothing reaches it from outside, and its processes end with it. A bench, not an
+example: every part acts as cluster administrator, and the network enforces no policies.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _READY = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
 
 
 class Bench:
-    """The cluster; a context manager, to be used in namespaces of its own.
+    """The cluster; a context manager, to be used in separate namespaces.
 
     Attributes:
         kubeconfig: for kubectl and helm.
 
     Args:
-        folder: for all that it writes; its name is that of the control group.
+        folder: for all its files; the control group gets the folder's name.
         kubernetes: the program of ci/cluster.
-        images: archives (OCI) by the repository that each is to be known under.
-        pause: the one of these that holds a pod's namespaces, `repository@sha256:…`.
-        path: where kubectl is.
+        images: archives (OCI) by the repository name of each.
+        pause: the image among these that holds a pod's namespaces, `repository@sha256:…`.
+        path: the PATH with kubectl.
     """
 
     def __init__(self, folder: Path, kubernetes: Path, images: Mapping[str, Path], pause: str, path: str) -> None:
@@ -80,13 +80,13 @@ class Bench:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # Pods and all else end with the namespaces.
+        # Pods and all other processes end with the namespaces.
         for _, process in self._parts.values():
             process.kill()
             process.wait()
 
     def restart_what_died(self) -> None:
-        """As a machine's own supervisor does; to be called again and again."""
+        """Restart parts that ended, like a supervisor; to be called repeatedly."""
         for name, (words, process) in list(self._parts.items()):
             if process.poll() is not None:
                 self._run(name, words)
@@ -150,7 +150,7 @@ class Bench:
         return ["ctr", f"--address={self._folder}/containerd.sock", "--namespace=k8s.io", *words]
 
     def _ask(self, words: Sequence[str]) -> str:
-        """What a program prints; nothing where it failed."""
+        """A program's output; empty if it failed."""
         try:
             return self._do(words)
         except subprocess.CalledProcessError:
@@ -166,7 +166,7 @@ class Bench:
 
 
 def main() -> int:
-    """The first process of the namespaces: a cluster, and a command that may use it; the command's exit code."""
+    """The first process of the namespaces: run a cluster and a command that uses it; return the command's exit code."""
     plan = json.loads(Path(sys.argv[1]).read_text())
     images = {repository: Path(archive) for repository, archive in plan["images"].items()}
     path = f"{plan['programs']}:{os.environ['PATH']}"

@@ -1,4 +1,4 @@
-"""Kubernetes from its sources: the program of ci/cluster, built once and kept outside of the tree."""
+"""Kubernetes from its sources: the program of ci/cluster, built once and cached outside the tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCES = Path(__file__).resolve().parents[2] / "ci" / "cluster"
 
 
 def build_kubernetes() -> Path:
-    """A folder with `kubernetes` and `pause`. The first time takes minutes: four on two cores, and some 3 GB of Go's caches.
+    """A folder with `kubernetes` and `pause`. The first build takes four minutes on two cores, and some 3 GB of Go's caches.
 
     Raises:
         subprocess.CalledProcessError: it cannot be built.
@@ -30,7 +30,7 @@ def build_kubernetes() -> Path:
     print(f"building Kubernetes {version} from its sources: this takes minutes, once", file=sys.stderr, flush=True)
     named = "-X k8s.io/component-base/version.git"
     names = f"{named}Version=v{version} {named}Major={major} {named}Minor={minor}"
-    shutil.rmtree(kept, ignore_errors=True)  # of other versions
+    shutil.rmtree(kept, ignore_errors=True)  # builds of other versions
     building = kept / "building"
     building.mkdir(parents=True)
     for program, package in (("kubernetes", "."), ("pause", "./pause")):

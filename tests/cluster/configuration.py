@@ -1,4 +1,4 @@
-"""What each part of the bench is told."""
+"""The configuration of each part of the bench."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def kubelet(folder: Path) -> Config:
         "failSwapOn": False,
         "podLogsDir": f"{folder}/logs",
         "volumePluginDir": f"{folder}/volume-plugins",
-        # An image that went would never come again.
+        # A removed image could not be pulled again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "1%", "nodefs.available": "1%", "imagefs.available": "1%"},
     }
@@ -124,13 +124,13 @@ def kube_proxy(folder: Path) -> Config:
         "clusterCIDR": PODS,
         "hostnameOverride": "node",
         "clientConnection": {"kubeconfig": f"{folder}/kubeconfig"},
-        # The machine's tables are not the bench's to size.
+        # The bench must not resize the machine's tables.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }
 
 
 def volumes(folder: Path) -> Iterator[Config]:
-    """A default class of volumes, and volumes: folders of the node."""
+    """A default storage class, and volumes: folders of the node."""
     yield {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

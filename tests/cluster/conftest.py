@@ -1,4 +1,4 @@
-"""The cluster of the session, and at the end the table of what was measured on it."""
+"""The session's cluster, and the table of its measurements at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMES = pytest.StashKey[list[tuple[str, float, str]]]()
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Cluster:
-    """The one that KUBECONFIG names, with images that it can pull."""
+    """The cluster of KUBECONFIG, with images that it can pull."""
     if not {"KUBECONFIG", "CLUSTER_IMAGES", "CLUSTER_PACKAGES"} <= os.environ.keys():
         unavailable("no cluster is named: `make cluster` starts one, or takes the one of KUBECONFIG")
     cluster = Cluster()
@@ -27,13 +27,13 @@ def cluster(pytestconfig: pytest.Config) -> Cluster:
 
 @pytest.fixture(scope="session")
 def definitions(cluster: Cluster) -> Iterator[None]:
-    """The cluster knows the chart's custom resources."""
+    """Install the definitions of the chart's custom resources."""
     with crds.installed(cluster, Path(os.environ["CLUSTER_PACKAGES"])):
         yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was measured, by row: what, how long, what was seen."""
+    """The measurements by row: subject, duration, observation."""
     if times := config.stash.get(_TIMES, []):
         terminalreporter.section("on the cluster")
         width = max(len(what) for what, _, _ in times)

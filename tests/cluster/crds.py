@@ -1,6 +1,6 @@
-"""The definitions (CRDs) of the custom resources that the chart makes, for an API server that has no operators.
+"""The definitions (CRDs) of the chart's custom resources, for an API server without the operators.
 
-Made from the operators' own types as npm's `@kubernetes-models` declares them for TypeScript: every field, its type, what is
+Generated from the operators' own types as npm's `@kubernetes-models` declares them for TypeScript: every field, its type, what is
 required, what it may be one of. Patterns, lengths and defaults are not in there; `tests/chart/test_crds.py` asks for the first two.
 """
 
@@ -27,7 +27,7 @@ _SIMPLE: dict[str, Schema] = {
 
 @contextmanager
 def installed(cluster: Cluster, packages: Path) -> Iterator[None]:
-    """The definitions that the cluster lacks are there, and gone at the end. What an operator has brought stays as it is."""
+    """Install the definitions that the cluster lacks, and remove them at the end. An operator's own definitions stay as they are."""
     there = cluster.kubectl("get", "crds", "--output", "name").split()
     missing = [key for key in SCHEMAS if f"customresourcedefinition.apiextensions.k8s.io/{_name(*key)}" not in there]
     names = [f"crd/{_name(*key)}" for key in missing]
@@ -67,7 +67,7 @@ def _definition(packages: Path, group_version: str, kind: str) -> dict[str, Any]
 
 
 class _Declaration:
-    """A file that declares one type, `export interface … {…}` or `export type … = …;`, and imports each other one from a file of its own."""
+    """A file that declares one type, `export interface … {…}` or `export type … = …;`, and imports other types from their own files."""
 
     def __init__(self, packages: Path, file: Path) -> None:
         self._packages = packages

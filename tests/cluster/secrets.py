@@ -1,4 +1,4 @@
-"""What an installation's store of secrets holds: what a trial makes for itself, and a login of Valkey's owner."""
+"""The content of an installation's secret store: the keys that a trial generates for itself, and a login of Valkey's owner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mission.seal.sealing import Identity
 from tests.cluster.kubernetes import Cluster
 from worker.local.trial import secret_data
 
-# Whoever owns Valkey may do everything there. The decoder knows of no such login.
+# Valkey's owner has all rights. The decoder has no such login.
 OWNER = "owner"
 CREDENTIALS = "credentials.toml"
 
@@ -20,10 +20,10 @@ class SecretStore:
     """For release `decoder` with a Valkey of its own; the reader's identity stays with the tests.
 
     Attributes:
-        data: the keys that the chart's README names, and beside them a Redis URL for each login.
+        data: the keys that the chart's README names, and a Redis URL for each login.
 
     Args:
-        namespace: where the release is.
+        namespace: that of the release.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -38,26 +38,26 @@ class SecretStore:
 
     @property
     def url_key(self) -> str:
-        """The one that producers and workers share."""
+        """The URL key that producers and workers share."""
         return self.data["url-key"]
 
     def redis_url(self, login: str, address: str) -> str:
-        """Valkey's URL by a login, from outside of the cluster: by way of the `HOST:PORT` that a port-forward listens at."""
+        """Valkey's URL for a login, from outside the cluster: through the `HOST:PORT` that a port-forward listens at."""
         return self.data[f"{login}-redis-url"].replace(f"{self._host}:6379", address)
 
     def apply(self, cluster: Cluster, **changed: str) -> None:
-        """Make the Secret, as the External Secrets Operator would of the staging values; with other data of some keys."""
+        """Create the Secret as the External Secrets Operator does from the staging values; `changed` replaces the data of some keys."""
         metadata = {"name": "decoder-secrets", "namespace": self.namespace}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": self.data | changed}
         cluster.kubectl("apply", "-f", "-", given=json.dumps(secret))
 
     def apply_credentials(self, cluster: Cluster, text: str) -> None:
-        """Make the Secret with the file of credentials."""
+        """Create the Secret with the credentials file."""
         metadata = {"name": "decoder-credentials", "namespace": self.namespace}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {CREDENTIALS: text}}
         cluster.kubectl("apply", "-f", "-", given=json.dumps(secret))
 
 
 def credentials_for(entry: str) -> str:
-    """A file of credentials for one entry of the allowlist."""
+    """A credentials file for one entry of the allowlist."""
     return f'["{entry}".headers]\nX-Api-Key = "{secrets.token_urlsafe(24)}"\n'

@@ -1,4 +1,4 @@
-"""The drill's misbehaving site as a pod: what missions in the cluster are sent to."""
+"""The drill's misbehaving site as a pod: the target of missions in the cluster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.cluster.kubernetes import Cluster
 from tests.drill import site
 
 PORT = 8080
-# The service has it too, and nobody listens there.
+# A port of the service with no listener.
 CLOSED = PORT + 1
 LABELS = {"app": "site"}
-# Two names of the one pod: alerts look at how many entries of the allowlist fail.
+# Two names of the same pod: alerts count how many entries of the allowlist fail.
 NAMES = ("site", "mirror")
 _MAIN = f"""
 import threading
@@ -28,12 +28,12 @@ with Site({PORT}, host="0.0.0.0"):
 
 @dataclass(frozen=True, slots=True)
 class ClusterSite:
-    """Where it is. The paths are those of `tests.drill.site`: `/good`, `/plain`, `/gone`, `/broken`, `/flaky`, `/slow/SECONDS`.
+    """The site's addresses. Its paths are those of `tests.drill.site`: `/good`, `/plain`, `/gone`, `/broken`, `/flaky`, `/slow/SECONDS`.
 
     Attributes:
         entry: its name in the allowlist.
         mirror: its other name.
-        networks: the services' addresses, and where its pod's is.
+        networks: the services' addresses, and a range around its pod's address.
     """
 
     entry: str
@@ -42,11 +42,11 @@ class ClusterSite:
 
     @property
     def url(self) -> str:
-        """Its address, without a trailing slash."""
+        """Its base URL, without a trailing slash."""
         return f"http://{self.entry}"
 
     def values(self) -> Values:
-        """The chart's values by which workers reach it, and `helm test` as well."""
+        """The chart's values that let workers reach it, and `helm test` as well."""
         return {
             "config": {
                 "allowedHosts": [self.entry, self.mirror],
@@ -59,7 +59,7 @@ class ClusterSite:
 
 
 def start_site(cluster: Cluster, namespace: str) -> ClusterSite:
-    """Have it run in this namespace, ready to answer."""
+    """Start it in this namespace, and wait until it is ready."""
     items = {"apiVersion": "v1", "kind": "List", "items": _objects(cluster.image, namespace)}
     cluster.kubectl("apply", "-f", "-", given=json.dumps(items))
     cluster.kubectl("-n", namespace, "rollout", "status", "deploy/site", "--timeout=3m")
@@ -69,7 +69,7 @@ def start_site(cluster: Cluster, namespace: str) -> ClusterSite:
         return found.split()
 
     services, (pod,) = asked("services", "spec.clusterIP"), asked("pods", "status.podIP")
-    # A policy of the network looks at the pod's address, and the pod's next one is near this one.
+    # Network policies match the pod's address, and a replacement pod gets an address near it.
     near = ipaddress.ip_network(f"{pod}/{64 if ':' in pod else 24}", strict=False)
     entry, mirror = (f"{name}.{namespace}.svc.cluster.local:{PORT}" for name in NAMES)
     return ClusterSite(entry, mirror, (*(str(ipaddress.ip_network(service)) for service in services), str(near)))
@@ -92,7 +92,7 @@ def _objects(image: str, namespace: str) -> list[Object]:
     pod = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 1,
-        # On a node that is being drained as well: its documents are there whatever becomes of the workers.
+        # It also stays on a draining node: its documents must be available whatever happens to the workers.
         "tolerations": [{"operator": "Exists"}],
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],

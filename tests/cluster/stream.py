@@ -1,6 +1,7 @@
-"""Runs in a pod: an app that enqueues missions at a steady pace, whatever becomes of Redis, tells how they fare, and in the end what became of each.
+"""An app for a pod: it enqueues missions at a steady rate whatever happens to Redis, and reports their progress and final states.
 
-A line of JSON a second. Once STOP is there and enough were accepted, it waits for the last to end, opens every result, and prints the verdict.
+Prints a line of JSON a second. Once STOP exists and enough missions were accepted, it waits for the last end, opens every result, and
+prints the verdict.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from mission.store.names import Key
 from producer import LedgerUnavailable, MissionClient, State
 
 STOP = Path("/tmp/stop")
-# How many secrets each document has.
+# The number of secrets in each document.
 SECRETS = 3
 
 
 def main() -> None:
-    """Arguments: missions a second, how many there are to be at least, and URLs to take turns."""
+    """Arguments: missions a second, the minimum number of missions, and URLs to use in turns."""
     pace, least, urls = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     client = MissionClient.from_env()
     accepted: dict[str, float] = {}
@@ -38,7 +39,7 @@ def main() -> None:
         now = time.time()
         try:
             if now >= due and not (len(accepted) >= least and STOP.exists()):
-                # Whatever was the answer to the last try: the same key is the same mission.
+                # Safe after any answer to the last try: the same key is the same mission.
                 number = len(accepted)
                 ticket = client.enqueue(f"{urls[number % len(urls)]}?{number}", idempotency_key=f"stream-{number}")
                 accepted[ticket.id] = now
@@ -53,14 +54,14 @@ def main() -> None:
             _tell(at=now, away=True)
             time.sleep(0.5)
         time.sleep(max(0.0, min(due, told + 1) - time.time()))
-    # Dead ones that somebody has replayed since.
+    # Dead missions that have been replayed since.
     for _ in client.follow(accepted, timeout=300):
         pass
     _tell(verdict=verdict(client, list(accepted)))
 
 
 def verdict(client: MissionClient, ids: list[str]) -> dict[str, int]:
-    """What became of these: how many of each state, lost, doubled, unreadable."""
+    """Counts of these missions: by state, lost, doubled, unreadable."""
     count: Counter[str] = Counter(accepted=len(ids), lost=0, doubled=0, unreadable=0)
     with redis.Redis.from_url(os.environ["OWNER_REDIS_URL"]) as owner:
         reader = ResultReader(owner, [load_identity(_identity())], AuditLog(owner, emit=lambda _: None))
@@ -72,7 +73,7 @@ def verdict(client: MissionClient, ids: list[str]) -> dict[str, int]:
                 except DecoderError:
                     found = 0
                 count["unreadable"] += found != SECRETS
-        # Ends that were counted, and missions that have one.
+        # The counted ends, and the missions that have ended.
         ends = int(cast("bytes", owner.hget(Key.FINISHED, State.SUCCEEDED)))
         states = [owner.hget(key, "state") for key in owner.scan_iter(f"{Key.ENTRY}*", count=1000)]
         count["doubled"] = ends - states.count(State.SUCCEEDED.encode())
@@ -80,7 +81,7 @@ def verdict(client: MissionClient, ids: list[str]) -> dict[str, int]:
 
 
 def _identity() -> Path:
-    """The reader's key in a file that nobody else may read, as it has to be."""
+    """Write the reader's key to a file that only its owner may read, as required."""
     file = Path("/tmp/identity")
     file.touch(mode=0o600)
     file.write_text(os.environ["IDENTITY"] + "\n")

@@ -1,4 +1,4 @@
-"""Staging and production at the API server's gate: every object admitted as it is, in a namespace that takes `restricted` pods alone."""
+"""Staging and production at the API server's admission: every object is accepted, in a namespace for only `restricted` pods."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster, definitions: None) -> Iterator[str]:
-    """A namespace that takes such pods alone, with the account that they name."""
+    """A namespace that accepts only such pods, with their service account."""
     levels = {f"pod-security.kubernetes.io/{mode}": LEVEL for mode in ("enforce", "warn")}
-    # As if Helm had made it, or it would not take it over.
+    # Labelled as if Helm had created it: otherwise Helm would not take it over.
     account = {
         "name": "decoder",
         "namespace": NAMESPACE,
@@ -42,13 +42,13 @@ def namespace(cluster: Cluster, definitions: None) -> Iterator[str]:
 
 
 def apply(cluster: Cluster, objects: list[Object], *options: str) -> list[str]:
-    """Apply them, all or none of what this says: a warning is an error too, also one that a pod would violate `restricted`."""
+    """Apply them. Any warning is an error, including one that a pod would violate `restricted`."""
     words = ["apply", "--server-side", "--warnings-as-errors", "--filename", "-", *options]
     return cluster.kubectl(*words, given=yaml.safe_dump_all(objects)).splitlines()
 
 
 def offer(cluster: Cluster, objects: list[Object]) -> list[str]:
-    """Have the server admit them, and keep nothing."""
+    """Let the server admit them without storing them."""
     return apply(cluster, objects, "--dry-run=server")
 
 
@@ -69,7 +69,7 @@ def test_every_object_is_admitted(name: str, cluster: Cluster, namespace: str, t
     assert len(offer(cluster, objects)) == len(objects)
     seen = f"{len(objects)} objects, each pod as `{LEVEL}`, no warning"
     cluster.times.append((f"{name}: all objects admitted", time.monotonic() - began, seen))
-    # Renders with what the server knows, but sends no object to its gate: a misspelt field would go through.
+    # Helm renders with the server's data, but has no object admitted: a misspelt field would pass.
     cluster.helm("install", *release, "--dry-run=server")
 
 
@@ -79,13 +79,13 @@ def test_what_is_in_neither_is_admitted_as_well(cluster: Cluster, namespace: str
 
 
 def rendered(namespace: str) -> list[Object]:
-    """Everything that the chart can make."""
+    """Every object that the chart can create."""
     return [item | {"metadata": item["metadata"] | {"namespace": namespace}} for item in render(everything())]
 
 
 @pytest.mark.parametrize("name", [name for name, _ in pods(render(everything()))])
 def test_a_pod_that_runs_as_root_is_not_admitted(name: str, cluster: Cluster, namespace: str) -> None:
-    """So what was admitted above did keep to `restricted`."""
+    """This shows that the objects admitted above comply with `restricted`."""
     (item,) = (item for item in rendered(namespace) if [found for found, _ in pods([item])] == [name])
     changed = copy.deepcopy(item)
     ((_, pod),) = pods([changed])

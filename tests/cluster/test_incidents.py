@@ -1,4 +1,4 @@
-"""Bad releases with missions under way: what stops by itself, what pages, and how long it takes to go back as RUNBOOK.md and the pipeline do."""
+"""Bad releases with missions under way: which rollouts stop, which alerts page, and how long a rollback takes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tests.processes import command_line, started
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 MISSIONS, PER_SECOND = 2000, 5.0
-# What a rollback may take, from the command until missions flow.
+# The limit for a rollback, from the command until missions flow.
 ROLLBACK_SECONDS = 300
-# For so long a rollout has to be seen halted, and the old workers at work.
+# How long a rollout must stay halted while the old workers work.
 HALTED_SECONDS = 20
 UPGRADE = ("upgrade", RELEASE, str(CHART), "--reuse-values")
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A release with missions under way, and who watches it."""
+    """A release with missions under way, and its monitoring."""
 
     release: Release
     traffic: Traffic
@@ -49,14 +49,14 @@ class Scene:
         return self.prometheus.fired("page", time.time() - since)
 
     def back_by_runbook(self, revision: int) -> None:
-        """Every command of the section "Roll back", in its order."""
+        """Every command of the section "Roll back", in order."""
         env = {"REVISION": str(revision), "PROMETHEUS_URL": self.prometheus.url, "KUBECONFIG": os.environ["KUBECONFIG"]}
         for block in blocks():
             if block.section == "Roll back":
                 assert not [str(typed) for typed in type_in(block, env, self.folder) if typed.code]
 
     def back_by_pipeline(self, revision: int) -> None:
-        """The script of the pipeline's jobs, which finds the revision by itself."""
+        """The script of the pipeline's jobs, which finds the revision itself."""
         config = self.folder / "kubeconfig"
         shutil.copy(os.environ["KUBECONFIG"], config)
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "KUBECONFIG": str(config)}
@@ -86,7 +86,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(cluster: Cluster, definitions: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """2,000 missions and more, from before the first incident until after the last; then none of them is lost, doubled or unreadable."""
+    """At least 2,000 missions, from before the first incident until after the last; at the end none is lost, doubled or unreadable."""
     folder = tmp_path_factory.mktemp("incidents")
     with ExitStack() as pieces:
         began = time.monotonic()
@@ -105,7 +105,7 @@ def scene(cluster: Cluster, definitions: None, tmp_path_factory: pytest.TempPath
 
 
 def another_key(release: Release) -> str:
-    """A Secret as the store's, with a URL key that producers do not have; its name."""
+    """Create a Secret like the store's, with a URL key that producers do not have; return its name."""
     data = release.store.data | {"url-key": generate_url_key()}
     words = [f"--from-literal={name}={value}" for name, value in data.items()]
     release.kubectl("create", "secret", "generic", "wrong-key", *words)
@@ -113,7 +113,7 @@ def another_key(release: Release) -> str:
 
 
 def image(name: str) -> Callable[[Release], list[str]]:
-    """What sets the image of another release."""
+    """The options that set another release's image."""
 
     def values(release: Release) -> list[str]:
         repository, digest = release.cluster.images[name].split("@")
@@ -123,19 +123,19 @@ def image(name: str) -> Callable[[Release], list[str]]:
 
 
 def wrong_key(release: Release) -> list[str]:
-    """What has the workers read that other Secret."""
+    """The options that make workers read that other Secret."""
     return ["--set", f"secrets.external.enabled=false,secrets.existingSecret={another_key(release)}"]
 
 
 @dataclass(frozen=True, slots=True)
 class BadRelease:
-    """A release, and what comes of it.
+    """A release, and its expected effects.
 
     Args:
-        changes: what `helm upgrade` is told.
-        halts: whether its rollout halts by itself.
-        pages: alerts of which one has to page; then somebody stops the workers by hand before they go back.
-        before: the image that ran before, and that they go back to.
+        changes: the options that `helm upgrade` is told.
+        halts: whether its rollout stops by itself.
+        pages: alerts of which at least one must page; then the workers are stopped by hand before the rollback.
+        before: the previous image, to roll back to.
     """
 
     changes: Callable[[Release], list[str]]
@@ -148,10 +148,10 @@ FAILS = frozenset({"DecoderSuccessRateLow", "DecoderErrorBudgetBurnFast"})
 BAD = {
     "an image that exits": BadRelease(image("exits"), halts=True),
     "a worker that never gets ready": BadRelease(image("unready"), halts=True),
-    # Whoever lacks a key finds out by the first mission under it, and is ready by then.
+    # A worker without the key notices at the first mission under it, and is ready by then.
     "the wrong key": BadRelease(wrong_key, halts=False, pages=FAILS | {"DecoderOldestMissionTooOld"}),
     "a release that fails every mission": BadRelease(image("fails"), halts=False, pages=FAILS),
-    # By the rule of releases: what a new one writes, the one before it reads.
+    # The rule of releases: the previous release reads everything that a new one writes.
     "a schema newer by one": BadRelease(image("next"), halts=False, before="reads-next"),
 }
 
@@ -209,13 +209,13 @@ def test_a_bad_release_is_taken_back_within_five_minutes(name: str, scene: Scene
 
 
 def _ready(release: Release) -> set[str]:
-    """The names of the workers that are."""
+    """The names of the existing workers."""
     return {pod["metadata"]["name"] for pod in release.workers() if is_ready(pod)}
 
 
 @contextmanager
 def measured(scene: Scene, cluster: Cluster, what: str, seen: str) -> Iterator[None]:
-    """From the block's start until all is whole and missions flow."""
+    """Measure from the block's start until the release is healthy and missions flow."""
     release = scene.release
     wait_for(release.is_whole, seconds=120, what="a release that is whole")
     began = time.time()
@@ -294,7 +294,7 @@ def test_a_killed_kubelet_takes_no_worker_with_it(scene: Scene, cluster: Cluster
 
 
 def _kubelets() -> Iterator[int]:
-    """Those of the bench, which share its namespace of processes with the tests."""
+    """The processes of the bench, which shares its process namespace with the tests."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # gone meanwhile
             if "kubernetes kubelet " in command_line(int(name)):
@@ -302,7 +302,7 @@ def _kubelets() -> Iterator[int]:
 
 
 def _restarts(release: Release) -> dict[str, int]:
-    """How often each worker's container was started anew, by the name of its pod."""
+    """How often each worker's container was restarted, by the name of its pod."""
     wait_for(release.is_whole, seconds=120, what="a release that is whole")
     return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in release.workers()}
 

@@ -35,23 +35,23 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 TYPED = [block for block in blocks() if block.language == "sh" and block.tag not in ("yours", "setup")]
 SECTIONS = list(dict.fromkeys(block.section for block in TYPED))
-# In what a trouble takes at most to be seen.
+# The most seconds until a fault becomes visible.
 SECONDS = 120.0
 
-# What to do again until it is seen: the rules look at the last seconds alone.
+# An action to repeat until the fault is visible: the rules cover only the last seconds.
 Again = Callable[[], object]
 Trouble = Callable[[OnCall], AbstractContextManager[Again]]
 
 
 @pytest.fixture(scope="module")
 def on_call(cluster: Cluster, definitions: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
-    """A release that is well, with all that the chart can make, and somebody who looks after it."""
+    """A healthy release with every object of the chart, and a person on call."""
     folder = tmp_path_factory.mktemp("on-call")
     values = {
         "keda": {"enabled": True},
         "monitoring": {"alertmanager": {"enabled": True, "existingSecret": "decoder-alerting"}},
         "credentials": {"existingSecret": "decoder-credentials"},
-        # Few slots, so that missions wait; few attempts, so that they die.
+        # Few slots, so that missions wait; few attempts, so that they become dead letters.
         "config": {"concurrency": 4, "fetchAttempts": 2, "maxAttempts": 2},
     }
     with installed(cluster, folder, **values) as release, running_prometheus(NAMESPACE, folder) as prometheus:
@@ -76,7 +76,7 @@ def test_a_section_works_word_by_word(section: str, on_call: OnCall) -> None:
 
 
 def _see(block: Block, on_call: OnCall, again: Again) -> None:
-    """Everything that a block should show is seen in the end, and by commands that are called as they want to be."""
+    """Assert that a block finally shows everything that it should, with every command called correctly."""
     seen: list[Typed] = []
 
     def all_of_it() -> bool:
@@ -95,7 +95,7 @@ def _see(block: Block, on_call: OnCall, again: Again) -> None:
 
 @contextmanager
 def usual(on_call: OnCall) -> Iterator[Again]:
-    """A good day: missions end, one with secrets and one without."""
+    """A normal day: missions end, one with secrets and one without."""
     on_call.filled_in["ID"] = on_call.finish("/good", "/plain")
     on_call.filled_in["REVISION"] = str(on_call.release.revision())
     yield lambda: on_call.enqueue("/plain")
@@ -108,7 +108,7 @@ def missions_to(path: str, on_call: OnCall, *, count: int = 10) -> Iterator[Agai
 
 @contextmanager
 def missions_inside(on_call: OnCall) -> Iterator[Again]:
-    """An allowed name leads to an address that is not for documents: the API server's."""
+    """An allowed name resolves to a forbidden address: the API server's."""
     values = f"config.allowedHosts={{{on_call.release.site.entry},kubernetes.default.svc.cluster.local:{PORT}}}"
     _upgrade(on_call, "--set", values, "--wait")
     yield lambda: on_call.enqueue(f"http://kubernetes.default.svc.cluster.local:{PORT}/")
@@ -116,7 +116,7 @@ def missions_inside(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def a_closed_port(on_call: OnCall) -> Iterator[Again]:
-    """Nobody listens there, until the missions have been given up."""
+    """A closed port, until the missions have become dead letters."""
     closed = f"{on_call.release.site.entry.partition(':')[0]}:{CLOSED}"
     values = f"config.allowedHosts={{{on_call.release.site.entry},{closed}}}"
     _upgrade(on_call, "--set", values, "--wait")
@@ -132,7 +132,7 @@ def a_closed_port(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def many_missions(on_call: OnCall) -> Iterator[Again]:
-    """More than the workers can do at once, and none is put off for its host: a fix of another section may have lowered that."""
+    """More missions than the workers have slots, with none deferred for its host: another section's fix may have lowered that limit."""
     _upgrade(on_call, "--set", "config.hostConcurrency=64", "--wait")
     on_call.enqueue("/slow/2", 150)
     yield lambda: None
@@ -172,7 +172,7 @@ def valkey_pauses(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def valkey_set(name: str, value: str, usual: str, on_call: OnCall) -> Iterator[Again]:
-    """As somebody may have done by hand."""
+    """As if changed by hand."""
     with on_call.redis(OWNER) as client:
         client.config_set(name, value)
     try:
@@ -190,7 +190,7 @@ def valkey_almost_full(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def a_replica_that_hangs(on_call: OnCall) -> Iterator[Again]:
-    """It is on this machine, behind a port-forward."""
+    """The address is on this machine, behind a port-forward."""
     with (
         on_call.forwarded("decoder-valkey", 6379) as address,
         EmbeddedRedis() as replica,
@@ -209,7 +209,7 @@ def a_replica_that_hangs(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def workers_that_cannot_start(on_call: OnCall, *, spared: int) -> Iterator[Again]:
-    """Pods that come anew get a broken key; then the store has the right one again, and they are to be replaced by hand."""
+    """New pods get a broken key; then the store has the right one again, and the pods must be replaced by hand."""
     release = on_call.release
     names = [pod["metadata"]["name"] for pod in release.workers()]
     release.store.apply(release.cluster, **{"url-key": "no key"})
@@ -221,19 +221,19 @@ def workers_that_cannot_start(on_call: OnCall, *, spared: int) -> Iterator[Again
     yield lambda: None
 
     def mended() -> bool:
-        _bring_secrets(release)  # again: the kubelet may not know of the new Secret yet
+        _bring_secrets(release)  # again: the kubelet may still have the old Secret
         return all(map(on_call.is_in_order, release.workers()))
 
     wait_for(mended, seconds=90, what="the right key everywhere")
 
 
 def _bring_secrets(release: Release) -> None:
-    """Have the kubelet look at the pods now, with what is mounted in them; by itself it does so each minute or two."""
+    """Make the kubelet sync the pods and their mounts now; by itself it does so every minute or two."""
     release.kubectl("annotate", "pods", "--selector", WORKERS, "--overwrite", f"looked-at={time.time()}")
 
 
 def _new_ones_crash(release: Release, known: list[str]) -> bool:
-    """Whether each of the workers that were not there before was started more than once."""
+    """Whether each new worker has been restarted."""
     new = [pod for pod in release.workers() if pod["metadata"]["name"] not in known]
     states = [state for pod in new for state in pod["status"].get("containerStatuses", [{"restartCount": 0}])]
     return bool(new) and all(state["restartCount"] for state in states)
@@ -274,7 +274,7 @@ def an_audit_that_was_added_to(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def a_bad_key_file(on_call: OnCall) -> Iterator[Again]:
-    """It looks like one, so that the chart takes it."""
+    """It has the right format, so that the chart accepts it."""
     _upgrade(on_call, "--set", "recipients.submitters.somebody=decoder-recipient:none:AAAA")
     yield lambda: None
     wait_for(lambda: on_call.prometheus.ask("max(decoder_bad_recipients) == 0"), seconds=SECONDS, what="the new file")
@@ -307,7 +307,7 @@ def a_proxy_that_is_away(on_call: OnCall) -> Iterator[Again]:
 
 @contextmanager
 def a_bad_release(on_call: OnCall) -> Iterator[Again]:
-    """An image that is nowhere: the old workers go on."""
+    """A missing image: the old workers continue."""
     with usual(on_call) as again:
         _upgrade(on_call, "--set", f"image.digest=sha256:{'0' * 64}")
         yield again
@@ -362,7 +362,7 @@ TROUBLES: dict[str, Trouble] = {
     "Roll back": a_bad_release,
     "Stuck in pending-upgrade": a_deployment_that_was_cut_off,
 }
-# What they have to type ends it, and it is not seen any more. Of the others it is a host, a submitter, an owner, or time, that does.
+# The section's commands end the fault. Other faults end through a host, a submitter, an owner, or time.
 MENDED = (
     *(
         "DecoderDeadLetters",
@@ -373,5 +373,5 @@ MENDED = (
     ),
     *("DecoderNoWorker", "DecoderWorkerDown", "DecoderBadRecipient"),
 )
-# What it takes is not there: a Redis that speaks TLS, and a host that is asked with credentials, by TLS or on loopback. The drill has both.
+# The cluster has neither a Redis with TLS nor a host with credentials, over TLS or on loopback. The drill has both.
 NOT_BROUGHT_ABOUT = ("DecoderRedisCertificateExpires", "DecoderCredentialsRefused")

@@ -1,4 +1,4 @@
-"""The trial: one command in an empty namespace, what its notes say to type, and what is left of it."""
+"""The trial: one command in an empty namespace, the commands of its notes, and the objects left after its removal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Trial:
         )
 
     def typed(self, first: str, last: str) -> str:
-        """Type lines of the notes, from one that begins so to one that holds this; what they print."""
+        """Run the lines of the notes from one that starts with `first` to one that contains `last`; return their output."""
         notes = self.helm("get", "notes", RELEASE)
         (lines,) = re.findall(rf"^  {re.escape(first)}.*?{re.escape(last)}.*?$", notes, re.MULTILINE | re.DOTALL)
         done = subprocess.run(
@@ -62,11 +62,11 @@ class Trial:
         return done.stdout
 
     def send_and_read(self) -> str:
-        """Send a mission and read what it found, as the notes say."""
+        """Send a mission and read its result, as the notes say."""
         return self.typed("id=$(", "mission reveal")
 
     def remains(self) -> set[str]:
-        """What there is beside what Kubernetes itself puts into a namespace."""
+        """The objects in a namespace, without those of Kubernetes itself."""
         names = self.kubectl("get", KINDS, "--output=name").split()
         return set(names) - OWN
 
@@ -93,7 +93,7 @@ def test_one_command_and_what_its_notes_say_to_type(empty: Trial) -> None:
     assert "correct-horse-battery-staple" in empty.send_and_read()
     flower_opens_with_the_login_of_the_notes_alone(empty)
     nothing_of_the_job_is_left(empty)
-    # That the level is enforced at all: such a pod is not let in.
+    # The level is enforced: such a pod is refused.
     with pytest.raises(CommandFailed, match="violates PodSecurity"):
         empty.kubectl("run", "root", "--image=any", "--dry-run=server")
 

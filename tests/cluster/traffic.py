@@ -1,4 +1,4 @@
-"""Missions under way: the app of stream.py as a pod, and what it says."""
+"""Missions under way: the app of stream.py as a pod, and its reports."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class Traffic:
     release: Release
 
     def lines(self, since: float = 0.0) -> list[dict[str, Any]]:
-        """What it has said since a time (seconds since 1970), a line a second."""
+        """Its reports since a time (seconds since 1970), a line a second."""
         said = [json.loads(line) for line in self.release.kubectl("logs", POD).splitlines()]
         return [line for line in said if line.get("at", 0.0) >= since or "verdict" in line]
 
     def flows(self, since: float) -> bool:
-        """Whether missions accepted at that time or later end again within seconds."""
-        with suppress(CommandFailed):  # where the kubelet is away, nobody hears what a pod says
+        """Whether missions accepted since that time end within seconds again."""
+        with suppress(CommandFailed):  # without the kubelet, a pod's output is unavailable
             return any(line.get("oldest", 99.0) < min(5.0, line["at"] - since) for line in self.lines(since)[-1:])
         return False
 
     def longest_wait(self, since: float) -> float:
-        """How old, in seconds, the oldest unfinished mission became."""
+        """The highest age that an unfinished mission reached, in seconds."""
         return max((float(line["oldest"]) for line in self.lines(since) if "oldest" in line), default=0.0)
 
     def replay(self) -> None:
-        """Give dead missions a new life, as somebody on call does once a bad release is gone."""
+        """Requeue dead missions, as a person on call does after a bad release is gone."""
         words = 'decoder dead-letters replay --all --why "INC-1: the release is gone"'
         self.release.kubectl("exec", POD, "--", "sh", "-c", f"DECODER_REDIS_URL=$OWNER_REDIS_URL {words}")
 
     def end(self) -> dict[str, int]:
-        """No more missions; the verdict, once all have ended."""
+        """Stop the missions; return the verdict once all have ended."""
         self.release.kubectl("exec", POD, "--", "python", "-c", f"open({str(stream.STOP)!r}, 'w')")
         wait_for(lambda: "verdict" in self.lines()[-1], seconds=900, what="the end of the stream's missions")
         verdict: dict[str, int] = self.lines()[-1]["verdict"]
@@ -54,7 +54,7 @@ class Traffic:
 
 @contextmanager
 def traffic(release: Release, *, per_second: float, at_least: int) -> Iterator[Traffic]:
-    """Have missions arrive at a steady pace, each with a result to be read."""
+    """Enqueue missions at a steady rate, each with a result to open."""
     urls = [f"http://{entry}/good" for entry in (release.site.entry, release.site.mirror)]
     items = _objects(release, [str(per_second), str(at_least), *urls])
     release.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
@@ -78,7 +78,7 @@ def _objects(release: Release, arguments: list[str]) -> list[dict[str, Any]]:
     }
     container = {
         "name": POD,
-        "image": release.cluster.images["reads-next"],  # it reads what any of the releases has written
+        "image": release.cluster.images["reads-next"],  # it must read what every release writes
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/stream/stream.py", *arguments],
         "envFrom": [{"secretRef": {"name": POD}}],
@@ -89,7 +89,7 @@ def _objects(release: Release, arguments: list[str]) -> list[dict[str, Any]]:
     pod = {
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
-        # Goes on where a node is being drained.
+        # It continues on a draining node.
         "tolerations": [{"operator": "Exists"}],
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],

@@ -1,4 +1,4 @@
-"""A Markdown document as what a reader would type: its sections, the blocks of commands in them, and what they are to show."""
+"""A Markdown document as its commands: its sections, the blocks of commands in them, and the expected output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWS = "# shows: "
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line to type, and patterns of which each is to stand in what it prints."""
+    """A command line, and patterns that its output must match."""
 
     line: str
     shows: tuple[str, ...]
@@ -29,7 +29,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Commands for one shell. The tag says what they are for: `confirm`, `fix`, `setup`, `yours` or nothing."""
+    """Commands for one shell. The tag gives their purpose: `confirm`, `fix`, `setup`, `yours` or empty."""
 
     section: str
     language: str
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """What a test's report calls it."""
+        """Its name in test reports."""
         return f"{self.section}-{self.tag or 'block'}-line-{self.number}"
 
 
@@ -53,7 +53,7 @@ def blocks(*documents: Path) -> list[Block]:
 
 
 def headings(document: Path) -> list[str]:
-    """The headings of a document, in its order; of what stands in a fence, none."""
+    """The headings of a document outside fences, in order."""
     found, fenced = [], False
     for line in document.read_text(encoding="utf-8").splitlines():
         fenced ^= line.lstrip().startswith("```")
@@ -63,7 +63,7 @@ def headings(document: Path) -> list[str]:
 
 
 def anchor(heading: str) -> str:
-    """What a link to a heading names, as GitLab and GitHub make it."""
+    """The anchor of a heading, as GitLab and GitHub generate it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -101,6 +101,6 @@ def _commands(lines: list[str]) -> Iterator[Command]:
 
 
 def _pattern(text: str) -> str:
-    """A regular expression: `…` stands for anything, `N` for a number that is not 0, `|` for either."""
+    """A regular expression: `…` matches anything, `N` a number that is not 0, `|` either."""
     escaped = "|".join(".*".join(map(re.escape, option.split(" … "))) for option in text.split("|"))
     return re.sub(r"\bN\b", r"[1-9]\\d*", escaped)

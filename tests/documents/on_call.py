@@ -1,6 +1,6 @@
-"""Somebody on call who has nothing but the runbook, and no cluster: types of an alert's section what needs none, and tells what does not hold.
+"""A person on call with only the runbook and no cluster: runs the commands of an alert's section and reports failures.
 
-In a cluster, `tests/cluster/test_runbook.py` types all of it.
+In a cluster, `tests/cluster/test_runbook.py` runs all of it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tests.documents.document import Block, blocks
 from tests.documents.shell import MISUSE, Typed, type_in
 from tests.drill.stage import Stage
 
-# What the drill's site is called in the runbook.
+# The name of the drill's site in the runbook.
 HOSTS = (r"docs\.example\.com", r"127\.0\.0\.\d")
-# Programs, and functions of the set-up, that ask a cluster.
+# Programs, and functions of the set-up, that need a cluster.
 _ASKS_A_CLUSTER = re.compile(r"\b(kubectl|helm|worker_logs|reasons|POD)\b")
 
 
@@ -26,8 +26,8 @@ class OnCall:
     """Works on a stage.
 
     Args:
-        stage: what is in trouble.
-        folder: where to type.
+        stage: the setup in trouble.
+        folder: the working folder.
     """
 
     def __init__(self, stage: Stage, folder: Path) -> None:
@@ -35,7 +35,7 @@ class OnCall:
         self._folder = folder
 
     def confirm(self, alert: str) -> list[str]:
-        """What the section's "confirm" commands should have shown and did not."""
+        """Expected output that the section's "confirm" commands did not show."""
         return [
             f"{alert}: the runbook's `{typed.command.line}` does not show {pattern}:\n{typed.text}"
             for block in sections(alert, "confirm")
@@ -44,7 +44,7 @@ class OnCall:
         ]
 
     def fix(self, alert: str) -> list[str]:
-        """Which of the section's "fix" commands did not work."""
+        """The section's "fix" commands that failed."""
         return [
             f"{alert}: the runbook's fix failed: {typed}"
             for block in sections(alert, "fix")
@@ -58,7 +58,7 @@ class OnCall:
             self._stage.client.wait(self._stage.client.enqueue(f"{self._stage.site.url}/{path}").id, timeout=60)
 
     def type(self, block: Block) -> list[Typed]:
-        """Run here what a block has for a machine without a cluster."""
+        """Run a block's commands for a machine without a cluster."""
         return type_in(
             without_a_cluster(block),
             self._env(),
@@ -67,7 +67,7 @@ class OnCall:
         )
 
     def _env(self) -> Mapping[str, str]:
-        """What a reader has filled in."""
+        """A reader's values for the placeholders."""
         return {
             "PROMETHEUS_URL": self._stage.prometheus,
             "DECODER_REDIS_URL": self._stage.server.login_url("operator"),
@@ -76,7 +76,7 @@ class OnCall:
         }
 
     def _some_mission(self) -> str:
-        """A dead one, where there is one."""
+        """A dead letter, if there is one."""
         if self._stage.server.pid is None:
             return ""
         letters = DeadLetters(
@@ -87,10 +87,10 @@ class OnCall:
 
 
 def without_a_cluster(block: Block) -> Block:
-    """A block with those of its commands alone that ask no cluster."""
+    """A block with only the commands that need no cluster."""
     return replace(block, commands=tuple(each for each in block.commands if not _ASKS_A_CLUSTER.search(each.line)))
 
 
 def sections(alert: str, tag: str) -> Iterable[Block]:
-    """The blocks of an alert's section that are for this."""
+    """The blocks of an alert's section with this tag."""
     return [block for block in blocks() if block.section == alert and block.tag == tag]

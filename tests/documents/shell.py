@@ -1,4 +1,4 @@
-"""Type a document's commands into a real shell."""
+"""Run a document's commands in a real shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.documents.document import ROOT, Block, Command, blocks
 
 SECONDS = 180.0
-# Exit codes by which a program or the shell says that it was called in the wrong way.
+# Exit codes with which a program or the shell reports a wrong call.
 MISUSE = (2, 126, 127)
 
 _MARK = "\x1e"
@@ -21,7 +21,7 @@ _MARK = "\x1e"
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A command, its exit code, and what it printed (both streams)."""
+    """A command, its exit code, and its output (both streams)."""
 
     command: Command
     code: int
@@ -29,7 +29,7 @@ class Typed:
 
     @property
     def missing(self) -> list[str]:
-        """The patterns that it should have shown and did not."""
+        """The expected patterns that are missing in its output."""
         return [pattern for pattern in self.command.shows if not re.search(pattern, self.text)]
 
     def __str__(self) -> str:
@@ -43,9 +43,9 @@ def type_in(
 
     Args:
         block: what to run.
-        env: the shell's variables, beside a PATH that finds the decoder's commands.
-        folder: where to run it; `helm/decoder` is there as in a clone.
-        as_here: makes a command, or a pattern, of the document's one of this place.
+        env: the shell's variables, in addition to a PATH with the decoder's commands.
+        folder: the working folder; `helm/decoder` exists as in a clone.
+        as_here: adapts a command or a pattern of the document to this machine.
     """
     setup = [command.line for other in blocks() if other.tag == "setup" for command in other.commands]
     script = [*setup]

@@ -1,4 +1,4 @@
-"""README.md and CONTRIBUTING.md: what they show is what happens, and what they say to type works."""
+"""README.md and CONTRIBUTING.md: the shown output is real, and every command works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.full
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGE = "https://docs.example.com/page"
-# What other tests run, and where; `.ci/run` calls the targets of make.
+# Commands that other tests run, and the tests; `.ci/run` runs the targets of make.
 ELSEWHERE = {
     "make run": "tests/documents/test_readme.py",
     "make up": "tests/documents/test_readme.py",
@@ -49,7 +49,7 @@ ELSEWHERE = {
     'helm -n decoder rollback decoder "$REVISION" --server-side=true --force-conflicts --wait --timeout 4m': "tests/cluster/test_incidents.py",
 }
 WORKER = re.compile(r"(DECODER_\w+=\S+ )+decoder worker")
-# Whose login a command wants; a worker's for what looks at a worker's settings, a producer's otherwise.
+# The login that a command needs: a worker's if it checks a worker's settings, otherwise a producer's.
 WHO = {
     "mission reveal": "reader",
     "decoder dead-letters": "operator",
@@ -81,7 +81,7 @@ TYPED = [
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A server with logins, a worker, a site, and the keys of its people in files."""
+    """A server with logins, a worker, a site, and each person's keys in files."""
 
     server: EmbeddedRedis
     site: SampleSite
@@ -93,7 +93,7 @@ class Stack:
         return f"{self.site.url}/letter.txt"
 
     def env(self, login: str) -> dict[str, str]:
-        """What a person, or the worker, has in the environment."""
+        """The environment of a person, or of the worker."""
         if login == "worker":
             settings = stack_environment(self.worker_values)
             return {name: value for name, value in settings.items() if name.startswith("DECODER_")}
@@ -128,7 +128,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def finished(stack: Stack) -> tuple[str, str]:
-    """A mission that has ended, and the batch that is all of it."""
+    """A mission that has ended, and its batch, which has no other mission."""
     client = MissionClient(
         Settings.from_env(redis_url=stack.server.login_url("producer"), url_key=str(stack.keys / "url.key"))
     )
@@ -139,7 +139,7 @@ def finished(stack: Stack) -> tuple[str, str]:
 
 
 def here(folder: Path, stack: Stack, *, keys: bool) -> None:
-    """The files that the documents speak of."""
+    """The files that the documents mention."""
     (folder / "urls.txt").write_text(f"{stack.page}\n{stack.site.url}/map.txt\n")
     (folder / "notes.txt").write_text("{* KEY: a sample *}\n")
     (folder / "src").mkdir()
@@ -160,7 +160,7 @@ def test_what_it_says_to_type_works(
     login = next((who for start, who in WHO.items() if command.line.startswith(start)), "producer")
     mission, batch = finished
     line = re.sub(r"\bID\b", mission, command.line.replace(PAGE, stack.page)).replace("BATCH", batch)
-    # Who uses it has the base install, as it says there.
+    # Its users have the base install, as the document says.
     path = {"PATH": str(installed.folder / "bin")} if block.section == "Use it" else {}
     block = Block(block.section, "sh", "", (Command(line, ()),), block.number)
     (typed,) = type_in(block, stack.env(login) | path, tmp_path)
@@ -215,7 +215,7 @@ def test_its_python_works(block: Block, stack: Stack, installed: Environment) ->
 
 
 def normal(text: str) -> list[str]:
-    """Lines without what differs from run to run: ports, folders, passwords, and how wide that makes a column."""
+    """Lines without the parts that differ between runs: ports, folders, passwords, and the resulting column widths."""
     text = re.sub(r"(127\.0\.0\.1):\d+", r"\1:PORT", text)
     text = re.sub(r"/tmp/[\w./-]*?(?=/(valkey|worker-\d\.log|\w+\.env))", "FOLDER", text)
     text = re.sub(r"(password) \S+", r"\1 PASSWORD", text)
@@ -223,7 +223,7 @@ def normal(text: str) -> list[str]:
 
 
 def shown(language: str, start: str) -> str:
-    """The one block of the README that holds such a line, as it stands there."""
+    """The README's only block with such a line, unchanged."""
     fences = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
     (found,) = [text for text in fences if re.search(rf"^{re.escape(start)}", text, re.MULTILINE)]
     return str(found)
@@ -231,10 +231,10 @@ def shown(language: str, start: str) -> str:
 
 @pytest.mark.timeout(400)
 def test_the_first_command_in_a_fresh_clone_prints_what_it_shows(tmp_path: Path) -> None:
-    """All of the set-up, from an empty folder: nothing of this checkout's environment is used."""
+    """The whole set-up, from an empty folder: it uses nothing of this checkout's environment."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone], check=True)
-    # Also not what the make that runs this test was told.
+    # Nor the variables of the make that runs this test.
     own = ("DECODER_", "VIRTUAL_ENV", "COV", "MAKE", "MFLAGS", "ARGS", "VENV", "PYTHON", "URLS")
     env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     done = subprocess.run(["make", "run"], cwd=clone, env=env, capture_output=True, text=True, timeout=380, check=False)

@@ -82,7 +82,7 @@ def test_the_drill_answers_every_alert_from_here() -> None:
 
 @pytest.fixture(scope="module")
 def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
-    """A stack that is well, and somebody who looks after it."""
+    """A healthy stack, and a person on call."""
     folder = tmp_path_factory.mktemp("on-call")
     with Stage(folder) as stage:
         yield OnCall(stage, folder)
@@ -92,7 +92,7 @@ def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", TYPED, ids=lambda block: block.name)
 def test_every_command_that_asks_no_cluster_works_on_a_live_stack(block: Block, on_call: OnCall) -> None:
-    """In trouble, the drill runs them: here they are only to be called as they want to be."""
+    """The drill runs them during a fault: here they only need to be called correctly."""
     for typed in on_call.type(block):
         assert typed.code not in MISUSE, str(typed)
         if not block.tag:

@@ -1,1 +1,1 @@
-"""The alarm drill: each alert's cause for real, and what reaches the receiver."""
+"""The alarm drill: a real cause for each alert, and the notifications that reach the receiver."""

@@ -1,4 +1,4 @@
-"""`python -m tests.drill [SCENARIO…]`: the whole drill, or these scenarios of it; a table at the end."""
+"""`python -m tests.drill [SCENARIO…]`: run the whole drill or these scenarios, and print a table at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.observability.browser import opened
 
 
 def main() -> int:
-    """0 where each scenario brought what it should and, of a whole drill, no panel of the dashboard is empty."""
+    """Return 0 if each scenario raised the expected alerts and, after a whole drill, no panel of the dashboard is empty."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument(
@@ -28,7 +28,7 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.scenarios) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
-    os.environ["CI"] = "drill"  # what is lacking is an error here
+    os.environ["CI"] = "drill"  # a missing program is an error here
     chosen = [SCENARIOS[name] for name in args.scenarios or SCENARIOS]
     results = []
     started = time.monotonic()
@@ -41,7 +41,7 @@ def main() -> int:
             results.append(rehearse(stage, scenario, on_call))
             print(table(results[-1:]).splitlines()[1], flush=True)
         lasted = time.monotonic() - started
-        empty = [] if args.scenarios else empty_panels(stage, lasted)  # one cause alone does not fill them all
+        empty = [] if args.scenarios else empty_panels(stage, lasted)  # a single cause does not fill them all
         if args.pictures:
             page = folder / "dashboard.html"
             html, size = picture(stage, lasted)

@@ -1,4 +1,4 @@
-"""The chart's daily job of the audit, run here as the cluster would, and what kube-state-metrics would tell of it."""
+"""The chart's daily audit job, run here as the cluster would, with the metrics of kube-state-metrics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CRON_JOB = "decoder-audit-trim"
 
 
 class AuditJobs:
-    """Runs the job's containers for real, one after the other up to the first that fails; a context manager.
+    """Runs the commands of the job's containers, one after the other up to the first that fails; a context manager.
 
     Attributes:
         failed: whether each job failed, by name.
-        address: where Prometheus finds `kube_job_failed`.
+        address: where Prometheus scrapes `kube_job_failed`.
 
     Args:
-        redis_url: by the auditor's login.
+        redis_url: with the auditor's login.
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -40,7 +40,7 @@ class AuditJobs:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -55,7 +55,7 @@ class AuditJobs:
         self._server.server_close()
 
     def run(self, job: str) -> None:
-        """Start a job of this name and wait for its end."""
+        """Run a job of this name to its end."""
         spec = find(render(environment("staging")), "CronJob", CRON_JOB)["spec"]["jobTemplate"]["spec"]["template"][
             "spec"
         ]
@@ -72,7 +72,7 @@ class AuditJobs:
         )
 
     def delete_failed(self) -> None:
-        """Forget the jobs that failed."""
+        """Forget all failed jobs."""
         self.failed = {job: failed for job, failed in self.failed.items() if not failed}
 
     def _metrics(self) -> str:

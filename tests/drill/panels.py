@@ -1,4 +1,4 @@
-"""The dashboard's expressions, asked of the Prometheus of a drill: is there data, and what does it look like."""
+"""The dashboard's expressions, evaluated by the Prometheus of a drill: whether each has data, and how it looks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.drill.stage import Stage
 from tests.observability.expressions import dashboard, filled, panels
 
 RATE_INTERVAL = "30s"
-# Of a line; of a chart.
+# Limits of a line and of a chart.
 POINTS, MOST_LINES = 200, 6
-# In pixels: what the page is wide, with three charts in a row; what its figures are high, and a row.
+# In pixels: the page's width, with three charts in a row; the height of its figures, and of a row.
 WIDTH, COLUMNS = 1240, 3
 FIGURES, ROW = 70, 188
 UNITS = {"s": " s", "percentunit": " %", "ops": "/s", "bytes": "B", "Bps": "B/s", "short": ""}
@@ -60,14 +60,14 @@ class Line:
 
 
 def empty_panels(stage: Stage, seconds: float) -> list[str]:
-    """The expressions that had no answer at any moment of the last so many seconds, named by their panel or mark."""
+    """The expressions that had no value at any moment of the last `seconds`, named by their panel or annotation."""
     asked = [(panel["title"], target) for panel in panels() for target in panel["targets"]]
     asked += [(mark["name"], mark | {"legendFormat": ""}) for mark in dashboard()["annotations"]["list"]]
     return [f"{title}: {target['expr']}" for title, target in asked if not _lines(stage, target, seconds, POINTS)]
 
 
 def picture(stage: Stage, seconds: float) -> tuple[str, tuple[int, int]]:
-    """What the dashboard shows of the last so many seconds: a page of HTML, and its size. Heat maps are Grafana's own: their quantiles have a panel."""
+    """The dashboard's view of the last `seconds`: an HTML page, and its size. Heat maps need Grafana: a panel shows their quantiles."""
     stats, charts = [], []
     for panel in panels():
         unit = panel["fieldConfig"]["defaults"].get("unit", "short")
@@ -80,12 +80,12 @@ def picture(stage: Stage, seconds: float) -> tuple[str, tuple[int, int]]:
 
 
 def _chart(title: str, unit: str, lines: list[Line], window: tuple[float, float]) -> str:
-    """The lines with most to show; of a closed set's series that stayed at zero, one stands for all."""
+    """The lines with the most data; one line represents all series of a closed set that stayed at zero."""
     lines = sorted(lines, key=lambda line: -max(value for _, value in line.points))
     lines = [line for line in lines if any(value for _, value in line.points)] or lines[:1]
     chart = pygal.XY(LOOK, title=title, xrange=window, value_formatter=partial(_short, unit=unit))
     for line in lines[:MOST_LINES]:
-        # Where the series had a gap (a worker that was down), so has the line.
+        # A gap in the series (a worker that was down) is a gap in the line.
         gaps = [(a, None) for (a, _), (b, _) in pairwise(line.points) if b - a > (window[1] - window[0]) / 40]
         chart.add(line.name, sorted([*line.points, *gaps], key=lambda point: point[0]))
     return str(chart.render(is_unicode=True))
@@ -97,7 +97,7 @@ def _short(value: float, unit: str) -> str:
 
 
 def _lines(stage: Stage, target: dict[str, Any], seconds: float, points: int) -> list[Line]:
-    """The series that a query answers with; those that are no number anywhere are left out."""
+    """The series that a query returns, without those that are NaN everywhere."""
     found = stage.history(filled(target["expr"], RATE_INTERVAL), seconds, step=max(1.0, seconds / points))
     lines = []
     for series in found:

@@ -1,4 +1,4 @@
-"""Where alerts arrive: a small web server in the place of PagerDuty and Slack."""
+"""The receiver of alerts: a small web server in place of PagerDuty and Slack."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ HEARTBEAT = "heartbeat"
 
 
 class Receiver:
-    """Keeps what was delivered, by receiver; a context manager.
+    """Records deliveries by receiver; a context manager.
 
     Attributes:
-        url: deliver to this address with a receiver's name behind it.
+        url: the address to deliver to, followed by a receiver's name.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Quiet."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -49,7 +49,7 @@ class Receiver:
         self._server.server_close()
 
     def forget(self) -> None:
-        """Begin anew: nothing has been seen. What is open stays so."""
+        """Forget the alerts seen so far. Open alerts stay open."""
         with self._lock:
             self._seen = {}
 
@@ -59,13 +59,13 @@ class Receiver:
             return set(self._seen.get(name, ()))
 
     def open(self) -> set[str]:
-        """The alerts that were firing in the newest delivery of their group, at any receiver but the heartbeat's."""
+        """The alerts that were firing in the latest delivery of their group, at any receiver but the heartbeat's."""
         with self._lock:
             alarms = [groups for name, groups in self._open.items() if name != HEARTBEAT]
             return {alert for groups in alarms for alerts in groups.values() for alert in alerts}
 
     def silent_seconds(self, name: str) -> float:
-        """For how long nothing has been delivered to a receiver that heard something before."""
+        """Seconds since the last delivery to a receiver that has had one."""
         with self._lock:
             return time.monotonic() - self._heard_at.get(name, float("-inf"))
 

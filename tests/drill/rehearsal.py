@@ -1,4 +1,4 @@
-"""One scenario from its cause to its end, and what was seen of it."""
+"""One scenario from its cause to its end, and its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESOLVE_SECONDS = 150.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a scenario. Times are seconds: from the cause to the last of its alerts, from its end to none being open."""
+    """The result of a scenario. Times are seconds: from the cause to the last of its alerts, and from its end until no alert is open."""
 
     scenario: Scenario
     paged: frozenset[str]
@@ -26,22 +26,22 @@ class Result:
 
 
 class Responder(Protocol):
-    """Whoever answers the alerts."""
+    """The person or program that responds to the alerts."""
 
     def confirm(self, alert: str) -> list[str]:
-        """Look for what the alert says; what was not to be seen."""
+        """Look for the signs that the alert describes; return those that were missing."""
 
     def fix(self, alert: str) -> list[str]:
-        """Do what ends it; what did not work."""
+        """Take the steps that end it; return those that failed."""
 
 
 def rehearse(stage: Stage, scenario: Scenario, responder: Responder | None = None) -> Result:
-    """Bring the cause about, wait for its alerts, have them answered, take it away, wait for their end.
+    """Trigger the cause, wait for its alerts, have them handled, remove the cause, wait for the alerts to end.
 
     Args:
-        stage: where.
-        scenario: what.
-        responder: answers the alerts; where the scenario is one that can be mended, they end by that alone.
+        stage: the running setup.
+        scenario: the scenario to run.
+        responder: handles the alerts; if the scenario can be mended, only the responder ends them.
     """
     problems: list[str] = []
     stage.receiver.forget()
@@ -79,7 +79,7 @@ def rehearse(stage: Stage, scenario: Scenario, responder: Responder | None = Non
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results for people."""
+    """The results as a table for people."""
     rows = [("CAUSE", "PAGE", "TICKET", "ARRIVED", "RESOLVED", "")]
     for result in results:
         alarmed = result.paged | result.ticketed
@@ -100,10 +100,10 @@ def table(results: Sequence[Result]) -> str:
 
 
 def report(results: Sequence[Result], empty: Sequence[str]) -> str:
-    """All that went wrong, in full; and last the table.
+    """All problems in full, then the table.
 
     Args:
-        results: of the scenarios.
+        results: those of the scenarios.
         empty: expressions of the dashboard that had no data.
     """
     wrong = [f"{result.scenario.cause}: {problem}" for result in results for problem in result.problems]
@@ -112,7 +112,7 @@ def report(results: Sequence[Result], empty: Sequence[str]) -> str:
 
 
 def _firing(stage: Stage) -> set[str]:
-    """What fires by Prometheus' word, silenced or not."""
+    """The alerts that Prometheus shows as firing, silenced or not."""
     return {series["metric"]["alertname"] for series in stage.ask('ALERTS{alertstate="firing"}')}
 
 

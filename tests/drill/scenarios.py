@@ -1,4 +1,4 @@
-"""The causes: how each is brought about for real, which alerts are to come of it, and how it is taken away."""
+"""The causes: how the drill triggers each with a real fault, the alerts that it must raise, and how it is removed."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ Cause = Callable[[Stage], Any]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A cause as a context manager: there while the block runs.
+    """A cause as a context manager: present while the block runs.
 
     Args:
-        cause: in a few words.
-        brought: brings it about.
-        pages: alerts that are to arrive, by telephone and in Slack.
-        tickets: alerts that are to arrive in Slack alone; also such as come when the page is over.
-        maybe: alerts that the same cause may bring before the page silences them, or by its being taken away.
-        seconds: in which all of them must have arrived.
-        mended: whether what the runbook has for a machine without a cluster ends it. Where not, it ends here: it lies with others (a host, a submitter),
-            or with the cluster, where `tests/cluster/` has the rest of the section end it.
+        cause: a short description.
+        brought: triggers it.
+        pages: alerts that must arrive, by telephone and in Slack.
+        tickets: alerts that must arrive only in Slack; also those that arrive after the page has ended.
+        maybe: alerts that the same cause may raise before the page silences them, or when it is removed.
+        seconds: the time in which all of them must arrive.
+        mended: whether the runbook's steps for a machine without a cluster end it. If not, the scenario ends it itself: the cause lies
+            with others (a host, a submitter), or with the cluster, where `tests/cluster/` tests the rest of the section.
     """
 
     cause: str
@@ -61,7 +61,7 @@ class Scenario:
 
 
 def usual(stage: Stage) -> dict[str, float]:
-    """The traffic of a good day."""
+    """The traffic of a normal day."""
     return {f"{stage.site.url}/good": TRAFFIC_PER_SECOND}
 
 
@@ -243,7 +243,7 @@ def replica_hangs(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def certificate_of_three_days(stage: Stage) -> Iterator[None]:
-    """Another Redis, which speaks TLS, and a worker of its own."""
+    """Another Redis with TLS, and a worker that uses it."""
     with TemporaryDirectory(prefix="drill-") as name:
         folder = Path(name)
         authority = Authority(folder)
@@ -277,14 +277,14 @@ def audit_changed(stage: Stage) -> Iterator[None]:
     stage.redis.rpush(Key.AUDIT, b"no entry")
     stage.jobs.run("decoder-audit-trim-29401157")
     yield
-    # Fails again, and the alert goes on, unless what was found is known by now.
+    # It fails again, and the alert continues, unless the finding has been recorded as known.
     stage.jobs.delete_failed()
     stage.jobs.run("decoder-audit-trim-again")
 
 
 @contextmanager
 def prometheus_hangs(stage: Stage) -> Iterator[None]:
-    """Nothing else could tell of it: that the heartbeat stays away does, and then it comes again."""
+    """Only the missing heartbeat can report this; afterwards it comes again."""
     silent = partial(stage.receiver.silent_seconds, HEARTBEAT)
     wait_for(lambda: silent() < 5, what="the heartbeat")
     with stage.hanging("prometheus"):
@@ -315,7 +315,7 @@ def worker_crashes_again_and_again(stage: Stage) -> Iterator[None]:
     for _ in range(4):
         stage.workers.start("third")
         wait_for(lambda: len(stage.ask('up{job="decoder-worker"} == 1')) == 2, what="the third worker")
-        time.sleep(1.0)  # one more scrape sees this process
+        time.sleep(1.0)  # one more scrape reaches this process
         stage.workers.kill("third")
     stage.workers.start("third")
     yield
@@ -348,21 +348,21 @@ def bad_credentials(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def credentials_refused(stage: Stage) -> Iterator[None]:
-    """Few among very many: it is no trouble of the success rate."""
+    """Few among many: the success rate is not affected."""
     with _traffic(stage, {f"{stage.site.url}/good": 24, f"{stage.site.url}/private": 0.8}):
         yield
 
 
 @contextmanager
 def proxy_away(stage: Stage) -> Iterator[None]:
-    """The one worker has an egress proxy, where nobody is."""
+    """The only worker has an egress proxy whose address is closed."""
     tried = "sum(increase(decoder_fetch_attempts_total[8s])) == 0"
     with _traffic(stage, {}):
         stage.workers.set({"egress_proxy": f"http://127.0.0.1:{free_port()}"})
         stage.workers.end("first")
         stage.workers.start("first")
         stage.workers.set({})
-        # Five tries in vain, and the proxy is paused: all of them are to be seen.
+        # After five failures the proxy is paused: all of them must be visible.
         wait_for(lambda: stage.ask(tried), what="a scrape of the new process alone")
     yield
     stage.workers.end("first")
@@ -451,7 +451,7 @@ SCENARIOS = {
             "a worker crashes again and again",
             worker_crashes_again_and_again,
             tickets=_names("WorkerRestarting"),
-            maybe=_names("WorkerDown", "OldestMissionTooOld"),  # what it held waits for its lease
+            maybe=_names("WorkerDown", "OldestMissionTooOld"),  # its missions wait for their leases to expire
             seconds=90,
         ),
         Scenario("a key that is 400 days old", old_key, tickets=_names("KeyOld")),
@@ -462,7 +462,7 @@ SCENARIOS = {
             "the egress proxy is away",
             proxy_away,
             pages=_names("ProxyFailing"),
-            # Missions wait for the proxy; a worker that ends is not scraped for a moment.
+            # Missions wait for the proxy; a worker that restarts is not scraped for a moment.
             maybe=SPIKE | _names("NoWorker", "WorkerDown", "OldestMissionTooOld", "RetryingGrowing", "NoSecrets"),
             seconds=90,
         ),
@@ -492,5 +492,5 @@ SCENARIOS = {
     )
 }
 
-# Silenced by a page: the cause stays until Prometheus has them firing, and they arrive when the page is over.
+# A page silences these: the cause stays until Prometheus shows them as firing, and they arrive when the page ends.
 AFTERWARDS = _names("ErrorBudgetBurnSlow")

@@ -1,4 +1,4 @@
-"""The rules and the routing that are shipped, rewritten for a drill: the same expressions over seconds instead of hours."""
+"""The shipped rules and routing, rewritten for a drill: the same expressions over seconds instead of hours."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from tests.drill.receiver import HEARTBEAT
 
-# Long enough for what happens within one of them to be seen at a scrape a second, and in the order of the real ones.
+# Each is long enough for one scrape a second to show what happens in it, and they keep the order of the real windows.
 WINDOWS = {
     "5m": "8s", "10m": "10s", "15m": "40s", "30m": "15s", "50m": "18s", "1h": "20s", "2h": "22s", "6h": "30s", "1d": "40s", "3d": "60s",
 }  # fmt: skip
 # How long an alert's condition holds before it fires.
 PATIENCE = {"1m": "1s", "2m": "2s", "5m": "10s", "10m": "3s", "15m": "3s", "20m": "3s", "1h": "3s"}
-# Thresholds that are times: nobody waits half an hour for a mission to become that old.
+# Time thresholds: a drill cannot wait half an hour for a mission to become that old.
 TIMES = {"> 1800": "> 20"}
 
 
 def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
-    """Prometheus rules with every window, offset and `for` shortened; all of them at the drill's own interval.
+    """Prometheus rules with every window, offset and `for` shortened; all are evaluated at the drill's own interval.
 
     Raises:
-        KeyError: a window that the tables do not know.
+        KeyError: a window is not in the tables.
     """
     return {
         "groups": [
@@ -43,11 +43,11 @@ def _shortened(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def rehearsed_routing(config: dict[str, Any], receiver_url: str) -> dict[str, Any]:
-    """Alertmanager's configuration with the same routes, grouping and inhibition, at once, and to a receiver of one's own.
+    """Alertmanager's configuration with the same routes, grouping and inhibition, without delays, to a local receiver.
 
     Args:
-        config: the one that is shipped.
-        receiver_url: each receiver becomes a webhook to this address, its name behind it.
+        config: the shipped configuration.
+        receiver_url: each receiver becomes a webhook to this address, followed by its name.
     """
     return config | {
         "route": _hurried(config["route"]),

@@ -1,4 +1,4 @@
-"""The site that the drill's missions go to: its documents are good until a scenario says otherwise."""
+"""The site for the drill's missions: its documents are good until a scenario changes that."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PLAIN = b"nothing here any more\n"
 
 
 class Site:
-    """A web server on loopback; a context manager. The path says what is served.
+    """A web server on loopback; a context manager. The path selects the answer.
 
     `/good` three secrets; `/plain` none; `/gone` 404; `/broken` 500; `/flaky?…` 503 at the first request of each query; `/slow/SECONDS` a byte a second;
-    `/hang` a byte a second until `release`; `/private` 403, whatever key one has. With `plain` set, `/good` has no secrets any more.
+    `/hang` a byte a second until `release`; `/private` 403, whatever the key. With `plain` set, `/good` no longer has secrets.
 
     Args:
         port: where to listen, 0 for any free one.
@@ -53,7 +53,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A visitor who went away is nothing to tell."""
+        """A client that disconnects is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -100,4 +100,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
-        """Quiet."""
+        """Log nothing."""

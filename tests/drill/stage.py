@@ -1,4 +1,4 @@
-"""Everything that a drill needs, running: Valkey, workers, Prometheus with the shortened rules, Alertmanager, the receiver."""
+"""The running parts of a drill: Valkey, workers, Prometheus with the shortened rules, Alertmanager, the receiver."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from worker.local.stack import Child, Flower, running_flower, running_worker
 LABELS = {"environment": "drill", "release": "decoder"}
 START_SECONDS = 60.0
 TRAFFIC_PER_SECOND = 4
-# Of 127.0.0.2, which the allowlist names and the address guard does not let through.
+# A port of 127.0.0.2, which the allowlist names and the address guard refuses.
 FORBIDDEN_PORTS = (22, 80, 6379)
 MAX_MEMORY = "1gb"
 
 
 class Traffic:
-    """Missions at a steady pace, from a thread: of each URL so many a second, no two alike (a number as their query)."""
+    """Enqueues missions at a steady rate from a thread: each URL with its own rate per second, made unique by a number as the query."""
 
     def __init__(self, client: MissionClient) -> None:
         self._client = client
@@ -57,7 +57,7 @@ class Traffic:
         self._thread.start()
 
     def set(self, rates: Mapping[str, float]) -> None:
-        """From now on these URLs, so many a second each."""
+        """Switch to these URLs, each with its rate per second."""
         self._rates = dict(rates)
 
     def stop(self) -> None:
@@ -77,11 +77,11 @@ class Traffic:
             try:
                 list(self._client.enqueue_many(batch))
             except DecoderError:
-                continue  # Redis is away, or the queue full: that is the scenario's doing
+                continue  # the scenario took Redis away or filled the queue
 
 
 class Workers:
-    """Worker processes that Prometheus knows of, each on a port of its own that it keeps over restarts."""
+    """Worker processes that Prometheus scrapes, each on a separate port that it keeps across restarts."""
 
     def __init__(self, folder: Path, values: Mapping[str, str], targets: Path) -> None:
         self._folder = folder
@@ -92,17 +92,17 @@ class Workers:
         self._changes: Mapping[str, str] = {}
 
     def set(self, changes: Mapping[str, str]) -> None:
-        """From now on, workers start with these settings beside the first ones."""
+        """Start further workers with these settings in addition to the first ones."""
         self._changes = changes
 
     def states(self) -> dict[str, bool]:
-        """The workers that Prometheus knows of, and whether each runs."""
+        """The workers that Prometheus scrapes, and whether each runs."""
         return {
             name: name in self._running and self._running[name][1].process.poll() is None for name in list(self._ports)
         }
 
     def start(self, name: str) -> None:
-        """Start a worker, and have it scraped."""
+        """Start a worker, and add it to the scrapes."""
         port = self._ports.setdefault(name, free_port())
         folder = self._folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir(mode=0o700)
@@ -114,18 +114,18 @@ class Workers:
         child.wait_until(r"metrics on port \d+")
 
     def kill(self, name: str) -> None:
-        """SIGKILL. It is scraped still, in vain."""
+        """Send SIGKILL. Prometheus still scrapes it, without success."""
         pieces, child = self._running.pop(name)
         child.process.kill()
         pieces.close()
 
     def end(self, name: str) -> None:
-        """SIGTERM, where it runs."""
+        """Send SIGTERM if it runs."""
         if name in self._running:
             self._running.pop(name)[0].close()
 
     def leave(self, name: str) -> None:
-        """Prometheus forgets about it, as of a pod that is gone."""
+        """Remove it from the scrapes, like a pod that is gone."""
         self.end(name)
         del self._ports[name]
         self._announce()
@@ -137,7 +137,7 @@ class Workers:
         self._running.clear()
 
     def logs(self) -> str:
-        """What all workers have logged, those that are gone as well."""
+        """The logs of all workers, including those that are gone."""
         return "".join(path.read_text() for path in sorted(self._folder.glob("*/worker.log")))
 
     def _announce(self) -> None:
@@ -148,21 +148,21 @@ class Workers:
 
 
 class Server(EmbeddedRedis):
-    """A Valkey with a limit, as a production has it; also after it was started anew."""
+    """A Valkey with a memory limit, as in production, which it keeps after a restart."""
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it and wait until it answers."""
         super().start()
         with redis.Redis.from_url(self.url) as client:
             client.config_set("maxmemory", MAX_MEMORY)
 
 
 class Stage:
-    """The pieces; a context manager.
+    """All parts; a context manager.
 
     Args:
-        folder: where they work.
-        flower: run Flower as well, and have it scraped.
+        folder: their working folder.
+        flower: run Flower as well, and scrape it.
     """
 
     def __init__(self, folder: Path, *, flower: bool = False) -> None:
@@ -185,7 +185,7 @@ class Stage:
 
     def _start(self) -> None:
         enter = self._pieces.enter_context
-        # First of all, so that a machine without them is told at once.
+        # Checked first, so that a machine without them fails at once.
         prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
         self.receiver = enter(Receiver())
         self.site = enter(Site())
@@ -224,7 +224,7 @@ class Stage:
             "log_level": "info",
             "markers": "{* *}",
             "detectors": "marker,provider,generic",
-            "shutdown_grace": "5s",  # below the stack's own, as in the chart: what a worker holds goes back before it is killed
+            "shutdown_grace": "5s",  # below the stack's own, as in the chart: a worker releases its missions before it is killed
         }
         targets = self._folder / "targets.json"
         self.workers = Workers(self._subfolder("workers"), values, targets)
@@ -261,7 +261,7 @@ class Stage:
         self.client = MissionClient(self.settings)
         self.traffic = Traffic(self.client)
         self._pieces.callback(self.traffic.stop)
-        # Before its first scrape Prometheus knows of no worker, and says so.
+        # Before its first scrape Prometheus has no worker, and alerts.
         wait_for(
             lambda: self.ask('up{job="decoder-worker"} == 1') and not self.ask('ALERTS{severity!="heartbeat"}'),
             what="the first scrape",
@@ -269,12 +269,12 @@ class Stage:
         wait_for(lambda: not self.receiver.open(), what="a quiet start")
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """What Prometheus answers to an expression now."""
+        """Prometheus' current result for an expression."""
         return instant(self.prometheus, expression)
 
     @contextmanager
     def hanging(self, name: str) -> Iterator[None]:
-        """One of the programs (`prometheus`, `alertmanager`) does nothing while the block runs."""
+        """One of the programs (`prometheus`, `alertmanager`) is stopped while the block runs."""
         self._programs[name].send_signal(signal.SIGSTOP)
         try:
             yield
@@ -282,7 +282,7 @@ class Stage:
             self._programs[name].send_signal(signal.SIGCONT)
 
     def history(self, expression: str, seconds: float, step: float) -> list[dict[str, Any]]:
-        """What it would have answered at each step of the last so many seconds."""
+        """Prometheus' results for an expression at each step of the last `seconds`."""
         now = time.time()
         query = urllib.parse.urlencode({"query": expression, "start": now - seconds, "end": now, "step": step})
         with urllib.request.urlopen(f"{self.prometheus}/api/v1/query_range?{query}", timeout=30) as answer:
@@ -321,7 +321,7 @@ class Stage:
 
 
 def instant(prometheus: str, expression: str) -> list[dict[str, Any]]:
-    """What the Prometheus at this address answers to an expression now."""
+    """The current result for an expression of the Prometheus at this address."""
     query = urllib.parse.urlencode({"query": expression})
     with urllib.request.urlopen(f"{prometheus}/api/v1/query?{query}", timeout=30) as answer:
         found: list[dict[str, Any]] = json.load(answer)["data"]["result"]

@@ -1,4 +1,4 @@
-"""The image, built with buildah by the lines of docs/image.md, on the stand-in base."""
+"""The image, built with buildah and the commands of docs/image.md on the stand-in base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DECODER = f"decoder:{VERSION}"
 
 
 class Buildah:
-    """Buildah with a store of its own."""
+    """Buildah with a separate store."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,7 +32,7 @@ class Buildah:
         return self._output(["buildah", *self._options, *map(str, arguments)])
 
     def type_in(self, block: Block, env: Mapping[str, str], *build: str) -> None:
-        """Type a document's block, with this store and these options of a build, which are this machine's affair."""
+        """Run a document's block, with this store and this machine's build options."""
         program = self._folder / "bin" / "buildah"
         program.parent.mkdir()
         real = [shutil.which("buildah") or "buildah", *self._options, "build", *build]
@@ -49,7 +49,7 @@ class Buildah:
 
 
 def fetch_wheels(folder: Path) -> Path:
-    """The locked wheels, and a pip.conf that sees nothing else: the build itself goes nowhere."""
+    """The locked wheels, and a pip.conf that uses only them: the build needs no network."""
     python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     command = [str(python), "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:"]
     requirements = ROOT / "requirements/image.txt"

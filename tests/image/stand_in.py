@@ -1,6 +1,6 @@
-"""A stand-in for the base image where no registry answers: this system's shell and the running Python, nothing else.
+"""A stand-in for the base image if no registry is reachable: only this system's shell and the running Python.
 
-It proves the Dockerfile, not the base: production builds on the official Python image, by digest.
+It tests the Dockerfile, not the base: production builds on the official Python image, by digest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.conftest import unavailable
 
 _PROGRAMS = ("sh", "rm", "env", "install")
-# What every wheel may take for granted (PEP 600).
+# Libraries that every wheel may assume (PEP 600).
 _RUNTIME = (
     "libstdc++.so.6",
     "libgcc_s.so.1",
@@ -28,7 +28,7 @@ _RUNTIME = (
 
 
 def make_root(root: Path) -> None:
-    """Lay out a root file system: `/usr/local/bin/python` with pip, a shell, their libraries, `/tmp`."""
+    """Create a root file system: `/usr/local/bin/python` with pip, a shell, their libraries, `/tmp`."""
     prefix = Path(sys.base_prefix)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if not (prefix / "lib" / version / "ensurepip").is_dir():
@@ -49,7 +49,7 @@ def make_root(root: Path) -> None:
         shutil.copy2(program.resolve(), root / "usr/bin" / program.name)
     copy_libraries(root, [*programs, interpreter, *(root / "usr/local/lib" / version / "lib-dynload").glob("*.so")])
     copy_libraries(root, [lib for name in _RUNTIME for lib in Path("/usr/lib").glob(f"*/{name}")], themselves=True)
-    # As the official image has it; Celery's message bus does not start without.
+    # As in the official image; Celery's message bus does not start without it.
     (root / "usr/share/zoneinfo").mkdir(parents=True)
     shutil.copy2("/usr/share/zoneinfo/UTC", root / "usr/share/zoneinfo/UTC")
     subprocess.run(["chroot", root, "/usr/local/bin/python", "-m", "ensurepip"], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The Dockerfile as it is written."""
+"""The Dockerfile's text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_copied_is_let_in_and_nothing_else() -> None:
 
 
 def test_the_image_of_the_checks_holds_what_the_tests_run() -> None:
-    """The same as continuous integration installs."""
+    """The same versions that continuous integration installs."""
     wanted = re.findall(r"^need ((?:.+\\\n)*.+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
     packages = re.findall(r":([a-z-]+)", wanted[0])
     installed = re.findall(r"no-install-recommends \\\n +(.+) \\", (ROOT / "ci/Dockerfile").read_text())

@@ -1,4 +1,4 @@
-"""The image, built for real and run: not as root, on a read-only root, as process 1."""
+"""The image, built and run: not as root, on a read-only root, as process 1."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMIT = subprocess.run(
     ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
 ).stdout.strip()
-# Without the base: what the Dockerfile adds.
+# Without the base: only the files that the Dockerfile adds.
 MAX_ADDED_BYTES = 150 * 1024 * 1024
 GRACE_SECONDS = 5
 
@@ -89,7 +89,7 @@ def running(image: Image, command: list[str], env: dict[str, str], log: Path) ->
 
 
 def inside(image: Image, program: str, folder: Path) -> str:
-    """What a Python program in the image prints."""
+    """The output of a Python program in the image."""
     (folder / "keys").mkdir(exist_ok=True)
     log = folder / "inside.log"
     with running(image, ["python", "-c", program], {}, log) as process:
@@ -98,7 +98,7 @@ def inside(image: Image, program: str, folder: Path) -> str:
 
 
 def child_of(process: subprocess.Popen[bytes]) -> int:
-    """The process that `unshare` started: number 1 in there."""
+    """The process that `unshare` started: process 1 in the container."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (child,) = map(int, children)
     return child
@@ -156,7 +156,7 @@ print(subprocess.check_output(["celery", "-A", "worker.app", "flower", "--help"]
 
 
 def test_its_code_comes_compiled(image: Image) -> None:
-    """By a hash of the source: a build that sets every file's time would have Python compile at each start again."""
+    """Checked by a hash of the source: since the build sets every file's time, Python would otherwise recompile at each start."""
     headers = [path.read_bytes()[:8] for path in (image.root / "opt/decoder").rglob("__pycache__/*.pyc")]
     assert len(headers) > 100
     assert [header for header in headers if not header[4] & 1] == []

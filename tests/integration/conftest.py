@@ -1,4 +1,4 @@
-"""Fixtures for the whole thing: keys, a client, real worker processes, a real site."""
+"""Fixtures for end-to-end tests: keys, a client, real worker processes, a real site."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def site() -> Iterator[SampleSite]:
 
 @pytest.fixture
 def producer_settings(settings: WorkerSettings, keys: Keys) -> Settings:
-    """What a producer is set to."""
+    """A producer's settings."""
     return Settings.from_env(redis_url=settings.redis_url, url_key=keys.url_key)
 
 
@@ -93,5 +93,5 @@ def start_worker(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def reader(client: redis.Redis, keys: Keys) -> ResultReader:
-    """Somebody who may read results."""
+    """A reader with the right to open results."""
     return ResultReader(client, [keys.identity], AuditLog(client, emit=lambda line: None))

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.full
 
 URL = "https://docs.example/page"
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-# Stand in what is refused, where nobody else is to see it.
+# Values in refused input that must not appear in any output.
 PASSWORD, PATH = "hunter2-pass-word", "sesame-path"
 WORDS = (PASSWORD, PATH)
 
@@ -59,7 +59,7 @@ def refusal(command: click.Command, *arguments: str, env: Environment, code: int
 
 
 def refusal_of_process(module: str, *arguments: str, env: Environment, code: int, folder: Path) -> str:
-    """The same of a real process, in an unrelated folder. On stdout there may be lines of a log, as JSON."""
+    """The same for a real process, in an unrelated folder. Its stdout may have log lines, as JSON."""
     result = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env={**os.environ, **env},
@@ -76,13 +76,13 @@ def refusal_of_process(module: str, *arguments: str, env: Environment, code: int
 
 @pytest.fixture
 def env(settings: WorkerSettings) -> dict[str, str]:
-    """A producer's environment that works."""
+    """A working producer environment."""
     return {"DECODER_REDIS_URL": settings.redis_url.get_secret_value(), "DECODER_URL_KEY": generate_url_key()}
 
 
 @pytest.fixture
 def worker_env(env: dict[str, str]) -> dict[str, str]:
-    """A worker's environment that works."""
+    """A working worker environment."""
     return env | {
         "DECODER_RECIPIENT": Identity.generate().recipient.text,
         "DECODER_METRICS_PORT": "0",
@@ -392,11 +392,11 @@ def test_a_bad_option_of_a_mission_is_refused(option: str, value: str, said: str
 
 @contextmanager
 def answering(answer: bytes | None) -> Iterator[int]:
-    """A server on loopback that gives everyone this answer, or none at all; its port."""
+    """A server on loopback that gives every client this answer, or none at all; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as connections:
 
         def serve() -> None:
-            with suppress(OSError):  # the end of the server ends the waiting
+            with suppress(OSError):  # ends when the server is closed
                 while True:
                     connection = connections.enter_context(server.accept()[0])
                     if answer is not None:
@@ -470,7 +470,7 @@ def test_a_producers_process_refuses_without_redis_in_one_line(env: dict[str, st
 
 
 def worker_problems(folder: Path) -> dict[str, tuple[dict[str, str], str]]:
-    """Environments with which a worker must not start, and what it has to say of each."""
+    """Environments with which a worker must not start, and the error that it must print for each."""
     (folder / "open.key").write_text(generate_url_key())
     (folder / "open.key").chmod(0o644)
     (folder / "team.pub").write_text(PASSWORD)

@@ -21,7 +21,7 @@ from tests.processes import started
 
 pytestmark = pytest.mark.full
 
-# What is typed before Tab, and what must stand there after it.
+# The words typed before Tab, and the completed words.
 TYPED = {
     "a command": ("mission enq", "mission enqueue "),
     "a command of the other one": ("decoder dead-l", "decoder dead-letters "),
@@ -37,7 +37,7 @@ INTERACTIVE = {
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """A user who has the commands on PATH, and a home of its own."""
+    """A user with the commands on PATH and a separate home."""
     return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb"}
 
 
@@ -59,7 +59,7 @@ def scripts(shell: str, env: dict[str, str], folder: Path) -> list[Path]:
 
 
 class Terminal:
-    """A person's terminal with a shell in it."""
+    """A terminal with an interactive shell."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -1,4 +1,4 @@
-"""Whatever stands where the queue's keys should be: workers name it, set it aside, and missions go on."""
+"""A damaged key in place of one of the queue's: workers name it and set it aside, and missions continue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def succeeds(client: MissionClient, worker: Child, mission_id: str) -> None:
 
 
 def assert_set_aside(client: redis.Redis, worker: Child) -> None:
-    """Each damaged key is kept for a while, was named, and no byte of it was told."""
+    """Assert that each damaged key was named and is kept for a while, and that none of its bytes were logged."""
     for key in QUEUE_KEYS:
         wait_for(lambda key=key: client.get(Key.ASIDE + key) == CANARY.encode(), what=f"{key!r} to be set aside")  # type: ignore[misc]  # mypy cannot infer a default's type
         assert client.ttl(Key.ASIDE + key) > 0

@@ -1,4 +1,4 @@
-"""A mission dies since nobody answers; somebody does, an operator replays it, and it succeeds."""
+"""A mission dies because its host is down; the host comes back, an operator replays the mission, and it succeeds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def decoder(settings: WorkerSettings, *arguments: str) -> list[dict[str, object]
 def test_a_dead_mission_is_replayed_and_succeeds(
     mission_client: MissionClient, start_worker: StartWorker, settings: WorkerSettings, reader: ResultReader
 ) -> None:
-    with socket.socket() as taken:  # bound, so that nobody else takes the port, and not listening yet
+    with socket.socket() as taken:  # bound but not yet listening, so that nobody else takes the port
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

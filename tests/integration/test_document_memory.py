@@ -1,4 +1,4 @@
-"""What a document takes from its body to its sealed record: no more than the budget counts for it."""
+"""A document's memory from its body to its sealed record: never more than the budget reserves for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.work.memory import FREE_SECRETS, MIB, PER_BYTE, RULES_BYTES, SECRETS
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux' /proc")
 
-# A process of its own decodes documents one by one, and says by how many bytes each raised the peak of its resident memory.
+# A separate process decodes documents one by one, and reports by how many bytes each raised its peak resident memory.
 SCRIPT = """
 import json
 import sys
@@ -75,7 +75,7 @@ for name, body, content_type in documents(int(sys.argv[1])):
 """
 
 
-# What a process for extraction took before it reads its document.
+# An extraction process's memory before it reads its document.
 APART = """
 import sys
 from pathlib import Path

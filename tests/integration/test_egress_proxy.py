@@ -1,4 +1,4 @@
-"""Fetching through real proxies, Debian's tinyproxy and Squid: documents come whole, and each failure is told for what it is."""
+"""Fetching through real proxies, Debian's tinyproxy and Squid: documents arrive whole, and each failure is reported with its own reason."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_it_lets_in_who_has_its_login_alone(start: StartProxy, server: Misbehavi
 
 
 def test_a_login_that_nobody_asks_for_reaches_no_site(start: StartProxy, server: MisbehavingServer) -> None:
-    """In absolute form tinyproxy would hand it on."""
+    """tinyproxy would forward it in absolute form."""
     with start() as proxy, fetching(server.port, **through(proxy, f"user:{uuid4().hex}")) as rig:
         rig.fetch(server.url("/ok", NAME))
     assert b"authorization" not in server.heads[0].lower()

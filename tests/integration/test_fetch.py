@@ -1,4 +1,4 @@
-"""The fetcher against real servers that behave, misbehave and stand still."""
+"""The fetcher against real servers that behave, misbehave and stall."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.servers.fetching import NAME, Fetching, fetching
 from tests.servers.misbehaving import DOCUMENT, MIB, MisbehavingServer
 from worker.fetch.fetcher import FREE_BYTES
 
-GRACE = 1.0  # what a fetch may take beyond its deadline
+GRACE = 1.0  # how far a fetch may exceed its deadline
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def rig(server: MisbehavingServer) -> Iterator[Fetching]:
 
 
 def failure(rig: Fetching, url: str, seconds: float = 5.0) -> MissionFailed:
-    """How the fetch fails; it must, within its time."""
+    """The failure of a fetch that must fail, within its time."""
     started = time.monotonic()
     with pytest.raises(MissionFailed) as caught:
         rig.fetch(url, seconds=seconds)
@@ -240,7 +240,7 @@ def test_no_time_is_no_try_on_the_network(fresh: MisbehavingServer) -> None:
 
 @pytest.fixture
 def deaf() -> Iterator[int]:
-    """A port that takes connections and never reads or writes."""
+    """A port that accepts connections and never reads or writes."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         yield listener.getsockname()[1]
 

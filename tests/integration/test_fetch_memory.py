@@ -1,4 +1,4 @@
-"""What a bomb or a flood costs: no more than twice the cap over what the process had before."""
+"""The memory cost of a bomb or a flood: at most twice the cap on top of what the process had before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.servers.misbehaving import MIB, MisbehavingServer
 CAP = 10 * MIB
 CONSTANT = 12 * MIB  # buffers of the decoders (zstd's window alone may be 8 MiB) and the allocator's slack
 
-# A process of its own fetches one by one, and says by how much each raised the peak of its resident memory, in bytes.
+# A separate process fetches one by one, and reports by how many bytes each fetch raised its peak resident memory.
 SCRIPT = """
 import sys
 from pathlib import Path

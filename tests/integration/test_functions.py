@@ -23,7 +23,7 @@ OLDER = OLDER.replace(f"\nreturn {library.LIBRARY}\n", f"\nreturn {library.LIBRA
 
 @pytest.fixture
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """A Valkey of this test's own, whose functions are taken away."""
+    """A separate Valkey for this test, which removes its functions."""
     with EmbeddedRedis() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The choke point stands in front of every connection that a worker consumes by, or the worker does not start."""
+"""The choke point guards every connection that a worker consumes from, or the worker does not start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
 
-# A worker on a kombu that calls the command otherwise: what the guard looks for never comes.
+# A worker on a kombu that uses another command, so that the guard never sees the one it filters.
 ANOTHER_KOMBU = """
 from kombu.transport.redis import Channel
 code = Channel._brpop_read.__code__
@@ -72,7 +72,7 @@ def test_the_check_of_the_guard_leaves_no_trace(start_worker: StartWorker, clien
 def test_the_guard_is_still_there_after_a_failover(
     keys: Keys, site: SampleSite, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """With several Sentinels named, kombu goes from one to the next when the master is lost; one of them is away."""
+    """With several Sentinels, kombu tries one after the other when the master is lost; one of them is down."""
     folder = tmp_path / "sentinel"
     folder.mkdir(mode=0o700)
     with EmbeddedRedis() as master, Cluster(master, folder) as cluster, cluster.client() as client:

@@ -1,4 +1,4 @@
-"""One slow or dead host never starves the others. How much speed is left is measured in `benchmarks/`."""
+"""One slow or dead host never starves the others. The remaining throughput is measured in `benchmarks/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.full
 
 
 class _Slow(BaseHTTPRequestHandler):
-    """Answers when the test lets it, and counts how many wait at most."""
+    """A server that answers when the test lets it, and counts the most requests that waited at once."""
 
     protocol_version = "HTTP/1.1"
     let_go: threading.Event

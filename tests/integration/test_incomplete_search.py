@@ -1,4 +1,4 @@
-"""A document that is not searched to its end succeeds with what was found, and whoever looks is told what cut the search short."""
+"""A document that is not searched to its end succeeds with what was found; its readers see what cut the search short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job, for real: Valkey, worker processes, an HTTP site, apps that enqueue, a reader that opens results."""
+"""The main job end to end: Valkey, worker processes, an HTTP site, apps that enqueue, a reader that opens results."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def log_lines(log: Path) -> list[dict[str, object]]:
 
 
 def scraped(worker: Child) -> str:
-    """What Prometheus gets of a worker now."""
+    """A worker's metrics as Prometheus would scrape them now."""
     port = next(line["server.port"] for line in log_lines(worker.log) if "server.port" in line)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return str(answer.read().decode())
 
 
 def client_of_celery(url: str) -> Celery:
-    """Another one each time: who asks twice under the same id may hear the first answer twice."""
+    """Another id each time: a client that asks twice under the same id may get the first answer twice."""
     return Celery("foreign", broker=url, backend=url, set_as_current=False)
 
 
@@ -257,7 +257,7 @@ def test_a_worker_ends_on_sigterm_and_gives_back_what_it_has_in_hand(
 def test_submissions_by_message_can_be_switched_off(
     start_worker: StartWorker, site: SampleSite, settings: WorkerSettings, client: redis.Redis
 ) -> None:
-    """The one way in on which a URL stands in the broker in clear."""
+    """The only entry point that puts a URL into the broker in clear."""
     start_worker(allowed_hosts=hosts_of(site), accept_submit="false")
     url = settings.redis_url.get_secret_value()
     foreign = client_of_celery(url)
@@ -265,5 +265,5 @@ def test_submissions_by_message_can_be_switched_off(
     with pytest.raises(DecoderError, match="DECODER_ACCEPT_SUBMIT=false"):
         pending.get(timeout=60)
     assert not list(client.scan_iter(match=f"{PREFIX}m:*"))
-    # The answer goes before the acknowledgement.
+    # The answer is sent before the acknowledgement.
     wait_for(lambda: not client.exists("missions", "unacked"), what="the message to be acknowledged")

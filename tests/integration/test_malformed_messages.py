@@ -1,4 +1,4 @@
-"""Whatever lands in the queue, the worker lives on and the good missions are unharmed."""
+"""The worker survives anything in its queue, and good missions are unharmed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.local.stack import Child
 
 pytestmark = pytest.mark.full
 
-# As large as an entry may be that one message brings; Redis itself ends at 512 MB.
+# The largest entry that one message can bring; Redis itself stops at 512 MB.
 HUGE = b'{"body": "' + CANARY.encode() + b"A" * 50_000_000 + b'"}'
 
 
@@ -49,7 +49,7 @@ def quarantined(client: redis.Redis) -> list[tuple[str, int]]:
 def interleave(
     entries: Sequence[bytes], mission_client: MissionClient, client: redis.Redis, site: SampleSite
 ) -> list[str]:
-    """Put a good mission in front of each entry and one at the end; the missions' ids."""
+    """Put a good mission before each entry and one at the end; return the missions' ids."""
     number = count()
     ids = []
     for bad in entries:

@@ -1,4 +1,4 @@
-"""Hostile documents under a real cgroup of the chart's size: no worker is killed, and nobody's neighbour comes to harm."""
+"""Hostile documents under a real cgroup of the chart's size: no worker is killed, and no other mission is harmed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BYSTANDERS = 60
 
 @cache
 def hostile(coding: str) -> bytes:
-    """A document that costs as much as one can: its text is widened three times, and 9,900 secrets are far apart in it."""
+    """The most expensive document possible: its text is widened three times, and its 9,900 secrets are far apart."""
     part = (b"{*" * 400 + b" a *}\n").ljust(SIZE // 9_900 - 1, b"x")
     text = bytearray((part * 9_900).ljust(SIZE - 64, b"x"))
     for place, char in ((SIZE // 2, "é"), (SIZE * 3 // 4, "€"), (SIZE - 200, "\U0001f480")):
@@ -70,12 +70,12 @@ def limited(mebibytes: int) -> Iterator[Path]:
 
 
 def figure(folder: Path, name: str) -> int:
-    """A number that the cgroup tells."""
+    """A number from one of the cgroup's files."""
     return int((folder / f"memory.{name}").read_text())
 
 
 def killed(folder: Path) -> int:
-    """How many processes of the cgroup were killed for its limit."""
+    """How many processes the kernel killed at the cgroup's limit."""
     return int(dict(line.split() for line in (folder / "memory.oom_control").read_text().splitlines())["oom_kill"])
 
 

@@ -1,6 +1,6 @@
-"""What a new user does wrong, and what the commands say then: one line on stderr that says what to do, never a traceback.
+"""A new user's mistakes: the commands answer with one line on stderr that says what to do, never with a traceback.
 
-Each row is typed into a real shell. `tests/integration/test_bad_input.py` goes into the breadth of bad values.
+Each row runs in a real shell. `tests/integration/test_bad_input.py` covers the range of bad values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
 
-# Unknown to the ledger; one that succeeded; one that failed.
+# Ids of an unknown mission, of one that succeeded, and of one that failed.
 ID, DONE = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 FAILED = "550e8400-e29b-41d4-a716-446655440000"
 URL = "https://docs.example/page"
@@ -48,7 +48,7 @@ CHECK_REDIS = "check that Redis is up, and host, port and TLS (redis:// or redis
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is typed, how it ends, and what the line on stderr holds."""
+    """A command line, its exit code, and the text that its line on stderr must contain."""
 
     what: str
     typed: str
@@ -125,14 +125,14 @@ MISTAKES = [
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port where somebody listens."""
+    """A port in use."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.fixture
 def env(settings: WorkerSettings, client: redis.Redis, taken: int, tmp_path: Path) -> dict[str, str]:
-    """A user's environment that works, in a folder with their files."""
+    """A working user environment, in a folder with the user's files."""
     reader = Identity.generate()
     write_key_file(tmp_path / "url.key", KeyLine.parse(generate_url_key()))
     write_key_file(tmp_path / "reader.key", reader.line)
@@ -159,7 +159,7 @@ def env(settings: WorkerSettings, client: redis.Redis, taken: int, tmp_path: Pat
 
 
 def told(stderr: str) -> str:
-    """The one line for a person; the audit's lines beside it are JSON."""
+    """The one line meant for people; the audit's lines beside it are JSON."""
     assert "Traceback" not in stderr
     (line,) = [line for line in stderr.splitlines() if not line.startswith("{")]
     assert len(line) < 800

@@ -1,7 +1,7 @@
 """Two releases on one Valkey: upgraded and rolled back with missions under way, nothing is lost and all can be read.
 
-Once with the last tag's own code. And once across a change of the format, both of this tree: a release that reads the next
-number but does not write it yet, and the release after it, which writes it. They differ in that number alone.
+Once with the code of the last tag. And once across a format change, with two releases from this tree: one
+that reads the next number but does not write it, and its successor, which does. They differ only in that number.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ WORKERS = 2
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
-# Leases are noticed within seconds: what a rollout strands need not keep the test waiting.
+# Short leases: missions that a rollout strands come back within seconds.
 QUICK = "from tests.chaos.nursery import HOOKS; HOOKS['quick']()"
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release: where its code is, what is done to it before it starts, and the options that its producer enqueues with."""
+    """A release: the folder of its code, how it is patched before it starts, and its producer's options."""
 
     name: str
     tree: Path
@@ -50,7 +50,7 @@ class Release:
         return [sys.executable, "-c", "\n".join([QUICK, self.change, start])]
 
     def environment(self, values: Mapping[str, str]) -> dict[str, str]:
-        """Its settings. What another tree covers is not this one's coverage."""
+        """Its settings. Another tree's coverage is not counted here."""
         own = {name: value for name, value in stack_environment(values).items() if not name.startswith("COVERAGE_")}
         return own | {"PYTHONPATH": str(self.tree)}
 
@@ -62,7 +62,7 @@ def schemas(reads: tuple[int, int], writes: int) -> str:
 
 
 def last_tag_and_this_tree(folder: Path) -> tuple[Release, Release]:
-    # What waits in a queue that the last release does not know is worked after a rollback.
+    # Missions in a queue that the last release does not know are processed after a rollback.
     return Release("last", tree_of_last_release(folder)), Release("this", ROOT, enqueues=("--priority", "low"))
 
 
@@ -101,7 +101,7 @@ class Cluster:
 
     @contextmanager
     def workers(self, release: Release) -> Iterator[Callable[[], None]]:
-        """Workers of a release, ready; to be called to end them as Kubernetes does."""
+        """Start workers of a release and wait until they are ready; returns a function that ends them as Kubernetes does."""
         with ExitStack() as stack:
             processes = []
             for _ in range(WORKERS):
@@ -127,7 +127,7 @@ class Cluster:
             yield end
 
     def enqueue(self, release: Release) -> None:
-        """A batch of missions by the producer of a release."""
+        """Enqueue a batch of missions with a release's producer."""
         arena = self._arena
         numbers = range(len(arena.tickets), len(arena.tickets) + BATCH)
         urls = "".join(f"{arena.site.url(number)}\n" for number in numbers)
@@ -146,7 +146,7 @@ class Cluster:
         self.sent.setdefault(release.name, set()).update(ids)
 
     def reveals(self, release: Release, mission_id: str) -> str:
-        """What the reader's tool of a release opens."""
+        """The results that a release's reader opens."""
         done = subprocess.run(
             release.command("producer", "reveal", mission_id, "--reason", "a test", "--json"),
             cwd=self._folder,
@@ -160,7 +160,7 @@ class Cluster:
         return str(secret["value"])
 
     def wait_for(self, finished: int) -> None:
-        """Wait until so many missions have ended."""
+        """Wait until this many missions have ended."""
         wait_for(lambda: self._arena.finished() >= finished, seconds=90, what=f"{finished} missions")
 
     def worked(self, release: Release) -> set[str]:
@@ -185,13 +185,13 @@ def test_an_upgrade_and_a_rollback_midway_lose_nothing_and_leave_nothing_unreada
         end_older = stack.enter_context(cluster.workers(older))
         cluster.enqueue(older)
         cluster.wait_for(BATCH // 10)
-        # The upgrade: both are at work, then the newer ones alone; applications come later.
+        # The upgrade: both releases work, then only the newer workers; applications are upgraded later.
         end_newer = stack.enter_context(cluster.workers(newer))
         cluster.enqueue(newer)
         end_older()
         cluster.enqueue(older)
         cluster.wait_for(2 * BATCH + BATCH // 2)
-        # The rollback: what the newer ones have left and admitted is the older ones' now.
+        # The rollback: older workers take over the missions that newer ones left or admitted.
         stack.enter_context(cluster.workers(older))
         end_newer()
         cluster.enqueue(newer)
@@ -200,7 +200,7 @@ def test_an_upgrade_and_a_rollback_midway_lose_nothing_and_leave_nothing_unreada
         assert not report.problems, table([report])
         assert (report.accepted, report.succeeded, report.lost) == (MISSIONS, MISSIONS, 0), table([report])
         assert cluster.lines_with("does not read") == cluster.lines_with("malformed message") == []
-        # It was mixed: each has worked what the other admitted, and its reader opens what the other sealed.
+        # The releases were mixed: each processed missions that the other admitted, and its reader opens results that the other sealed.
         for one, other in ((older, newer), (newer, older)):
             crossed = cluster.worked(one) & cluster.sent[other.name]
             assert len(crossed) > BATCH // 4, (one.name, len(crossed))

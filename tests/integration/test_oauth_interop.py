@@ -1,4 +1,4 @@
-"""OAuth 2.0 with an implementation that is not ours: oauthlib is the authorization server, and its client reads and asks alike."""
+"""OAuth 2.0 against an independent implementation: oauthlib is the authorization server, and its client sends the same requests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.servers.misbehaving import DOCUMENT, MisbehavingServer
 from tests.servers.tokens import Answer, TokenServer
 
 LOGIN = "login.example"
-CLIENT = "decoder:a b"  # what must be encoded to be told apart
+CLIENT = "decoder:a b"  # characters that need encoding to stay distinct
 SECRET = secrets.token_urlsafe(24) + "%:/ +"
 
 
 class Validator(RequestValidator):  # type: ignore[misc]  # oauthlib has no types
-    """Knows one client, that may read."""
+    """A validator that knows one client with read scope."""
 
     def __init__(self) -> None:
         self.issued: list[str] = []
@@ -53,7 +53,7 @@ class Validator(RequestValidator):  # type: ignore[misc]  # oauthlib has no type
 
 
 class Oauthlib:
-    """A token server that is oauthlib's."""
+    """A token server run by oauthlib."""
 
     def __init__(self, tokens: TokenServer) -> None:
         self._tokens = tokens
@@ -99,7 +99,7 @@ def test_its_server_hands_us_a_token_for_the_right_secret_alone(
             assert rig.fetch(server.url("/ok", NAME)).body == DOCUMENT
         (token,) = other.validator.issued
         assert f"\r\nAuthorization: Bearer {token}\r\n".encode() in server.heads[-1]
-        # Its client reads the answer alike, and asks alike.
+        # oauthlib's client reads the same token and sends the same request.
         client = BackendApplicationClient(CLIENT, scope=scope or None)
         assert client.parse_request_body_response(other.bodies[-1], scope=scope or None)["access_token"] == token
         if place == "header":

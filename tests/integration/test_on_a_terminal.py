@@ -1,4 +1,4 @@
-"""What is recorded in the audit, told to a person at a terminal, and to a collector where stderr is redirected."""
+"""Audit messages on stderr: readable text at a terminal, JSON for a collector if stderr is redirected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.full
 WHY = ("--reason", "incident 4711")
 Typed = Callable[[list[str]], list[str]]
 
-# The commands on two missions, and what of the audit they tell a person.
+# Commands on two missions, and the audit message that each shows a person.
 COMMANDS: dict[str, Typed] = {
     "reveal": lambda ids: ["producer", "reveal", ids[0], *WHY],
     "forget": lambda ids: ["producer", "forget", ids[0], *WHY],
@@ -43,7 +43,7 @@ COMMANDS: dict[str, Typed] = {
 
 @pytest.fixture
 def ids(ledger: Ledger, client: redis.Redis, tmp_path: Path) -> list[str]:
-    """A mission with a result, and thirty dead ones; keys in the folder, and what is no entry in the audit."""
+    """A mission with a result and thirty dead ones, with keys in the folder and an invalid entry in the audit."""
     identity = Identity(X25519, b"i" * 32)
     write_key_file(tmp_path / "reader.key", identity.line)
     write_key_file(tmp_path / "next.pub", Identity(X25519, b"n" * 32).recipient.line)
@@ -59,7 +59,7 @@ def ids(ledger: Ledger, client: redis.Redis, tmp_path: Path) -> list[str]:
 
 
 def run(typed: list[str], stderr: int, settings: WorkerSettings, folder: Path) -> None:
-    """The command to its end, its stderr at a descriptor."""
+    """Run the command to its end, with its stderr on a descriptor."""
     env = os.environ | {
         "DECODER_REDIS_URL": settings.redis_url.get_secret_value(),
         "DECODER_IDENTITY_FILE": "reader.key",

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture
 def port() -> int:
-    """A free port whose next one is free as well."""
+    """A free port whose successor is free as well."""
     for _ in range(100):
         with ExitStack() as stack:
             first, second = (stack.enter_context(socket.socket()) for _ in range(2))
@@ -59,14 +59,14 @@ def enqueued(client: MissionClient, site: Site, numbers: range) -> dict[str, int
 
 
 def succeeded(port: int) -> float:
-    """How many missions a process says it has brought to their end."""
+    """How many missions a process reports as ended."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return sum(float(number) for number in re.findall(r'decoder_missions_total\{.*outcome="succeeded".*\} (\S+)', text))
 
 
 def children(worker: Child) -> list[int]:
-    """Its processes, in the order of their start."""
+    """The worker's processes, in the order of their start."""
     pid = worker.process.pid
     return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
@@ -143,9 +143,9 @@ def ended(settings: WorkerSettings, keys: Keys, **values: str) -> subprocess.Com
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("concurrency", "none"),  # seen before there are several
+        ("concurrency", "none"),  # detected before there are several processes
         ("metrics_port", "65535"),
-        ("recipient", "decoder-recipient:nonsense"),  # seen by each
+        ("recipient", "decoder-recipient:nonsense"),  # detected by each process
         ("memory", "200MiB"),
     ],
 )

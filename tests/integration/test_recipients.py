@@ -1,4 +1,4 @@
-"""Several readers, and keys that change while a worker runs: each opens its own results and nobody else's; none is lost."""
+"""Several readers, and keys that change while a worker runs: each reader opens only its own results, and no result is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def publish(folder: Path, team: str, identity: Identity) -> None:
-    """Replace a team's public key as an operator should: by a rename, so that no moment is without one."""
+    """Replace a team's public key as an operator should: by a rename, so that a key is always there."""
     new = folder / f"{team}.new"
     new.write_text(identity.recipient.text + "\n")
     os.replace(new, folder / f"{team}.pub")
@@ -98,7 +98,7 @@ def test_a_key_is_exchanged_while_the_worker_runs_and_both_generations_open(
     publish(folder, "team-a", new)
     wait_for(lambda: opens(reader_of(new), one_more()), what="a result sealed to the new key")
     generations = [(opens(reader_of(old), id_), opens(reader_of(new), id_)) for id_ in missions]
-    # Each opens with exactly one of the two, and once the new one is in use the old one is not used again.
+    # Each result opens with exactly one of the two keys, and the old one is not used again after the new one.
     assert generations == sorted(generations, reverse=True)
     assert set(generations) == {(True, False), (False, True)}
     old_id, new_id = (identity.key_id.hex() for identity in (old, new))
@@ -140,7 +140,7 @@ def test_a_key_that_turns_bad_loses_nothing_and_is_logged_once(
 def test_missions_queued_under_the_old_url_key_are_worked_after_its_exchange(
     settings: Settings, start_worker: StartWorker, site: SampleSite, keys: Keys
 ) -> None:
-    """First the workers learn the new key, then producers write with it, then the old one goes when nothing is under it."""
+    """First workers get the new key, then producers use it. The old key is removed when nothing is encrypted with it."""
     old, new = keys.url_key, generate_url_key()
 
     def enqueue(url_key: str) -> str:
@@ -171,7 +171,7 @@ def test_an_idempotency_key_stands_for_the_same_mission_across_the_exchange(
 def test_a_worker_without_the_key_of_a_mission_leaves_it_to_others(
     settings: Settings, mission_client: MissionClient, start_worker: StartWorker, site: SampleSite, keys: Keys
 ) -> None:
-    """A rollout meets both: the mission is not failed by the worker that cannot read it."""
+    """A rollout mixes both: a worker that cannot read a mission must not fail it."""
     ticket = mission_client.enqueue(f"{site.url}/letter.txt")
     unknowing = start_worker(allowed_hosts=f"127.0.0.1:{site.port}", url_key=generate_url_key())
     wait_for(lambda: "which DECODER_URL_KEY does not hold" in unknowing.log.read_text(), what="the refusal")

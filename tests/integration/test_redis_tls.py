@@ -1,4 +1,4 @@
-"""TLS to Redis: who is verified, by every way in that producer and worker have."""
+"""TLS to Redis: every connection of producers and workers verifies the server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.full
 
 
 class Pki:
-    """An authority, a client's certificate of it, and servers: a good one, and the bad ones by name."""
+    """A certificate authority, a client certificate that it signed, and server certificates: a good one, and bad ones by name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,12 +57,12 @@ class Pki:
 
     @contextmanager
     def server(self, kind: str = "good") -> Iterator[int]:
-        """A server whose certificate is good, or bad in one way; its port."""
+        """Start a server whose certificate is good, or bad in one way; return its port."""
         with tls_redis(self.folder, certificate=self._certificate(kind), ca=self.authority.ca_file) as port:
             yield port
 
     def certificates(self, kind: str = "good") -> Certificates:
-        """The same for a cluster."""
+        """The same for a Redis Cluster."""
         return Certificates(self._certificate(kind), self.client, self.authority.ca_file)
 
     def _certificate(self, kind: str) -> Path:
@@ -104,13 +104,13 @@ _GONE = "Connection reset|Connection closed|Broken pipe"
 
 @pytest.fixture(params=["wrong_ca", "wrong_name", "expired", "unknown_ca", "no_client_certificate", "plaintext"])
 def refused(request: pytest.FixtureRequest, pki: Pki, good_server: int) -> Iterator[Case]:
-    """Settings that must not connect, and what the refusal says."""
+    """Settings that must not connect, and the text of the refusal."""
     unknown = {"redis_ca_file": None}
     no_certificate = {"redis_cert_file": None, "redis_key_file": None}
     in_clear = {"redis_url": f"redis://127.0.0.1:{good_server}/0"} | unknown | no_certificate
     cases: dict[str, tuple[dict[str, Any], str]] = {
         "unknown_ca": (unknown, "certificate verify failed: self-signed certificate in certificate chain"),
-        # The server's refusal comes after the client's side of TLS 1.3 is done: it shows as one of these.
+        # In TLS 1.3 the server refuses after the client's handshake is done: the client sees one of these errors.
         "no_client_certificate": (no_certificate, "certificate required|EOF occurred|" + _GONE),
         "plaintext": (in_clear, _GONE),
     }
@@ -157,7 +157,7 @@ WAYS: dict[str, Callable[[Settings], None]] = {
 
 @pytest.fixture(params=list(WAYS))
 def ask(request: pytest.FixtureRequest) -> Callable[[Settings], None]:
-    """Connects by each of the ways that producer and worker have."""
+    """Connect in each way that producers and workers do."""
     return WAYS[request.param]
 
 
@@ -173,7 +173,7 @@ def test_nothing_connects_to_whom_it_cannot_verify(refused: Case, ask: Callable[
 def test_with_a_ca_file_the_systems_authorities_do_not_count(
     pki: Pki, ask: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(pki.stranger.ca_file))  # where OpenSSL then finds the system's
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki.stranger.ca_file))  # OpenSSL's variable for the system's authorities
     with pki.server("wrong_ca") as port:
         ask(Settings.from_env(**pki.options(port, redis_ca_file=None)))
         with pytest.raises(REFUSED, match="certificate verify failed"):
@@ -206,7 +206,7 @@ def test_sentinel_and_master_are_reached_by_tls(pki: Pki, cluster: TlsCluster, a
 def test_who_waits_hears_of_an_end_by_tls(
     pki: Pki, cluster: TlsCluster, good_server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not merely look, as he does where he hears nothing."""
+    """The client is notified at once; it does not depend on its slow polling."""
     monkeypatch.setattr(mission.client, "_LOOK_SECONDS", 30.0)
     for url in (f"rediss://127.0.0.1:{good_server}/0", cluster.url):
         settings = Settings.from_env(url_key=generate_url_key(), **pki.options(0, redis_url=url))
@@ -223,7 +223,7 @@ def test_who_waits_hears_of_an_end_by_tls(
             assert pool.submit(next, told).result(15).id == mission_id
 
 
-# redis-py says of Sentinels that did not answer only so much.
+# redis-py says no more about Sentinels that did not answer.
 NO_MASTER = "No master found|the sentinels know no master"
 NO_TLS = r"Timeout connecting to server|SSL|closed|reset"
 
@@ -231,7 +231,7 @@ NO_TLS = r"Timeout connecting to server|SSL|closed|reset"
 def test_a_sentinel_with_a_certificate_of_another_authority_is_refused(
     pki: Pki, ask: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the system trusts that authority."""
+    """Even if the system trusts that authority."""
     monkeypatch.setenv("SSL_CERT_FILE", str(pki.stranger.ca_file))
     with sentinel_of_master_in_clear(pki.folder, pki.certificates("wrong_ca")) as url:
         trusting = pki.options(0, redis_url=url, redis_ca_file=None, redis_timeout=1)
@@ -257,7 +257,7 @@ def test_a_sentinel_is_not_asked_in_clear(pki: Pki, settings: Settings, ask: Cal
 
 
 def test_a_master_that_is_no_server_of_tls_is_not_spoken_to(pki: Pki, ask: Callable[[Settings], None]) -> None:
-    """Whoever has a Sentinel may name any master; in clear it gets no password."""
+    """An attacker with a Sentinel may name any master; without TLS that master gets no password."""
     with (
         sentinel_of_master_in_clear(pki.folder, pki.certificates()) as url,
         pytest.raises(REFUSED, match=NO_TLS),
@@ -336,9 +336,9 @@ def test_the_whole_job_runs_over_tls(
 def test_a_worker_writes_no_tls_keys(
     pki: Pki, good_server: int, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The libraries would: with them, whoever recorded the connection could read it."""
+    """The libraries would write them, and anyone who recorded the connection could then read it."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "tls-keys"))
-    start_worker(**pki.options(good_server))  # ready means connected
+    start_worker(**pki.options(good_server))  # a ready worker is connected
     assert not (tmp_path / "tls-keys").exists()
 
 

@@ -1,4 +1,4 @@
-"""Redis away, slow, frozen, full, read-only: workers wait and come back by themselves, producers get a plain refusal in time."""
+"""Redis away, slow, frozen, full, read-only: workers wait and recover by themselves, producers get a clear refusal in time."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from worker.observe.health import is_live, is_ready
 
 pytestmark = pytest.mark.full
 
-# A worker is back at most so long after Redis is.
+# The most time that a worker needs to recover after Redis is back.
 BACK_SECONDS = 60.0
 
 
 @pytest.fixture
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """A Valkey of this test's own: it is going to be maltreated."""
+    """A separate Valkey for this test, which breaks it."""
     with EmbeddedRedis() as server:
         yield server
 
 
 @pytest.fixture
 def operator(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
-    """Somebody who may do anything to that Valkey, and is patient."""
+    """A patient client of that Valkey with every right."""
     with redis.Redis.from_url(redis_server.url, retry=Retry(ConstantBackoff(0.1), 100)) as client:
         yield client
 
 
 @pytest.fixture
 def fast_site() -> Iterator[Site]:
-    """A site that answers at once."""
+    """A site that answers immediately."""
     with Site() as site:
         yield site
 
@@ -61,11 +61,11 @@ StartQuickWorker = Callable[..., Worker]
 def start_quick_worker(
     redis_server: EmbeddedRedis, keys: Keys, fast_site: Site, tmp_path: Path
 ) -> Iterator[StartQuickWorker]:
-    """Start a worker that notices lost leases within seconds."""
+    """Start a worker that detects lost leases within seconds."""
     with ExitStack() as stack:
 
         def start(**values: str) -> Worker:
-            # A lease whose answer is lost in the trouble runs out within seconds as well.
+            # A lease whose answer is lost in the outage expires within seconds as well.
             own = worker_values(redis_server, keys, fast_site) | {"deadline": "3s", "lease_seconds": "4s"}
             env = stack_environment(own | values)
             worker = stack.enter_context(Nursery(tmp_path / "workers", env, ["quick"])).start()
@@ -87,9 +87,9 @@ def worker_values(redis_server: EmbeddedRedis, keys: Keys, site: Site) -> dict[s
     }
 
 
-# What the log says of the ledger.
+# The log's messages about the ledger.
 AWAY, REFUSES = "does not answer", "refuses"
-# Does something to the server, until the last one, which waits, has seen the worker notice.
+# Disturb the server, step by step; the last step waits until the worker has noticed.
 Trouble = Callable[[EmbeddedRedis, redis.Redis, Callable[[str], None]], None]
 
 
@@ -127,7 +127,7 @@ def _fill(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[str]
 
 
 def _demote(_server: EmbeddedRedis, operator: redis.Redis, noticed: Callable[[str], None]) -> None:
-    operator.replicaof("127.0.0.1", "9")  # nobody is there: read-only, with the data it has
+    operator.replicaof("127.0.0.1", "9")  # a replica of an absent master: read-only, with the data it has
     noticed(REFUSES)
     operator.replicaof("NO", "ONE")
 
@@ -183,7 +183,7 @@ def test_a_worker_without_redis_is_alive_and_not_ready(
     fast_site: Site,
     tmp_path: Path,
 ) -> None:
-    """And back by itself within the minute that the runbook promises, with the times that a production has."""
+    """With production timeouts it recovers by itself within the minute that the runbook promises."""
     health = tmp_path / "health"
     start_worker(health_file=str(health), allowed_hosts=fast_site.authority)
     wait_for(lambda: is_ready(health, time.time(), 10), what="the worker to be ready")
@@ -198,7 +198,7 @@ def test_a_worker_without_redis_is_alive_and_not_ready(
 
 @pytest.fixture
 def hasty_client(producer_settings: Settings) -> MissionClient:
-    """A producer that waits for Redis one second."""
+    """A producer that waits one second for Redis."""
     return MissionClient(producer_settings.model_copy(update={"redis_timeout": 1.0}))
 
 
@@ -245,7 +245,7 @@ def test_a_producer_goes_on_by_itself(redis_server: EmbeddedRedis, hasty_client:
 def test_what_is_admitted_while_its_message_cannot_be_sent_is_accepted_all_the_same(
     operator: redis.Redis, mission_client: MissionClient, start_quick_worker: StartQuickWorker, fast_site: Site
 ) -> None:
-    """The list that messages wait in is something else, so that publishing fails and admitting does not."""
+    """The message queue's key has another type, so that publishing fails but admission works."""
     operator.set("missions", "in the way")
     ticket = mission_client.enqueue(fast_site.url(1))
     operator.delete("missions")

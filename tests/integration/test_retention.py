@@ -1,4 +1,4 @@
-"""How long things stay on the real server, each by its setting; and that nothing stays for ever."""
+"""Retention on a real server: each kind of data stays as long as its setting says, and nothing stays forever."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = 86400
 
 @pytest.fixture
 def finished(mission_client: MissionClient, start_worker: StartWorker, site: SampleSite) -> Callable[..., str]:
-    """Let a worker with these settings finish a mission; the mission's id."""
+    """Let a worker with these settings finish a mission; return its id."""
 
     def finish(path: str = "/letter.txt", **values: str) -> str:
         start_worker(allowed_hosts=f"127.0.0.1:{site.port}", **values)
@@ -87,7 +87,7 @@ def test_after_its_lifetime_an_entry_is_gone(
 def test_nothing_of_a_finished_mission_stays_for_ever(
     client: redis.Redis, finished: Finished, mission_client: MissionClient
 ) -> None:
-    """Whatever names it, anywhere on the server, has a lifetime or is gone."""
+    """Assert that every key that names it, anywhere on the server, expires or is gone."""
     mission_id = finished()
     named = [key for key in client.scan_iter() if mission_id.encode() in key]
     assert named

@@ -1,4 +1,4 @@
-"""`decoder run`, as a person or a script starts it."""
+"""`decoder run`, started by a person or a script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with its temporary files in `folder`; whatever happened, it must leave nothing there."""
+    """Run the command with its temporary files in `folder`; it must leave nothing there, whatever happened."""
     env = environment(folder, variables)
     result = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=env, timeout=100, check=False)
     assert processes_in(folder) == []
@@ -50,7 +50,7 @@ def site() -> Iterator[SampleSite]:
 
 @pytest.fixture
 def silent_server() -> Iterator[socket.socket]:
-    """A server that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(60)
         yield listener
@@ -134,7 +134,7 @@ def test_people_get_a_table_and_progress_beside_it(tmp_path: Path, site: SampleS
 
 
 def test_an_address_that_no_url_named_stays_closed(tmp_path: Path, site: SampleSite) -> None:
-    """The loopback network is open for the address given by hand, not as a whole."""
+    """Only the given address on loopback is allowed, not the whole network."""
     urls = [f"http://127.0.0.1:{site.port}/plain.txt", f"http://other.localhost:{site.port}/plain.txt"]
     _, other = rows_of(run(tmp_path, "--json", *urls, DECODER_MAX_ATTEMPTS="1"))
     assert other["state"] != "succeeded"
@@ -156,7 +156,7 @@ def test_a_signal_ends_it_with_130_and_leaves_nothing(
     url = f"http://127.0.0.1:{silent_server.getsockname()[1]}/"
     env = environment(tmp_path, {})
     with started([*COMMAND, url], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        connection, _ = silent_server.accept()  # now all the pieces run
+        connection, _ = silent_server.accept()  # now all parts run
         with connection:
             process.send_signal(number)
             out, err = process.communicate(timeout=60)

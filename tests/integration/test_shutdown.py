@@ -1,4 +1,4 @@
-"""SIGTERM: what is in hand is finished or given back within the grace period, whatever hangs and however often one asks."""
+"""SIGTERM: in-flight missions are finished or released within the grace period, whatever hangs and however often the signal comes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.full
 
-# How much longer than its grace period a worker may take on a busy machine.
+# How far a worker may exceed its grace period on a busy machine.
 MARGIN_SECONDS = 15.0
 
 
 @pytest.fixture
 def slow_site() -> Iterator[Site]:
-    """A site that takes a second and a half to answer."""
+    """A site that answers after a second and a half."""
     with Site(delay=1.5) as site:
         yield site
 
@@ -85,7 +85,7 @@ def test_any_number_of_signals_ends_it_once(
     wait_until_running(mission_client, ticket.id)
     for turn in range(300):
         worker.process.send_signal(signal.SIGTERM)
-        time.sleep(turn % 10 * 0.00002)  # so that the next one comes while this one is being handled
+        time.sleep(turn % 10 * 0.00002)  # so that the next signal arrives while this one is handled
         worker.process.send_signal(signal.SIGTERM)
         time.sleep(0.002)
     assert worker.process.wait(2 + MARGIN_SECONDS) == 0
@@ -115,7 +115,7 @@ def test_no_signal_makes_it_print_what_its_threads_hold(
     assert slow_site.authority not in worker.log.read_text()
 
 
-@pytest.mark.timeout(30)  # what it guards against hangs for ever
+@pytest.mark.timeout(30)  # without the guard it hangs forever
 def test_a_second_signal_that_interrupts_the_handling_of_the_first_is_harmless(
     settings: WorkerSettings, keys: Keys
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_second_signal_that_interrupts_the_handling_of_the_first_is_harmless(
     tracer = sys.gettrace()
 
     def interrupt(_frame: FrameType, _event: str, _argument: object) -> Any:
-        """The second one, at each line of Python that handles the first: on top of it, in the same thread."""
+        """The second signal arrives at each line of Python that handles the first: on top of it, in the same thread."""
         sys.settrace(tracer)
         runtime.stop(2.0)
         sys.settrace(interrupt)

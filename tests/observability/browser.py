@@ -1,4 +1,4 @@
-"""Pages as a person sees them, in headless Chromium."""
+"""Pages as rendered by headless Chromium."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from tests.observability.tools import program
 
 WINDOW = (1600, 760)
-# A page's own clock runs ahead by this much before it is looked at: its scripts have asked for what they show.
+# How far a page's virtual clock runs before it is captured, so that its scripts have loaded their data.
 SETTLE_MILLISECONDS = 8000
 
 
 def opened(url: str, *, login: str = "", picture: Path | None = None, size: tuple[int, int] = WINDOW) -> str:
-    """The document that a page is once its scripts have run; empty where the browser was refused it.
+    """A page's document after its scripts have run; empty if the browser was refused.
 
     Args:
         url: the page.
         login: `user:password`, for basic authentication.
-        picture: keep what it looks like here (PNG).
+        picture: save a screenshot here (PNG).
         size: of the window, width and height in pixels.
     """
     scheme, _, rest = url.partition("://")
@@ -28,7 +28,7 @@ def opened(url: str, *, login: str = "", picture: Path | None = None, size: tupl
         command = [
             program("chromium"),
             "--headless=new",
-            "--no-sandbox",  # Chromium refuses root with one, and a container may allow none
+            "--no-sandbox",  # Chromium refuses a sandbox to root, and a container may not allow one
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--hide-scrollbars",

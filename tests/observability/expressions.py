@@ -1,4 +1,4 @@
-"""PromQL expressions: of the rules, of the dashboard, and what metrics they ask for."""
+"""PromQL expressions of the rules and the dashboard, and the metrics that they query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import promql_parser
 
 from tests.observability.tools import DASHBOARD
 
-# What Grafana puts in for its variables before it asks Prometheus.
+# Grafana's values for its variables.
 RATE_INTERVAL = "1m"
 
 
@@ -21,12 +21,12 @@ def dashboard() -> Any:
 
 
 def panels() -> list[dict[str, Any]]:
-    """Its panels, rows apart."""
+    """Its panels, without rows."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def queries() -> list[tuple[str, str]]:
-    """Title and expression of each query of each panel, as Grafana asks it with everything selected."""
+    """Title and expression of each query of each panel, as Grafana sends it with everything selected."""
     return [(panel["title"], filled(target["expr"])) for panel in panels() for target in panel["targets"]]
 
 
@@ -40,7 +40,7 @@ def selectors(expression: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Metric and label matchers of each selector in an expression.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an expression.
     """
     yield from _selectors(promql_parser.parse(expression))
 

@@ -1,4 +1,4 @@
-"""Where alerts go, as Alertmanager's own tool reads the file; the drill sends real ones through it."""
+"""The routes of alerts, resolved by Alertmanager's own tool; the drill sends real alerts through the file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_key_stands_in_the_file() -> None:
     configs = [config for receiver in receivers for kind in receiver if kind != "name" for config in receiver[kind]]
     keys = {key: value for config in configs for key, value in config.items() if re.search("key|url|token", key)}
     assert set(keys) == {"routing_key_file", "api_url_file", "url"}
-    assert keys.pop("url") == "https://heartbeat.example.com/decoder"  # nobody's
+    assert keys.pop("url") == "https://heartbeat.example.com/decoder"  # of no route
     assert all(value.startswith("/") for value in keys.values())
 
 

@@ -1,4 +1,4 @@
-"""The dashboard's JSON: whole, and built on metrics that exist. That no panel is empty is shown by the drill."""
+"""The dashboard's JSON: complete, and built on existing metrics. The drill shows that no panel is empty."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.observability.tools import RUNBOOK, rules
 from worker.observe import metrics
 from worker.work import endings  # noqa: F401 (starts the series of how missions end)
 
-# Of Prometheus itself, of Flower 2.2, and of kube-state-metrics 2.
+# Metrics of Prometheus itself, of Flower 2.2, and of kube-state-metrics 2.
 OTHERS = {"up", "ALERTS", "flower_events_total", "flower_worker_online", "kube_job_failed"}
 
 
 def catalogue() -> dict[str, set[str]]:
-    """Each series that a worker's scrape may hold, and its labels."""
-    metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it once it loaded its rules
+    """Every metric that a worker's scrape may contain, with its labels."""
+    metrics.RULES_CACHED.labels("provider").set(1)  # a worker has it after loading its rules
     found: dict[str, set[str]] = {}
     for family in (*metrics.REGISTRY.collect(), *of_the_ledger()):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""The drill's short form: real processes, real alerts. `make drill` is the whole of it."""
+"""The drill's short form: real processes, real alerts. `make drill` runs the whole drill."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_alerts_reach_their_receivers_and_end(tmp_path: Path) -> None:
         results = [rehearse(stage, SCENARIOS[name]) for name in SHORT]
         print(table(results))
         assert [result.problems for result in results] == [()] * len(SHORT), table(results)
-        # The whole catalogue, by real scrapes; a replica is there in `replica_hangs` alone.
+        # The whole catalogue, by real scrapes; only `replica_hangs` has a replica.
         asked = 'group by (__name__) (last_over_time({job="decoder-worker"}[10m]))'
         scraped = {series["metric"]["__name__"] for series in stage.ask(asked)}
         assert set(catalogue()) - scraped == {"decoder_redis_replica_lag_seconds"}
-        # What the workers wrote while all this went on is what a collector takes.
+        # The workers' logs during the drill are valid for a collector.
         assert stage.workers.logs().count("malformed message") == 60
 
 
@@ -53,7 +53,7 @@ def test_its_report_ends_with_the_table_whatever_went_wrong() -> None:
 def test_every_alert_has_its_cause_in_the_drill() -> None:
     drilled = {alert for scenario in SCENARIOS.values() for alert in scenario.pages | scenario.tickets}
     assert drilled == {rule["alert"] for rule in rules("alert") if rule["labels"]["severity"] != "heartbeat"}
-    assert "prometheus_hangs" in SCENARIOS  # of the heartbeat it is the absence that counts
+    assert "prometheus_hangs" in SCENARIOS  # the heartbeat alerts by its absence
 
 
 def test_pages_and_tickets_of_the_drill_are_those_of_the_rules() -> None:

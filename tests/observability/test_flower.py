@@ -1,4 +1,4 @@
-"""Flower in a real browser and by its API: closed without the password; with it, ids, workers and queues, and nothing else."""
+"""Flower in a real browser and by its API: closed without the password; with it, only ids, workers and queues."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.full
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was there to be seen, and how to look."""
+    """The data that Flower may show, and access to its pages."""
 
     flower: Flower
     worker: Child
@@ -51,14 +51,14 @@ class Seen:
     canaries: Canaries
     mission: str
     submitted: str
-    beginning: str  # of its log, when it had heard of everything
+    beginning: str  # of its log, after it had received every event
 
     def api(self, path: str, *, login: str | None = None, data: bytes | None = None) -> Any:
-        """The API's answer."""
+        """The API's response."""
         return json.loads(self.raw(path, login=login, data=data))
 
     def raw(self, path: str, *, login: str | None = None, data: bytes | None = None) -> bytes:
-        """Any page's answer; `login` is the right one unless given, none where it is empty."""
+        """Any page's response; `login` is by default the right one; empty means no login."""
         login = self.flower.login if login is None else login
         headers = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
         request = urllib.request.Request(self.flower.url + path, headers=headers, data=data)
@@ -72,7 +72,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """A worker that did two missions, and Flower that knows of it."""
+    """A worker that processed two missions, and a Flower that knows it."""
     folder = tmp_path_factory.mktemp("flower")
     canaries = Canaries()
     with ExitStack() as pieces:
@@ -114,7 +114,7 @@ def _folder(parent: Path, name: str) -> Path:
 
 @pytest.fixture
 def backlog(seen: Seen) -> Iterator[int]:
-    """So many messages wait, since the worker stands still. Not for long: it would be taken for gone."""
+    """Let this many messages wait while the worker is stopped. Only briefly: otherwise it would count as gone."""
     os.killpg(seen.worker.process.pid, signal.SIGSTOP)
     try:
         for _ in range(7):
@@ -212,7 +212,7 @@ def test_no_column_of_tasks_and_workers_is_cut_off_in_a_window_of_1500_pixels(tm
     for text in (f'title="{pod}"', ">10.75<", ">Online<"):
         assert text in workers
     for shown in (tasks, workers):
-        # DataTables writes how wide it made the table; the card that it stands in is 50 px narrower than the window.
+        # DataTables records the table's width; the card around it is 50 px narrower than the window.
         (width,) = re.findall(r'dataTables_scrollHeadInner" style="[^"]*width: ([\d.]+)px', shown)
         assert 1000 < float(width) <= 1450
 

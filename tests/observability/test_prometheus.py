@@ -1,4 +1,4 @@
-"""The Prometheus configuration for those who have no chart: good as it is, and what rules and dashboard ask for."""
+"""The Prometheus configuration for installations without the chart: valid, and sufficient for the rules and the dashboard."""
 
 from __future__ import annotations
 

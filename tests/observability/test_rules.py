@@ -1,4 +1,4 @@
-"""Each alert, computed by Prometheus' own engine: fires on its cause, is quiet just below it, and where nothing happens."""
+"""Each alert, computed by Prometheus' own engine: it fires on its cause, and is silent just below it and without traffic."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LABELS = 'environment="test", release="decoder"'
 ONE, TWO = (f'{LABELS}, instance="{name}", job="decoder-worker"' for name in ("one", "two"))
 DAY = 1440
 AUDIT_JOB, OTHER_JOB = "decoder-audit-trim-29401157", "somebody-else-29401157"
-# That is how what watches is watched.
+# This alert always fires: its absence shows that the monitoring is broken.
 ALWAYS = frozenset({"DecoderHeartbeat"})
 
-# What is said by two workers that have nothing to do. In promtool's notation: start+step x count, a sample each minute.
+# The series of two idle workers. In promtool's notation: start+step x count, a sample each minute.
 IDLE = {
     name: values
     for worker in (ONE, TWO)
@@ -88,7 +88,7 @@ def of(metric: str, values: str, *labels: str, worker: str = ONE) -> dict[str, s
 
 
 def both(metric: str, values: str, *labels: str) -> dict[str, str]:
-    """What the ledger says, by the mouth of either worker."""
+    """The ledger's series, as reported by both workers."""
     return of(metric, values, *labels) | of(metric, values, *labels, worker=TWO)
 
 
@@ -108,7 +108,7 @@ def at_entry(name: str, **outcomes: str) -> dict[str, str]:
 
 
 DOCS, ORG = "docs.example.com", "*.example.org"
-# Of the missions' failures, half at each entry.
+# Failed missions, half of them at each entry.
 HALVES = at_entry(DOCS, found="0+47x{n}", failed="0+3x{n}") | at_entry(ORG, found="0+47x{n}", failed="0+3x{n}")
 
 
@@ -147,9 +147,9 @@ def secrets(values: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An alert: series that make it fire and series that just do not, both on top of idle workers, and when to look (in minutes).
+    """An alert, with series that fire it and series that just do not, both on top of idle workers, and the minute to evaluate.
 
-    `too` are alerts that the same cause fires as well.
+    `too` are other alerts of the same cause.
     """
 
     alert: str
@@ -172,7 +172,7 @@ CASES = [
         at=14,
         too=FAILING,
     ),
-    # at two entries, of which one has two failures alone
+    # at two entries, one of which has only two failures
     Case(
         "DecoderSuccessRateLow",
         missions("0+94x{n}", "0+6x{n}") | HALVES,
@@ -180,7 +180,7 @@ CASES = [
         at=14,
         too=FAILING,
     ),
-    # 18 failures at two entries are few
+    # 18 failures at two entries are too few
     Case(
         "DecoderSuccessRateLow",
         missions("0+94x{n}", "0+6x{n}") | HALVES,
@@ -212,7 +212,7 @@ CASES = [
         at=6 * 60,
         too=SLOW_BURN | FAILING | {"DecoderSuccessRateLow"},
     ),
-    # where all is quiet and one entry alone is used: all fail for an hour, one a minute; and 80 within three minutes
+    # little traffic and a single entry: all fail for an hour, one a minute; and 80 within three minutes
     Case(
         "DecoderErrorBudgetBurnFast",
         missions("0x{n}", "0+1x{n}"),
@@ -239,32 +239,32 @@ CASES = [
     ),
     # 5 a minute after an hour of 1 a minute; and 3, three times the usual
     Case("DecoderErrorSpike", tries("0+1x90 95+5x30"), tries("0+1x90 93+3x30"), at=97),
-    # 20 tries in five minutes where there had been none, and one fewer
+    # 20 tries in five minutes after none, and one fewer
     Case("DecoderErrorSpike", tries("0x90 5+5x30"), tries("0x90 4+4x30"), at=97),
     Case("DecoderLatencyHigh", durations("0+93x{n}", "0+100x{n}"), durations("0+95x{n}", "0+100x{n}")),
     Case("DecoderBlockedAddresses", event("blocked_address", "0x50 2+2x10"), event("blocked_address", "0x50 1+1x10")),
     Case("DecoderMalformedInput", event("malformed_message", "0x50 3+3x10"), event("malformed_message", "0x50 2+2x10")),
-    # refused at admission, told by both workers: counted once
+    # refused at admission, reported by both workers: counted once
     Case(
         "DecoderMalformedInput",
         both("decoder_admission_refusals_total", "0x50 3+3x10", 'reason="invalid_url"'),
         both("decoder_admission_refusals_total", "0x50 2+2x10", 'reason="invalid_url"'),
     ),
-    # each mission of an entry, one a minute, held secrets until 14 minutes ago; until 7 minutes ago
+    # every mission of an entry, one a minute, had secrets until 14 minutes ago; until 7 minutes ago
     Case(
         "DecoderNoSecrets",
         at_entry(DOCS, found="0+1x300 300x90", empty="0x300 0+1x90"),
         at_entry(DOCS, found="0+1x307 307x90", empty="0x307 0+1x90"),
         at=314,
     ),
-    # of ten a minute two are left, and five; another entry is as it was
+    # of ten a minute two remain, and five; another entry is unchanged
     Case(
         "DecoderNoSecrets",
         at_entry(DOCS, found="0+10x300 3000+2x90", empty="0x300 0+8x90") | at_entry(ORG, found="0+90x{n}"),
         at_entry(DOCS, found="0+10x300 3000+5x90", empty="0x300 0+5x90") | at_entry(ORG, found="0+90x{n}"),
         at=314,
     ),
-    # no entry has enough by itself
+    # no single entry has enough
     Case(
         "DecoderNoSecrets",
         at_entry(DOCS, found="0+0.6x300 180x90", empty="0x300 0+0.6x90")
@@ -279,7 +279,7 @@ CASES = [
         at_entry(DOCS, empty="0+0.2x{n}"),
         at=375,
     ),
-    # many missions of an entry that seldom holds any, beside one that always does
+    # many missions of an entry that seldom has any, beside one that always has
     Case(
         "DecoderNoSecrets",
         at_entry(DOCS, found="0+1x300 300x90", empty="0x300 0+1x90"),
@@ -302,7 +302,7 @@ CASES = [
         both("decoder_oldest_queued_seconds", "0+60x30 0x{n}"),
         at=32,
     ),
-    # a backlog of low priority may wait, and hides nobody who may not
+    # a low-priority backlog may wait, and does not hide other missions
     Case(
         "DecoderOldestMissionTooOld",
         both("decoder_oldest_queued_seconds", "9000x{n}")
@@ -374,7 +374,7 @@ CASES = [
         of("decoder_redis_aof_written", "1x56 0x{n}"),
         both("decoder_redis_aof_written", "1x56 0 1x{n}"),
     ),
-    # one is further behind, for two minutes; one is gone, and one was never there
+    # one is further behind for two minutes; one is gone, and one never existed
     Case(
         "DecoderRedisReplicaBehind",
         both("decoder_redis_replica_lag_seconds", "1x50 11x{n}"),
@@ -404,7 +404,7 @@ CASES = [
         missions("0+500x{n}", "0+0.4x{n}", "credentials_refused"),
     ),
     Case("DecoderBadCredentials", of("decoder_bad_credentials", "1x{n}"), of("decoder_bad_credentials", "0x55 1x5")),
-    # nothing but the probe of a paused proxy; and one that gets through
+    # only the probe of a paused proxy; and one that succeeds
     Case(
         "DecoderProxyFailing",
         through_proxy("proxy_failed", "0x50 3+3x{n}"),
@@ -426,7 +426,7 @@ ALERTS = [rule["alert"] for rule in rules("alert")]
 
 
 def firing(folder: Path, series: Mapping[str, str], at: int, expected: set[str], among: str = ".*") -> str:
-    """What promtool says to these alerts, and no others `among` all, firing after so many minutes; nothing where it is so."""
+    """Check with promtool that exactly these of the alerts `among` fire at minute `at`; return its output, empty on success."""
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values.format(n=at + 10)} for name, values in series.items()],
@@ -443,7 +443,7 @@ def firing(folder: Path, series: Mapping[str, str], at: int, expected: set[str],
     }
     suite = {
         "rule_files": [str(RULES)],
-        # By itself promtool takes them in any order: an alert then looks at what was recorded an interval before.
+        # By default promtool evaluates groups in any order: an alert could then see records of the interval before.
         "group_eval_order": [group["name"] for group in load(RULES)["groups"]],
         "evaluation_interval": "10m" if at > DAY else "5m" if at > 400 else "1m",
         "tests": [test],
@@ -502,7 +502,7 @@ def test_stale_links_of_one_submitter_wake_nobody(others: dict[str, str], tmp_pa
 
 
 def test_a_success_rate_below_the_objective_is_told_whatever_it_is(tmp_path: Path) -> None:
-    """Also where a worker of an older release counts no entries."""
+    """Even if a worker of an older release does not count entries."""
     old = {name: values for name, values in IDLE.items() if "entry" not in name}
     assert firing(tmp_path, old | missions("0+94x{n}", "0+6x{n}"), 14, {"DecoderMissionsFailing"}) == ""
 
@@ -536,7 +536,7 @@ def test_every_alert_has_a_case() -> None:
 
 @pytest.mark.parametrize("series", [{}, IDLE], ids=["nothing-scraped", "idle"])
 def test_the_heartbeat_beats_whatever_is(series: dict[str, str], tmp_path: Path) -> None:
-    """That `firing` expects it everywhere says so as well."""
+    """`firing` expects it in every other test as well."""
     assert firing(tmp_path, series, 60, {"DecoderHeartbeat"}, among="DecoderHeartbeat") == ""
 
 
@@ -571,7 +571,7 @@ def test_an_alert_that_asks_which_host_it_is_names_the_log_field_that_says_so() 
 
 
 def logged_fields(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The fields on the line that tells of an attempt: one that succeeded, and one that is to be tried again."""
+    """The fields on an attempt's log line: one that succeeded, and one that will be retried."""
     claim = Claim("0f8fad5b-d9cb-469f-a165-70867728950e", 7, 2, "app", b"", 0, 9000, now_ms=5000)
     caplog.handler.setFormatter(logs.EcsFormatter())
     caplog.set_level(logging.INFO)

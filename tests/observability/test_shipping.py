@@ -1,4 +1,4 @@
-"""The worker's output by Debian's rsyslog, configured as docs/logs.md says, to a receiver of JSON lines over TCP."""
+"""The worker's output shipped by Debian's rsyslog, configured as in docs/logs.md, to a receiver of JSON lines over TCP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Line = dict[str, Any]
 
 
 class Receiver:
-    """The central service: takes lines of JSON over TCP; a context manager. It may come and go on one port."""
+    """The central service: accepts lines of JSON over TCP; a context manager. It may restart on the same port."""
 
     def __init__(self, port: int = 0) -> None:
         self.lines: list[Line] = []
@@ -58,7 +58,7 @@ class Receiver:
 
 
 def configuration(folder: Path, log: Path, port: int) -> str:
-    """The document's, with this test's places in it."""
+    """The document's configuration, with this test's paths."""
     blocks: list[str] = re.findall(r"```rsyslog\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     (text,) = blocks
     for shown, own in (

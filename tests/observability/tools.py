@@ -1,4 +1,4 @@
-"""The programs of other projects that these tests run, and the files they look at."""
+"""External programs that these tests run, and the files that they check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PACKAGES = {
 
 
 def program(name: str) -> str:
-    """Where a program is; the test is skipped, or in CI fails, where it is not."""
+    """The path of a program; without it the test is skipped, or fails in CI."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         unavailable(f"{name} is not here: Debian's package `{_PACKAGES[name]}` brings it")

@@ -1,6 +1,6 @@
 """Which jobs a pipeline has: GitLab's `rules`, as far as this project uses them, evaluated.
 
-https://docs.gitlab.com/ci/jobs/job_rules/ : the first rule that matches decides; none means the job is not there.
+https://docs.gitlab.com/ci/jobs/job_rules/ : the first rule that matches decides; without a match the pipeline lacks the job.
 Of expressions: `==`, `!=`, `=~` with a pattern or a variable, a variable alone, `&&` before `||`.
 """
 
@@ -39,7 +39,7 @@ def jobs(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def plan(pipeline: Pipeline, variables: Variables) -> dict[str, Planned]:
-    """The jobs of the pipeline that these variables start; none where the workflow does not let it be."""
+    """The jobs of the pipeline that these variables start; empty if the workflow prevents it."""
     if _first(pipeline["workflow"]["rules"], variables) is None:
         return {}
     planned = {}

@@ -1,4 +1,4 @@
-"""The pipeline: valid, and no way to production around tests, staging and approval."""
+"""The pipeline is valid, and no path to production bypasses tests, staging or approval."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PLANS: list[tuple[str, Variables, dict[str, Planned]]] = [
 
 
 def everything_before(name: str, there: set[str]) -> set[str]:
-    """All jobs that must have ended well before this one starts, in a pipeline of these jobs."""
+    """All jobs that must succeed before this one starts, in a pipeline of these jobs."""
     before: set[str] = set()
     waiting = [name]
     while waiting:
@@ -98,7 +98,7 @@ def gitlab_ci_local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_reading_of_the_rules_comes_to_the_same(
     variables: Variables, expected: dict[str, Planned], gitlab_ci_local: Path, tmp_path: Path
 ) -> None:
-    """By gitlab-ci-local, which shares no code with this; it does not look at `workflow`."""
+    """Checked by gitlab-ci-local, which shares no code with this; it ignores `workflow`."""
     shutil.copy(FILE, tmp_path)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
     for arguments in (
@@ -130,7 +130,7 @@ def test_only_one_job_deploys_to_production_and_it_waits_for_approval() -> None:
     deploying = {name for name, job in JOBS.items() if re.search(r"deploy\.sh|helm (upgrade|install)", script(job))}
     assert deploying == {"staging", "production"}
     production = JOBS["production"]
-    # The start of a deployment to a protected environment is what GitLab holds for approval.
+    # GitLab holds the start of a deployment to a protected environment for approval.
     assert production["environment"]["name"] == "production"
     assert production["environment"].get("action", "start") == "start"
     assert [rule["when"] for rule in production["rules"]] == ["manual"]
@@ -174,7 +174,7 @@ def test_no_gate_is_allowed_to_fail() -> None:
 
 def test_the_image_is_built_in_one_job_alone_and_known_by_its_digest() -> None:
     assert [name for name, job in JOBS.items() if "build-image.sh" in script(job)] == ["build"]
-    # In a file: a variable of whoever starts a pipeline would win over a dotenv report's.
+    # In a file: a variable set by a pipeline's starter would override a dotenv report's.
     for name in ("build", "release-image"):
         assert JOBS[name]["artifacts"]["paths"] == ["digest.txt"]
     assert "dotenv" not in FILE.read_text()
@@ -196,7 +196,7 @@ def test_the_scans_are_of_the_image_that_is_deployed() -> None:
 
 
 def test_what_is_deployed_where_is_in_no_variable_of_the_file() -> None:
-    """A pipeline's starter could give another one."""
+    """A pipeline's starter could set another one."""
     pinned = set(re.findall(r"^([A-Z_]+)=", (ROOT / "ci/pins.sh").read_text(), re.MULTILINE))
     assert {"RELEASE", "NAMESPACE", "CHART", "IMAGE_REPOSITORY", "HELM_TIMEOUT", "SIGNER", "ISSUER"} <= pinned
     assert (
@@ -205,7 +205,7 @@ def test_what_is_deployed_where_is_in_no_variable_of_the_file() -> None:
     )
     rollbacks = [line for job in JOBS.values() for line in job["script"] if line.startswith("ci/rollback.sh")]
     assert sorted(rollbacks) == ["ci/rollback.sh prod", 'ci/rollback.sh prod "$REVISION"', "ci/rollback.sh staging"]
-    # The one variable there is read from a file, in the line before.
+    # Its only variable is read from a file, in the line before.
     assert JOBS["rollback-bad-release"]["script"][0] == ". ./deploy.env"
 
 
@@ -224,7 +224,7 @@ def test_the_job_test_is_the_fast_suite_with_its_coverage_gate() -> None:
     assert script(JOBS["test"]) == "make test PYTHON=python"
     commands = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert '--cov-fail-under=90 -m "not full"' in commands
-    # It says nothing of a selection.
+    # It does not mention a selection.
     selected = subprocess.run(
         ["make", "-n", "test", "ARGS=-k url"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -248,7 +248,7 @@ def test_tests_run_on_every_python_that_is_supported() -> None:
         {"PYTHON_VERSION": version, "PYTHON_IMAGE": f"$PYTHON_{version.replace('.', '_')}_IMAGE"}
         for version in supported
     ]
-    # As gitlab-ci-local names the jobs.
+    # Named as gitlab-ci-local names jobs.
     assert 'tests+=("test: [$version,\\$PYTHON_${version/./_}_IMAGE]")' in (ROOT / ".ci/run").read_text()
 
 
@@ -277,7 +277,7 @@ def test_one_job_alone_has_a_runner_with_privileges_and_it_is_mains() -> None:
     apart = {name for name, job in JOBS.items() if job.keys() & {"tags", "services"}}
     assert apart == {"cluster"}
     assert [name for name, _, planned in PLANS if "cluster" in planned] == ["main"]
-    # What was built, by its digest, which the job finds in a file.
+    # The built image by its digest, which the job reads from a file.
     assert needs(JOBS["cluster"]) == {"build"}
     assert '"$IMAGE_REPOSITORY@$(cat digest.txt)"' in (ROOT / "ci/cluster.sh").read_text()
 
@@ -307,7 +307,7 @@ def test_a_bad_release_is_taken_back_only_when_its_watch_has_failed() -> None:
 def test_the_pipeline_holds_no_key() -> None:
     text = FILE.read_text() + "".join(path.read_text() for path in (ROOT / "ci").glob("*.sh"))
     assert not re.search(r"AWS_|GOOGLE_APPLICATION|AZURE_|SERVICE_ACCOUNT|--privileged|dind", text)
-    # That of the cluster which begins and ends with its job.
+    # The kubeconfig of the cluster that starts and ends with its job.
     assert re.findall(r"^.*KUBECONFIG=.*$", text, re.MULTILINE) == ['export KUBECONFIG="$1"']
     signing = {name: set(job["id_tokens"]) for name, job in JOBS.items() if "id_tokens" in job}
     assert signing == {"build": {"SIGSTORE_ID_TOKEN"}, "attest": {"SIGSTORE_ID_TOKEN"}}

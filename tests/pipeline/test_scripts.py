@@ -1,4 +1,4 @@
-"""The pipeline's scripts, run with stand-ins for helm, kubectl and cosign that write down what they are asked."""
+"""The pipeline's scripts, run with stand-ins for helm, kubectl and cosign that record their arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SKOPEO = f"""#!/bin/sh
 echo "skopeo $*" >> "$CALLS"
 echo sha256:{"ab" * 32}
 """
-# Refuses what REFUSE names, as a missing signature or attestation would.
+# Refuses the checks that REFUSE names, as for a missing signature or attestation.
 COSIGN = """#!/bin/sh
 echo "cosign $*" >> "$CALLS"
 env | grep -E '^(COSIGN|SIGSTORE|TUF)_' >> "$CALLS"
@@ -53,7 +53,7 @@ def history(revisions: list[tuple[int, str, str]]) -> str:
 
 
 class Shell:
-    """Runs a script in a folder of its own."""
+    """Run a script in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,9 +100,9 @@ def shell(tmp_path: Path) -> Shell:
     [
         (PLAIN, 6),
         ([(1, "Install complete", WORKED), (2, UPGRADE, WORKED), (3, "Rollback to 1", WORKED), (4, UPGRADE, RUNS)], 3),
-        # Pressed again: further back, and not to the release that was taken back.
+        # A second rollback goes further back, and not to the release that was rolled back.
         ([(8, UPGRADE, WORKED), (9, UPGRADE, WORKED), (10, UPGRADE, WORKED), (11, "Rollback to 9", RUNS)], 8),
-        # Helm went back by itself from one that did not get ready.
+        # Helm itself rolled back a release that did not get ready.
         (
             [
                 (1, "Install complete", WORKED),
@@ -114,7 +114,7 @@ def shell(tmp_path: Path) -> Shell:
         ),
         ([(5, UPGRADE, WORKED), (6, UPGRADE, RUNS), (7, "Preparing upgrade", "pending-upgrade")], 6),
         ([(5, UPGRADE, WORKED), (6, "Upgrade failed", FAILED), (7, UPGRADE, RUNS)], 5),
-        # The revision that it went back to is no longer in the history.
+        # The revision that it rolled back to is no longer in the history.
         ([(21, UPGRADE, WORKED), (22, "Rollback to 20", WORKED), (23, UPGRADE, RUNS)], 22),
     ],
 )
@@ -191,7 +191,7 @@ def test_an_environment_that_is_none_is_refused(shell: Shell) -> None:
 
 
 def test_no_setting_of_the_tools_reaches_them(shell: Shell) -> None:
-    """A root of trust of the starter's own would make every signature good."""
+    """A root of trust chosen by the starter would make every signature valid."""
     own = {"SIGSTORE_ROOT_FILE": "mine", "TUF_ROOT": "mine", "COSIGN_REPOSITORY": "mine"}
     assert shell.run("deploy.sh", "prod", **own).returncode == 0
     assert [line for start in ("SIGSTORE", "TUF", "COSIGN") for line in shell.calls(start)] == []

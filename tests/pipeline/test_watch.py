@@ -21,7 +21,7 @@ Answers = Callable[[str], list[dict[str, str]]]
 
 
 def answering(*states: dict[str, list[dict[str, str]]]) -> Answers:
-    """Each look sees the next state; the last one stays."""
+    """Each query returns the next state; the last one repeats."""
     left = list(states)
 
     def ask(query: str) -> list[dict[str, str]]:

@@ -1,1 +1,1 @@
-"""How good extraction is: documents of the project's own making, each with its labels, and what is found in them."""
+"""The quality of extraction: the project's own labelled documents, and the findings in them."""

@@ -1,4 +1,4 @@
-"""`python -m tests.quality [low|medium]`: precision, recall and F1 on the labelled documents, and what was found wrongly."""
+"""`python -m tests.quality [low|medium]`: precision, recall and F1 on the labelled documents, and the false findings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The labelled documents: files as people write them, with made-up credentials put in when they are read.
 
 In a file, `{{.kind}}` stands for a credential, and `{{.no.kind}}` for a value that only looks like one. Each is replaced by a value of
-that kind, the same in every run. So no file holds a credential, and the labels cannot drift from the text. `{{.say.word}}` is the word,
-where this repository's own scan for secrets would stumble over it.
+that kind, the same in every run. So no file holds a credential, and the labels cannot drift from the text. `{{.say.word}}` is a plain
+word that this repository's own scan for secrets would report.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _value(kind: str, size: str | None, numbers: random.Random) -> str:
     match kind:
         case "password":
             return _password(numbers)
-        case "plain":  # one that stands in a URL or a connection string as it is
+        case "plain":  # valid in a URL or a connection string without escaping
             return some(alphanumeric, numbers.randint(8, 16)) + some(string.digits, 1) + some(string.ascii_letters, 1)
         case "word":
             return numbers.choice(_WORDS) + numbers.choice(_WORDS).title()
@@ -130,7 +130,7 @@ def _value(kind: str, size: str | None, numbers: random.Random) -> str:
 
 
 def _password(numbers: random.Random) -> str:
-    """As people and password managers choose them."""
+    """Passwords as people and password managers choose them."""
     word, other = numbers.choice(_WORDS), numbers.choice(_WORDS)
     mark = numbers.choice("!@#$%*-_.+")
     digits = str(numbers.randint(1, 2030))

@@ -1,4 +1,4 @@
-"""What extraction finds in a text by rules, as it tells it."""
+"""The findings of the rules in a text, as extraction reports them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def extractor() -> Extractor:
 
 
 def scan(text: str, least: Confidence = Confidence.LOW) -> Iterator[Found]:
-    """What they find with that confidence or more."""
+    """Their findings with at least that confidence."""
     for secret in extractor().search(text):
         if secret.confidence in Confidence.at_least(least):
             yield Found(secret.line, secret.category, secret.value)

@@ -1,4 +1,4 @@
-"""What extraction finds in the labelled documents, held against their labels."""
+"""The findings of extraction in the labelled documents, compared with the labels."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """The share of what was found that is a credential."""
+        """The share of the findings that are credentials."""
         return self.true / ((self.true + len(self.false)) or 1)
 
     @property
     def recall(self) -> float:
-        """The share of the credentials that was found."""
+        """The share of the credentials that were found."""
         return self.true / ((self.true + len(self.missed)) or 1)
 
     @property
@@ -45,7 +45,7 @@ class Score:
 
 
 def score(documents: Iterable[Document], scan: Callable[[str], Iterable[Found]]) -> Score:
-    """A label counts as found when a finding of its line holds its value, or is a part of it of six characters and more."""
+    """A label counts as found if a finding on its line contains its value, or is a part of it with at least six characters."""
     total = Score()
     for document in documents:
         found = list(scan(document.text))

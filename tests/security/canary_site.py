@@ -16,7 +16,7 @@ from tests.security.traces import Canaries
 
 Answer = Callable[["_Handler"], None]
 
-# How a mission to each path ends; None is success.
+# The reason with which a mission to each path ends; None is success.
 ENDS: dict[str, Reason | None] = {
     "document": None,
     "moved": None,
@@ -45,7 +45,7 @@ ENDS: dict[str, Reason | None] = {
     "too-many": Reason.TOO_MANY_SECRETS,
     "too-large": Reason.RESULT_TOO_LARGE,
 }
-# Those whose answer waits for a word of the test.
+# Paths whose answer waits until the test releases it.
 HELD = ("hold", "hold-redis", "hold-doomed", "hold-shutdown")
 
 
@@ -68,16 +68,16 @@ class CanarySite:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Its address."""
         return self._server.server_port
 
     def url(self, kind: str) -> str:
-        """A mission of this kind, with a canary in its path and in its query."""
+        """A URL of this kind, with a canary in its path and in its query."""
         path, query = self.canaries.new(f"path of {kind}"), self.canaries.new(f"query of {kind}")
         return f"http://127.0.0.1:{self.port}/{kind}/{path}?signature={query}"
 
     def document(self) -> str:
-        """A document that holds the one secret, among other words that are nobody's business."""
+        """A document that holds one secret among other confidential words."""
         return f"{self.canaries.new('body')} {{* {self.category}: {self.value} *}} {self.canaries.new('body')}\n"
 
     def __enter__(self) -> Self:
@@ -94,7 +94,7 @@ class CanarySite:
 
 class _Server(ThreadingHTTPServer):
     site: CanarySite
-    request_queue_size = 128  # a worker comes with all its connections at once
+    request_queue_size = 128  # a worker opens all its connections at once
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -191,4 +191,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
-        """Stay quiet."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""Commands that are begun and never ended, with an argument that is said to be huge."""
+"""Commands that start and never end, with an argument announced as huge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIZES = (500_000_000, 60_000_000, 15_000_000)
 
 @contextmanager
 def half_sent(port: int, user: str, password: str, *, connections: int) -> Iterator[None]:
-    """So many connections with a login, each in the middle of an LPUSH to the queue."""
+    """Open this many connections with a login, each in the middle of an LPUSH to the queue."""
     with ExitStack() as stack:
         for number in range(connections):
             with suppress(OSError):  # the server may end them
@@ -21,7 +21,7 @@ def half_sent(port: int, user: str, password: str, *, connections: int) -> Itera
 
 
 def begin(connection: socket.socket, user: str, password: str, size: int) -> None:
-    """Log in, and begin the command."""
+    """Log in, and send the start of the command."""
     connection.sendall(f"AUTH {user} {password}\r\n".encode())
     connection.recv(100)
     connection.sendall(b"*3\r\n$5\r\nLPUSH\r\n$8\r\nmissions\r\n$%d\r\n" % size + b"x" * 100_000)

@@ -1,4 +1,4 @@
-"""The logins of `mission.store.acl` on real servers: each does its work, and each cell of the table was tried."""
+"""The logins of `mission.store.acl` on real servers: each can do its work, and every cell of the table is tried."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ CANARY = "DCDR-canary"
 LOADED = hashlib.sha1(b"return 1").hexdigest()  # how Redis names a script
 OWN_LIBRARY = "#!lua name=own\nredis.register_function('own', function() return 1 end)"
 DENIED = "(?i)permission|can't (run|access)|ACL failure"
-# redis-py sends this to every server, and does not mind the answer.
+# redis-py sends this to every server, and ignores the answer.
 HARMLESS = {"client|setinfo"}
 
 
 def run(client: Any, *command: Any) -> Any:
-    """Send a command as it is."""
+    """Send a command unchanged."""
     return client.execute_command(*command)
 
 
@@ -90,14 +90,14 @@ class Server:
         return connect(Settings.from_env(redis_url=self.url(name)))
 
     def refused(self) -> set[tuple[str, str]]:
-        """Who was refused what since the test began."""
+        """The ACL refusals since the test began, with their logins."""
         found = {(str(item["username"]), str(item["object"])) for item in self.admin.acl_log(count=1000)}
         return {(name, what) for name, what in found if what not in HARMLESS}
 
 
 @pytest.fixture(scope="module", params=["embedded", "redis-server"])
 def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """The embedded Valkey, and Redis where it is installed."""
+    """The embedded Valkey, and Redis if it is installed."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "redis-server":
             found = shutil.which("redis-server")
@@ -137,14 +137,14 @@ def allowed(client: redis.Redis, *command: Any) -> bool:
         run(client, *command)
     except redis.exceptions.NoPermissionError:
         return False
-    except redis.ResponseError:  # let through, and of no use as it is
+    except redis.ResponseError:  # allowed, but useless by itself
         return True
     return True
 
 
 # The logins of the decoder's own programs.
 OURS = " ".join(name for name in LOGINS if name != "celery")
-# What somebody may want to do, and who may. A login that is not named is refused.
+# Actions, and the logins that may do them. Every other login is refused.
 TABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "write a result": (("SET", RESULT, "x", "EX", 60), "worker rewrapper"),
     "read a result": (("GET", RESULT), "reader rewrapper"),
@@ -268,14 +268,14 @@ def test_each_cell_of_the_table_holds(server: Server, name: str) -> None:
 
 
 ENDED_NOTICE = names.ENDED + MISSION
-# Who hears what on which channel, and who says something there.
+# The logins that may subscribe to each channel, and those that may publish.
 CHANNELS: dict[tuple[str, str], str] = {
     ("SUBSCRIBE", ENDED_NOTICE): "producer",
     ("SUBSCRIBE", "celery-task-meta-1"): "producer celery",
     ("SUBSCRIBE", "/0.celeryev/worker.online"): "",
     ("SUBSCRIBE", "/0.celery.pidbox"): "",
     ("SUBSCRIBE", f"__keyspace@0__:{RESULT}"): "",
-    ("PSUBSCRIBE", names.ENDED + "*"): "",  # of an end one hears by the mission's id alone
+    ("PSUBSCRIBE", names.ENDED + "*"): "",  # a subscriber needs the mission's id to learn of its end
     ("PSUBSCRIBE", "*"): "",
     ("PSUBSCRIBE", names.EVENTS): "flower",
     ("SSUBSCRIBE", ENDED_NOTICE): "",
@@ -408,7 +408,7 @@ def test_a_login_that_may_not_read_results_cannot(server: Server, name: str, way
     assert not server.admin.exists("missions-copy")
 
 
-# Which function each login may call; the others are refused.
+# The functions that each login may call; all others are refused.
 CALLS = {
     **dict.fromkeys(OURS.split(), "stats"),
     "producer": "admit follow stats",
@@ -500,7 +500,7 @@ def test_an_operator_alone_cancels_on_record(server: Server) -> None:
 
 @pytest.mark.parametrize("name", LOGINS)
 def test_a_login_calls_the_functions_of_its_work_and_no_other(server: Server, name: str) -> None:
-    """That a function is named in a login's rights is a rule which Redis documents as deprecated: this fails where it is not enforced."""
+    """Rights to a single function use a syntax that Redis documents as deprecated: this fails if a server does not enforce it."""
     found = set()
     with server.login(name) as client:
         for function in FUNCTIONS:
@@ -511,7 +511,7 @@ def test_a_login_calls_the_functions_of_its_work_and_no_other(server: Server, na
     assert found == set(CALLS.get(name, "").split())
 
 
-# What an attacker does to a key, and to another's by it.
+# An attacker's commands against a key, directly and through another key.
 ATTACKS: dict[str, tuple[Any, ...]] = {
     **{
         verb: (verb,)
@@ -561,7 +561,7 @@ TARGETS = {
     "the outcomes": Key.OUTCOMES,
     "a group": Key.GROUP + "a",
 }
-# What of that is somebody's work.
+# The commands among these that a login needs for its work.
 APPEND = {("RPUSH", "the audit"), ("LRANGE", "the audit"), ("LRANGE", "the chain of keys")}
 FOLLOW = {("DEL", "a group"), ("EXPIRE", "a group")}
 WORK = {
@@ -609,7 +609,7 @@ def test_a_stolen_login_does_to_no_key_what_is_not_its_work(server: Server, name
 
 
 def test_a_login_for_celery_does_nothing_that_a_producers_may_not_but_ask_for_info(server: Server) -> None:
-    """So what the attack with a producer's login shows holds for it as well: tests/attack."""
+    """So the results of the attack with a producer's login (tests/attack) apply to it as well."""
     cells = {("table", what, *command) for what, (command, _) in TABLE.items()}
     cells |= {
         (verb, target, verb, key, *rest) for verb, (verb, *rest) in ATTACKS.items() for target, key in TARGETS.items()
@@ -622,7 +622,7 @@ def test_a_login_for_celery_does_nothing_that_a_producers_may_not_but_ask_for_in
 
 
 def test_a_script_that_never_ends_cannot_be_started(server: Server) -> None:
-    """With `script|load` and `evalsha`, one write and an endless loop made Redis answer BUSY to all, and UNKILLABLE to SCRIPT KILL."""
+    """With `script|load` and `evalsha`, one write and an endless loop made Redis answer BUSY, and UNKILLABLE to SCRIPT KILL."""
     endless = "redis.call('HSET', KEYS[1], 'a', 'b') while true do end"
     ways: list[tuple[Any, ...]] = [
         ("EVAL", endless, 1, ENTRY),
@@ -638,14 +638,14 @@ def test_a_script_that_never_ends_cannot_be_started(server: Server) -> None:
 
 
 def test_a_function_that_never_ends_cannot_be_loaded(server: Server) -> None:
-    """Redis ends the loading of a library by itself."""
+    """Redis itself aborts the loading of such a library."""
     with server.login("deployer") as client, pytest.raises(redis.ResponseError, match="timeout"):
         run(client, "FUNCTION", "LOAD", "#!lua name=endless\nwhile true do end")
     assert server.admin.ping()
 
 
 def test_one_call_holds_the_server_for_so_many_missions_and_no_more(server: Server) -> None:
-    """Arguments without an end would do what a script without an end does."""
+    """Endless arguments would have the effect of an endless script."""
     settings = Settings.from_env(redis_url=server.url("producer"))
     with server.login("producer") as client, pytest.raises(LedgerUnavailable, match="1024 missions"):
         Ledger(client, settings).admit([Admission(new_mission_id(), b"u", 99)] * 1025, "a")
@@ -693,7 +693,7 @@ def worker_values(server: Server, site: SampleSite, identity: Identity) -> dict[
 def test_the_main_job_needs_no_more_than_its_logins_have(server: Server, site: SampleSite, tmp_path: Path) -> None:
     identity = Identity.generate()
     values = worker_values(server, site, identity)
-    # What a worker that is gone had in hand.
+    # The in-flight missions of a worker that is gone.
     held = [json.loads(compose(STATUS, new_mission_id(), [MISSION], {})), "", "missions"]
     server.admin.hset(UNACKED, "tag", json.dumps(held))
     server.admin.zadd(UNACKED_INDEX, {"tag": 1})

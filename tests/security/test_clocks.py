@@ -1,4 +1,4 @@
-"""Redis' clock jumps forward and back: nothing is frozen for as long as it jumped, and no mission expires that need not."""
+"""Redis' clock jumps forward and back: nothing freezes for the length of the jump, and no mission expires early."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def client(settings: WorkerSettings) -> Iterator[redis.Redis]:
 
 
 def until_found(ledger: Ledger, mission_id: str) -> None:
-    """Let a reaper work until it would publish a mission: well within a minute, where an hour is at stake."""
+    """Run a reaper until it would publish a mission: well within a minute, although the clock jumped an hour."""
 
     def found() -> bool:
         ledger.mend(2 * LEASE, WAIT)

@@ -1,7 +1,7 @@
-"""A credential goes to the entry that it is for, over TLS, and to nobody else: seen at the sockets, not at the policy.
+"""A credential goes only to its own entry, over TLS: observed at the sockets, not at the policy.
 
-Every host of these tests is on 127.0.0.1. Each entry has a canary of its own, and what arrives at each socket may hold the
-canary of that very host and port alone, however a redirect spells where it leads.
+Every host of these tests is on 127.0.0.1. Each entry has its own canary, and a socket may receive only the
+canary of that host and port, however a redirect spells its target.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.servers.misbehaving import DOCUMENT, MisbehavingServer
 from tests.servers.tokens import TokenServer
 
 DOCS, WIKI, OTHER, IDNA = "docs.example", "wiki.example", "other.example", "xn--bcher-kva.example"
-# Named by the certificate beside them: what a spelling may be taken for.
+# Names on the certificate besides the entries: hosts that a spelling could be mistaken for.
 CYRILLIC = "d\u043ecs.example"
 LOOKALIKES = ("xdocs.example", "docs.example.other.example", parse_url(f"https://{CYRILLIC}/").host, "docs.examplex")
 WILD = ("a.wild.example", "a.b.wild.example", "bare.wild.example", "own.wild.example")
@@ -35,7 +35,7 @@ _HOST = re.compile(rb"\r\nHost: ([^\r]*)\r\n")
 
 @dataclass
 class Places:
-    """Where one may be sent: two TLS servers and a plain one, each with all names, and what each entry's canary is."""
+    """Possible destinations: two TLS servers and a plain one, each with all names, and the canary of each entry."""
 
     tls: MisbehavingServer
     tls_port: MisbehavingServer
@@ -45,7 +45,7 @@ class Places:
     rig: Fetching
 
     def arrived(self) -> Iterator[tuple[str, set[str]]]:
-        """Of each request that arrived: scheme, host and port, and whose canaries it holds, in whatever place."""
+        """For each request that arrived: scheme, host and port, and the owners of the canaries anywhere in it."""
         for scheme, server in (("https", self.tls), ("https", self.tls_port), ("http", self.plain)):
             for head in server.heads:
                 found = _HOST.search(head)
@@ -61,7 +61,7 @@ class Places:
             server.heads.clear()
 
     def expected(self, origin: str) -> set[str]:
-        """Whose canary belongs there."""
+        """The owner of the canary that belongs there."""
         scheme, _, place = origin.partition("://")
         host, _, port = place.partition(":")
         if scheme == "http":
@@ -69,12 +69,12 @@ class Places:
         if int(port) != self.tls.port:
             return set()
         if host.endswith(".wild.example"):
-            # An entry of its own hides the wildcard's, even where it has no credentials.
+            # A host's own entry hides the wildcard's, even if it has no credentials.
             return {"own.wild.example": {host}, "bare.wild.example": set()}.get(host, {"*.wild.example"})
         return {host} & {DOCS, WIKI, IDNA}
 
     def hold(self, *, at_least: int = 1) -> None:
-        """At every socket arrived what belongs there, all of it and nothing else."""
+        """Assert that every socket received exactly the canaries that belong there."""
         seen = list(self.arrived())
         assert len(seen) >= at_least
         for origin, found in seen:
@@ -96,13 +96,13 @@ def places(folder: Path) -> Iterator[Places]:
             for entry, canary in canaries.items()
             if entry != WIKI
         )
-        # A token is a canary as a header is.
+        # A token is a canary, like a header.
         text += (
             f'["{WIKI}:{tls.port}".oauth2]\ntoken-url = "{tokens.url("login.example")}"\nclient-id = "decoder"\n'
             f'client-secret = "{secrets.token_hex(16)}"\n'
         )
         canaries[WIKI] = tokens.prefix
-        # In clear one of these goes out, and the others never.
+        # Only one of these is ever sent in clear.
         for host in ("127.0.0.1", DOCS, "localhost"):
             entry = f"{host}:{plain.port}"
             canaries[entry] = secrets.token_hex(16)
@@ -135,7 +135,7 @@ def _fresh(there: Places) -> None:
 
 
 def spellings(here: Places) -> list[str]:
-    """Where a redirect may say that it leads: to the same place, and to others that look like it."""
+    """Targets of redirects: the same origin, and others that look like it."""
     own, other, plain = here.tls.port, here.tls_port.port, here.plain.port
     hosts = [
         *(
@@ -210,7 +210,7 @@ def test_no_redirect_of_any_kind_takes_a_credential_along(there: Places, code: i
             there.rig.fetch(f"https://{start}:{there.tls.port}/redirect?code={code}&to={quote(spelling)}")
         there.hold()
         reached |= {origin for origin, _ in there.arrived()}
-    # The spellings led to the same place, to every kind of other one, and in clear.
+    # The spellings covered the same origin, every kind of other origin, and plain HTTP.
     own, other, plain = there.tls.port, there.tls_port.port, there.plain.port
     assert reached >= {
         *(f"https://{host}:{own}" for host in (DOCS, WIKI, OTHER, IDNA, *WILD, "127.0.0.1", "xdocs.example")),
@@ -235,7 +235,7 @@ def test_each_place_on_a_long_way_gets_its_own_and_nothing_of_the_one_before(the
 
 
 def test_a_credential_is_of_a_request_and_not_of_the_connection_that_is_kept(there: Places) -> None:
-    """Names that share an address and a port, one after the other, and again."""
+    """Names that share an address and a port, one after the other, twice."""
     for host in (DOCS, OTHER, WIKI, "a.wild.example", "own.wild.example") * 3:
         for server in (there.tls, there.tls_port):
             there.rig.fetch(f"https://{host}:{server.port}/ok")
@@ -268,7 +268,7 @@ def test_a_token_server_that_redirects_gets_nobody_the_clients_secret(code: int,
 
 
 def test_who_answers_in_the_hosts_place_gets_no_credential(tmp_path: Path) -> None:
-    """By DNS, or on the way: without the host's certificate nobody is asked for anything."""
+    """A redirection by DNS or on the network: no request is sent to a server without the host's certificate."""
     trusted, other = Authority(tmp_path), Authority(tmp_path)
     with MisbehavingServer(other.context(DOCS)) as false:
         file = tmp_path / "credentials.toml"

@@ -1,4 +1,4 @@
-"""Whatever somebody with a login writes over the ledger's keys, it stops no other mission for longer than a reaper's round."""
+"""Damage to the ledger's keys by anyone with a login stops no other mission for longer than a reaper's round."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ SCORES = st.sampled_from([float("inf"), float("-inf"), 0.0, -1.0, 1e300, 1e13])
 
 @dataclass(frozen=True)
 class Everything:
-    """Each operation that touches the store, by its name."""
+    """Every operation that touches the store, by name."""
 
     client: redis.Redis
     ledger: Ledger
     settings: Settings
 
     def on(self, mission_id: str) -> dict[str, Callable[[], Any]]:
-        """All that can be done with one mission, and beside it."""
+        """All operations on one mission, and those beside it."""
         audit = AuditLog(self.client, emit=lambda line: None)
         letters = DeadLetters(self.client, self.settings, audit)
         identity = Identity(X25519, b"i" * 32)
@@ -101,14 +101,14 @@ class Everything:
         }
 
     def round(self) -> list[str]:
-        """What a worker's reaper does once a second; the ids that it would publish."""
-        if self.client.pttl(Key.REAPER) > 0:  # what ends by itself, ended
+        """Do a worker's reaper round, as once a second; return the ids that it would publish."""
+        if self.client.pttl(Key.REAPER) > 0:  # entries that expire by themselves, expired
             self.client.delete(Key.REAPER)
         found = self.ledger.reap(3, 2)
         return [*found.again, *self.ledger.take_due(10)[0]]
 
     def claim(self, mission_id: str) -> Claim:
-        """The mission, when it comes up: others may wait, and what is none."""
+        """Claim the mission when its turn comes: others may wait before it, and ids that are not missions."""
         for _ in range(5):
             for claim in self.ledger.claim(20, 60).claims:
                 if claim.id == mission_id:
@@ -116,7 +116,7 @@ class Everything:
         pytest.fail("it does not come up")
 
     def healthy(self) -> None:
-        """A mission goes through everything that a mission may go through."""
+        """A mission goes through every possible step."""
         mission = new_mission_id()
         assert self.ledger.admit([Admission(mission, b"u", 60)], "app")[0].state == State.QUEUED
         claim = self.claim(mission)
@@ -182,7 +182,7 @@ def test_a_damaged_entry_stops_no_other(
     if isinstance(entry, str):
         WRITE[entry](client, entry_key(BAD))
     else:
-        # Whole but for these fields: else the first check that fails would hide the others.
+        # An entry that is valid except for these fields: else the first failed check would hide the others.
         ledger.admit([Admission(BAD, b"u", 60)], "app")
         client.hset(entry_key(BAD), mapping={"state": state} | entry)
         if missing:
@@ -301,7 +301,7 @@ def test_a_million_dead_letters_that_are_too_old_do_not_go_in_one_step(everythin
 
 @pytest.mark.parametrize("field", ["url", "submitter"])
 def test_a_mission_that_is_too_large_reaches_no_worker(everything: Everything, field: str) -> None:
-    """A producer's login can write the entry's field by itself."""
+    """A producer's login can write this field of an entry directly."""
     client, ledger = everything.client, everything.ledger
     ids = [one.id for one in ledger.admit([Admission(new_mission_id(), b"u", 60) for _ in range(4)], "app")]
     for mission_id in ids[:3]:

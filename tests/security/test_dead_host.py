@@ -1,4 +1,4 @@
-"""What very many missions for a dead host do to the others: how many of them are before another's, in one round of the reaper."""
+"""Thousands of missions for a dead host and their effect on others: how many of them come before another's, in one round of the reaper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MANY, AT_A_TIME = 80_000, 1000
 
 
 def come_back_at_once(ledger: Ledger, count: int, reason: Reason, host: str = "") -> list[str]:
-    """New missions that were tried once, and are due again."""
+    """New missions that were tried once and are due again."""
     ids = [new_mission_id() for _ in range(count)]
     ledger.admit([Admission(mission_id, b"sealed url", 3600) for mission_id in ids], "app")
     claims = claim_these(ledger, ids, count, 60).claims
@@ -34,7 +34,7 @@ def come_back_at_once(ledger: Ledger, count: int, reason: Reason, host: str = ""
 
 
 def queued(client: redis.Redis) -> list[str]:
-    """The ids in the queue, the next one first."""
+    """The ids in the queue, next first."""
     entries = cast("list[bytes]", client.lrange(QUEUE, 0, -1))
     return [id_ for entry in reversed(entries) for id_ in arguments(entry)[0][0]]
 
@@ -45,7 +45,7 @@ def test_eighty_thousand_missions_for_a_dead_host_are_before_nobody(
     for _ in range(MANY // AT_A_TIME):
         come_back_at_once(ledger, AT_A_TIME, Reason.HOST_PAUSED, DEAD)
     (bystander,) = come_back_at_once(ledger, 1, Reason.HTTP_SERVER_ERROR)
-    client.delete(QUEUE)  # the messages that came with their admission
+    client.delete(QUEUE)  # the messages that their admission published
     reaper = Reaper(ledger, Hosts(ledger, 8), max_attempts=5, lease_seconds=60)
     reaper.round()
     assert queued(client).index(bystander) <= DUE_COUNT // 2

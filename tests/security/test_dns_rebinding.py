@@ -1,4 +1,4 @@
-"""A name whose addresses change between check and use, and a name server that never answers; seen at the socket."""
+"""A name whose addresses change between check and use, and a name server that never answers; observed at the socket."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.servers.misbehaving import MisbehavingServer
 from tests.servers.names import NameServer
 from tests.servers.sockets import connections
 
-PUBLIC = "93.184.216.34"  # nothing goes there: the watch at the socket refuses
+PUBLIC = "93.184.216.34"  # no connection is made: the hook at the socket refuses it
 
 
 @pytest.fixture
 def victim() -> Iterator[MisbehavingServer]:
-    """What an attacker would like to reach."""
+    """Addresses that an attacker would like to reach."""
     with MisbehavingServer() as server:
         yield server
 
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fetch asks the name server anew, as it does once an answer is no longer fresh."""
+    """Every fetch queries the name server again, as it does once an answer has expired."""
     monkeypatch.setattr(worker.fetch.dns, "FRESH_SECONDS", 0.0)
 
 
@@ -55,7 +55,7 @@ def test_what_was_checked_is_what_is_connected_to(victim: MisbehavingServer) -> 
 
 @pytest.mark.usefixtures("forgetful")
 def test_a_redirect_to_the_same_name_is_checked_again(victim: MisbehavingServer) -> None:
-    # 127.0.0.1 stands for the public address here: it is the one that is let through.
+    # 127.0.0.1 represents the public address here: it is the only allowed address.
     with NameServer(["127.0.0.1"], ["127.0.0.2"]) as names, connections() as seen:
         with fetching(victim.port, lookup=names.lookup) as rig, pytest.raises(MissionFailed) as caught:
             rig.fetch(victim.url("/redirect?to=/ok", NAME))

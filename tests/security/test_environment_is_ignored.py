@@ -1,4 +1,4 @@
-"""Nothing in the environment changes where a fetch connects, whom it trusts or what it writes down."""
+"""Nothing in the environment changes where a fetch connects, whom it trusts or what it writes to disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.servers.certificates import Authority
 from tests.servers.misbehaving import MisbehavingServer
 
-# In a process of its own: much of this is read once, when a library is imported.
+# Runs in a separate process: libraries read much of this once, on import.
 SCRIPT = """
 import sys
 from mission.errors import MissionFailed
@@ -29,7 +29,7 @@ with fetching(urlsplit(url).port, ca_file=ca_file or None) as rig:
 
 
 def fetch(url: str, environment: dict[str, str], ca_file: Path | None = None) -> str:
-    """What a fetch in a process with this environment says."""
+    """The output of a fetch in a process with this environment."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, url, str(ca_file or "")],
         env=os.environ | environment,

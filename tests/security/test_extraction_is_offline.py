@@ -1,4 +1,4 @@
-"""Extraction opens no connection: held to the kernel, since the engine is native code."""
+"""Extraction opens no connection: enforced by the kernel, since the engine is native code."""
 
 from __future__ import annotations
 

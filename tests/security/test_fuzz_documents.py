@@ -1,4 +1,4 @@
-"""Whatever a document holds, every detector ends, and raises nothing but the declared refusal."""
+"""For any document, every detector ends, and raises only the declared refusal."""
 
 from __future__ import annotations
 

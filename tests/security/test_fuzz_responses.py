@@ -1,4 +1,4 @@
-"""Whatever bytes a server sends, a fetch ends in a document or in the declared error."""
+"""For any bytes that a server sends, a fetch ends in a document or in the declared error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A login alone must not fill Redis' memory from outside of the data: `maxmemory` counts what connections hold."""
+"""A login must not suffice to fill Redis' memory outside the data: `maxmemory` counts what connections hold."""
 
 from __future__ import annotations
 

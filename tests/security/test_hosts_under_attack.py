@@ -1,4 +1,4 @@
-"""What one submitter does to a host that others need: nothing that it chooses itself may pause a host that answers."""
+"""One submitter's missions against a host that others need: nothing that a submitter chooses may pause a host that answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.work.memory import Memory
 from worker.work.pipeline import Pipeline
 
 HANDSHAKE_SECONDS = 0.06
-# Around the handshake's end: too early, too late, and whatever lies between.
+# Limits around the end of the handshake: too early, too late, and in between.
 LIFETIMES_MS = range(55, 91, 2)
 
 Decode = Callable[[Claim], Outcome]
@@ -50,7 +50,7 @@ def server(authority: Authority) -> Iterator[MisbehavingServer]:
 
 @pytest.fixture
 def decode(settings: WorkerSettings, keys: Keys, ledger: Ledger, authority: Authority) -> Decode:
-    """A worker that may go anywhere on loopback; each fetch makes a connection of its own."""
+    """A worker that may connect anywhere on loopback; each fetch opens a new connection."""
     own = WorkerSettings.from_env(
         redis_url=settings.redis_url,
         allowed_hosts=("127.0.0.1",),
@@ -88,7 +88,7 @@ def _ports_of(claim: Claim, keys: Keys) -> tuple[str, ...]:
 
 
 def attack(decode: Decode, keys: Keys, url: str) -> list[Reason | None]:
-    """Missions of a stranger to this URL, which expire about when the handshake ends; how each went."""
+    """Run a stranger's missions to this URL, which expire about when the handshake ends; return how each ended."""
     reasons = []
     for milliseconds in LIFETIMES_MS:
         claim = keys.claim(url, submitter="stranger")

@@ -27,7 +27,7 @@ HEADER_BYTES = 27
 ENC_BYTES = 1120
 PLAINTEXT = '{"v":1,"secrets":[]} - ü €'.encode()
 
-# All of them exactly, those that the two depend on as well: nothing newer than was looked at is run.
+# Exact versions, also of the dependencies of the two: no version runs that was not reviewed.
 PACKAGES = {
     "@hpke/core": "1.9.0",
     "@hpke/hybridkem-x-wing": "0.7.0",
@@ -168,7 +168,7 @@ def test_we_open_what_the_other_sealed(other: Ask, identity: Identity) -> None:
 
 
 def test_the_other_refuses_another_missions_id(other: Ask, identity: Identity) -> None:
-    """So the binding is HPKE's own `info`, and not a check of ours alone."""
+    """So the binding is HPKE's own `info`, and not just a check of ours."""
     header, enc, sealed = _record(identity)
     info = header + b"7c9e6679-7425-40de-944b-e07fc1f90ae7"
     answer = other("open", seed=identity.line.material, enc=enc, sealed=sealed, info=info)

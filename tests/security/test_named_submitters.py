@@ -1,6 +1,6 @@
-"""Whoever may enqueue may name any submitter and any priority: what that takes from an honest one is bounded, and nobody starves.
+"""A producer may name any submitter and any priority: the harm to an honest submitter is bounded, and nobody starves.
 
-Against a real server, with a producer's login for those who enqueue and a worker's for who claims.
+Against a real server, with a producer's login to enqueue and a worker's to claim.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mission.store.names import Key
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
-HONEST = "zz-honest"  # of those who come at the same time, names that begin with other letters come first
+HONEST = "zz-honest"  # among submitters that arrive together, names with earlier initials come first
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def admit(ledger: Ledger, submitter: str, missions: int = 1, priority: Priority 
 def test_who_names_submitters_without_end_holds_an_honest_one_up_for_some_times_his_age(
     stolen: Ledger, worker: Ledger
 ) -> None:
-    """300 invented submitters wait at each moment: by turns alone 30 missions would take 9,000 claims, by age alone 330."""
+    """300 invented submitters wait at each moment: with turns only, 30 missions would take 9,000 claims; with age only, 330."""
     names = (f"invented-{number}" for number in count())
     for _ in range(300):
         admit(stolen, next(names))

@@ -1,4 +1,4 @@
-"""No forbidden address, in any spelling or embedding, is ever passed to connect: seen at the socket, not at the policy."""
+"""No forbidden address, in any spelling or embedding, is ever passed to connect: observed at the socket, not at the policy."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _allowlist_takes(entry: str) -> bool:
 
 @pytest.fixture(scope="module")
 def ca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One certificate to trust: reading the system's hundreds takes longer than all else in an example."""
+    """Trust one certificate: reading the hundreds of the system takes longer than the rest of an example."""
     return Authority(tmp_path_factory.mktemp("authority")).ca_file
 
 
@@ -162,6 +162,6 @@ def test_no_redirect_leads_to_a_forbidden_address(
     with connections() as seen, fetching(lookup=answer, allowed_hosts=hosts, ca_file=ca_file) as rig:
         with suppress(MissionFailed):
             rig.fetch(server.url("/raw"), seconds=5)
-        # Loopback's own address is open in this test, to reach the server at all; port 80 of it refuses.
+        # This test allows loopback's own address, to reach the server at all; its port 80 refuses.
         assert {address for address, _ in seen} <= {"127.0.0.1", "::1"}
         assert seen[0] == ("127.0.0.1", server.port)

@@ -1,4 +1,4 @@
-"""No key, password or token is part of this repository. Tests make theirs when they run."""
+"""No key, password or token is part of this repository. Tests generate theirs at run time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import unavailable
 ROOT = Path(__file__).parents[2]
 
 PATTERNS = {
-    # But for the bytes 0 to 31 in order, which show what a line looks like.
+    # Except the bytes 0 to 31 in order, which show the format of a line.
     "a key of the decoder's": rf"({Kind.IDENTITY}|{Kind.URL_KEY}):[a-z0-9-]+:(?!AAECAwQFBgcICQ)[A-Za-z0-9_-]{{43}}(?![A-Za-z0-9_-])",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{20}",
     "a cloud's access key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",

@@ -1,7 +1,7 @@
-"""Where there is an egress proxy, a fetch connects to nobody else and, where the proxy resolves, asks for no name: seen at the socket.
+"""With an egress proxy, a fetch connects only to it, and looks up no name if the proxy resolves: observed at the socket.
 
-In a process of its own, by an audit hook (PEP 578): `getaddrinfo` asks name servers by sockets that Python does not see, so the call
-itself is watched.
+Runs in a separate process, with an audit hook (PEP 578): `getaddrinfo` queries name servers
+through sockets that Python does not see, so the hook watches the call itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def proxy() -> Iterator[PlayingProxy]:
 
 
 def fetch(proxy: PlayingProxy, url: str, resolve: str) -> tuple[int, list[list[str]]]:
-    """The size of the document, and what was connected to or looked up for it."""
+    """The size of the document, and the addresses connected to or names looked up for it."""
     with MisbehavingServer() as another:
         names = ("http_proxy", "https_proxy", "all_proxy")
         environment = {case(name): another.url("") for name in names for case in (str.lower, str.upper)}

@@ -1,7 +1,7 @@
-"""Nothing secret leaks: one long run with a canary in every place that is nobody's business, then a search of all that left.
+"""Nothing secret leaks: one long run with a canary in every confidential place, then a search of everything that left.
 
 The run: successes, every quick kind of failure, a worker killed in the middle of a mission, a Redis killed and started
-again, messages that are none, clients that only speak Celery. All with the logs at their most talkative.
+again, malformed messages, clients that only speak Celery. All logs are at their most verbose level.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ from worker.local.stack import Child, running_flower, running_worker
 from worker.settings import WorkerSettings
 from worker.work.memory import fixed, largest
 
-# The fixture's run must not be done twice: all tests of it go to one process.
+# The fixture's run is expensive: all its tests share one process.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.full]
 
-# Where a search is made, and a text that stands there for sure: a place that was not recorded would hold nothing.
+# The places to search, each with a text that it must contain: a place that was not recorded would be empty.
 PLACES = {
     "worker's output": "mission-attempt",
     "server's files": "{decoder}:m:",
@@ -69,29 +69,29 @@ PLACES = {
     "exceptions": "InvalidMission",
     "producer's log": "planted",
 }
-# Who only speaks Celery writes a URL, and whoever writes a bad message its content, in clear: in the command itself, and
-# in the append-only file until that is rewritten. What the decoder makes of them is in clear nowhere.
+# Clients that only speak Celery write URLs in clear, and senders of bad messages write their content: in the command itself, and
+# in the append-only file until it is rewritten. The decoder's own records of them are never in clear.
 CLEAR_FOR_CELERY = {"server's files", "commands"}
-# Nobody listens there, and nobody is asked: there is no token for it.
+# A closed port that no request reaches: there is no token for it.
 NO_TOKEN = 4
-# In hand when their worker is killed.
+# In flight when their worker is killed.
 ORPHANS = ("hold", "hold-doomed")
 
 
 @dataclass
 class Run:
-    """What was done, and what was recorded of it by place."""
+    """The run's results, and what was recorded of it by place."""
 
     canaries: Canaries
     celery_canaries: Canaries
     planted: Canaries
     traces: dict[str, bytes] = field(default_factory=dict)
     ends: dict[str, MissionStatus] = field(default_factory=dict)
-    reasons: set[Reason] = field(default_factory=set)  # of every end, every attempt and every refusal
+    reasons: set[Reason] = field(default_factory=set)  # of all ends, attempts and refusals
     revealed: set[tuple[str, str]] = field(default_factory=set)
     told: list[Outcome] = field(default_factory=list)
     site_secret: tuple[str, str] = ("", "")
-    arrived: bytes = b""  # with requests, at the sites and at the server of tokens
+    arrived: bytes = b""  # in requests to the sites and to the token server
 
 
 class Scene:
@@ -122,7 +122,7 @@ class Scene:
         self.celery = Celery("foreign", broker=self.server.url, backend=self.server.url, set_as_current=False)
         self.exceptions: list[str] = []
         self.metrics = b""
-        self.orphans: dict[str, str] = {}  # their worker was killed: their leases run out while other things happen
+        self.orphans: dict[str, str] = {}  # their worker was killed: their leases expire in the background
 
     def values(self) -> dict[str, str]:
         """A worker's settings."""
@@ -152,7 +152,7 @@ class Scene:
         }
 
     def worker(self, name: str, **other: str) -> Child:
-        """A worker in a folder of its own, with these settings otherwise."""
+        """A worker in a separate folder, with these settings changed."""
         folder = self.folder / name
         folder.mkdir(mode=0o700)
         child = self.pieces.enter_context(running_worker(folder, self.values() | other))
@@ -160,20 +160,20 @@ class Scene:
         return child
 
     def scrape(self, worker: Child) -> None:
-        """Keep what the worker serves as metrics."""
+        """Record the worker's metrics."""
         port = child_port(worker)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             self.metrics += answer.read()
 
     def refused(self, attempt: Callable[[], object]) -> None:
-        """Keep all that an exception shows of what was attempted."""
+        """Record everything that an exception shows of the attempt."""
         with pytest.raises(DecoderError) as refusal:
             attempt()
         error = refusal.value
         if error.reason is not None:
             self.run.reasons.add(error.reason)
         self.exceptions += [str(error), repr(error), repr(error.args), repr(vars(error))]
-        # Not the frames' source lines: those are this test's own. The chain is what a careless `from` would carry along.
+        # Without the frames' source lines: those are this test's own. The chain is what a careless `from` would carry along.
         link: BaseException | None = error
         while link is not None:
             self.exceptions += traceback.format_exception_only(link)
@@ -186,7 +186,7 @@ class Scene:
         self.run.ends[name] = status
 
     def remember_reasons(self) -> None:
-        """Why missions ended, and why each attempt of them did, as the ledger has it."""
+        """The reasons of missions and of each of their attempts, from the ledger."""
         plain: Any = self.redis
         for key in plain.scan_iter("{decoder}:m:*"):
             history, *last = plain.hmget(key, "history", "reason", "put_off")
@@ -195,7 +195,7 @@ class Scene:
             self.run.reasons |= {Reason(word) for word in words if word in set(Reason)}
 
     def wait_until_put_off(self, reason: Reason, *ids: str) -> None:
-        """Until one of these missions is put off for this reason, which goes from its entry when it has its turn."""
+        """Wait until one of these missions is deferred for this reason; the reason leaves the entry at the next attempt."""
         wait_for(
             lambda: any(self.client.status(id_).put_off is reason for id_ in ids), what=f"a mission put off: {reason}"
         )
@@ -203,7 +203,7 @@ class Scene:
 
 
 def _credentials(scene: Scene) -> Path:
-    """A file with each kind of credential, each a canary; that the server of tokens refuses one has a reason, and says it."""
+    """A file with each kind of credential, each a canary. The token server refuses one of them, with an error message."""
     new, folder = scene.run.canaries.new, scene.folder / "credentials"
     folder.mkdir()
     for name, text in {"key": new("header of a file"), "secret": new("OAuth client secret")}.items():
@@ -239,7 +239,7 @@ secret-in = "body"
 
 
 def _reported(scene: Scene, worker: Child, times: int) -> bool:
-    """Whether the worker has told so often of a bad file; a scrape has it look, and a hundred of them hold no more than one."""
+    """Whether the worker has logged the bad file this often; a scrape triggers its check, and is not kept."""
     kept = scene.metrics
     scene.scrape(worker)
     scene.metrics = kept
@@ -247,7 +247,7 @@ def _reported(scene: Scene, worker: Child, times: int) -> bool:
 
 
 def _bad_credentials(scene: Scene, worker: Child) -> None:
-    """The file of credentials turns bad in two ways, under a worker and where it is looked at, and then good again."""
+    """Break the credentials file in two ways, under a running worker and for the commands, then repair it."""
     good, new = scene.credentials.read_text(), scene.run.canaries.new
     settings = WorkerSettings.from_env(**scene.values())
     policy = UrlPolicy.from_settings(settings)
@@ -296,7 +296,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         second = scene.worker("second")
         _redis_goes_away(scene, second)
         flower = pieces.enter_context(running_flower(temporary, scene.values()))
-        # Beside the capture of events: what was sent before Flower listens, it never hears of.
+        # Started beside the capture of events: Flower misses what was sent before it listens.
         wait_for(lambda: scene.redis.pubsub_numpat() > 1, what="Flower to listen")
         _foreign(scene, second)
         for name, mission_id in missions.items():
@@ -328,7 +328,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @contextmanager
 def _everything_logged(path: Path) -> Iterator[logging.Logger]:
-    """Keep all that this process logs, arguments and all, in a file."""
+    """Record all logs of this process in a file, with their arguments."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
     root = logging.getLogger()
@@ -344,7 +344,7 @@ def _everything_logged(path: Path) -> Iterator[logging.Logger]:
 
 
 def _plant(scene: Scene, temporary: Path, log: logging.Logger) -> None:
-    """Leaks made on purpose, where recording could have failed: they must be found."""
+    """Deliberate leaks in places whose recording could have failed: the search must find them."""
     word = scene.run.planted.new("planted")
     scene.redis.set("planted", b64encode(word.encode()))
     scene.redis.publish("planted", word)
@@ -355,7 +355,7 @@ def _plant(scene: Scene, temporary: Path, log: logging.Logger) -> None:
 
 
 def _enqueue(scene: Scene) -> dict[str, str]:
-    """One mission of each kind, and those that are refused at the door."""
+    """One mission of each kind, and URLs that are refused at admission."""
     new, url = scene.run.canaries.new, scene.site.url
     missions = {kind: scene.client.enqueue(url(kind)).id for kind in ENDS if kind not in scene.site.held}
     path = f"{new('path')}?token={new('query')}#{new('fragment')}"
@@ -372,7 +372,7 @@ def _enqueue(scene: Scene) -> dict[str, str]:
     missions["document behind OAuth"] = scene.client.enqueue(scene.login.url("document")).id
     missions["no token"] = scene.client.enqueue(f"http://127.0.0.1:{NO_TOKEN}/{path}").id
     missions["expired"] = scene.client.enqueue(url("document"), expires_seconds=0.01).id
-    # So many that their host is left alone for a while; nobody waits for them.
+    # Enough missions that their host is paused; nobody waits for them.
     assert list(scene.client.enqueue_many(f"http://127.0.0.2:2/{new('path')}" for _ in range(80)))
     key = new("idempotency key")
     missions["document with a key"] = scene.client.enqueue(url("document"), idempotency_key=key, exclusive=True).id
@@ -402,15 +402,15 @@ def _enqueue(scene: Scene) -> dict[str, str]:
 
 
 def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
-    """SIGKILL while the mission's answer is on its way; SIGABRT would leave a core file."""
+    """SIGKILL while the mission's response is on its way; SIGABRT would leave a core file."""
     scene.scrape(worker)
-    # In one message, so that both are in hand at the same time.
+    # In one message, so that both are in flight at the same time.
     hold, doomed = (
         ticket.id for ticket in scene.client.enqueue_many(map(scene.site.url, ORPHANS)) if isinstance(ticket, Ticket)
     )
     for name in ORPHANS:
         assert scene.site.held[name].wait(30)
-    scene.redis.hset(entry_key(doomed), mapping={"attempts": 2, "crashes": 2})  # as if it had ended workers before
+    scene.redis.hset(entry_key(doomed), mapping={"attempts": 2, "crashes": 2})  # as if it had already ended workers
     worker.process.send_signal(signal.SIGABRT)
     assert worker.process.wait(30) == -signal.SIGABRT
     scene.site.let_go["hold"].set()
@@ -418,7 +418,7 @@ def _kill_in_the_middle(scene: Scene, worker: Child) -> None:
 
 
 def _redis_goes_away(scene: Scene, worker: Child) -> None:
-    """Redis is killed while a mission is in hand, and comes back."""
+    """Redis is killed while a mission is in flight, and comes back."""
     mission_id = scene.client.enqueue(scene.site.url("hold-redis")).id
     assert scene.site.held["hold-redis"].wait(30)
     scene.server.kill()
@@ -435,10 +435,10 @@ def _redis_goes_away(scene: Scene, worker: Child) -> None:
 
 
 def _end_in_the_middle(scene: Scene) -> Child:
-    """A worker gets SIGTERM while it fetches a document, and gives the mission back.
+    """A worker gets SIGTERM while it fetches a document, and releases the mission.
 
-    Before that, a mission finds no memory free there, another one no place at its host, and the extraction of a third one crashes. Of
-    those that wait one is cancelled.
+    Before that, a mission finds no free memory there, another no free slot at its host, and the extraction of a third crashes. One of
+    the waiting missions is cancelled.
     """
     suspect = scene.client.enqueue(scene.site.url("document")).id
     scene.redis.hset(entry_key(suspect), "crashes", 2)
@@ -465,11 +465,11 @@ def _end_in_the_middle(scene: Scene) -> Child:
 
 
 def _behind_a_proxy(scene: Scene) -> Child:
-    """A worker that fetches through a proxy, which refuses the host, then the login, and then says nothing at all."""
+    """A worker that fetches through a proxy, which refuses the host, then the login, and then sends no response."""
     new = scene.run.canaries.new
     with PlayingProxy(MisbehavingServer(), refuses(f"403 {new('refusal')}")) as proxy:
         setting = proxy.setting(f"{new('user of the proxy')}:{new('password of the proxy')}")
-        # Its credentials are for loopback in clear, which takes no proxy.
+        # Its credentials are for loopback in clear, which bypasses the proxy.
         worker = scene.worker("proxied", egress_proxy=setting, credentials="")
         scene.wait("refused by the proxy", scene.client.enqueue(scene.site.url("document")).id)
         assert b"Proxy-Authorization: Basic " in proxy.heads[0]
@@ -487,7 +487,7 @@ def _behind_a_proxy(scene: Scene) -> Child:
 
 
 def _foreign(scene: Scene, worker: Child) -> None:
-    """Clients that only speak Celery, and messages that are none."""
+    """Clients that only speak Celery, and malformed messages."""
     new = scene.run.celery_canaries.new
     here = f"http://127.0.0.1:{scene.site.port}"
     for kind in ("document", "missing", "elsewhere"):
@@ -537,7 +537,7 @@ def _reveal(scene: Scene, missions: dict[str, str]) -> None:
 
 
 def _pages(url: str, login: str) -> bytes:
-    """Flower's pages and its API, as far as they lead, with each task's own page."""
+    """Flower's pages and its API, following every link, with each task's own page."""
     headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
 
     def get(path: str) -> bytes:
@@ -569,7 +569,7 @@ def _pages(url: str, login: str) -> bytes:
 
 
 def _record_server(scene: Scene) -> None:
-    """What the server holds, told and wrote; also after it has written its files anew."""
+    """Everything that the server holds, sent and wrote, also after a rewrite of its files."""
     traces, folder = scene.run.traces, scene.server.data_dir
     client: Any = scene.redis
     traces["keys"] = dump(scene.redis)

@@ -1,4 +1,4 @@
-"""A real worker process, looked at from outside: its memory ends on no disk and is open to no other program of its user.
+"""A real worker process, seen from outside: its memory reaches no disk, and no other program of its user can read it.
 
 That log lines, exceptions and tracebacks hold no URL, no argument and no variable's value is shown in
 tests/unit/worker/observe/test_logs.py and tests/security/test_nothing_in_clear.py; what `keep_memory_private` does alone, in tests/unit/mission/test_hardening.py; that no TLS keys are written, in tests/integration/test_redis_tls.py
@@ -42,7 +42,7 @@ LIBUUIDS_CLOCK = "/var/lib/libuuid/clock.txt"
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker started as a careless operator would: with core dumps on."""
+    """A worker started carelessly, with core dumps enabled."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -56,7 +56,7 @@ class Worker:
 
 
 def unprivileged() -> list[str]:
-    """A command's beginning that takes root's capabilities away: with them, a program sees everything anyway."""
+    """A command prefix that drops root's capabilities: with them, a program can read everything anyway."""
     if os.geteuid() != 0:
         return []
     setpriv = shutil.which("setpriv")
@@ -128,7 +128,7 @@ def test_no_other_program_of_its_user_reads_its_memory_or_environment(worker: Wo
 
 @pytest.mark.parametrize("command", ["producer enqueue --from-file -", "worker scan -"])
 def test_a_commands_memory_is_as_private_as_a_workers(command: str) -> None:
-    """Readers and producers run these, with identities, URLs and secrets in memory."""
+    """Readers and producers run these commands, with identities, URLs and secrets in memory."""
     arguments = [*unprivileged(), sys.executable, "-m", *command.split()]
     env = os.environ | {"DECODER_URL_KEY": generate_url_key()}
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, env=env) as process:
@@ -164,7 +164,7 @@ def test_its_files_are_open_to_its_user_alone(worker: Worker) -> None:
 
 
 def test_it_writes_no_temporary_file(worker: Worker) -> None:
-    """Beside its log and its health file; what it holds open is no regular file anywhere else, but for libuuid's clock."""
+    """Only its log and its health file: apart from libuuid's clock it has no other regular file open."""
     worker.work()
     held = held_open(worker.process.pid)
     assert regular(name for name, writes in held.items() if writes) == {str(worker.folder / "log")}
@@ -174,6 +174,6 @@ def test_it_writes_no_temporary_file(worker: Worker) -> None:
 
 
 def regular(names: Iterable[str]) -> set[str]:
-    """The regular files among them, but for libuuid's clock."""
+    """The regular files among them, without libuuid's clock."""
     files = {name for name in names if name.startswith("/") and Path(name.removesuffix(" (deleted)")).is_file()}
     return files - {LIBUUIDS_CLOCK}

@@ -1,4 +1,4 @@
-"""SECURITY.md tells the truth about where things are: every test, file, setting and command that it names is there."""
+"""Every test, file, setting and command that SECURITY.md names exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _tests_of(path: Path) -> frozenset[str]:
 
 
 def _rows(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, without its head."""
+    """The rows of the first table below a heading, without the header row."""
     after = TEXT.split(f"{heading}\n", 1)[1]
     lines = after[after.index("\n|") + 1 :].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]

@@ -1,4 +1,4 @@
-"""One submitter's documents do not fill Redis: a result has its size, and so has all that one submitter stores at a time."""
+"""One submitter's documents cannot fill Redis: a result has a maximum size, and so have all results of one submitter together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.full
 
 MIB = 1024 * 1024
 LIMIT = 64 * MIB  # of the test's own Valkey, an eighth of the chart's
-DOCUMENTS = 47  # so many of 10 MB filled 512 MB
+DOCUMENTS = 47  # this many of 10 MB filled 512 MB
 
 
 def document(secrets: int, length: int) -> bytes:
@@ -106,13 +106,13 @@ class World:
         self.coordinator.start()
 
     def enqueue(self, path: str, count: int, submitter: str) -> list[str]:
-        """The ids of those that were admitted, each of them worked."""
+        """The ids of the admitted missions, all processed."""
         urls = [f"{self.site}{path}?{n}" for n in range(count)]
         verdicts = self.keys.admitter.admit(urls, submitter=submitter)
         ids = [verdict.id for verdict in verdicts if isinstance(verdict, Ticket)]
         for _ in ids:
             self.coordinator.work(1)
-        # The worker also looks by itself: what it took so is nobody's to wait for.
+        # The worker also claims by itself: no caller waits for those missions.
         wait_for(lambda: all(self.ledger.status(id_).finished for id_ in ids), what="the end of each")
         return ids
 

@@ -1,4 +1,4 @@
-"""Nothing that a stranger chose steers a terminal: every command, with hostile words wherever one may come from."""
+"""Text from strangers cannot steer a terminal: every command, with hostile text in every input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.claims import claim_these
 from worker.cli import main as decoder
 from worker.observe import logs
 
-# What a terminal obeys, or shows otherwise than it is read: C0 without NUL, DEL, C1, what turns the direction, two kinds of line ends.
+# Characters that a terminal obeys, or displays in another order: C0 without NUL, DEL, C1, bidirectional controls, two line separators.
 CODES = [
     *range(1, 0x20),
     0x7F,
@@ -55,13 +55,13 @@ Calls = list[tuple[click.Group, list[str]]]
 
 
 def steering(output: bytes) -> set[str]:
-    """The code points of an output that steer, as names. A command's own line ends are none."""
+    """The names of an output's control characters, without the command's own line ends."""
     text = output.decode()  # and it is UTF-8
     return {f"U+{ord(char):04X}" for char in text if char != "\n" and char in ALL}
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[list[str]]:
-    """Each command of a program, as one calls it."""
+    """Every command of a program, as it is called."""
     for name, command in group.commands.items():
         if isinstance(real := command.load() if hasattr(command, "load") else command, click.Group):
             yield from commands(real, (*path, name))
@@ -74,7 +74,7 @@ EVERY = [(program, path) for program in (mission, decoder) for path in commands(
 
 @pytest.fixture
 def place(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of hostile names, and an environment that points to it and to the ledger."""
+    """A folder with hostile names, and an environment that points to it and to the ledger."""
     folder = tmp_path / HOSTILE
     folder.mkdir()
     identity = Identity(X25519, b"i" * 32)
@@ -90,7 +90,7 @@ def place(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def stored(client: redis.Redis, ledger: Ledger, place: Path) -> str:
-    """The id of a mission of which all that is stored is hostile; and an audit that is."""
+    """The id of a mission whose stored fields are all hostile; the audit is hostile too."""
     (answer,) = ledger.admit([Admission(new_mission_id(), b"u", 1000)], "team-a")
     (claim,) = claim_these(ledger, [answer.id], 1, 60).claims
     ledger.release([Release(claim.id, claim.token, Reason.READ_TIMEOUT, 0)], 1)
@@ -122,7 +122,7 @@ def assert_harmless(program: click.Group, arguments: list[str], *, stdin: str | 
 def test_no_command_repeats_a_hostile_argument_or_option(place: Path, program: click.Group, path: list[str]) -> None:
     assert_harmless(program, [*path, f"--{HOSTILE}"])
     assert_harmless(program, [*path[:-1], HOSTILE])
-    if path not in (["up"], ["run"], ["worker"]):  # they take none, or work for seconds
+    if path not in (["up"], ["run"], ["worker"]):  # they take no arguments, or run for seconds
         for extra in ([], ["--json"], [*WHY], ["--why", "x"], [*WHY, "--json"]):
             assert_harmless(program, [*path, HOSTILE, *extra])
             assert_harmless(program, [*path, f"{place}/none", *extra], stdin=HOSTILE)

@@ -1,6 +1,6 @@
-"""The web-platform-tests' URL corpus: where we accept, we mean what the WHATWG standard means; what it refuses, we do.
+"""The web-platform-tests' URL corpus: an accepted URL means what the WHATWG standard says, and what it refuses, we refuse.
 
-The corpus is https://github.com/web-platform-tests/wpt/tree/master/url/resources (3-clause BSD); it is no part of this
+The corpus is https://github.com/web-platform-tests/wpt/tree/master/url/resources (3-clause BSD); it is not part of this
 repository. DECODER_WPT_DIR names its folder.
 """
 
@@ -37,7 +37,7 @@ def cases() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def http_cases(cases: list[Case]) -> list[Case]:
-    """What the standard reads as http or https, against a base that we can have: another mission's URL, or none."""
+    """Cases that the standard parses as http or https, with a base that we can have: another mission's URL, or no base."""
     return [case for case in cases if case.get("protocol") in ("http:", "https:") and _has_our_base(case)]
 
 
@@ -59,7 +59,7 @@ def _read(case: Case) -> MissionUrl | Reason:
         return refusal.reason
 
 
-# Why we refuse more than the standard: each rule with its reason and how many of the corpus' cases it refuses.
+# Our stricter rules: each with its reason and the number of the corpus' cases that it refuses.
 _RULES = {
     "empty": (Reason.INVALID_URL, 1),
     "space, control or backslash": (Reason.INVALID_URL, 35),
@@ -72,7 +72,7 @@ _RULES = {
 
 
 def _rule(case: Case) -> str | None:
-    """The rule of ours that a case breaks, found from its text and from what the standard makes of it."""
+    """The rule of ours that a case breaks, derived from its text and from the standard's result."""
     text, host = case["input"], case["hostname"]
     authority = re.match(r"(?:[a-zA-Z]+:)?//([^/?#]*)", text)
     if not text:
@@ -153,7 +153,7 @@ def test_other_parsers_read_the_rebuilt_url_alike(http_cases: list[Case]) -> Non
 
 
 def test_hosts_become_the_ascii_that_the_standard_says() -> None:
-    """What DNS cannot hold, as it is too long or has an empty label, is all that we refuse beyond the standard."""
+    """Beyond the standard we refuse only names that DNS cannot hold: too long, or with an empty label."""
     cases = _load("toascii.json")
     assert len(cases) > 80
     disagreements: list[object] = []

@@ -1,4 +1,4 @@
-"""Canaries, and the search for them in everything that leaves a process: in whatever guise they come."""
+"""Canaries, and the search for them in everything that leaves a process, in any encoding."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from urllib.parse import urlsplit
 
 import redis
 
-# Nothing has to escape these, and a name may begin with any of them.
+# Characters that need no escaping and that may start a name.
 _ALPHABET = "bcdfghjkmnpqrstvwxz"
 _PREFIX_LENGTH = 12
 
 
 class Canaries:
-    """Words that nobody else writes. All of one flock begin alike, so that one search finds each of them."""
+    """Words that nothing else contains. All of one flock start alike, so that one search finds each of them."""
 
     def __init__(self) -> None:
         self._prefix = _word(_PREFIX_LENGTH)
         self._labels: dict[str, str] = {}
 
     def new(self, label: str) -> str:
-        """A canary, and what to call it where it is found."""
+        """A canary, and the label to report if it is found."""
         word = self._prefix + _word(8)
         self._labels[word] = label
         return word
 
     def found_in(self, data: bytes) -> set[str]:
-        """The labels of those that stand in the data, in clear or in a guise; `?` where only the beginning is known."""
+        """The labels of the canaries in the data, in clear or encoded; `?` if only the start is known."""
         found: set[str] = set()
         for text in _opened(data):
             lowered = text.lower()
@@ -53,7 +53,7 @@ class Canaries:
 
 
 def guises(word: str) -> set[bytes]:
-    """A word as it may stand in data: plain, base64 at each of three offsets, hexadecimal, percent-encoded, UTF-16, escaped."""
+    """The forms of a word in data: plain, base64 at each of three offsets, hexadecimal, percent-encoded, UTF-16, escaped."""
     raw = word.encode()
     utf16 = {word.encode("utf-16-le"), word.encode("utf-16-be")}
     percent = "".join(f"%{byte:02x}" for byte in raw).encode()
@@ -67,7 +67,7 @@ def _shifted(*texts: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _base64_core(shifted: tuple[bytes, int]) -> bytes:
-    """What of a text's base64 does not depend on what stands around it, when it begins `offset` bytes into a group."""
+    """The part of a text's base64 that does not depend on the text around it, if it begins `offset` bytes into a group."""
     text, offset = shifted
     encoded = base64.b64encode(b"\0" * offset + text)
     whole = (offset + len(text)) // 3 * 4
@@ -75,7 +75,7 @@ def _base64_core(shifted: tuple[bytes, int]) -> bytes:
 
 
 def _opened(data: bytes) -> Iterator[bytes]:
-    """The data, and every gzip and zlib stream within it unpacked."""
+    """The data, and every gzip and zlib stream in it, unpacked."""
     yield data
     for start in re.finditer(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]", data):
         with suppress(zlib.error):
@@ -87,7 +87,7 @@ def _word(length: int) -> str:
 
 
 class Capture:
-    """What a server tells a connection after a command, as raw bytes; connects anew when the server was away.
+    """The raw bytes that a server sends after a command; reconnects if the server was away.
 
     Args:
         url: the server's, password included.
@@ -111,7 +111,7 @@ class Capture:
 
     @property
     def heard(self) -> bytes:
-        """All of it up to now."""
+        """Everything received so far."""
         return bytes(self._heard)
 
     def _listen(self) -> None:
@@ -132,7 +132,7 @@ class Capture:
 
 
 def unescaped(text: bytes) -> bytes:
-    r"""What MONITOR told, and after it the same with each `\x00` and `\"` as the byte that it stands for."""
+    r"""MONITOR's output, followed by the same output with each `\x00` and `\"` decoded to its byte."""
     return text + re.sub(
         rb'\\(?:x([0-9a-f]{2})|([\\"]))', lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], text
     )
@@ -168,7 +168,7 @@ def _flat(value: Any) -> Iterator[bytes]:
 
 
 def files(*folders: Path) -> bytes:
-    """What all files below the folders hold, and what they are called."""
+    """The names and contents of all files below the folders."""
     found = []
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -179,7 +179,7 @@ def files(*folders: Path) -> bytes:
 
 
 def disguised(word: str) -> dict[str, bytes]:
-    """A word in each guise that the search must see through, within other data: what the search itself is tested with."""
+    """A word in each encoding that the search must handle, within other data: the input for tests of the search itself."""
     raw = f"token={word}&more".encode()
     return {
         "plain": raw,

@@ -1,4 +1,4 @@
-"""Certificates made at test time: an authority of the tests' own, and whatever bad one a test wants."""
+"""Certificates generated at test time: the tests' own authority, and any bad certificate that a test needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _alternative(host: str) -> x509.GeneralName:
 
 
 class Authority:
-    """A certificate authority. `ca_file` is what a client trusts; `context` serves with a certificate of it."""
+    """A certificate authority. `ca_file` is for clients to trust; `context` serves with one of its certificates."""
 
     def __init__(self, folder: Path, name: str = "tests' authority") -> None:
         self._folder = folder

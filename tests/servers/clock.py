@@ -1,4 +1,4 @@
-"""A Valkey whose clock can be put forward and back while it runs: libfaketime in front of the C library (Debian: faketime)."""
+"""A Valkey whose clock can jump forward and back while it runs: libfaketime in front of the C library (Debian: faketime)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
 class Clock:
-    """That server's clock, as a file tells it."""
+    """That server's clock, controlled by a file."""
 
     def __init__(self, file: Path, url: str) -> None:
         self._file = file
         self._url = url
 
     def is_ahead_by(self, seconds: int) -> None:
-        """From now on; below 0 it is behind. The server looks at its clock once a turn of its loop."""
+        """Shift the clock from now on; a negative value puts it behind. The server reads its clock once per turn of its event loop."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
-        os.replace(new, self._file)  # never half a file
+        os.replace(new, self._file)  # never a partial file
         with redis.Redis.from_url(self._url) as client:
             wait_for(lambda: abs(client.time()[0] - time.time() - seconds) < 2, what="the server to look at its clock")
 
 
 @contextmanager
 def server_with_a_clock(folder: Path) -> Iterator[tuple[EmbeddedRedis, Clock]]:
-    """Start it, its clock right."""
+    """Start it with the right time."""
     libraries = glob.glob(_LIBRARIES)
     if not libraries:
         unavailable("no libfaketime here (Debian: faketime)")

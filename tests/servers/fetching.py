@@ -1,4 +1,4 @@
-"""Fetching as the pipeline does it, from the tests' own servers: loopback is open, names lead where the test says."""
+"""Fetch from the tests' own servers as the pipeline does: loopback is allowed, and the test resolves names."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NAME = "docs.example"
 
 
 class Fetching:
-    """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` is how each try ended.
+    """A fetcher and the tries within an attempt: `fetch` takes a URL's text, `attempts` holds the end of each try.
 
-    `said` is what each place that was held had to say of its host, by origin, and `visits` are these; `rooms` what was asked for, in bytes.
+    `said` holds the report of each host slot by origin, and `visits` the slots; `rooms` the requested memory, in bytes.
     """
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]], options: dict[str, Any]) -> None:

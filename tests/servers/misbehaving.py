@@ -1,4 +1,4 @@
-"""A real HTTP(S) server that misbehaves on demand: the path says how, `/ok` and `/doc` behave.
+"""A real HTTP(S) server that misbehaves on demand: the path selects how, `/ok` and `/doc` behave.
 
 Use it as a context manager. It writes raw bytes, so it can send what no library would.
 """
@@ -55,14 +55,14 @@ class Exchange:
         self.send("\r\n".join(lines).encode("latin-1"), HEAD_END, body)
 
     def drip(self, pieces: Iterator[bytes]) -> None:
-        """Send the pieces slowly, until the server stops or the client is gone."""
+        """Send the pieces slowly until the server stops or the client is gone."""
         for piece in pieces:
             self.send(piece)
             if self.server.stopping.wait(DRIP_SECONDS):
                 return
 
     def wait(self) -> None:
-        """Say nothing until the server stops."""
+        """Send nothing until the server stops."""
         self.server.stopping.wait()
 
     def end(self) -> None:
@@ -88,7 +88,7 @@ def behaviour(path: str) -> Callable[[Behaviour], Behaviour]:
 
 
 def _raw(path: str, *pieces: bytes, then: Behaviour = Exchange.end) -> None:
-    """A path that sends these bytes, whatever they are, and then ends the connection, or does what else is said."""
+    """Register a path that sends these bytes, and then ends the connection or does what `then` says."""
 
     def send(exchange: Exchange) -> None:
         exchange.send(*pieces)
@@ -165,7 +165,7 @@ def _status(exchange: Exchange) -> None:
 
 @behaviour("/flaky")
 def _flaky(exchange: Exchange) -> None:
-    """Answers `code` to the first `times` requests for this very target, and behaves then."""
+    """Answers `code` to the first `times` requests for this target, then behaves."""
     if exchange.server.hits[exchange.target] > int(exchange.options["times"]):
         return exchange.answer()
     return _status(exchange)
@@ -173,7 +173,7 @@ def _flaky(exchange: Exchange) -> None:
 
 @behaviour("/redirect")
 def _redirect(exchange: Exchange) -> None:
-    """To `to`, by `code`, with a body that never ends: nobody should read it."""
+    """To `to`, by `code`, with an endless body that no client should read."""
     location = exchange.options["to"].encode().decode("latin-1")
     exchange.answer(b"", f"Location: {location}", status=f"{exchange.options.get('code', '302')} Found", length=False)
     exchange.drip(_endless(b"x" * 1000))
@@ -181,7 +181,7 @@ def _redirect(exchange: Exchange) -> None:
 
 @behaviour("/hops")
 def _hops(exchange: Exchange) -> None:
-    """Redirects `left` times, and behaves then."""
+    """Redirects `left` times, then behaves."""
     left = int(exchange.options["left"])
     if not left:
         return exchange.answer()
@@ -195,7 +195,7 @@ _raw("/loop", b"HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r
 
 
 def _slow(path: str, head: bytes, piece: bytes) -> None:
-    """A path that sends the head, and then the piece again and again, slowly."""
+    """Register a path that sends the head, then the piece again and again, slowly."""
     _raw(path, head, then=lambda exchange: exchange.drip(_endless(piece)))
 
 
@@ -212,7 +212,7 @@ _raw("/stalled-body", _OK, b"Content-Length: 1000000\r\n\r\nxxxxxxxxxx", then=Ex
 
 
 def _flood(path: str, head: bytes, piece: bytes) -> None:
-    """A path that sends the head, and then the piece without end."""
+    """Register a path that sends the head, then the piece endlessly."""
 
     def flood(exchange: Exchange) -> None:
         while not exchange.server.stopping.is_set():
@@ -254,14 +254,14 @@ _raw("/reset-body", _OK, b"Content-Length: 100\r\n\r\n0123456789", then=Exchange
 
 @behaviour("/closes-later")
 def _closes_later(exchange: Exchange) -> None:
-    """Answers well, as if to keep the connection, and closes it when the next request has come."""
+    """Answers well, as if to keep the connection, and closes it after the next request arrives."""
     exchange.answer()
     with suppress(OSError):
         exchange.sock.recv(65536)
     exchange.close = True
 
 
-# Not HTTP as it should be.
+# Invalid HTTP.
 
 
 _raw("/garbage", bytes(range(256)) * 8)
@@ -279,14 +279,14 @@ _raw("/old-http", b"HTTP/1.0 200 OK\r\n\r\n" + DOCUMENT)
 
 @behaviour("/two-answers")
 def _two_answers(exchange: Exchange) -> None:
-    """An answer, and another one that nobody asked for, in one piece with the first one's body."""
+    """An answer, and a second one without a request, sent together with the first one's body."""
     exchange.answer(b"", f"Content-Length: {len(DOCUMENT)}", length=False)
     exchange.send(DOCUMENT, b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled")
 
 
 @behaviour("/raw")
 def _raw_bytes(exchange: Exchange) -> None:
-    """Whatever stands in the server's `raw`."""
+    """The bytes in the server's `raw`."""
     exchange.send(exchange.server.raw)
     exchange.close = True
 
@@ -310,7 +310,7 @@ def compress(data: bytes, coding: str) -> bytes:
 
 @cache
 def bomb(coding: str, mib: int) -> bytes:
-    """So many MiB of zeros in these codings; a second one is laid over the first."""
+    """This many MiB of zeros in these codings; a second coding is applied over the first."""
     data = b"\0" * (mib * MIB)
     for name in coding.split(","):
         data = compress(data, name.strip())
@@ -318,10 +318,11 @@ def bomb(coding: str, mib: int) -> bytes:
 
 
 class MisbehavingServer:
-    """Listens on a port of its own on a loopback address, a thread for each connection.
+    """Listens on a free port of a loopback address, with a thread for each connection.
 
-    `hits` counts requests for each target, `heads` holds what was asked, `connections` counts those accepted. Who sends one of the
-    header fields in `welcome` may see what is guarded. A TLS handshake takes `handshake_seconds`.
+    `hits` counts requests for each target, `heads` holds the requests, `connections` counts accepted connections. A client that sends one of the header
+    fields in `welcome` gets the guarded document.
+    A TLS handshake takes `handshake_seconds`.
     """
 
     def __init__(
@@ -378,12 +379,12 @@ class MisbehavingServer:
                 return
             with self._lock:
                 self.connections += 1
-            # Else an answer in two pieces waits 40 ms for the acknowledgement of the first.
+            # Otherwise an answer in two pieces waits 40 ms for the acknowledgement of the first.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(self.serve, sock)
 
     def serve(self, sock: socket.socket) -> None:
-        """Answer on a connection until it ends, wherever it comes from."""
+        """Answer on a connection until it ends, from any address."""
         with sock, suppress(OSError):
             if self._tls is not None:
                 sock.settimeout(5)
@@ -394,7 +395,7 @@ class MisbehavingServer:
                     pass
 
     def _head(self, sock: socket.socket) -> bytes:
-        """The head of the next request; empty where none comes any more."""
+        """The head of the next request; empty if no more arrive."""
         head = b""
         sock.settimeout(0.1)
         while HEAD_END not in head:

@@ -1,4 +1,4 @@
-"""A small DNS server on UDP that answers what a test says, or nothing at all."""
+"""A small DNS server on UDP that gives a test's answers, or none at all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Answer = Sequence[str] | None
 
 
 class NameServer:
-    """Answers each query for an A record with the next of `answers`; None: it stays silent. The last one goes on.
+    """Answers each query for an A record with the next of `answers`; None: it stays silent. The last one repeats.
 
-    `lookup` asks it over UDP, as a worker's resolver would; `queries` counts what came.
+    `lookup` asks it over UDP, as a worker's resolver would; `queries` counts the queries.
     """
 
     def __init__(self, *answers: Answer) -> None:

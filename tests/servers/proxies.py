@@ -1,4 +1,4 @@
-"""Proxies: one of our own that plays every host itself or misbehaves; and Debian's tinyproxy and Squid, as real processes."""
+"""Proxies: our own, which plays every host itself or misbehaves; and Debian's tinyproxy and Squid, as real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers.sockets import free_port
 from worker.local.children import end_child, last_lines, start_child
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-# What a proxy does with a connection that asks for a tunnel; true where the tunnel is open then.
+# A proxy's reaction to a request for a tunnel; returns whether the tunnel is open.
 Manner = Callable[["PlayingProxy", socket.socket], bool]
 
 
@@ -33,7 +33,7 @@ def opens(_proxy: PlayingProxy, sock: socket.socket) -> bool:
 
 
 def says(data: bytes) -> Manner:
-    """Sends this, whatever it is, and closes."""
+    """Send these bytes, and close."""
 
     def say(_proxy: PlayingProxy, sock: socket.socket) -> bool:
         sock.sendall(data)
@@ -66,7 +66,7 @@ def resets(_proxy: PlayingProxy, sock: socket.socket) -> bool:
 
 
 def drips(proxy: PlayingProxy, sock: socket.socket) -> bool:
-    """Its good answer, a byte at a time."""
+    """The good answer, a byte at a time."""
     for byte in b"HTTP/1.1 200 " + b"O" * 10_000:
         sock.sendall(bytes([byte]))
         if proxy.stopping.wait(DRIP_SECONDS):
@@ -75,7 +75,7 @@ def drips(proxy: PlayingProxy, sock: socket.socket) -> bool:
 
 
 def floods(proxy: PlayingProxy, sock: socket.socket) -> bool:
-    """A head without an end."""
+    """An endless head."""
     sock.sendall(b"HTTP/1.1 200 OK\r\n")
     while not proxy.stopping.is_set():
         sock.sendall(b"X-Header: " + b"x" * 1000 + b"\r\n")
@@ -119,7 +119,7 @@ class PlayingProxy(MisbehavingServer):
 
 @contextmanager
 def behind_tls(context: ssl.SSLContext, port: int) -> Iterator[int]:
-    """A port that speaks TLS and hands what is said in it on to another port of 127.0.0.1."""
+    """A TLS port that forwards the decrypted data to another port of 127.0.0.1."""
     running: Queue[tuple[int, Callable[[], object]]] = Queue()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +154,7 @@ def behind_tls(context: ssl.SSLContext, port: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class RealProxy:
-    """A proxy in a process of its own, on 127.0.0.1."""
+    """A proxy in a separate process, on 127.0.0.1."""
 
     port: int
     process: subprocess.Popen[bytes]
@@ -162,7 +162,7 @@ class RealProxy:
 
 @contextmanager
 def tinyproxy(*, login: str = "", ports: tuple[int, ...] = (), port: int = 0) -> Iterator[RealProxy]:
-    """Debian's tinyproxy; it wants a login where one is given, and tunnels to these ports alone where some are."""
+    """Debian's tinyproxy; with a login it requires that login, and with ports it tunnels only to them."""
     lines = ["Timeout 60", "LogLevel Info", "MaxClients 100", *(f"ConnectPort {port}" for port in ports)]
     if login:
         lines.append(f"BasicAuth {login.replace(':', ' ')}")
@@ -193,7 +193,7 @@ auth_param basic program /bin/sh {folder}/login
 acl known proxy_auth REQUIRED
 http_access deny !known
 """
-# What Squid asks who somebody is: a line each, percent-encoded.
+# Squid's helper that checks a login: one request a line, percent-encoded.
 _HELPER = """
 while read -r line; do
     if [ "$line" = "{words}" ]; then echo OK; else echo ERR; fi
@@ -218,7 +218,7 @@ def squid(*, login: str = "", ports: tuple[int, ...] = (), names: tuple[str, ...
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder that is open to Squid: started as root it works as another user."""
+    """A folder that Squid can write to: started as root, it runs as another user."""
     folder = Path(mkdtemp(prefix="proxy-"))
     folder.chmod(0o755)
     try:

