@@ -135,10 +135,11 @@ def _chart(chart: Axes, panel: dict[str, Any], lines: list[Line], start: float, 
             chart.axhline(step["value"] / scale, color=THRESHOLD, linewidth=1.2, linestyle="--", label=name)
     chart.set_title(panel["title"], fontsize=10, fontweight="bold", loc="left")
     chart.set_xlim(0, seconds / 60)
+    chart.xaxis.set_major_locator(MaxNLocator(6))
     chart.set_ylim(bottom=0, top=1.05 if unit == "percentunit" else None if most else 1)
     chart.set_xlabel("minutes", **SMALL)  # type: ignore[arg-type]
     chart.set_ylabel(label, **SMALL)  # type: ignore[arg-type]
-    chart.yaxis.set_major_locator(MaxNLocator(4))
+    chart.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     chart.yaxis.set_major_formatter(_ticks(unit))
     chart.tick_params(labelsize=8, color="#999999", labelcolor="#555555")
     chart.grid(color="#e5e5e5", linewidth=0.7)

@@ -20,7 +20,7 @@ from worker.local.sample_site import Sample
 
 HEADER = ("STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT")
 # As wide as their longest text, so that no column moves while states change; the document takes the rest.
-_WIDTHS = (9, 8, 7, 17)
+_WIDTHS, _GAP = (9, 8, 7, 17), 2
 _COLOURS = {
     "running": "cyan",
     "retrying": "yellow",
@@ -127,15 +127,16 @@ class LiveTable(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         """The frame: a table of rows, numbers by state if not all fit, the bar."""
         room = max(1, self._console.height - _OTHER_LINES)
+        wide = max(2, self._console.width - sum(_WIDTHS) - _GAP * len(_WIDTHS))
         shown = self._rows
         if len(self._rows) > room:
             shown = sorted(nlargest(room, self._rows, key=_changed), key=_changed)
-        table = Table(*_columns(), box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style="bold")
+        table = Table(*_columns(), box=None, padding=(0, _GAP, 0, 0), pad_edge=False, expand=True, header_style="bold")
         for row in shown:
-            table.add_row(
-                *(Text("" if cell is None else printable(str(cell))) for cell in row.cells),
-                style=_COLOURS.get(row.state_text),
-            )
+            *cells, url = ("" if cell is None else printable(str(cell)) for cell in row.cells)
+            if len(url) > wide:  # its end tells it from others of the same host
+                url = f"…{url[1 - wide :]}"
+            table.add_row(*map(Text, (*cells, url)), style=_COLOURS.get(row.state_text))
         yield table
         if len(shown) < len(self._rows):
             states = Counter(row.state_text for row in self._rows).most_common()

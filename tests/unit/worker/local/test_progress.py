@@ -83,6 +83,14 @@ def test_no_frame_is_larger_than_its_terminal(size: tuple[int, int]) -> None:
     assert all(line.count("http") <= 1 for line in seen(rows, *size))
 
 
+def test_of_a_long_url_its_end_is_shown() -> None:
+    (row,) = rows_of(1)
+    row.sample = Sample("http://docs.example.com/a/long/folder/page?number=4711")
+    line = seen([row])[1]
+    assert len(line) == COLUMNS
+    assert line.endswith("  …a/long/folder/page?number=4711")
+
+
 def test_a_strangers_url_neither_steers_the_terminal_nor_is_taken_for_markup() -> None:
     row = Row(Sample("[red]x\x1b[2J\r\n\u202ey[/red][bold]"), reason=Reason.INVALID_URL)
     shown = next(line for line in seen([row], columns=120) if "refused" in line)
