@@ -78,7 +78,7 @@ class Terminal:
         """Once for each change of the screen: the seconds since the start. It ends with the command."""
         start, stream = time.monotonic(), pyte.ByteStream(self.screen)
         try:
-            with suppress(OSError):  # EIO: nobody has the other side open any more
+            with suppress(OSError):  # EIO: the other side is closed
                 while data := os.read(self._ours, 65536):
                     stream.feed(data)
                     yield time.monotonic() - start

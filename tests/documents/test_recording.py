@@ -8,12 +8,15 @@ from xml.etree import ElementTree
 import pytest
 
 from ci.recording import COLUMNS, COMMAND, FILE, LINES, Terminal
+from mission.model import State
 
 SVG = "{http://www.w3.org/2000/svg}"
 MOST_BYTES = 200_000
-# What differs from run to run: the ports, and how far it was when somebody looked.
+# Missions of the sample site.
+ROWS = 8
+# What differs from run to run: the ports, and the bar behind its numbers.
 PORT = re.compile(r"127\.0\.0\.1:\d+")
-BAR = re.compile(r"^(\d+/8 missions) .*")
+BAR = re.compile(r"^(\d+/8 missions)\b.*")
 
 
 def frames() -> list[str]:
@@ -48,13 +51,13 @@ def test_its_frames_show_what_the_command_prints_today() -> None:
     prompt, *last = recorded[-1].splitlines()
     assert prompt == "$decoderrun"
     assert last == [_words(line) for line in shown[-1].splitlines() if line]
-    header = last[0]
-    during = [frame.splitlines()[1:] for frame in recorded[1:-1]]
+    during = [frame.splitlines()[1:] for frame in recorded[:-1] if frame.endswith("missions")]
+    documents = "|".join(re.escape(line[line.index("http://") :]) for line in last[1 : 1 + ROWS])
+    row = re.compile(rf"({'|'.join(State)})\d+.*({documents})")
     assert during
-    ours = {_words(line) for text in shown for line in text.splitlines()}
-    for frame in during:
-        assert frame[0] == header
-        assert {line for line in frame if "missions" not in line} <= ours
-    assert {"queued", "running"} <= {
-        match[0] for frame in during for match in re.finditer("queued|running", str(frame))
-    }
+    for header, *rows, bar in during:
+        assert header == last[0]
+        assert len(rows) == ROWS
+        assert [line for line in rows if not row.fullmatch(line)] == []
+        assert re.fullmatch(rf"\d/{ROWS}missions", bar)
+    assert {"queued", "running"} <= {row.fullmatch(line)[1] for _, *rows, _ in during for line in rows}  # type: ignore[index]  # each matched

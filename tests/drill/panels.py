@@ -22,7 +22,7 @@ POINTS, MOST_LINES = 200, 6
 DAY = 86400.0
 # In inches: the page's width; the height of its figures, of a section's title, of a row of charts. Charts in a row.
 WIDTH, FIGURES, TITLE, ROW, COLUMNS, DOTS = 17.0, 1.1, 0.35, 2.4, 4, 100
-# Grafana's units: what stands at the axis, and behind a figure.
+# Grafana's units: the label of an axis, the suffix of a figure.
 UNITS = {
     "s": ("seconds", " s"),
     "percentunit": ("share", " %"),
@@ -149,7 +149,7 @@ def _chart(chart: Axes, panel: dict[str, Any], lines: list[Line], start: float, 
 
 
 def _shade(chart: Axes, line: Line, start: float, seconds: float, colour: str) -> None:
-    """Where the line is."""
+    """Colour the times at which the line has points."""
     most = seconds / 40
     begin = before = line.points[0][0]
     for at, _ in [*line.points[1:], (math.inf, 0.0)]:
@@ -160,7 +160,7 @@ def _shade(chart: Axes, line: Line, start: float, seconds: float, colour: str) -
 
 
 def _with_gaps(points: list[tuple[float, float]], most: float) -> list[tuple[float, float]]:
-    """Where the series had a gap (a worker that was down), so has the line."""
+    """Break the line at gaps of its series, such as the time when a worker was down."""
     gaps = [(a, math.nan) for (a, _), (b, _) in pairwise(points) if b - a > most]
     return sorted([*points, *gaps], key=lambda point: point[0])
 
