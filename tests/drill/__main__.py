@@ -43,10 +43,7 @@ def main() -> int:
         lasted = time.monotonic() - started
         empty = [] if args.scenarios else empty_panels(stage, lasted)  # a single cause does not fill them all
         if args.pictures:
-            page = folder / "dashboard.html"
-            html, size = picture(stage, lasted)
-            page.write_text(html, encoding="utf-8")
-            opened(page.as_uri(), picture=args.pictures / "dashboard.png", size=size)
+            picture(stage, lasted).savefig(args.pictures / "dashboard.png")
             _flower(stage, args.pictures / "flower.png")
     print("\n" + report(results, empty))
     return int(any(result.problems for result in results) or bool(empty))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ci.recording import Terminal
 from mission.model import MASK
 from tests.conftest import wait_for
 from tests.processes import processes_in, started
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.full
 
 PASSWORD = "correct-horse-battery-staple"
 COMMAND = [sys.executable, "-m", "worker", "run"]
+CTRL_C = b"\x03"
 
 
 def environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
@@ -131,6 +133,38 @@ def test_people_get_a_table_and_progress_beside_it(tmp_path: Path, site: SampleS
     assert PASSWORD in result.stdout
     assert "1 of 2 succeeded." in result.stdout
     assert f"succeeded                     {site.url}/letter.txt" in result.stderr
+
+
+def test_a_terminal_shows_each_mission_while_it_runs_and_then_the_table(tmp_path: Path) -> None:
+    terminal = Terminal(COMMAND, 120, 30, TMPDIR=str(tmp_path))
+    shown = [terminal.text for _ in terminal.frames()]
+    during = next(text for text in shown if "/8 missions" in text and "running" in text)
+    assert during.splitlines()[0].split() == ["STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT"]
+    assert during.count("http://") == 8
+    assert terminal.process.returncode == 0
+    assert "8 of 8 ended as intended." in shown[-1]
+    assert "/8 missions" not in shown[-1]
+    assert [line.split()[-1].rpartition("/")[2] for line in shown[-1].splitlines()[1:9]] == [
+        line.split()[-1].rpartition("/")[2] for line in during.splitlines()[1:9]
+    ]
+    assert not terminal.screen.cursor.hidden
+
+
+def test_on_a_terminal_ctrl_c_leaves_a_sane_terminal_and_nothing_else(
+    tmp_path: Path, silent_server: socket.socket
+) -> None:
+    url = f"http://127.0.0.1:{silent_server.getsockname()[1]}/"
+    terminal = Terminal([*COMMAND, url], 80, 24, TMPDIR=str(tmp_path))
+    hidden = False
+    for _ in terminal.frames():
+        if not hidden and "running" in terminal.text:
+            hidden = terminal.screen.cursor.hidden
+            terminal.type(CTRL_C)
+    assert hidden
+    assert (terminal.process.returncode, terminal.text) == (130, "interrupted")
+    assert not terminal.screen.cursor.hidden
+    assert processes_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_address_that_no_url_named_stays_closed(tmp_path: Path, site: SampleSite) -> None:

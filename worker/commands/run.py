@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
 
 import click
 import redis
-from tqdm import tqdm
 
 from mission.audit.log import AuditLog
 from mission.cli.advice import advise
@@ -18,13 +15,15 @@ from mission.cli.console import DurationType, emit_json, emit_table, json_option
 from mission.cli.help import Command
 from mission.cli.secrets import emit_secrets
 from mission.client import MissionClient
-from mission.model import Extraction, Reason, State, Ticket
+from mission.errors import UnknownMission
+from mission.model import Reason, State, Ticket
 from mission.operate.results import ResultReader
 from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.store.connection import connect
 from mission.units import format_duration
 from worker.local.embedded import EmbeddedRedis
+from worker.local.progress import HEADER, LiveTable, Row
 from worker.local.sample_site import Sample, SampleSite
 from worker.local.stack import Child, access, ending_on_signals, running_worker, stack_settings, temporary_folder
 from worker.settings import WorkerSettings
@@ -32,47 +31,6 @@ from worker.settings import WorkerSettings
 SUBMITTER = "decoder-run"
 WORKER_GRACE = 2.0
 _POLL_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class Row:
-    """What became of one URL. Its state is None while it was refused at the door: then `reason` says why."""
-
-    sample: Sample
-    id: str | None = None
-    state: State | str | None = None
-    finished: bool = False
-    attempts: int = 0
-    reason: Reason | str | None = None
-    secrets: Extraction = field(default_factory=Extraction)
-
-    @property
-    def as_intended(self) -> bool:
-        """Whether it ended as it should."""
-        wanted = self.sample
-        return (
-            self.state is wanted.state
-            and (wanted.reason is None or self.reason is wanted.reason)
-            and (wanted.secrets is None or len(self.secrets) == wanted.secrets)
-        )
-
-    @property
-    def state_text(self) -> str:
-        """The state for people and for JSON."""
-        return str(self.state or "refused")
-
-    def as_dict(self, *, show: bool) -> dict[str, Any]:
-        """The row as `--json` prints it."""
-        return {
-            "url": self.sample.url,
-            "id": self.id,
-            "state": self.state_text,
-            "attempts": self.attempts,
-            "reason": str(self.reason) if self.reason else None,
-            "complete": self.secrets.complete,
-            "cut": sorted(self.secrets.cut),
-            "secrets": [secret.as_dict(show=show) for secret in self.secrets],
-        }
 
 
 @click.command(
@@ -147,33 +105,25 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
             row.id, row.state = verdict.id, verdict.state
         else:
             row.reason = verdict.reason
-    _follow(client, worker, [row for row in rows if row.id], seconds)
+    _follow(client, worker, rows, seconds)
     _reveal(pieces.enter_context(connect(settings)), identity, rows)
 
 
 def _follow(client: MissionClient, worker: Child, rows: list[Row], seconds: float) -> None:
-    """Wait until all have ended or the time is over; whoever looks sees how far it is."""
+    """Wait until all missions have ended or the time is over; report the news, on a terminal as a live table."""
     until = time.monotonic() + seconds
-    waiting = rows
-    look = "{n_fmt} of {total_fmt} missions |{bar}| {elapsed}"
-    with tqdm(total=len(rows), bar_format=look, disable=not sys.stderr.isatty(), leave=False) as bar:
+    waiting = [row for row in rows if row.id]
+    with LiveTable(rows) as table:
         while waiting and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
             worker.check()
-            news = [row for row in waiting if _update(client, row)]
-            waiting = [row for row in waiting if not row.finished]
-            bar.update(len(rows) - len(waiting) - bar.n)
-            with bar.external_write_mode(file=sys.stderr):
-                for row in news:
+            for row, status in zip(waiting, client.statuses(str(row.id) for row in waiting), strict=True):
+                if status is None:
+                    raise UnknownMission(str(row.id))
+                if row.update(status) and table.disable:
                     say(f"{row.state_text:<9}  {row.reason or '':<17}  {row.sample.url}".rstrip(), err=True)
-
-
-def _update(client: MissionClient, row: Row) -> bool:
-    """Whether it ended now, or is to be tried again."""
-    before = (row.state, row.attempts)
-    status = client.status(str(row.id))
-    row.state, row.attempts, row.reason, row.finished = status.state, status.attempts, status.reason, status.finished
-    return (row.state, row.attempts) != before and (row.finished or row.state is State.RETRYING)
+            waiting = [row for row in waiting if not row.finished]
+            table.show()
 
 
 def _reveal(client: redis.Redis, identity: Identity, rows: list[Row]) -> None:
@@ -190,7 +140,7 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
         for row in rows:
             emit_json(row.as_dict(show=show))
         return
-    emit_table(("STATE", "ATTEMPTS", "SECRETS", "REASON", "DOCUMENT"), [_cells(row) for row in rows])
+    emit_table(HEADER, [row.cells for row in rows])
     if found := [(row.sample.url, secret) for row in rows for secret in row.secrets]:
         say("")
     emit_secrets(found, show=show)
@@ -206,11 +156,6 @@ def _advise(rows: list[Row], seconds: float) -> None:
             note(f"not searched to the end ({', '.join(sorted(row.secrets.cut))}): {row.sample.url}")
     if unfinished := sum(row.state is not None and not row.finished for row in missed):
         note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
-
-
-def _cells(row: Row) -> tuple[object, ...]:
-    count = len(row.secrets) if row.state is State.SUCCEEDED else None
-    return (row.state_text, row.attempts, count, row.reason, row.sample.url)
 
 
 def _summary(rows: list[Row], *, own: bool) -> tuple[str, ...]:
