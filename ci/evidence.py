@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "ci" / "evidence.toml"
 DOCUMENT = ROOT / "docs" / "evidence.md"
 NOT_RUN = "not run"
-# The worst first: a claim is only as good as its worst test.
-ORDER = ("failed", NOT_RUN, "skipped", "passed")
+ORDER = ("failed", NOT_RUN, "skipped", "passed")  # the worst first: a claim is only as good as its worst test
 NO_RUN = "none recorded"
+KINDS = {"failure": "failed", "error": "failed", "skipped": "skipped"}
 HEAD = """# Evidence
 
 The claims of [SECURITY.md](../SECURITY.md) and of the pages that it links, the tests that show each claim, and the result of their last recorded run.
@@ -45,10 +45,9 @@ class Claim:
 
 def read(source: Path = SOURCE) -> list[Claim]:
     """Return the claims in the order of the file: a table for each section, in it a table for each claim."""
-    sections = tomllib.loads(source.read_text(encoding="utf-8"))
     return [
         Claim(section, id_, claim["sentence"], tuple(claim["tests"]))
-        for section, claims in sections.items()
+        for section, claims in tomllib.loads(source.read_text(encoding="utf-8")).items()
         for id_, claim in claims.items()
     ]
 
@@ -71,8 +70,7 @@ def run_results(junit: Path) -> dict[str, str]:
     results: dict[str, str] = {}
     for case in ElementTree.parse(junit).iter("testcase"):  # noqa: S314 (pytest wrote the file)
         file = case.get("classname", "").replace(".", "/") + ".py"
-        kinds = {child.tag for child in case}
-        result = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        result = next((KINDS[child.tag] for child in case if child.tag in KINDS), "passed")
         for node in (file, f"{file}::{case.get('name', '').partition('[')[0]}"):
             results[node] = _worst([result, results.get(node, result)])
     return results
@@ -86,7 +84,7 @@ def claim_results(claims: Iterable[Claim], results: Mapping[str, str]) -> dict[s
 def kept(page: str) -> tuple[dict[str, str], str]:
     """Return the results by claim id, and the run, that a page shows."""
     run = _RUN.search(page)
-    return {id_: result for id_, result in _ROW.findall(page)}, run[1] if run else NO_RUN
+    return dict(_ROW.findall(page)), run[1] if run else NO_RUN
 
 
 def page_of(claims: Sequence[Claim], results: Mapping[str, str], run: str) -> str:
@@ -120,12 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.junit:
         results, run = claim_results(claims, run_results(options.junit)), f"commit `{options.commit}`"
         print(", ".join(f"{list(results.values()).count(kind)} {kind}" for kind in reversed(ORDER)))
-        for id_, result in results.items():
-            if result != "passed":
-                print(f"{result}: {id_}")
+        print(*(f"{result}: {id_}\n" for id_, result in results.items() if result != "passed"), sep="", end="")
         if options.check:
             found += [f"{id_}: its tests did not pass" for id_, result in results.items() if result in ORDER[:2]]
-    print(*found, sep="\n" if found else "", end="\n" if found else "", file=sys.stderr)
+    sys.stderr.writelines(f"{line}\n" for line in found)
     if not options.check and not found:
         DOCUMENT.write_text(page_of(claims, results, run), encoding="utf-8")
     return bool(found)
