@@ -99,7 +99,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"{text}: check that Redis is up, and host, port and TLS (redis:// or rediss://) in DECODER_REDIS_URL"
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return "this login may not do that; SECURITY.md lists which one may (DECODER_REDIS_URL)"
+        return "this login may not do that; docs/redis-users.md lists which one may (DECODER_REDIS_URL)"
     if text.startswith("WRONGTYPE"):
         return f"{text}: a worker sets aside what is in everybody's way within a second; `decoder doctor` shows what is left"
     if text.startswith("DB index"):

@@ -19,7 +19,7 @@ from mission.store import names
 from mission.store.messages import STATUS, SUBMIT, compose
 from mission.store.names import Key
 
-# A mission of the thief's own: a stolen login can falsify the entries of others (SECURITY.md).
+# A mission of the thief's own: a stolen login can falsify the entries of others (docs/redis-users.md).
 _MINE = str(uuid.uuid4())
 _KEYS = [str(key) + (_MINE if key.endswith(":") else "") for key in Key]
 _KEYS += [

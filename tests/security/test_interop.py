@@ -112,7 +112,7 @@ def identity() -> Identity:
 
 
 def _split(record: bytes) -> tuple[bytes, bytes, bytes]:
-    """Header, enc and ciphertext of a record, as SECURITY.md has the format."""
+    """Header, enc and ciphertext of a record, as docs/encryption.md has the format."""
     return record[:HEADER_BYTES], record[HEADER_BYTES : HEADER_BYTES + ENC_BYTES], record[HEADER_BYTES + ENC_BYTES :]
 
 

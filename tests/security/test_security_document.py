@@ -1,15 +1,14 @@
-"""Every test, file, setting and command that SECURITY.md names exists."""
+"""SECURITY.md and its pages: every claim, file, setting, metric and command that they name exists, and every claim has tests."""
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
 from pathlib import Path
 
 import click
 import pytest
 
+from ci import evidence
 from mission.store.acl import LOGINS
 from producer.cli import main as mission_command
 from tests.security.test_acl import TABLE
@@ -18,41 +17,72 @@ from worker.observe.metrics import REGISTRY
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+NAMES = ("threat-model", "encryption", "redis-users", "audit", "compliance")
+PAGES = {
+    file: (ROOT / file).read_text(encoding="utf-8") for file in ("SECURITY.md", *(f"docs/{name}.md" for name in NAMES))
+}
+TEXT = "\n".join(PAGES.values())
 SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL))
-NODES = sorted({span for span in SPANS if span.startswith("tests/")})
-assert NODES, "no test is named: the parametrised test below would hold nothing"
+CLAIMS = {claim.id: claim for claim in evidence.read()}
 
 
-@cache
-def _tests_of(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+def _tables(text: str) -> list[list[list[str]]]:
+    """The tables of a text, each with its head and without the line below that."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    tables = [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
+    ]
+    return [[table[0], *table[2:]] for table in tables]
 
 
 def _rows(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, without the header row."""
-    after = TEXT.split(f"{heading}\n", 1)[1]
-    lines = after[after.index("\n|") + 1 :].split("\n\n", 1)[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    """The rows of the first table below a heading, without its head."""
+    return _tables(TEXT.split(f"\n{heading}\n", 1)[1])[0][1:]
 
 
-@pytest.mark.parametrize("node", NODES)
-def test_a_test_that_is_named_is_there(node: str) -> None:
-    file, _, name = node.partition("::")
-    assert (ROOT / file).is_file()
-    assert not name or name in _tests_of(ROOT / file)
+def _with_evidence() -> list[list[str]]:
+    return [row for table in _tables(TEXT) if table[0][-1] == "evidence" for row in table[1:]]
 
 
-def test_every_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    anchors = {
-        "#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
-    }
+@pytest.mark.parametrize("row", _with_evidence(), ids=lambda row: row[1][:40])
+def test_each_row_with_evidence_names_claims_that_have_tests(row: list[str]) -> None:
+    named = re.findall(r"`([^`]+)`", row[-1])
+    assert named
+    assert all(CLAIMS[id_].tests for id_ in named)
+
+
+def test_the_promises_and_the_checklist_name_their_evidence() -> None:
+    for heading in ("## What the decoder promises", "## Checklist"):
+        assert len(_rows(heading)) == 7
+        assert all(row in _with_evidence() for row in _rows(heading))
+
+
+def test_no_page_names_a_test() -> None:
+    assert not [span for span in SPANS if span.startswith("tests/")]
+
+
+def test_security_md_is_short() -> None:
+    assert len(PAGES["SECURITY.md"].splitlines()) <= 200
+
+
+def _anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[page])
     assert links
-    files = {link: ROOT / link.partition("#")[0] for link in links if not link.startswith("#")}
-    assert not [link for link in links if not (files[link].exists() if link in files else link in anchors)]
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_is_linked_from_security_md() -> None:
+    assert not [page for page in (*PAGES, "docs/evidence.md") if page != "SECURITY.md" and f"]({page})" not in TEXT]
 
 
 def test_every_setting_that_is_named_is_one() -> None:
@@ -89,12 +119,7 @@ def test_the_table_of_access_is_the_one_that_is_tried() -> None:
 
 
 def test_it_says_what_a_stolen_login_of_each_kind_can_do() -> None:
-    assert [login for login, _ in _rows("### What a stolen login can still do")] == list(LOGINS)
-
-
-@pytest.mark.parametrize("point", _rows("## Compliance checklist"), ids=lambda row: row[0])
-def test_each_point_of_the_checklist_names_what_shows_it(point: list[str]) -> None:
-    assert "tests/" in point[1] or "](#" in point[1]
+    assert [login for login, _ in _rows("## Stolen logins")] == list(LOGINS)
 
 
 def test_it_names_no_place_of_one_machine() -> None:
