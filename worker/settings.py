@@ -64,7 +64,7 @@ class WorkerSettings(Settings):
         None, description="proxy to fetch through, http(s)://[user:password@]host:port; empty: none"
     )
     egress_resolve: Literal["worker", "proxy"] = Field(
-        "worker", description="where to resolve the hosts to fetch from: worker, or proxy with DECODER_EGRESS_PROXY"
+        "worker", description="resolver of host names: worker, or proxy with DECODER_EGRESS_PROXY"
     )
     recipient: str | None = Field(None, description="public key to seal results to, inline or a file")
     recipients: Place = Field(None, description="folder with one public key file for each submitter, NAME.pub")

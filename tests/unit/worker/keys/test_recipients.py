@@ -95,7 +95,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_folder_without_a_default_is_refused(tmp_path: Path) -> None:
     """Every mission would end without a result."""
-    with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which holds no NAME\.pub"):
+    with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which contains no NAME\.pub"):
         make(recipients=tmp_path)
 
 
