@@ -34,12 +34,12 @@ class WorkerSettings(Settings):
     allowed_networks: Networks = Field(
         (), description="CIDRs let through the address guard, like 10.1.0.0/16, comma-separated"
     )
-    credentials: Place = Field(
-        None, description="TOML file of credentials for allowlist entries that require a login"
-    )
+    credentials: Place = Field(None, description="TOML file of credentials for allowlist entries that require a login")
     connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds for connecting, up to 300s")
     read_timeout: Duration = Field(10.0, gt=0, le=300, description="seconds between two reads, up to 300s")
-    deadline: Duration = Field(30.0, gt=0, le=3600, description="seconds for the whole fetch of one attempt, up to 3600s")
+    deadline: Duration = Field(
+        30.0, gt=0, le=3600, description="seconds for the whole fetch of one attempt, up to 3600s"
+    )
     max_bytes: Size = Field(
         ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="maximum size of a document, like 10MiB, up to 1GiB"
     )
