@@ -149,7 +149,7 @@ def test_a_rule_of_a_path_alone_and_commits_are_left_out_and_said(tmp_path: Path
     pack = load(file)
     assert [rule.id for rule in pack.rules] == ["acme"]
     assert [(left.line, left.rule) for left in pack.left_out] == [(2, "acme"), (7, "key-file")]
-    assert "a path alone" in pack.left_out[1].reason
+    assert "only a path" in pack.left_out[1].reason
 
 
 @settings(max_examples=200, deadline=None)
