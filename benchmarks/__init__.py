@@ -1,4 +1,4 @@
-"""What the decoder costs, side by side with its peers. See README.md here."""
+"""Benchmarks of the decoder's cost, compared with its peers. See README.md here."""
 
 # How the peers, which are started as their tutorials start them, are told where Redis is,
 BROKER_VARIABLE = "BENCH_BROKER_URL"

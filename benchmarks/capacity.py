@@ -1,8 +1,8 @@
 """The constants of the capacity model, measured, fitted and checked: `python -m benchmarks.capacity`.
 
-One worker process on a core of its own, everything else on another one. Several configurations differ in one thing each; plain least
-squares over them give the constants of `worker.costs`. Two further ones, which differ in several things, are then predicted. What it
-prints as `MODEL` belongs into `worker/costs.py`.
+One worker process has its own core, everything else shares another one. Several configurations differ in one parameter each; an ordinary least
+squares fit over them gives the constants of `worker.costs`. The fit then predicts two further configurations, which differ in several parameters.
+The printed `MODEL` belongs in `worker/costs.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documents to find secrets in: of the text that every machine with Python has, with credentials that nobody issued."""
+"""Test documents for extraction: text that every Python installation has, with invented credentials."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What one slow or dead host costs the others: `python -m benchmarks.fairness`.
+"""The effect of one slow or dead host on the others: `python -m benchmarks.fairness`.
 
-So many missions for a good host, alone, then between as many for a host that takes connections and never answers, then
-between as many for one where nobody listens. Timed from a full backlog to the good host's last mission; 1.00 is its speed alone.
+It runs missions for a good host, first alone, then mixed with as many for a host that accepts connections and never answers,
+then with as many for a host with a closed port. The time runs from a full backlog to the good host's last mission; 1.00 is its speed alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALONE, SLOW, DEAD = "alone", "beside a host that hangs", "beside a dead host"
 
 @contextmanager
 def hanging_host() -> Iterator[str]:
-    """A host that takes every connection and says nothing."""
+    """A host that accepts every connection and sends nothing."""
     kept: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
 

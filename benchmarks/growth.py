@@ -1,6 +1,6 @@
-"""What a mission costs as there are more of them: `python -m benchmarks.growth`.
+"""The cost of a mission as their number grows: `python -m benchmarks.growth`.
 
-Behind backlogs of several lengths, in Redis by its state, and in a worker's memory after many.
+It measures missions behind backlogs of several lengths, their bytes in Redis by state, and a worker's memory after many missions.
 """
 
 from __future__ import annotations

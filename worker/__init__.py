@@ -1,1 +1,1 @@
-"""What runs in the pod: Celery app, pipeline, metrics, and the `decoder` command."""
+"""The code that runs in the pod: Celery app, pipeline, metrics, and the `decoder` command."""

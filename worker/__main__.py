@@ -1,4 +1,4 @@
-"""The `decoder` command, also as `python -m worker`. It handles keys, URLs and secrets in clear."""
+"""The `decoder` command, also as `python -m worker`. It handles keys, URLs and secrets in plaintext."""
 
 from mission.hardening import keep_memory_private
 from worker.cli import main as command

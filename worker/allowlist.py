@@ -1,4 +1,4 @@
-"""One entry of the allowlist, `DECODER_ALLOWED_HOSTS`: what it may be, and what it says."""
+"""Parser for an entry of the allowlist, `DECODER_ALLOWED_HOSTS`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ENTRY = re.compile(r"(?P<wildcard>\*\.)?(?P<host>[^/?#@:*]+|\[[0-9A-Fa-f:.]+\])
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """An entry.
+    """An entry of the allowlist.
 
     Args:
-        name: the host as a URL has it once parsed; behind `*.` where its subdomains are meant, and they alone.
-        port: the port that it opens; None for the schemes' own.
+        name: the host in the form of a parsed URL; the prefix `*.` means its subdomains only.
+        port: the port that it opens; None for the default ports of the schemes.
     """
 
     name: str
@@ -26,10 +26,10 @@ class AllowedHost:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `host`, `*.host`, `host:port` or `*.host:port`; names may be in Unicode, hosts addresses.
+        """Parse `host`, `*.host`, `host:port` or `*.host:port`; a host is a name, also in Unicode, or an address.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: the text has none of these forms.
         """
         match = _ENTRY.fullmatch(text)
         try:
@@ -37,7 +37,7 @@ class AllowedHost:
         except InvalidMission:
             url = None
         if match is None or url is None or (match["wildcard"] and url.address):
-            raise ValueError(f"{text[:80]!r} is no host, *.host, host:port or *.host:port")
+            raise ValueError(f"{text[:80]!r} is not a host, *.host, host:port or *.host:port")
         return cls((match["wildcard"] or "") + url.host, url.port if match["port"] else None)
 
     def __str__(self) -> str:

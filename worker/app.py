@@ -1,4 +1,4 @@
-"""The Celery app of the worker: `celery -A worker.app worker`, or better `decoder worker`, which knows the right options."""
+"""The Celery app of the worker: `celery -A worker.app worker`, or better `decoder worker`, which sets the right options."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 from worker.work.memory import give_back_at_once
 
-# What a worker has beyond the configuration that both sides share.
+# Settings of the worker, in addition to those that it shares with the producer.
 WORKER_CONFIG: dict[str, Any] = {
-    # The work waits on the network; one process a pod, one metrics registry.
+    # Missions mostly wait for the network; each pod has one process and one metrics registry.
     "worker_pool": "threads",
-    # With late acknowledgement a message is held only while a thread works it.
+    # With late acknowledgement, a worker holds a message only while a thread works on it.
     "worker_prefetch_multiplier": 1,
-    # Any login that may publish to it could stop workers, and malformed broadcasts kill them.
+    # Any Redis login that may publish to it could stop workers, and malformed broadcasts kill them.
     "worker_enable_remote_control": False,
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": True,
-    # Flower's queue would be kept alive by a script of kombu's, and Flower's login may run none. Events go by channels all the same.
+    # Kombu would renew the expiry of Flower's queue with a script, which Flower's login may not run. Events use channels anyway.
     "event_queue_expires": None,
     "worker_consumer": "worker.queue.events:PatientConsumer",
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_detect_quorum_queues": False,
-    # Redis refuses while it is full or read-only (a master that was demoted): that passes, so connect anew instead of ending.
+    # Redis refuses writes while it is full or read-only (a demoted master). That passes, so reconnect instead of exiting.
     "broker_channel_error_retry": True,
 }
 
 
 def make_app(settings: WorkerSettings) -> Celery:
-    """The app as the settings say; its parts are built when a worker starts on it."""
+    """Return the app for these settings; its parts are built when a worker starts."""
     app = Celery("decoder", amqp=intake.GuardedAMQP, control=control.HeartbeatControl, fixups=[])
     app.conf.update(celery_config(settings) | WORKER_CONFIG | {"worker_concurrency": settings.concurrency})
     app.conf.broker_transport_options["room"] = lambda: parts[0].coordinator.room()
@@ -54,13 +54,13 @@ def make_app(settings: WorkerSettings) -> Celery:
 
     @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def keep_logging(**_: Any) -> None:
-        """Somebody listens to this signal, so Celery leaves logging as `build` set it up."""
+        """Do nothing: a listener on this signal keeps Celery from changing the logging that `build` sets up."""
 
     @signals.worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def build(**_: Any) -> None:
         keep_memory_private()
         give_back_at_once()
-        os.umask(0o077)  # its files are its own
+        os.umask(0o077)  # only its user may read its files
         logs.configure(settings.log_level, settings.log_format)
         try:
             parts.append(Runtime.build(settings))
@@ -71,7 +71,7 @@ def make_app(settings: WorkerSettings) -> Celery:
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
     def work(**_: Any) -> None:
-        """The connection was checked, now and each time that it is a new one."""
+        """Start the coordinator; Celery sends this signal after each checked connection."""
         parts[0].coordinator.start()
 
     @signals.heartbeat_sent.connect(weak=False)  # type: ignore[untyped-decorator]  # celery has no types
@@ -80,18 +80,18 @@ def make_app(settings: WorkerSettings) -> Celery:
             parts[0].watchdog.loop_beat()
 
     def end(*_: object) -> None:
-        """End in order. A second signal may interrupt the first one's handling: nothing here takes a lock or writes."""
+        """Shut down in order. A second signal may interrupt this handler, so it takes no lock and writes nothing."""
         if parts:
             parts[0].stop(settings.shutdown_grace)
         state.should_stop = os.EX_OK
 
     class Program(Worker):  # type: ignore[misc]  # celery has no types
-        """Celery's worker, but for its signal handlers: on stdout they write between lines of JSON, a second signal waits for a lock
-        of the first one's, and SIGUSR1 prints the local variables of all threads.
+        """Celery's worker without its signal handlers. They write between the JSON lines on stdout, a second signal waits for
+        a lock that the first one holds, and SIGUSR1 prints the local variables of all threads.
         """
 
         def install_platform_tweaks(self, *_: object) -> None:
-            """End on the usual signals, but for those that are ignored already: `nohup` means it."""
+            """Shut down on the usual signals, except those that are already ignored: `nohup` relies on that."""
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     signal.signal(number, end)
@@ -102,9 +102,9 @@ def make_app(settings: WorkerSettings) -> Celery:
 
 
 def _collect_seldom() -> None:
-    """Keep the garbage collector from what exists by now, and run it less often: about 2 % of a worker's CPU time.
+    """Exclude the existing objects from garbage collection, and collect less often. Saves about 2 % of a worker's CPU time.
 
-    A mission that succeeds leaves no cycles, one that fails a few small ones.
+    A successful mission leaves no reference cycles, a failed one leaves a few small ones.
     """
     gc.collect()
     gc.freeze()

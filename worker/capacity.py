@@ -1,6 +1,6 @@
-"""What so many missions a day take: worker processes, Redis' thread and memory, network, and what breaks first.
+"""The capacity plan for a daily load: worker processes, Redis' thread and memory, network, and the first limit.
 
-It computes with the measured costs of `worker.costs`. `decoder capacity` prints it.
+It uses the measured costs of `worker.costs`. `decoder capacity` prints it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from worker.settings import WorkerSettings
 
 DAY_SECONDS = 86400.0
 GIB = 1024**3
-# Of what a process, a link or Redis' thread can do, so much is planned with: beyond it waiting grows quickly.
+# The plan uses this share of what a process, a link or Redis' thread can do: beyond it, waiting times grow quickly.
 PLANNED_SHARE = 0.8
-# The chart's defaults for a worker's pod, which is one process.
+# The chart's defaults for a worker's pod, which runs one process.
 POD_REQUEST_CORES = 0.25
 POD_REQUEST_MIB = 256
 LEAST_PODS = 2
-# Of a request and of an answer's head, beside the document. Assumed, not measured: sites differ.
+# Size of a request and of a response's head, in addition to the document. Assumed, not measured: sites differ.
 REQUEST_BYTES, HEAD_BYTES = 300, 700
-# For so long the queue should hold what comes while workers are away.
+# The queue should hold the missions that arrive in this time while no worker runs.
 QUEUE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is to be done. Shares are of all missions; sizes in KB (1,000 bytes) and bytes, times in seconds."""
+    """The expected load. Shares are of all missions; sizes in KB (1,000 bytes) and bytes, times in seconds."""
 
     missions_per_day: float
     document_kb: float
@@ -47,9 +47,9 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something that breaks: what is needed of it at the peak, what there is, and what one does then.
+    """A resource that can run out: the need at the peak, the maximum, and the remedy.
 
-    `by_releases`: several releases side by side help, since each has one of its own.
+    `by_releases`: several releases side by side help, since each brings its own.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Limit:
 
     @property
     def share(self) -> float:
-        """More than 1 where it breaks."""
+        """The need as a share of the maximum; more than 1 if it runs out."""
         return self.needed / self.most
 
     @property
     def then(self) -> str:
-        """What one does, with how many."""
+        """The remedy, with the number filled in."""
         return self.remedy.format(math.ceil(self.share))
 
 
@@ -75,7 +75,7 @@ _SIDE_BY_SIDE = "run {} releases side by side, each with its Redis; the producer
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a load takes; `_peak` is the busiest hour, the rest the day's mean."""
+    """The resources that a load needs; `_peak` values are for the busiest hour, the others for the day's mean."""
 
     missions_per_second: float
     missions_per_second_peak: float
@@ -101,22 +101,22 @@ class Plan:
 
     @property
     def redis_memory_bytes(self) -> float:
-        """All of it."""
+        """Redis' total memory."""
         return sum(self.redis_bytes.values())
 
     @property
     def first(self) -> Limit:
-        """What breaks first, or would."""
+        """The limit that the load reaches first."""
         return max(self.limits, key=lambda limit: limit.share)
 
     @property
     def releases(self) -> int:
-        """How many, each with its Redis, keep all of these below what breaks them."""
+        """The number of releases, each with its Redis, that keeps the load below all limits."""
         return max(math.ceil(limit.share) for limit in self.limits if limit.by_releases)
 
 
 def plan(load: Load, settings: WorkerSettings, model: Model = MODEL) -> Plan:
-    """What it takes, with the concurrency, the retentions and the queue of these settings."""
+    """Plan a load with the concurrency, retention times and queue limit of these settings."""
     mean = load.missions_per_day / DAY_SECONDS
     peak = mean * load.peak
     slots = settings.concurrency, 1000 * load.latency_seconds
@@ -187,24 +187,24 @@ def plan(load: Load, settings: WorkerSettings, model: Model = MODEL) -> Plan:
 def _advice(
     mean: float, pod_cores: float, stored: Mapping[str, float], settings: WorkerSettings, model: Model
 ) -> Iterator[str]:
-    """What the defaults are too small for."""
+    """Name the defaults that are too small for the load."""
     if pod_cores > POD_REQUEST_CORES:
-        yield f"A pod takes {pod_cores:.2f} cores at the peak and requests {POD_REQUEST_CORES}: raise worker.resources.requests.cpu."
+        yield f"A pod uses {pod_cores:.2f} cores at the peak but requests {POD_REQUEST_CORES}: raise worker.resources.requests.cpu."
     if (wanted := mean * QUEUE_SECONDS) > settings.queue_limit:
         size = wanted * model.stored.queued / GIB
         yield (
-            f"DECODER_QUEUE_LIMIT is reached {settings.queue_limit / mean / 60:,.1f} minutes after the workers stop; "
-            f"an hour takes {wanted:,.0f}, {size:,.1f} GiB."
+            f"The queue reaches DECODER_QUEUE_LIMIT {settings.queue_limit / mean / 60:,.1f} minutes after the workers stop; "
+            f"an hour needs {wanted:,.0f} missions, {size:,.1f} GiB."
         )
     if settings.stored_quota and stored["results"] > settings.stored_quota:
         yield (
-            f"One submitter may have {format_size(settings.stored_quota)} of results: these take "
+            f"One submitter may store {format_size(settings.stored_quota)} of results: this load needs "
             f"{math.ceil(stored['results'] / settings.stored_quota):,} submitters, or a larger DECODER_STORED_QUOTA."
         )
 
 
 def _stored(load: Load, settings: WorkerSettings, stored: Stored) -> dict[str, float]:
-    """Bytes in Redis, by what they are: with a full queue, and as long as the retentions keep the rest."""
+    """Bytes in Redis by kind of record, with a full queue and everything else kept for its retention time."""
     per_day = load.missions_per_day
     finished_days, result_days, audit_days = (
         seconds / DAY_SECONDS for seconds in (settings.ledger_ttl, settings.result_ttl, settings.audit_ttl)

@@ -1,4 +1,4 @@
-"""The `decoder` command: run a worker, try the whole thing, look after keys and queues."""
+"""The `decoder` command: run a worker, try the whole system, manage keys and queues."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from mission.cli.console import Commands, Lazy, version_option
 )
 @version_option
 def main() -> None:
-    """Fetch mission URLs, extract the secrets that they hold, seal them.
+    """Fetch mission URLs, extract the secrets in their documents, and seal them.
 
-    Everything is set by DECODER_… variables: `decoder settings` prints them all. Exit codes: 0 done, 1 the work failed,
-    2 usage or settings. `decoder completion` sets up the Tab key.
+    DECODER_… variables configure everything: `decoder settings` prints them all. Exit codes: 0 success, 1 failure,
+    2 wrong usage or settings. `decoder completion` sets up Tab completion.
 
     \b
-    Example, with nothing else installed:
+    Example, which needs no other software:
       decoder run
     """

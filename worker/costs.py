@@ -1,9 +1,9 @@
-"""What a mission costs: the constants of the capacity model, measured.
+"""The measured constants of the capacity model: the cost of a mission.
 
-The model is linear. A mission costs what its parts cost: itself, its document's KB, its record where it has secrets, each of these; its
-share of what a worker that mostly waits spends on that in a second, about the same whatever it does meanwhile; and more where it was enqueued by
-itself: a busy worker joins such messages, one that waits takes each as it comes. `benchmarks/capacity.py` measures the constants, fits them, and
-checks them on two configurations that it did not fit; docs/SCALING.md tells how it came out.
+The model is linear. A mission's cost is the sum of these parts: the mission itself, each KB of its document, its record if it has secrets, and each
+secret. A worker that mostly waits has a nearly constant overhead per second, and each mission gets its share of that. A mission that was enqueued
+in a message of its own costs more: a busy worker joins such messages, an idle one takes each as it arrives. `benchmarks/capacity.py` measures the
+constants, fits them, and checks them on two configurations outside the fit; docs/SCALING.md shows the result.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Self
 
-# A worker that waits settles what has ended at most so often in a second (`worker.work.coordinator.LINGER_SECONDS`).
+# A worker that mostly waits settles ended missions at most this often per second (`worker.work.coordinator.LINGER_SECONDS`).
 MOST_LOTS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What something costs: CPU of the worker and of Redis' thread, commands that Redis counts, bytes to and from Redis."""
+    """A cost: CPU time of the worker and of Redis' thread, commands that Redis counts, bytes to and from Redis."""
 
     worker_ms: float = 0.0
     redis_us: float = 0.0
@@ -34,7 +34,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Bytes in Redis of each, as its `used_memory` counts them; of missions with URLs of 100 characters."""
+    """Bytes in Redis for each kind of record, as counted in `used_memory`; for missions with URLs of 100 characters."""
 
     queued: float
     leased: float
@@ -48,9 +48,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The constants: what each part of a mission costs, and what is stored.
+    """The constants: the cost of each part of a mission, and the stored bytes.
 
-    `slot_ms` is how long a slot of the worker is taken beside the server's latency.
+    `slot_ms` is how long a mission occupies a slot in addition to the server's latency.
     """
 
     mission: Cost
@@ -72,9 +72,9 @@ class Model:
         alone: float = 0.0,
         waiting_seconds: float = 0.0,
     ) -> Cost:
-        """Of a mission with a document of so many KB (1,000 bytes), so many records and secrets (shares, as a mean), and so on.
+        """Return the mean cost of a mission, with the size of its document in KB (1,000 bytes) and its mean shares of the rest.
 
-        `waiting_seconds`, which `waiting` tells, are a mission's share of a second; 0 in a worker whose core is busy.
+        `waiting_seconds` is a mission's share of a second, from `waiting`; 0 in a worker whose core is busy.
         """
         return (
             self.mission
@@ -86,11 +86,11 @@ class Model:
         )
 
     def waiting(self, concurrency: int, latency_ms: float) -> float:
-        """The second that a worker that mostly waits spends, divided by the missions it does in it: seconds."""
+        """One second of a worker that mostly waits, divided by its missions in that second: seconds."""
         return 1 / max(self.of_slots(concurrency, latency_ms), MOST_LOTS)
 
     def of_slots(self, concurrency: int, latency_ms: float) -> float:
-        """Missions a second that the slots of one process let through."""
+        """Missions per second that the slots of one process allow."""
         return 1000 * concurrency / (latency_ms + self.slot_ms)
 
 

@@ -1,4 +1,4 @@
-"""The proxy of `DECODER_EGRESS_PROXY`: what it may be, and what it says."""
+"""Parser for the proxy URL of `DECODER_EGRESS_PROXY`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 from typing import Self
 from urllib.parse import unquote
 
-_WORD = r"[\w.~!$&'()*+,;=%-]"  # of RFC 3986; whatever masks the password reads the same
+_WORD = r"[\w.~!$&'()*+,;=%-]"  # of RFC 3986; the code that masks the password parses the same
 _PROXY = re.compile(
     rf"(https?)://(?:({_WORD}+):((?:{_WORD}|:)*)@)?(?:([\w.-]{{1,253}})|\[([0-9A-Fa-f:.]+)\]):([0-9]{{1,5}})/?",
     re.ASCII,
@@ -18,13 +18,13 @@ _PROXY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ProxyUrl:
-    """Where the proxy is, and who asks there.
+    """The address of the proxy, and the login for it.
 
     Args:
-        tls: whether the way to it is encrypted: `https://`.
+        tls: whether the connection to it is encrypted: `https://`.
         host: a name or an address, IPv6 without brackets.
         port: 1 to 65535.
-        login: the value of `Proxy-Authorization` (RFC 7617); None without a login. No repr shows it.
+        login: the value of `Proxy-Authorization` (RFC 7617); None without a login. The repr omits it.
     """
 
     tls: bool
@@ -34,10 +34,10 @@ class ProxyUrl:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `http(s)://[user:password@]host:port`; user and password may be percent-encoded.
+        """Parse `http(s)://[user:password@]host:port`; user and password may be percent-encoded.
 
         Raises:
-            ValueError: it is no such thing. Nothing of it is repeated.
+            ValueError: the text does not have this form. The message repeats nothing of it.
         """
         match = _PROXY.fullmatch(text)
         if match is None or not 0 < int(match[6]) < 65536:

@@ -1,4 +1,4 @@
-"""A worker process' parts, put together once: ledger, pipeline, coordinator, reaper, metrics."""
+"""Assembles the parts of a worker process: ledger, pipeline, coordinator, reaper, metrics."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger("decoder.worker")
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the tasks work with."""
+    """The parts of a worker process that the tasks use."""
 
     settings: WorkerSettings
     ledger: Ledger
@@ -57,16 +57,16 @@ class Runtime:
 
     @classmethod
     def build(cls, settings: WorkerSettings) -> Self:
-        """Read the keys and put the parts together; nothing is started, nothing connected to.
+        """Read the keys and assemble the parts, without starting or connecting anything.
 
         Raises:
-            SettingsError: a key is missing or bad, or the memory does not suffice.
+            SettingsError: a key is missing or invalid, or the memory limit is too low.
         """
         keyring = UrlKeyring.from_settings(settings)
         policy = UrlPolicy.from_settings(settings)
         ledger = Ledger(connect(settings), settings)
         hosts = Hosts(ledger, settings.host_concurrency)
-        # As many look-ups as fetches: none stands in line behind names whose servers are dead.
+        # As many look-ups as fetches: no fetch queues behind names whose servers are dead.
         resolver = Resolver(threads=settings.concurrency + URGENT_FETCHES)
         fetcher = Fetcher(settings, policy, resolver)
         recipients = Recipients(settings)
@@ -97,10 +97,10 @@ class Runtime:
         )
 
     def start(self) -> None:
-        """Serve metrics and begin to reap. Missions are another matter: `Coordinator.start`.
+        """Serve metrics and start the background threads. `Coordinator.start` begins to work on missions.
 
         Raises:
-            SettingsError: the metrics port is taken.
+            SettingsError: the metrics port is in use.
         """
         metrics.CPU_LIMIT.set(cgroup.cores() or os.cpu_count() or 1)
         metrics.MEMORY_LIMIT.set(limit(self.settings))
@@ -114,16 +114,16 @@ class Runtime:
         threading.Thread(target=self._end, name="ending", daemon=True).start()
 
     def stop(self, grace_seconds: float) -> None:
-        """Claim nothing more, and after the grace period give back what is in hand and end the process, whatever hangs.
+        """Stop claiming; after the grace period, release in-flight missions and end the process, even if a thread hangs.
 
-        Celery itself waits for running tasks without a bound. It calls this from a signal handler, which may interrupt itself:
-        a lock taken here by the first SIGTERM would never come free for the second. `SimpleQueue.put` is made for that.
+        Celery itself waits for running tasks without a limit. This runs in a signal handler, which a second signal may
+        interrupt: a lock that the first SIGTERM takes here would block the second for ever. `SimpleQueue.put` is reentrant.
         """
         self.ending.put(grace_seconds)
 
     def _end(self) -> None:
         grace_seconds = self.ending.get()
-        log.info("stopping: what is in hand has %g s", grace_seconds)
+        log.info("shutting down: in-flight missions have %g s", grace_seconds)
         self.coordinator.close()
         self.watchdog.stop()
         self.reaper.stop()
@@ -131,15 +131,15 @@ class Runtime:
         time.sleep(grace_seconds)
         try:
             released = self.coordinator.release_all()
-            log.warning("grace period is over; released %d missions", released)
+            log.warning("the grace period is over; released %d missions", released)
         except LedgerUnavailable as error:
-            log.warning("grace period is over; missions come back when their leases run out: %s", error)
+            log.warning("the grace period is over; missions return when their leases expire: %s", error)
         finally:
             logging.shutdown()
             os._exit(0)
 
 
 def _to_stdout(line: str) -> None:
-    """Among the worker's log lines, whole."""
+    """Write a whole line to stdout, between the worker's log lines."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

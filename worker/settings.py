@@ -1,4 +1,4 @@
-"""The worker's settings: the shared ones, and what only a worker needs."""
+"""The worker's settings: the shared ones, and those that only a worker needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.egress import ProxyUrl
 from worker.extract.detectors import DETECTORS, Detectors, user_cache
 
 LEASE_MARGIN_SECONDS = 15.0
-# So many fetches go on beside `concurrency`, for missions of high priority alone: these do not wait until a place is free.
+# Additional fetch slots beside `concurrency`, only for missions of high priority: these need not wait for a free slot.
 URGENT_FETCHES = 1
 
 
@@ -34,28 +34,28 @@ class WorkerSettings(Settings):
     allowed_networks: Networks = Field(
         (), description="CIDRs let through the address guard, like 10.1.0.0/16, comma-separated"
     )
-    credentials: Place = Field(
-        None, description="file of credentials for entries of the allowlist that are behind a login, in TOML"
-    )
-    connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds to connect in, up to 300s")
+    credentials: Place = Field(None, description="TOML file of credentials for allowlist entries that require a login")
+    connect_timeout: Duration = Field(3.0, gt=0, le=300, description="seconds for connecting, up to 300s")
     read_timeout: Duration = Field(10.0, gt=0, le=300, description="seconds between two reads, up to 300s")
-    deadline: Duration = Field(30.0, gt=0, le=3600, description="seconds for one attempt's whole fetch, up to 3600s")
+    deadline: Duration = Field(
+        30.0, gt=0, le=3600, description="seconds for the whole fetch of one attempt, up to 3600s"
+    )
     max_bytes: Size = Field(
-        ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="size of a document, like 10MiB, up to 1GiB"
+        ByteSize(10 * 1024 * 1024), gt=0, le=1024**3, description="maximum size of a document, like 10MiB, up to 1GiB"
     )
     memory: Annotated[Size | None, BeforeValidator(lambda value: value or None)] = Field(
-        None, gt=0, description="memory that the process may use, like 1GiB; empty: its cgroup's limit, else 1GiB"
+        None, gt=0, description="memory limit of the process, like 1GiB; empty: its cgroup's limit, else 1GiB"
     )
     max_record: Size = Field(
-        ByteSize(1024 * 1024), ge=1024, le=64 * 1024**2, description="size of one result, 1KiB to 64MiB"
+        ByteSize(1024 * 1024), ge=1024, le=64 * 1024**2, description="maximum size of one result, 1KiB to 64MiB"
     )
-    max_redirects: int = Field(3, ge=0, le=20, description="redirects to follow, 0 to 20")
+    max_redirects: int = Field(3, ge=0, le=20, description="maximum number of redirects to follow, 0 to 20")
     fetch_attempts: int = Field(3, ge=1, le=10, description="tries within one attempt's deadline, 1 to 10")
     concurrency: int = Field(
-        32, ge=1, le=1024, description="fetches side by side, 1 to 1024, and an urgent one beside them"
+        32, ge=1, le=1024, description="parallel fetches, 1 to 1024, plus one slot for urgent missions"
     )
-    host_concurrency: int = Field(8, ge=1, le=1024, description="fetches side by side to one host, 1 to 1024")
-    max_attempts: int = Field(5, ge=1, le=100, description="attempts before a mission is dead, 1 to 100")
+    host_concurrency: int = Field(8, ge=1, le=1024, description="parallel fetches to one host, 1 to 1024")
+    max_attempts: int = Field(5, ge=1, le=100, description="attempts before a mission becomes a dead letter, 1 to 100")
     lease_seconds: Duration = Field(
         60.0, gt=0, le=7200, description="lease on a claimed mission, at least the deadline + 15s"
     )
@@ -64,27 +64,27 @@ class WorkerSettings(Settings):
         None, description="proxy to fetch through, http(s)://[user:password@]host:port; empty: none"
     )
     egress_resolve: Literal["worker", "proxy"] = Field(
-        "worker", description="who looks up the hosts to fetch from: worker, or proxy with DECODER_EGRESS_PROXY"
+        "worker", description="resolver of host names: worker, or proxy with DECODER_EGRESS_PROXY"
     )
-    recipient: str | None = Field(None, description="public key that results are sealed to, inline or a file")
+    recipient: str | None = Field(None, description="public key to seal results to, inline or a file")
     recipients: Place = Field(None, description="folder with one public key file for each submitter, NAME.pub")
     result_ttl: Duration = Field(
-        7 * 86400.0, gt=0, le=TEN_YEARS, description="how long a result stays, like 7d, up to 3650d"
+        7 * 86400.0, gt=0, le=TEN_YEARS, description="retention of results, like 7d, up to 3650d"
     )
-    markers: str = Field("{* *}", description="opening and closing marker, with a space between")
+    markers: str = Field("{* *}", description="opening and closing marker, separated by a space")
     detectors: CommaList = Field(
-        DETECTORS, description="what looks for secrets: marker, provider, generic, comma-separated"
+        DETECTORS, description="detectors that look for secrets: marker, provider, generic, comma-separated"
     )
     rules: Places = Field(
-        (), description="files of rules beside them: gitleaks TOML, betterleaks TOML, Kingfisher YAML; comma-separated"
+        (), description="additional rule files: gitleaks TOML, betterleaks TOML, Kingfisher YAML; comma-separated"
     )
-    rules_cache: Place = Field(None, description="folder for compiled rules; empty: in the user's cache")
-    accept_submit: bool = Field(True, description="true or false: take URLs by the decoder.submit task")
-    metrics_port: int = Field(9464, ge=0, le=65535, description="port for /metrics, 0 for any free one")
+    rules_cache: Place = Field(None, description="folder for compiled rules; empty: the user's cache")
+    accept_submit: bool = Field(True, description="true or false: accept URLs through the decoder.submit task")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="port for /metrics, 0 for any free port")
     metrics_host: str = Field("0.0.0.0", description="address to serve /metrics on")  # noqa: S104 (a pod is scraped from outside)  # nosec B104
     health_file: Place = Field(None, description="file that the worker touches while it is alive")
     shutdown_grace: Duration = Field(
-        25.0, gt=0, le=3600, description="seconds from SIGTERM to the release of what is in hand"
+        25.0, gt=0, le=3600, description="seconds from SIGTERM to the release of in-flight missions"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     log_format: Literal["json", "text"] = Field("json", description="json or text")
@@ -127,24 +127,24 @@ class WorkerSettings(Settings):
 
     @property
     def looks_for(self) -> Detectors:
-        """What looks for secrets."""
+        """The detectors that look for secrets, with their options."""
         opening, _, closing = self.markers.partition(" ")
         return Detectors(self.detectors, (opening, closing), self.rules, self.rules_cache or user_cache())
 
     @property
     def proxy(self) -> ProxyUrl | None:
-        """The proxy that everything is fetched through, if there is one."""
+        """The proxy for all fetches, if there is one."""
         return ProxyUrl.parse(self.egress_proxy.get_secret_value()) if self.egress_proxy else None
 
     @property
     def proxy_resolves(self) -> bool:
-        """Whether the proxy is handed names: the worker then looks none up."""
+        """Whether the proxy gets host names and resolves them; the worker then resolves none."""
         return self.egress_resolve == "proxy"
 
     @model_validator(mode="after")
     def _check_egress(self) -> Self:
         if self.proxy_resolves and self.egress_proxy is None:
-            raise ValueError("DECODER_EGRESS_RESOLVE: got 'proxy'; takes a DECODER_EGRESS_PROXY that looks names up")
+            raise ValueError("DECODER_EGRESS_RESOLVE: got 'proxy'; takes a DECODER_EGRESS_PROXY that resolves names")
         return self
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def kill_workers(scale: Scale) -> Report:
                 time.sleep(_KILL_INTERVAL_SECONDS)
         arena.drain(scale.pick(60, 300))
         arena.count()
-        stale = late.log.read_text().count("was in other hands when it ended here")
+        stale = late.log.read_text().count("ended here after another worker had claimed it")
     report.notes.append(f"{kills} SIGKILLs; {stale} late commits refused; enqueues refused: {dict(load.refusals)}")
     report.expect(stale, "no commit came late")
     report.expect(report.succeeded == report.accepted == count, "not every mission succeeded")

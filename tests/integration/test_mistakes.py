@@ -92,9 +92,9 @@ MISTAKES = [
     Mistake("the wrong identity", f"mission reveal {DONE} --reason x --identity other.key", 1, "of which no identity was given: name its file with --identity"),
     Mistake("a URL key for an identity", f"mission reveal {DONE} --reason x --identity url.key", 2, "url.key: expected an identity (private key), got a URL key"),
     # A worker's settings.
-    Mistake("no recipient", "decoder worker", 2, "DECODER_RECIPIENT: not set; takes the public key that results are sealed to"),
+    Mistake("no recipient", "decoder worker", 2, "DECODER_RECIPIENT: not set; takes the public key to seal results to"),
     Mistake("the private key for the public one", "DECODER_RECIPIENT=reader.key decoder worker", 2, "expected a recipient (public key), got an identity"),
-    Mistake("a folder without recipients", "DECODER_RECIPIENTS=empty decoder worker", 2, "holds no NAME.pub; takes a public key for each submitter"),
+    Mistake("a folder without recipients", "DECODER_RECIPIENTS=empty decoder worker", 2, "contains no NAME.pub; takes a public key for each submitter"),
     Mistake("a lease too short", "DECODER_LEASE_SECONDS=40s decoder settings", 2, "takes at least DECODER_DEADLINE + 15s = 45s"),
     Mistake("the metrics' port taken", "DECODER_RECIPIENT=reader.pub DECODER_METRICS_HOST=127.0.0.1 DECODER_METRICS_PORT=$TAKEN decoder worker", 2, "cannot listen there on 127.0.0.1 (DECODER_METRICS_HOST): Address already in use"),
     Mistake("a variable misspelt", "DECODER_ALLOWED_HOST=docs.example decoder settings > /dev/null", 0, "DECODER_ALLOWED_HOST is no setting: did you mean DECODER_ALLOWED_HOSTS?"),

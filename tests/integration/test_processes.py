@@ -111,7 +111,7 @@ def test_two_processes_work_and_one_that_is_killed_comes_back_and_nothing_is_los
 
     worker.process.terminate()
     assert worker.process.wait(40) == 0
-    assert worker.log.read_text().count("stopping: what is in hand has 25 s") == 2
+    assert worker.log.read_text().count("shutting down: in-flight missions have 25 s") == 2
 
 
 def test_each_is_bound_to_a_core_of_its_own_where_there_are_enough(start_worker: StartWorker) -> None:

@@ -100,7 +100,7 @@ def test_any_ending_signal_ends_it_in_order_and_every_line_of_its_log_is_json(
     worker.process.send_signal(number)
     assert worker.process.wait(MARGIN_SECONDS) == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
-    assert "stopping: what is in hand has 25 s" in [line["message"] for line in lines]
+    assert "shutting down: in-flight missions have 25 s" in [line["message"] for line in lines]
 
 
 def test_no_signal_makes_it_print_what_its_threads_hold(

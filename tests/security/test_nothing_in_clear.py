@@ -243,7 +243,7 @@ def _reported(scene: Scene, worker: Child, times: int) -> bool:
     kept = scene.metrics
     scene.scrape(worker)
     scene.metrics = kept
-    return worker.log.read_text().count("what it said before stays in use") >= times
+    return worker.log.read_text().count("its last valid content stays in use") >= times
 
 
 def _bad_credentials(scene: Scene, worker: Child) -> None:

@@ -1,4 +1,4 @@
-"""Extraction: from a document's bytes to the secrets that stand in it."""
+"""Extraction: from a document's bytes to the secrets in it."""
 
 from worker.extract.detectors import Detectors
 from worker.extract.extractor import Extractor

@@ -1,8 +1,8 @@
-"""Extraction in a process of its own, for a document that may be what ends workers: a crash or an endless call costs one mission.
+"""Extraction in a separate process, for a document that may crash workers: a crash or an endless call then costs one mission.
 
-That process has no environment; it opens neither file nor connection, so it reaches no key, and its memory and its time are
-limited before it reads the document. It gets one line of JSON and the document on a socket, and answers on the same one. The
-worker believes nothing of the answer: it reads so much at most, checks it, and ends the process in any case.
+That process has no environment and can open neither files nor connections, so it reaches no key. Its memory and time are
+limited before it reads the document. It gets a line of JSON and the document on a socket, and answers on the same socket. The
+worker does not trust the answer: it limits its size, checks it, and always ends the process.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _READY = b"ready\n"
 def extract_apart(
     extractor: Extractor, body: bytes, content_type: str | None, *, deadline: float, memory: int
 ) -> Extraction:
-    """What a body gives, as `extractor` finds it; the process is gone when this returns.
+    """Extract the secrets of a body in a separate process; the process has ended when this returns.
 
     Args:
-        extractor: what is to find it; another one of its kind does.
+        extractor: the process uses a copy with the same options.
         body: of the document; it is not copied here.
-        content_type: its charset's.
+        content_type: names the charset.
         deadline: on the monotonic clock.
-        memory: that it may take beside what it has when it starts, in bytes.
+        memory: the bytes that the process may use in addition to its memory at the start.
 
     Raises:
-        MissionFailed: what `Findings` refuses; `extraction_crashed`, it ended without an answer; `deadline_exceeded`.
-        DecoderError: it ended before it was ready for the document.
-        OSError: no process could be started.
+        MissionFailed: a refusal of `Findings`; `extraction_crashed` if the process sent no valid answer; `deadline_exceeded`.
+        DecoderError: the process ended before it was ready for the document.
+        OSError: the process could not be started.
     """
     options = {
         "detectors": extractor.detectors.names,
@@ -82,12 +82,12 @@ def extract_apart(
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
     if not answer.startswith(_READY):
-        raise DecoderError(f"the process for extraction does not start: it ended with {child.returncode}")
+        raise DecoderError(f"the extraction process did not start: it exited with {child.returncode}")
     return _believed(answer.removeprefix(_READY), extractor)
 
 
 def _talk(child: socket.socket, options: bytes, body: bytes, most: int, deadline: float) -> bytearray:
-    """What the process answers, of what is more than `most` bytes only that it is."""
+    """The process' answer; reading stops after more than `most` bytes."""
     answer = bytearray()
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # it may end before it has read all
@@ -113,7 +113,7 @@ def _left(deadline: float) -> float:
 
 
 def _believed(answer: bytearray, extractor: Extractor) -> Extraction:
-    """What an answer says. Nobody knows who wrote it."""
+    """Parse and check an untrusted answer."""
     known = {MARKER, *(scanner.detector for scanner in extractor.scanners)}
     try:
         told = json.loads(answer)
@@ -131,7 +131,7 @@ def _believed(answer: bytearray, extractor: Extractor) -> Extraction:
 
 
 def main() -> None:
-    """Get ready, give up what the document does not need, read it, answer."""
+    """Load the rules, drop all other rights, read the document, and answer."""
     keep_memory_private()
     end_with_parent()
     options = json.loads(sys.stdin.buffer.readline())
@@ -151,7 +151,7 @@ def main() -> None:
 
 
 def _confine(memory: int, seconds: int) -> None:
-    signal.alarm(seconds)  # ends it also where nobody else does
+    signal.alarm(seconds)  # ends the process even if the worker does not
     limits = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: 0, resource.RLIMIT_NPROC: 0}
     if sys.platform == "linux":
         with open("/proc/self/statm", encoding="ascii") as file:

@@ -1,6 +1,6 @@
-"""The rules that look for secrets, as people read them: each detector's, in one form.
+"""The rules of all detectors in one readable form.
 
-Of the engine's catalog a rule has parts that would ask a service about a credential, or withdraw it. They are not read here.
+Rules of the engine's catalog also have parts that would ask a service about a credential, or revoke it. They are not read here.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Listed:
 
 
 def catalog(detectors: Detectors) -> Iterator[Listed]:
-    """All rules that report what they find, detector by detector as they rank. Markers have none.
+    """All rules that report findings, by detector in order of rank. Markers have no rules.
 
     Raises:
-        SettingsError: there is no engine; a file of rules has a problem.
+        SettingsError: the engine is missing, or a rule file has a problem.
     """
     if not engine_installed():
         raise SettingsError(NO_ENGINE)

@@ -1,4 +1,4 @@
-"""What looks for secrets: which detectors, with what; put together once for a process."""
+"""The detectors that look for secrets, with their options; created once per process."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from worker.extract.packs import PackScanner, load_all, scanner
 log = logging.getLogger("decoder.extract")
 
 MARKER, PROVIDER, GENERIC = "marker", "provider", "generic"
-# By rank: where two find the same place, the first of them tells it. Packs of the user's stand before the generic rules.
+# By rank: if two detectors match the same text, the first one reports it. The user's packs rank before the generic rules.
 DETECTORS: Final = (MARKER, PROVIDER, GENERIC)
 GENERIC_RULES = Path(__file__).parent / "generic.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Detectors:
-    """Which detectors look for secrets, and with what.
+    """The detectors that look for secrets, and their options.
 
     Attributes:
         names: of `DETECTORS`.
         markers: the opening and the closing one.
         rules: files of the user's rules.
-        cache: a folder for compiled rules, which is made; nobody else may write to it.
+        cache: a folder for compiled rules, created if missing; no other user may write to it.
     """
 
     names: tuple[str, ...] = DETECTORS
@@ -39,10 +39,10 @@ class Detectors:
     cache: Path = field(default_factory=lambda: user_cache())
 
     def scanners(self) -> Iterator[RuleScanner | PackScanner]:
-        """Those that go by rules, by rank; none without the engine, and the log says so.
+        """The detectors that use rules, by rank; without the engine there are none, and a warning is logged.
 
         Raises:
-            SettingsError: a file of rules has a problem, or there is no engine for it.
+            SettingsError: a rule file has a problem, or needs the missing engine.
         """
         if not engine_installed():
             if self.rules:
@@ -58,7 +58,7 @@ class Detectors:
             yield load(GENERIC, self.cache, [GENERIC_RULES])
 
     def off(self) -> list[str]:
-        """Those that cannot work here."""
+        """The detectors that cannot work here."""
         return [] if engine_installed() else [name for name in self.names if name != MARKER]
 
 
@@ -77,5 +77,5 @@ def user_cache() -> Path:
 
 
 def engine_installed() -> bool:
-    """Whether there is an engine for rules: not every platform has a wheel of it."""
+    """Whether the rule engine is installed: not every platform has a wheel of it."""
     return find_spec("kingfisher_sdk") is not None

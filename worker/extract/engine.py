@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("decoder.extract")
 
-# A text is read in pieces, so that what a hostile one makes the engine hold is bounded, and a piece that takes too long is the only
-# one that is lost. They overlap by a part: a piece tells what begins between the middles of its overlaps, with so much around it at
-# least. From where one takes too long they are small: on some texts the engine's time grows faster than a piece.
+# The scanner reads a text in overlapping pieces. That limits the engine's memory on hostile text, and if a piece takes too long, only
+# that one is lost. A piece reports matches that begin between the middles of its overlaps, so each has context on both sides. After a
+# piece that takes too long the pieces are small: on some texts the engine's time grows faster than the piece.
 PIECE_CHARACTERS: Final = 256 * 1024
 SMALL_PIECE_CHARACTERS: Final = 64 * 1024
 OVERLAPS: Final = 8
@@ -49,7 +49,7 @@ SECRET_PARTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a rule found in a text: from which character to before which one."""
+    """A rule's match in a text: characters from `start` to before `end`."""
 
     category: str
     value: str = field(repr=False)
@@ -59,12 +59,12 @@ class Match:
 
 
 class RuleScanner:
-    """The rules of one detector. Threads may share it; it lets go of the interpreter while it reads.
+    """The rules of one detector. Threads may share it; it releases the GIL while it scans.
 
     Args:
         detector: whose rules they are.
         scanner: the engine's.
-        catalog: they are the catalog's, which takes placeholders for credentials too.
+        catalog: whether they are the catalog's rules, which also match placeholders.
     """
 
     def __init__(self, detector: str, scanner: Scanner, *, catalog: bool) -> None:
@@ -158,7 +158,7 @@ def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
 
 @cache
 def category_of(rule_id: str) -> str:
-    """What is told of a rule: its id, without that of its source."""
+    """The category that is reported for a rule: its id without the source's prefix."""
     for source in _SOURCES:
         if rule_id.startswith(source):
             return rule_id.removeprefix(source)

@@ -1,7 +1,7 @@
-"""From a document's bytes to its secrets: members → texts → what is encoded in them → detectors → one list.
+"""From a document's bytes to its secrets: members → texts → decoded layers → detectors → one list.
 
-Detectors go by rank: markers, the catalog of providers, the user's packs, generic rules. Where two find the same place, the one
-of the higher rank tells it; of two of one rank, the one that saw it decoded, then the surer one, then the longer one.
+Detectors run by rank: markers, the catalog of providers, the user's packs, generic rules. If two match the same text, the higher
+rank reports it. Within a rank a decoded match wins, then the more confident one, then the longer one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from worker.extract.layers import View, views
 from worker.extract.markers import Markers
 from worker.extract.places import Places
 
-# Seconds for all rules on one document, of which its deadline may leave less.
+# Seconds for all rules on one document; its deadline may leave less.
 BUDGET_SECONDS = 5.0
-# So many finds of rules are looked at; many may be of one value.
+# The maximum number of rule matches to process; many may have the same value.
 MAX_HITS = 4 * MAX_SECRETS
 # Characters of a text whose decoded pieces are kept for all detectors.
 SHORT = 256 * 1024
@@ -63,7 +63,7 @@ class Extractor:
             deadline: on the monotonic clock.
 
         Raises:
-            MissionFailed: `too_many_secrets` or `result_too_large`, what stands between markers is more than may be.
+            MissionFailed: `too_many_secrets` or `result_too_large`: the marked secrets exceed a limit.
         """
         search = _Search(self, deadline)
         packed = False
@@ -95,7 +95,7 @@ class _Hit:
 
     @property
     def order(self) -> tuple[int, int, int, int, int]:
-        """Who tells a place that several found: the least."""
+        """The sort key if several hits match the same text: the lowest one is reported."""
         return self.rank, -self.depth, _SURENESS.index(self.match.confidence), self.start - self.end, self.start
 
 
@@ -127,7 +127,7 @@ class _Search:
                 line, column = places.at(marked.start)
                 self._found.add(Secret(MARKER, marked.category, marked.value, line, column, path=path))
                 taken.add(marked.start, marked.end)
-        # Rules need not look at what markers tell. Of a long text they do, for a copy of it would take too much memory.
+        # Rules skip marked text. In a long text they do not, since a copy of it would need too much memory.
         rest = taken.blanked(text) if len(text) <= SHORT else text
         hits = [hit for hit in sorted(self._hits(rest), key=lambda hit: hit.order) if taken.add(hit.start, hit.end)]
         places = Places(text)
@@ -143,7 +143,7 @@ class _Search:
         for rank, scanner in enumerate(scanners):
             if not isinstance(decoded, list):
                 decoded = views(text, self.cut, deadline=self.until)
-                # Of a long text they are made again for each detector: together they take more memory than it.
+                # For a long text each detector decodes again: all views together need more memory than the text.
                 decoded = list(decoded) if len(text) <= SHORT else decoded
             for view in chain((None,), decoded):
                 for match in scanner.matches(view.text if view else text, self.until, self.cut):
@@ -164,7 +164,7 @@ class _Search:
             self._by_rules[key] = Secret(*key, line, column, match.confidence, path, hit.encoding)
 
     def done(self) -> Extraction:
-        """All that was found; of what rules found, as much as there is room for."""
+        """All marked secrets, and as many matches of rules as there is room for."""
         for secret in self._by_rules.values():
             try:
                 self._found.add(secret)
@@ -174,14 +174,14 @@ class _Search:
 
 
 class _Spans:
-    """Places of a text that are told already; none of them overlap."""
+    """Non-overlapping parts of a text that are already reported."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
 
     def add(self, start: int, end: int) -> bool:
-        """Take a place; false where a part of it is taken."""
+        """Take a span; false if it overlaps one that is taken."""
         at = bisect_left(self._starts, end)
         if at and self._ends[at - 1] > start:
             return False

@@ -18,7 +18,7 @@ _KEY_VALUE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,63}):\s+")
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """What stands between markers in a text: from which character to before which one its value does."""
+    """The text between two markers; its value has the characters from `start` to before `end`."""
 
     category: str
     value: str = field(repr=False)
@@ -27,7 +27,7 @@ class Marked:
 
 
 class Markers:
-    """Finds what stands between markers. Holds no state: any number of threads may share it.
+    """Finds text between markers. It has no state, so any number of threads may share it.
 
     A secret is the text between an opening marker and the next closing one that holds no other opening marker; it may
     span lines. White space around it is dropped, and what is empty then does not count. Markers are read from left to
@@ -54,7 +54,7 @@ class Markers:
                 continue  # only where a marker itself holds white space
             key = _KEY_VALUE.match(text, start, end)
             category, start = (key[1], key.end()) if key else (UNCLASSIFIED, start)
-            # What is too long is refused, so no more of it is copied than shows that.
+            # A value that is too long is refused later; copy only enough to detect that.
             yield Marked(category, text[start : min(end, start + MAX_SECRET_BYTES + 1)], start, end)
 
 

@@ -1,4 +1,4 @@
-"""What the catalog's rules take for a credential and is none: words that stand where one belongs, and other things of its shape."""
+"""False positives of the catalog's rules: placeholders, and other text that only looks like a credential."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEY_MATERIAL = re.compile(r"[A-Za-z0-9+/]{32}")
 
 
 def is_placeholder(category: str, value: str, text: str, start: int) -> bool:
-    """Whether a finding of the catalog is none.
+    """Whether a finding of the catalog is a placeholder.
 
     Args:
         category: the rule's.

@@ -1,4 +1,4 @@
-"""Where something stands in a text: line and column from 1, in characters (code points)."""
+"""Positions in a text: line and column from 1, in characters (code points)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a URL to a document: the policy, the guard at the socket, HTTP with bounds."""
+"""Fetching: from a URL to a document, with the URL policy, the address guard at the socket, and bounded HTTP."""

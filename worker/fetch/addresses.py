@@ -1,15 +1,15 @@
-"""The address guard's table: where no document may ever be fetched from, whatever a name resolves to.
+"""The address guard's table: addresses that the worker never fetches from, whatever a name resolves to.
 
-The table is explicit, since `ipaddress.is_global` differs between Python's patch releases: the IANA special-purpose
-registries whole, also the rows that are globally reachable (they serve protocols, no documents), and what lies outside
-them. IPv4 is open where nothing is listed; IPv6 only within 2000::/3, the one range that is given out. A row of the
-registries that lies within a blocked range has no line of its own here; the tests have it.
-An IPv6 address that holds an IPv4 address passes only if both pass.
+The table is explicit, since `ipaddress.is_global` differs between Python's patch releases. It holds the whole IANA
+special-purpose registries, also the globally reachable rows (they serve protocols, not documents), and a few ranges
+beyond them. IPv4 is open unless listed; IPv6 is open only within 2000::/3, the only range allocated so far. A registry
+row within a blocked range has no line of its own here; the tests list it.
+An IPv6 address that embeds an IPv4 address passes only if both pass.
 
 https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
 
-What cannot be seen from an address: a NAT64 prefix of an operator's own (RFC 6052, 2.2) out of public address space.
-Its translator must refuse private IPv4 by itself (RFC 6052, 5.1); metadata addresses are recognised there as well.
+The guard cannot recognise an operator's own NAT64 prefix (RFC 6052, 2.2) in public address space. That translator must
+refuse private IPv4 itself (RFC 6052, 5.1); the guard still recognises metadata addresses in such a prefix.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ BLOCKED = tuple(
 )
 _IPV6_OPEN = IPv6Network("2000::/3")  # Global Unicast (RFC 4291)
 
-# Where clouds hand credentials to whoever asks: no setting opens these.
+# Clouds give credentials to any client of these addresses: no setting opens them.
 METADATA = frozenset(
     {
         IPv4Address("169.254.169.254"),  # AWS, Azure, Google, Oracle, DigitalOcean, OpenStack and others
@@ -76,13 +76,13 @@ METADATA = frozenset(
 )
 _METADATA_IPV4 = frozenset(int(address) for address in METADATA if address.version == 4)
 
-# RFC 8215 lets an operator lay out addresses in here by any of RFC 6052's forms: only a network that leaves no more
-# than the last four bytes open says for certain which IPv4 address is meant.
+# RFC 8215 lets an operator use any of RFC 6052's formats in this range. Only a network that fixes all but the last four
+# bytes shows for certain which IPv4 address is meant.
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
 _CERTAIN_PREFIX = 96
 
 _LAST_32 = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
-_LOOPBACK = IPv6Address("::1")  # of IPv4-compatible form, and no such address (RFC 4291, 2.5.3)
+_LOOPBACK = IPv6Address("::1")  # looks IPv4-compatible, but is not (RFC 4291, 2.5.3)
 _6TO4 = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
 _ISATAP = 0x00005EFE  # RFC 5214, 6.1: the interface identifier, its u and g bits cleared
@@ -90,11 +90,11 @@ _ISATAP_BITS = 0xFCFFFFFF
 _WORD = 0xFFFFFFFF
 
 
-@lru_cache(maxsize=4096)  # each fetch asks, and most hosts are asked for again
+@lru_cache(maxsize=4096)  # each fetch calls it, mostly for the same hosts
 def blocked(address: Address, opened: tuple[Network, ...] = ()) -> bool:
-    """Whether the guard refuses an address; the networks `opened` are let through, metadata addresses never are.
+    """Whether the guard refuses an address. It allows the networks `opened`, but never metadata addresses.
 
-    An IPv6 address with a zone is refused: it means something only on one link (RFC 4007).
+    It refuses an IPv6 address with a zone, which is valid only on one link (RFC 4007).
     """
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return True
@@ -102,7 +102,7 @@ def blocked(address: Address, opened: tuple[Network, ...] = ()) -> bool:
 
 
 def _parts(address: Address) -> Iterator[Address]:
-    """The address, and every IPv4 address that the known forms say it holds."""
+    """The address, and every IPv4 address that it embeds in a known format."""
     yield address
     if isinstance(address, IPv6Address) and address != _LOOPBACK:
         value = int(address)
@@ -116,7 +116,7 @@ def _parts(address: Address) -> Iterator[Address]:
 
 
 def _opens(opened: Sequence[Network], part: Address) -> bool:
-    """Whether one of the opened networks lets this part through."""
+    """Whether one of the opened networks allows this part."""
     least = _CERTAIN_PREFIX if part in _NAT64_LOCAL else 0
     return any(part in network and network.prefixlen >= least for network in opened)
 
@@ -128,9 +128,9 @@ def _is_metadata(address: Address) -> bool:
 
 
 def _readings(value: int) -> tuple[int, ...]:
-    """Every IPv4 address that an IPv6 address can be read to hold, whatever its prefix.
+    """Every IPv4 address that an IPv6 address may embed, whatever its prefix.
 
-    Those of RFC 6052, 2.2 for each length of prefix (bits 64 to 71 are left out), and 6to4's, Teredo's and ISATAP's.
+    Covers RFC 6052, 2.2 for each prefix length (without bits 64 to 71), 6to4, Teredo and ISATAP.
     """
     around = value >> 64 << 56 | value & (1 << 56) - 1  # without bits 64 to 71
     return (

@@ -1,10 +1,10 @@
-"""The file of credentials (`DECODER_CREDENTIALS`): TOML with a table for each entry of the allowlist that is behind a login.
+"""The file of credentials (`DECODER_CREDENTIALS`): TOML with a table for each allowlist entry that requires a login.
 
     ["docs.example.com".headers]        header fields and their values
-    ["docs.example.com".header-files]   header fields, and files that hold their values
+    ["docs.example.com".header-files]   header fields, and files that contain their values
     ["docs.example.com".oauth2]         token-url, client-id, client-secret or client-secret-file; scope, parameters, secret-in
 
-Files are named in full or relative to the TOML's folder.
+Paths are absolute or relative to the TOML file's folder.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from worker.fetch.oauth import Grant, Post, Token
 from worker.fetch.policy import UrlPolicy
 from worker.fetch.wire import Limits
 
-MAX_FILE_BYTES = 1024 * 1024  # of a Secret of Kubernetes
+MAX_FILE_BYTES = 1024 * 1024  # the size limit of a Kubernetes Secret
 # Kubernetes mounts a Secret as 0440 for the pod's fsGroup.
 _FORBIDDEN_MODE = 0o007
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.1
-_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")  # section 5.5, without what is not ASCII
-# Those that the request has already, that are for one connection (section 7.6.1), and that change what an answer means.
+_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")  # section 5.5, ASCII only
+# Fields that the request already has, that apply to one connection (section 7.6.1), or that change the response's meaning.
 _NOT_THEIRS = frozenset(
     {
         *("host", "user-agent", "accept", "accept-encoding", "content-length", "content-type", "content-encoding"),
@@ -46,32 +46,32 @@ _OAUTH2 = ("token-url", "client-id", "client-secret", "client-secret-file", "sco
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credential:
-    """What an entry of the allowlist has: header fields, and a grant to get an OAuth token by."""
+    """The credential of an allowlist entry: header fields, and a grant for OAuth tokens."""
 
     headers: Mapping[str, str]
     grant: Grant | None = None
     token: Token | None = field(default=None, compare=False)
 
     def fields(self, post: Post, limits: Limits) -> Mapping[str, str]:
-        """The header fields to send along.
+        """The header fields to send with a request.
 
         Raises:
-            MissionFailed: there is no token; see `Token.field`.
+            MissionFailed: no token is available; see `Token.field`.
         """
         if self.token is None:
             return self.headers
         return {**self.headers, "Authorization": self.token.field(post, limits)}
 
     def refused(self, fields: Mapping[str, str]) -> bool:
-        """A server answered 401 to these. Whether it may be asked again: `fields` will have others."""
+        """Record that a server answered 401 to these fields. Returns whether a retry makes sense, with new `fields`."""
         return self.token is not None and self.token.refused(fields["Authorization"])
 
 
 def load(file: Path, policy: UrlPolicy) -> dict[AllowedHost, Credential]:
-    """What a file says, by entry of the allowlist.
+    """Load the credentials in a file, by allowlist entry.
 
     Raises:
-        SettingsError: it cannot be used. The text holds nothing of it but names of entries, and of files that are there.
+        SettingsError: the file cannot be used. The message contains only names of entries and of existing files.
     """
     found: dict[AllowedHost, Credential] = {}
     try:
@@ -90,16 +90,16 @@ def load(file: Path, policy: UrlPolicy) -> dict[AllowedHost, Credential]:
 
 
 class _Unusable(Exception):
-    """Why a file cannot be used."""
+    """The reason that a file cannot be used."""
 
 
 def _toml(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(_content(file))
     except (ValueError, RecursionError) as error:
-        # The rest of its text may repeat what stands there.
+        # The rest of the error's text may repeat the file's content.
         where = re.search(r" \(at [^()]*\)\Z", str(error))
-    raise _Unusable(f"is no TOML{where[0] if where else ''}")
+    raise _Unusable(f"is not valid TOML{where[0] if where else ''}")
 
 
 def _entry(name: str, table: object, policy: UrlPolicy) -> AllowedHost:
@@ -111,7 +111,7 @@ def _entry(name: str, table: object, policy: UrlPolicy) -> AllowedHost:
         raise _Unusable('takes tables named by entries of DECODER_ALLOWED_HOSTS, like ["docs.example.com".headers]')
     if not policy.lists(entry):
         raise _Unusable(
-            f'"{entry}" is no entry of DECODER_ALLOWED_HOSTS; takes one as it stands there, in quotes, with *. and port'
+            f'"{entry}" is not an entry of DECODER_ALLOWED_HOSTS; takes one exactly as written there, in quotes, with *. and port'
         )
     return entry
 
@@ -131,7 +131,7 @@ def _credential(entry: AllowedHost, raw: object, folder: Path, policy: UrlPolicy
     grant = _grant(entry, table["oauth2"], folder, policy) if "oauth2" in table else None
     names = [name.lower() for name, _ in pairs] + ["authorization"] * (grant is not None)
     if len(set(names)) < len(names):
-        raise _Unusable("a header is named twice; oauth2 makes Authorization")
+        raise _Unusable("a header is named twice; oauth2 sets Authorization")
     if not names:
         raise _Unusable(f"takes {', '.join(_KINDS)}")
     return Credential(dict(pairs), grant, None if grant is None else Token(grant))
@@ -145,7 +145,7 @@ def _grant(entry: AllowedHost, raw: object, folder: Path, policy: UrlPolicy) -> 
         raise _Unusable("oauth2 takes client-id, and client-secret or client-secret-file")
     secret = texts.get("client-secret") or _value_of(folder / texts["client-secret-file"])
     if not _GRANTS_OWN.isdisjoint(parameters):
-        raise _Unusable(f"parameters are further ones than {', '.join(sorted(_GRANTS_OWN))}")
+        raise _Unusable(f"parameters takes names other than {', '.join(sorted(_GRANTS_OWN))}")
     if (place := texts.get("secret-in", "header")) not in ("header", "body"):
         raise _Unusable("secret-in takes header or body")
     scope = {"scope": texts["scope"]} if "scope" in texts else {}
@@ -160,7 +160,7 @@ def _grant(entry: AllowedHost, raw: object, folder: Path, policy: UrlPolicy) -> 
 
 
 def _token_url(text: str, policy: UrlPolicy) -> MissionUrl:
-    """Where tokens come from: under the same policy as documents."""
+    """The URL for tokens, under the same policy as documents."""
     try:
         url = parse_url(text)
         policy.check(url)
@@ -177,14 +177,14 @@ def _table(raw: object, *known: str) -> dict[str, object]:
 
 def _texts(raw: object, what: str) -> dict[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(value, str) and value for value in raw.values()):
-        raise _Unusable(f"{what} takes names and texts")
+        raise _Unusable(f"{what} takes names with non-empty strings")
     return dict(raw)
 
 
 def _value_of(file: Path) -> str:
-    """What a file that the TOML names holds, without the newline at its end."""
-    if not os.path.exists(file):  # its name may be what should stand in it
-        raise _Unusable("names a file that is not there")
+    """The content of a file that the TOML names, without the newline at its end."""
+    if not os.path.exists(file):  # its name may be the secret itself, by mistake
+        raise _Unusable("names a file that does not exist")
     return re.sub(r"\r?\n\Z", "", _content(file))
 
 

@@ -1,7 +1,7 @@
-"""Which credentials a request carries: decided here alone, for each hop anew.
+"""The choice of credentials for a request, made only here and separately for each hop.
 
-The most specific entry of the allowlist that opens a hop's URL decides: what it has in the file of credentials goes along, over
-https (in clear to a loopback address alone, and not through a proxy), and nothing of any other entry does.
+The most specific allowlist entry that opens a hop's URL decides. The worker sends only that entry's credentials, and only over
+https; it uses http only for a loopback address, and then not through a proxy.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ log = logging.getLogger("decoder.credentials")
 
 
 class Credentials:
-    """The credentials of the file, read anew every few seconds; a file that turns bad keeps the last good one in use.
+    """The credentials in the file, re-read every few seconds; if the file becomes invalid, the last valid ones stay in use.
 
     Raises:
-        SettingsError: the file is bad at the start; the line says where, and nothing that is secret.
+        SettingsError: the file is invalid at the start; the message names the position, and nothing secret.
     """
 
     def __init__(self, settings: WorkerSettings, policy: UrlPolicy) -> None:
@@ -40,11 +40,11 @@ class Credentials:
 
     @property
     def entries(self) -> list[AllowedHost]:
-        """The entries that have some."""
+        """The allowlist entries with credentials."""
         return list(self._known)
 
     def of(self, url: MissionUrl) -> Credential | None:
-        """What goes along to a URL that the policy lets through; None where nothing does."""
+        """The credential to send to a URL that the policy allows; None if there is none."""
         if self._file is None or not self._private(url):
             return None
         self._refresh()
@@ -52,7 +52,7 @@ class Credentials:
         return None if entry is None else self._known.get(entry)
 
     def _private(self, url: MissionUrl) -> bool:
-        """Whether nobody reads along on the way there; a proxy would."""
+        """Whether nobody can read the request on its way; a proxy could."""
         return url.scheme == "https" or (self._direct and url.address is not None and url.address.is_loopback)
 
     def _load(self, file: Path) -> dict[AllowedHost, Credential]:
@@ -69,19 +69,19 @@ class Credentials:
         return bool(self._problem)
 
     def _read_again(self) -> None:
-        assert self._file is not None  # noqa: S101 (narrows the type: without a file nobody reads)
+        assert self._file is not None  # noqa: S101 (narrows the type: without a file nothing is read)
         try:
             found = self._load(self._file)
         except SettingsError as error:
             if self._problem != str(error):
                 self._problem = str(error)
-                log.error("%s; what it said before stays in use", error)
+                log.error("%s; its last valid content stays in use", error)
             return
         self._problem = ""
         self._take(found)
 
     def _take(self, found: Mapping[AllowedHost, Credential]) -> None:
-        """Use these from now on; one that says the same keeps its token."""
+        """Use these from now on; an unchanged credential keeps its token."""
         before = self._known
         self._known = {entry: before[entry] if before.get(entry) == new else new for entry, new in found.items()}
         for entry in sorted(before.keys() | found.keys(), key=str):

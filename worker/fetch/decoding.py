@@ -1,7 +1,7 @@
-"""Content codings, undone piece by piece with a cap on what comes out (RFC 9110 section 8.4).
+"""Decoding of content codings, piece by piece, with a limit on the output (RFC 9110 section 8.4).
 
-gzip and deflate are asked for; servers send others all the same. A bomb costs no more than the cap:
-every step gives at most `STEP` bytes, and the layer under it is read only when they are used up.
+The worker asks for gzip and deflate, but servers send others too. A bomb costs no more than the limit: every step
+returns at most `STEP` bytes, and reads from the layer below only when they are used up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ else:
 
 STEP: Final = 64 * 1024
 MAX_CODINGS: Final = 2
-# An empty member is 20 bytes and costs a new decoder: millions of them would be a bomb of time.
+# An empty member has 20 bytes and costs a new decoder: millions of them would take very long.
 MAX_MEMBERS: Final = 4096
 # RFC 9659: a zstd frame sent over HTTP needs no window over 8 MiB.
 _ZSTD_WINDOW: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -31,7 +31,7 @@ _ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
 
 
 class _Member:
-    """One compressed stream, undone by a library's object that knows its end and what came after."""
+    """One compressed stream, with a library's decoder that reports its end and the data after it."""
 
     _stream: Any
 
@@ -45,7 +45,7 @@ class _Member:
         return after
 
     def feed(self, data: bytes) -> bytes:
-        """About `STEP` bytes at most. To be called with nothing until it gives nothing, then with more."""
+        """Return about `STEP` bytes at most. Call it with no data until it returns nothing, then with more data."""
         piece: bytes = self._stream.decompress(data, STEP)
         return piece
 
@@ -64,7 +64,7 @@ class _Gzip(_Zlib):
 
 
 class _Deflate(_Zlib):
-    """With zlib's header, as the RFC has it, or without, as some servers have it."""
+    """Deflate with zlib's header, as the RFC requires, or without it, as some servers send it."""
 
     def __init__(self) -> None:
         super().__init__(zlib.MAX_WBITS)
@@ -83,7 +83,7 @@ class _Deflate(_Zlib):
 
 
 class _Brotli(_Member):
-    rest = b""  # what follows the end is an error to the library
+    rest = b""  # the library reports data after the end as an error
 
     def __init__(self) -> None:
         self._stream = brotli.Decompressor()
@@ -115,13 +115,13 @@ _CODINGS: Final[dict[str, Callable[[], _Member]]] = {
     "br": _Brotli,
     "zstd": _Zstd,
 }
-# Their decoders take megabytes for windows and tables, however small the document is.
+# Their decoders need megabytes for windows and tables, even for a small document.
 LARGE_CODINGS: Final = frozenset({"br", "zstd"})
 _SEVERAL_MEMBERS = (_Gzip, _Zstd)  # RFC 1952 section 2.2, RFC 8878 section 3
 
 
 def content_codings(values: Iterable[str]) -> list[str]:
-    """The codings that `Content-Encoding` fields name, in the order applied.
+    """The codings in `Content-Encoding` fields, in the order in which the server applied them.
 
     Raises:
         MissionFailed: one is unknown, or there are more than `MAX_CODINGS` (`MALFORMED_RESPONSE`).
@@ -136,12 +136,12 @@ def content_codings(values: Iterable[str]) -> list[str]:
 def decoded(
     chunks: Iterable[bytes], codings: Iterable[str], *, limit: int, check: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """The chunks with these codings undone. `limit` holds for each layer, in bytes.
+    """Decode the chunks. `limit` applies to each layer, in bytes.
 
-    `check` is called at every step with the bytes of its layer, before they are used.
+    Every step calls `check` with the number of bytes of its layer so far, before they are used.
 
     Raises:
-        MissionFailed: more than `limit` bytes (`BODY_TOO_LARGE`), or not what the coding says (`MALFORMED_RESPONSE`).
+        MissionFailed: more than `limit` bytes (`BODY_TOO_LARGE`), or invalid data for the coding (`MALFORMED_RESPONSE`).
     """
     layer = _capped(chunks, limit, check)
     for coding in reversed(list(codings)):

@@ -1,7 +1,7 @@
-"""Names to addresses, within a time that really ends.
+"""Name resolution within a strict time limit.
 
-`getaddrinfo` knows the system's whole configuration (/etc/hosts, search lists, nsswitch), but cannot be interrupted.
-So it runs in a bounded number of daemon threads, and whoever waits for it waits only as long as it may.
+`getaddrinfo` uses the system's whole configuration (/etc/hosts, search lists, nsswitch), but cannot be interrupted.
+So it runs in a bounded number of daemon threads, and a caller waits only for its time limit.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ def system_lookup(host: str, port: int) -> Sequence[str]:
     """The addresses that the system knows for a host, best first (RFC 6724).
 
     Raises:
-        OSError: none, or the name server did not answer.
-        UnicodeError: no name that DNS can hold.
+        OSError: the host has no address, or the name server did not answer.
+        UnicodeError: not a valid DNS name.
     """
     return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(slots=True, eq=False)
 class _Lookup:
-    """One question on its way, shared by all who ask it."""
+    """One look-up in progress, shared by all its callers."""
 
     host: str
     port: int
     waiting: int = 0
-    taken_up: float = math.inf  # since when a thread asks it, on the monotonic clock
+    taken_up: float = math.inf  # when a thread began it, on the monotonic clock
     answered: Event = field(default_factory=Event)
     addresses: Addresses = ()
 
 
 class Resolver:
-    """Looks names up, from many threads side by side: one look-up at a time for each host, shared by all who wait.
+    """Resolves names for many threads: one look-up at a time for each host, shared by all its callers.
 
-    A good answer serves for `FRESH_SECONDS`, the most recent `MAX_REMEMBERED` of them: under load every fetch asks, and
-    mostly for the same few hosts. The policy checks the addresses on each use, fresh or not. A failure is not kept.
+    It caches the most recent `MAX_REMEMBERED` answers for `FRESH_SECONDS`, because under load every fetch asks, mostly for
+    the same few hosts. The policy checks the addresses on each use, cached or not. Failures are not cached.
 
     Args:
-        lookup: from host and port to the texts of addresses; may raise anything, and may take any time.
-        threads: look-ups side by side. While all are stuck, `resolve` still ends in time.
+        lookup: from host and port to addresses as text; may raise any exception, and may take any time.
+        threads: parallel look-ups. While all are stuck, `resolve` still ends in time.
     """
 
     def __init__(self, lookup: Callable[[str, int], Sequence[str]] = system_lookup, threads: int = 16) -> None:
@@ -71,17 +71,17 @@ class Resolver:
         self._fresh: OrderedDict[str, tuple[float, Addresses]] = OrderedDict()
 
     def resolve(self, host: str, port: int, wait: Wait) -> Addresses:
-        """All addresses of a host, at least one, in the system's order and without repetition; none was checked.
+        """All addresses of a host, at least one, in the system's order and without duplicates; not checked by the policy.
 
         Args:
             host: a name without a trailing dot.
-            port: handed to the look-up.
-            wait: for how long.
+            port: passed to the look-up.
+            wait: the time limit.
 
         Raises:
-            Unreached: `dns_failure`: no address, no good answer, or none within the time.
-            MissionFailed: `deadline_exceeded` where the time was cut short; `dns_failure` where the question waited for a
-                thread for most of it: names whose servers are dead had them all, which is not this name's doing.
+            Unreached: `dns_failure`: no address, no valid answer, or no answer in time.
+            MissionFailed: `deadline_exceeded` if the deadline cut the time short; `dns_failure` if the look-up waited for a
+                thread most of the time: names with dead servers occupied all threads, which is not this host's fault.
         """
         with self._changed:
             if addresses := self._remembered(host):
@@ -109,7 +109,7 @@ class Resolver:
         return lookup
 
     def _leave(self, lookup: _Lookup) -> None:
-        """Take back a question that no thread has taken up and nobody waits for: the queue holds no leftovers."""
+        """Remove a look-up that no thread has begun and no caller waits for: the queue keeps no leftovers."""
         lookup.waiting -= 1
         if not lookup.waiting and self._queue.get(lookup.host) is lookup:
             del self._queue[lookup.host]
@@ -127,8 +127,8 @@ class Resolver:
 
     def _start_thread(self) -> None:
         if self._idle < len(self._queue) and self._threads < self._limit:
-            # Not of concurrent.futures: its threads are joined when the interpreter ends, stuck or not.
-            # Where the system has no thread left, those that run serve the queue, or the wait ends in a failure.
+            # Not concurrent.futures: the interpreter joins its threads at exit, stuck or not.
+            # If the system allows no more threads, the running ones serve the queue, or the wait ends in a failure.
             with suppress(RuntimeError):
                 Thread(target=self._work, name="dns", daemon=True).start()
                 self._threads += 1
@@ -145,7 +145,7 @@ class Resolver:
             lookup.answered.set()
 
     def _next(self) -> _Lookup | None:
-        """The next question, or None after some idle time: then the thread ends."""
+        """The next look-up, or None after some idle time: then the thread ends."""
         with self._changed:
             self._idle += 1
             asked = self._changed.wait_for(lambda: self._queue, IDLE_SECONDS)
@@ -158,5 +158,5 @@ class Resolver:
     def _look_up(self, lookup: _Lookup) -> Addresses:
         try:
             return tuple(dict.fromkeys(map(ip_address, self._lookup(lookup.host, lookup.port))))
-        except Exception:  # noqa: BLE001 (whatever a look-up raises, this thread goes on and the waiters are told)
+        except Exception:  # noqa: BLE001 (whatever a look-up raises, this thread goes on, and its callers learn of the failure)
             return ()

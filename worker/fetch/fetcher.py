@@ -1,8 +1,8 @@
-"""The fetcher: a document from a URL that a stranger named, within its time, its size and the policy.
+"""The fetcher: fetches a document from an untrusted URL, within limits of time and size and under the policy.
 
-Everything ends: one deadline over DNS, connecting, TLS, all reads, redirects, further tries and the waits between. Redirects
-are followed by hand, each hop through the whole policy, with a place at its host and its own credentials; nothing of a refused
-or redirecting answer's body is read.
+One deadline covers DNS, connecting, TLS, all reads, redirects, retries and the waits between them. The fetcher follows redirects
+itself: each hop passes the whole policy, takes a slot at its host and gets its own credentials. It never reads the body of a
+refusal or a redirect.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from worker.observe import metrics
 from worker.settings import WorkerSettings
 
 MAX_ADDRESSES = 3
-# A document up to this size, in bytes, asks nobody for memory.
+# A document up to this size, in bytes, needs no share of the memory.
 FREE_BYTES = 128 * 1024
 MAX_REMEMBERED_HOSTS = 1024
 MAX_RETRY_AFTER = 3600.0
@@ -47,12 +47,12 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _UNAUTHORIZED = 401
 _REFUSALS = frozenset({_UNAUTHORIZED, 403})
 _STATUS_REASONS = {
-    206: Reason.MALFORMED_RESPONSE,  # no range was asked for
+    206: Reason.MALFORMED_RESPONSE,  # the request had no range
     408: Reason.READ_TIMEOUT,
     425: Reason.HTTP_SERVER_ERROR,
     429: Reason.RATE_LIMITED,
 }
-# What ends a fetch so has no answer of the host in it, and need not be its doing.
+# A fetch that ends with one of these got no response from the host, and the host need not be the cause.
 _NOTHING_SAID = frozenset(
     {
         Reason.DEADLINE_EXCEEDED,
@@ -66,24 +66,24 @@ _CLASS_REASONS = {3: Reason.MALFORMED_RESPONSE, 4: Reason.HTTP_CLIENT_ERROR, 5: 
 
 _Place = tuple[str, int]
 _Room = Callable[[int, float], object]
-_Address = IPv4Address | IPv6Address | str  # a name where the proxy resolves
+_Address = IPv4Address | IPv6Address | str  # a name if the proxy resolves
 
 
 class Reach(Enum):
-    """What a fetch has to say of a host."""
+    """What a fetch showed about a host."""
 
     REACHED = "reached"
     UNREACHED = "unreached"
-    UNKNOWN = "unknown"  # policy, or the mission's own limits, ended it before the host could show either
+    UNKNOWN = "unknown"  # the policy or the mission's own limits ended the fetch too early to know
 
 
 @dataclass(slots=True)
 class Visit:
-    """A place held at a host. The fetch keeps both up to date; its last word counts.
+    """A slot held at a host. The fetch updates both attributes; the final values count.
 
     Attributes:
-        reach: what it has to say of the host.
-        way_out: and of the way to any host at all, which may be a proxy.
+        reach: whether it reached the host.
+        way_out: whether it could reach any host at all, for example through the proxy.
     """
 
     reach: Reach = Reach.UNKNOWN
@@ -92,7 +92,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
-    """What a fetch brought: the body with its content codings undone, the declared type, and the bytes on the wire."""
+    """A fetched document: the decoded body, the declared content type, and the number of bytes on the wire."""
 
     body: bytes
     content_type: str | None
@@ -103,15 +103,15 @@ _Visiting = Callable[[MissionUrl], AbstractContextManager[Visit]]
 
 
 class Fetcher:
-    """Fetches documents, from many threads side by side. Connections are kept alive between fetches.
+    """Fetches documents for many threads. Connections stay alive between fetches.
 
     Args:
-        settings: time-outs, caps and counts, and the CA file.
-        policy: what may be connected to.
-        resolver: names to addresses.
+        settings: timeouts, limits and counts, and the CA file.
+        policy: decides which URLs and addresses are allowed.
+        resolver: resolves names to addresses.
 
     Raises:
-        SettingsError: the CA file holds no certificates, or the file of credentials is bad.
+        SettingsError: the CA file contains no certificates, or the file of credentials is invalid.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Fetcher:
         )
         self._answered = _Answered()
         self._credentials = Credentials(settings, policy)
-        metrics.BAD_CREDENTIALS.set_function(self._credentials.bad)  # a scrape reads the file anew, traffic or none
+        metrics.BAD_CREDENTIALS.set_function(self._credentials.bad)  # a scrape re-reads the file, also without traffic
 
     def fetch(
         self,
@@ -140,28 +140,28 @@ class Fetcher:
         again: Callable[[Callable[[], Document]], Document] = lambda try_: try_(),
         room: _Room = lambda _bytes, _deadline: None,
     ) -> Document:
-        """The document at `url`.
+        """Fetch the document at `url`.
 
         Args:
-            url: what to fetch.
-            deadline: before which everything ends, on the monotonic clock.
-            visiting: held while a URL's host is fetched from; may refuse with `host_busy` or `host_paused`.
-            again: calls what it is given as often as that is worth it. The visit to the URL's own host goes on meanwhile.
-            room: called with the document's size in bytes, at most, and the deadline, before more than `FREE_BYTES` of it are
-                held; it may wait, and may refuse with `memory_busy`.
+            url: the URL to fetch.
+            deadline: the time limit for everything, on the monotonic clock.
+            visiting: context that holds a slot at a URL's host; may refuse with `host_busy` or `host_paused`.
+            again: calls the given function and decides about retries. The visit to the URL's own host continues meanwhile.
+            room: called with the document's maximum size in bytes and the deadline, before more than `FREE_BYTES` of it are
+                in memory; it may wait, and may refuse with `memory_busy`.
 
         Raises:
-            MissionFailed: with the exact reason, and `retry_after` where the other side asked for it.
-            InvalidMission: a redirect led to a URL that is refused for what it is.
+            MissionFailed: with the exact reason, and `retry_after` if the server asked for it.
+            InvalidMission: a redirect led to an invalid URL.
         """
-        # Of a deadline a host has half to connect in, or none would ever have had its whole time.
+        # A host gets at most half of the deadline for connecting. Otherwise the deadline would always cut that time short.
         connect = min(self._settings.connect_timeout, self._settings.deadline / 2)
         limits = Limits(deadline, connect, self._settings.read_timeout)
         with visiting(url) as visit:
             return again(lambda: self._follow(url, limits, visiting, visit, room))
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the kept-alive connections."""
         self._adapter.close()
 
     def _follow(self, url: MissionUrl, limits: Limits, visiting: _Visiting, own: Visit, room: _Room) -> Document:
@@ -176,7 +176,7 @@ class Fetcher:
         raise MissionFailed(Reason.TOO_MANY_REDIRECTS)
 
     def _hop(self, url: MissionUrl, limits: Limits, visit: Visit, room: _Room) -> Document | MissionUrl:
-        """What is there, or where it leads. `url` passed the policy's check."""
+        """The document at `url`, or the target of its redirect. `url` has passed the policy."""
         credential = self._credentials.of(url)
         fields = NO_FIELDS if credential is None else credential.fields(self._post, limits)
         response = self._reached(url, limits, visit, fields)
@@ -193,7 +193,7 @@ class Fetcher:
             response.close()
 
     def _post(self, url: MissionUrl, fields: Mapping[str, str], body: bytes, limits: Limits) -> bytes:
-        """The body of the good answer to a small form; no redirect is followed. `url` passed the policy's check."""
+        """Post a small form and return the body of a successful response, without following redirects. `url` has passed the policy."""
         response = self._get(url, limits, fields, body)
         try:
             return self._document(response, limits, lambda _bytes, _deadline: None, MAX_ANSWER_BYTES).body
@@ -201,7 +201,7 @@ class Fetcher:
             response.close()
 
     def _reached(self, url: MissionUrl, limits: Limits, visit: Visit, fields: Mapping[str, str]) -> Response:
-        """The answer; the visit hears whether there is one."""
+        """Return the response, and record in the visit whether there was one."""
         try:
             response = self._get(url, limits, fields)
         except NoWayOut:
@@ -219,9 +219,9 @@ class Fetcher:
         return response
 
     def _get(self, url: MissionUrl, limits: Limits, fields: Mapping[str, str], body: bytes | None = None) -> Response:
-        """The answer of the first of the host's addresses that takes the connection. Every one of them was checked.
+        """The response from the first of the host's addresses that accepts a connection. All of them are checked.
 
-        A proxy that resolves is handed the host as it is: an address in a URL was checked with the URL.
+        A proxy that resolves gets the host unchanged; an address in the URL was checked with the URL.
         """
         if self._settings.proxy_resolves:
             return self._ask(url, url.host.strip("[]"), limits, fields, body)
@@ -242,10 +242,10 @@ class Fetcher:
             try:
                 response = self._adapter.ask(url, address, limits, fields, body)
             except StaleConnection:
-                # The server had closed a kept connection: no failure of this try, and one kept connection less.
+                # The server had closed a kept-alive connection: not a failure of this try, and one such connection less.
                 continue
             except (RequestException, HTTPError):
-                # Wire and response raise the exact reason; this is what the libraries find themselves, with URLs in it.
+                # Wire and response raise the exact reason; these are errors of the libraries themselves, and contain URLs.
                 raise MissionFailed(Reason.CONNECTION_FAILED) from None
             self._answered.remember((url.host, url.port), address)
             return response
@@ -275,7 +275,7 @@ class Fetcher:
 
 
 class _Answered:
-    """Which of a host's addresses took the last connection: it comes first again, so that its connections are used."""
+    """Remembers which of a host's addresses accepted the last connection, and puts it first to reuse its connections."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[_Place, _Address] = OrderedDict()
@@ -296,13 +296,13 @@ class _Answered:
 
 
 def _chunks(response: Response) -> Iterator[bytes]:
-    """The body as it comes from the wire, its chunks joined, its codings left."""
+    """The body from the wire, with its chunks joined and its content codings not decoded."""
     while chunk := response.raw.read1(CHUNK, decode_content=False):
         yield chunk
 
 
 def _location(response: Response, base: MissionUrl) -> MissionUrl:
-    """Where a redirect leads. A field's bytes are UTF-8 where they can be, as browsers take them."""
+    """The target of a redirect. The field is decoded as UTF-8 if possible, as in browsers."""
     locations = response.raw.headers.getlist("Location")
     if len(locations) != 1:
         raise MissionFailed(Reason.MALFORMED_RESPONSE)
@@ -317,14 +317,14 @@ _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """For how many seconds, up to `MAX_RETRY_AFTER`, a `Retry-After` field asks (RFC 9110, section 10.2.3); None where it says nothing."""
+    """The seconds of a `Retry-After` field, up to `MAX_RETRY_AFTER` (RFC 9110, section 10.2.3); None if it is missing or invalid."""
     if value is None:
         return None
     if _SECONDS.fullmatch(value):
         return min(float(value), MAX_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(value)
-        # A date without a zone is in UTC: HTTP knows no other.
+        # A date without a time zone is in UTC, the only zone of HTTP.
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time()
     except (ValueError, OverflowError, IndexError, TypeError):
         return None

@@ -1,7 +1,8 @@
-"""Access tokens by OAuth 2.0 client credentials (RFC 6749, section 4.4): asked for, kept, and renewed before they end.
+"""Access tokens by OAuth 2.0 client credentials (RFC 6749, section 4.4): requests, cache, and renewal before expiry.
 
-Composed and read here, not by oauthlib: there the environment decides whether TLS, the scope and the type matter, an answer
-that is no JSON is taken for a form, and exceptions hold the token. It is the server that the tests have this talk to.
+This module builds requests and parses answers itself instead of using oauthlib. There, the environment decides whether TLS,
+scope and token type matter, an answer that is not JSON is parsed as a form, and exceptions contain the token. The tests use
+oauthlib as the server.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from worker.fetch.wire import Limits
 log = logging.getLogger("decoder.credentials")
 
 MAX_ANSWER_BYTES = 64 * 1024
-# A token is renewed so many seconds before it ends, or when half of its life is over where that is later.
+# The worker renews a token this many seconds before its expiry, or after half of its lifetime if that is later.
 RENEW_BEFORE_SECONDS = 60.0
-# How long one lasts whose server does not say it (RFC 6749, section 5.1, only recommends to).
+# Assumed lifetime if the server does not state it (RFC 6749, section 5.1, only recommends it).
 UNTOLD_SECONDS = 300.0
-# So long a failure is everybody's who asks, and so old a token must be for a 401 to mean that another one may do.
+# A failure applies to all requests in this time. After a 401, a new token makes sense only if the old one is older than this.
 PATIENCE_SECONDS = 10.0
 
-# Sends a form to a URL by the fetcher's own guard, and brings the body of a good answer.
+# Sends a form to a URL through the fetcher's own guard, and returns the body of a successful response.
 Post = Callable[[MissionUrl, Mapping[str, str], bytes, Limits], bytes]
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749, appendix A.12, without its space
@@ -39,15 +40,15 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")  # RFC 6749, appendix A.12, without its spa
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant:
-    """What a token is asked for with.
+    """The parameters of a token request.
 
     Args:
-        entry: whose token it is, for the log.
-        token_url: where.
-        client_id: who asks.
-        client_secret: what proves it.
-        secret_in_body: the two go as fields of the form, not by HTTP's basic scheme (RFC 6749, section 2.3.1).
-        parameters: further fields of the form: the scope, and what a server wants beside it, like `audience`.
+        entry: the allowlist entry, for the log.
+        token_url: the URL of the token server.
+        client_id: the id of the client.
+        client_secret: its secret.
+        secret_in_body: send both as form fields, not by HTTP's basic scheme (RFC 6749, section 2.3.1).
+        parameters: additional form fields: the scope, and others that a server requires, like `audience`.
     """
 
     entry: str
@@ -64,7 +65,7 @@ class Grant:
         if self.secret_in_body:
             form += [("client_id", self.client_id), ("client_secret", self.client_secret)]
         else:
-            # Each is encoded before the colon joins them: it may hold one.
+            # Each is encoded before a colon joins them, since each may contain a colon.
             login = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
             fields["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         return fields, urlencode(form).encode()
@@ -72,7 +73,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Held:
-    """A token as it goes out, and its times on the monotonic clock."""
+    """A token as sent, and its times on the monotonic clock."""
 
     field: str = ""
     asked_at: float = 0.0
@@ -81,7 +82,7 @@ class _Held:
 
 
 class Token:
-    """The token of a grant, for many threads: one of them renews it, and who has a good one does not wait for that."""
+    """The token of a grant, shared by many threads. One thread renews it; while the old token is valid, the others do not wait."""
 
     def __init__(self, grant: Grant) -> None:
         self._grant = grant
@@ -94,8 +95,8 @@ class Token:
         """The value of an Authorization field (RFC 6750, section 2.1).
 
         Raises:
-            MissionFailed: there is no token: for a reason that may pass, else `credentials_refused`. So it is for all who
-                ask within the next `PATIENCE_SECONDS`.
+            MissionFailed: no token is available: for a transient reason, else `credentials_refused`. The same failure applies
+                to all calls within the next `PATIENCE_SECONDS`.
         """
         held, now = self._held, monotonic()
         if now < held.renew_at:
@@ -111,7 +112,7 @@ class Token:
             self._renewing.release()
 
     def refused(self, field: str) -> bool:
-        """A server answered 401 to this token. Whether another one may do: it is not brand new."""
+        """Record that a server answered 401 to this token. Returns whether a new token may help: not if this one is brand new."""
         held = self._held
         if held.field == field:
             if monotonic() - held.asked_at < PATIENCE_SECONDS:
@@ -121,7 +122,7 @@ class Token:
 
     def _renewed(self, post: Post, limits: Limits) -> str:
         held, now = self._held, monotonic()
-        if now < held.renew_at:  # somebody else has renewed it meanwhile
+        if now < held.renew_at:  # another thread has renewed it meanwhile
             return held.field
         try:
             if now < self._failed_until:
@@ -134,7 +135,7 @@ class Token:
 
     def _ask(self, post: Post, limits: Limits) -> _Held:
         asked_at = monotonic()
-        # A server has so long for all of it: one that drips uses up no mission's time but what is less.
+        # The token server's time limit for the whole answer: a slow server does not use up more of a mission's time.
         until = asked_at + limits.connect + limits.read
         own = replace(limits, deadline=min(until, limits.deadline))
         try:
@@ -145,27 +146,27 @@ class Token:
             renew_in = max(seconds - RENEW_BEFORE_SECONDS, seconds / 2)
             return _Held(f"Bearer {value}", asked_at, asked_at + renew_in, asked_at + seconds)
         if reason is Reason.DEADLINE_EXCEEDED:
-            # The mission's own says nothing about the server: the next one's may suffice.
+            # The mission's own deadline says nothing about the server: the next mission's may suffice.
             if limits.deadline <= until:
                 raise MissionFailed(reason)
             reason = Reason.READ_TIMEOUT
         log.warning("no token for %s: %s", self._grant.entry, reason.value)
         self._failed_for = reason if reason.transient else Reason.CREDENTIALS_REFUSED
         self._failed_until = monotonic() + max(PATIENCE_SECONDS, retry_after or 0.0)
-        # Of a plain kind: that the token's server was not reached says nothing about the document's.
+        # A plain MissionFailed: an unreachable token server says nothing about the document's host.
         raise MissionFailed(self._failed_for, retry_after=retry_after)
 
 
 def _read(body: bytes) -> tuple[str, float]:
-    """The token of an answer, and for how many seconds it is good (RFC 6749, section 5.1).
+    """The token in an answer, and its lifetime in seconds (RFC 6749, section 5.1).
 
     Raises:
-        MissionFailed: there is no bearer token in it (`malformed_response`).
+        MissionFailed: it contains no bearer token (`malformed_response`).
     """
     try:
         answer = json.loads(body)
         token, kind = answer["access_token"], answer["token_type"].lower()
-        seconds = float(answer.get("expires_in", UNTOLD_SECONDS))  # some send it as text
+        seconds = float(answer.get("expires_in", UNTOLD_SECONDS))  # some servers send it as text
         if kind == "bearer" and _TOKEN.fullmatch(token) and seconds > 0:
             return token, seconds
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""The URL policy: which schemes, hosts, ports and addresses a worker may fetch from. Closed when in doubt."""
+"""The URL policy: which schemes, hosts, ports and addresses a worker may fetch from. In doubt it refuses."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from worker.settings import WorkerSettings
 
 
 class UrlPolicy:
-    """What may be fetched. Immutable, and used by many threads at a time.
+    """Decides which URLs may be fetched. Immutable, and safe for many threads.
 
     Args:
-        hosts: the allowlist: `host`, `*.host` (its subdomains alone), `host:port`, `*.host:port`; names also in Unicode.
-            An entry without a port opens the scheme's own: 80 for http, 443 for https. An address may be listed.
+        hosts: the allowlist: `host`, `*.host` (only its subdomains), `host:port`, `*.host:port`; names also in Unicode.
+            An entry without a port opens the scheme's default port: 80 for http, 443 for https. A host may be an address.
         schemes: `http`, `https` or both.
-        networks: let through the address guard; metadata addresses never are.
+        networks: networks that the address guard allows; it never allows metadata addresses.
 
     Raises:
-        ValueError: an entry is no host.
+        ValueError: an entry is not valid.
     """
 
     def __init__(
@@ -34,27 +34,27 @@ class UrlPolicy:
     ) -> None:
         self._schemes = frozenset(schemes)
         self._networks = tuple(networks)
-        # The ports of each entry by its name, as `AllowedHost` has them.
+        # The ports of each entry by its name, as in `AllowedHost`.
         self._open: dict[str, set[int | None]] = {}
         for entry in map(AllowedHost.parse, hosts):
             self._open.setdefault(entry.name, set()).add(entry.port)
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings) -> Self:
-        """The policy as `DECODER_ALLOWED_HOSTS`, `_ALLOWED_SCHEMES` and `_ALLOWED_NETWORKS` have it."""
+        """The policy of `DECODER_ALLOWED_HOSTS`, `_ALLOWED_SCHEMES` and `_ALLOWED_NETWORKS`."""
         return cls(hosts=settings.allowed_hosts, schemes=settings.allowed_schemes, networks=settings.allowed_networks)
 
     def lists(self, entry: AllowedHost) -> bool:
-        """Whether the allowlist has this very entry."""
+        """Whether the allowlist contains exactly this entry."""
         return entry.port in self._open.get(entry.name, ())
 
     @property
     def entries(self) -> Iterable[str]:
-        """The entries of the allowlist, each once, without its port: what `allowed_by` may answer."""
+        """The entries of the allowlist, each once and without its port: the possible results of `allowed_by`."""
         return self._open.keys()
 
     def check(self, url: MissionUrl) -> None:
-        """Check everything that can be without a look-up: scheme, host, port, and the address where the host is one.
+        """Check everything that needs no look-up: scheme, host, port, and the address if the host is one.
 
         Raises:
             MissionFailed: with `scheme_not_allowed`, `host_not_allowed`, `port_not_allowed` or `blocked_address`.
@@ -67,16 +67,16 @@ class UrlPolicy:
             self._check_address(address)
 
     def allowed_by(self, url: MissionUrl) -> str | None:
-        """The entry of the allowlist that a URL's host falls under, without its port; None where there is none.
+        """The allowlist entry that covers a URL's host, without its port; None if there is none.
 
-        It may be logged: it holds nothing that a stranger chose.
+        It may be logged: it contains no untrusted text.
         """
         return next(self._entries(url.host), None)
 
     def opened_by(self, url: MissionUrl) -> AllowedHost | None:
-        """The one entry that opens a URL's host and port, the most specific of those that do; None where none does.
+        """The most specific entry that opens a URL's host and port; None if there is none.
 
-        A name comes before a wildcard, a nearer wildcard before a farther one, and of two with the same name the one with the port.
+        A name comes before a wildcard, a longer wildcard before a shorter one, and an entry with the port before the same without.
         """
         usual = url.port == DEFAULT_PORTS[url.scheme]
         for name in self._entries(url.host):
@@ -92,15 +92,15 @@ class UrlPolicy:
             raise MissionFailed(Reason.BLOCKED_ADDRESS)
 
     def addresses(self, url: MissionUrl, resolver: Resolver, wait: Wait) -> tuple[IPv4Address | IPv6Address, ...]:
-        """The addresses of a URL's host, in the resolver's order; every one of them was checked.
+        """The addresses of a URL's host, in the resolver's order and all checked.
 
         Args:
-            url: one that `check` let through.
-            resolver: asked when the host is a name.
-            wait: how long it may take.
+            url: a URL that passed `check`.
+            resolver: used if the host is a name.
+            wait: the time limit.
 
         Raises:
-            MissionFailed: with `blocked_address` if a single one is, or as the resolver does.
+            MissionFailed: with `blocked_address` if any address is blocked, or with the resolver's reason.
         """
         literal = url.address
         found = (literal,) if literal is not None else resolver.resolve(url.host, url.port, wait)
@@ -109,7 +109,7 @@ class UrlPolicy:
         return found
 
     def _entries(self, host: str) -> Iterator[str]:
-        """The entries that a host falls under: its own, then each wildcard above it, the nearest first."""
+        """The entries that cover a host: its own, then each wildcard above it, the nearest first."""
         if host in self._open:
             yield host
         while host := host.partition(".")[2]:

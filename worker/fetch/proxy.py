@@ -1,12 +1,11 @@
-"""The egress proxy: each connection is a tunnel through it (CONNECT, RFC 9110 section 9.3.6), for http as for https.
+"""The egress proxy: each connection is a tunnel through it (CONNECT, RFC 9110 section 9.3.6), for http and for https.
 
-So what was checked is what the proxy connects to, `Host` stays the real host's, and the proxy's login goes to the proxy
-alone. None of that holds for http in absolute form: a proxy makes `Host` anew from the request line (RFC 9112 section
-3.2.2), as tinyproxy and Squid do, and one that asks for no login hands ours on to the site. Nor could its errors be told
-from the site's.
+So the proxy connects to exactly the checked address, `Host` stays the real host's, and only the proxy sees its login. For
+http in absolute form none of that holds. A proxy such as tinyproxy or Squid rewrites `Host` from the request line (RFC
+9112 section 3.2.2), one that needs no login passes ours on to the site, and its errors look like the site's.
 
-What a proxy that works says of a host counts as if the worker had tried by itself. What is wrong with the proxy says
-nothing about any host.
+If a working proxy reports that it cannot reach a host, that counts as if the worker had tried itself. A fault of the
+proxy says nothing about any host.
 """
 
 from __future__ import annotations
@@ -29,37 +28,37 @@ from worker.fetch.tls import TlsSocket
 from worker.fetch.wire import ConnectFailed, Limits, Wait, Wire, dial
 from worker.settings import WorkerSettings
 
-# For so long a mission waits that found no way out, in seconds.
+# A mission that found no way out waits for this time, in seconds.
 RETURN_SECONDS = (2.0, 10.0)
-# For so long after it let anybody in, a login refused is the matter of one host.
+# For this time after the proxy last accepted the login, a refused login concerns only one host.
 TRUSTED_SECONDS = 60.0
-# tinyproxy says 401 of a wrong login.
+# tinyproxy answers 401 to a wrong login.
 _LOGIN_REFUSED = (401, 407)
-# Where no connection leads to: no TCP leaves a machine for the broadcast address, and the answer comes at once.
+# An address without connections: no machine sends TCP to the broadcast address, so the proxy answers at once.
 NOWHERE = "255.255.255.255"
 
 Tunnel = socket | TlsSocket
 
 
 class ProxyFailed(MissionFailed):
-    """The proxy opened no tunnel, which says nothing about the host. The mission comes back later."""
+    """The proxy opened no tunnel, which says nothing about the host. The mission returns later."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason, retry_after=random.uniform(*RETURN_SECONDS))  # noqa: S311 (jitter)
 
 
 class NoWayOut(ProxyFailed):
-    """And it opens none to any other host either."""
+    """The proxy opens no tunnel to any host."""
 
 
 class Proxy:
-    """Opens tunnels, from many threads side by side.
+    """Opens tunnels for many threads.
 
     Args:
-        place: where it is. The operator chose that, so the address guard has no say in it; a mission gains nothing by it.
-        tls: the context for a proxy that is spoken to by TLS.
-        resolver: looks up its own name, and no other: names that missions choose must not stand in its way.
-        resolves: whether it is handed names. Otherwise it is handed addresses alone.
+        place: the proxy's URL. The operator chose it, so the address guard does not apply; a mission gains nothing by it.
+        tls: the context for a proxy that uses TLS.
+        resolver: resolves only the proxy's own name, so that names from missions cannot delay it.
+        resolves: whether the proxy gets names. Otherwise it gets only addresses.
     """
 
     def __init__(self, place: ProxyUrl, tls: ssl.SSLContext, resolver: Resolver, *, resolves: bool) -> None:
@@ -67,7 +66,7 @@ class Proxy:
         self._tls = tls
         self._resolver = resolver
         self._resolves = resolves
-        # When it last answered anybody, and without asking for another login, on the monotonic clock.
+        # When the proxy last answered, and when it last accepted the login, on the monotonic clock.
         self._answered = self._let_in = -math.inf
 
     @classmethod
@@ -78,22 +77,22 @@ class Proxy:
         return cls(settings.proxy, tls, Resolver(threads=1), resolves=settings.proxy_resolves)
 
     def open(self, host: str, port: int, wait: Wait, until: float) -> Tunnel:
-        """A tunnel to a host, as if it were a connection to it.
+        """Open a tunnel to a host, usable like a connection to it.
 
         Args:
-            host: an address, IPv6 without brackets; or a name, where the proxy resolves.
+            host: an address, IPv6 without brackets; or a name, if the proxy resolves.
             port: of the host.
-            wait: how long it may take, all of it.
-            until: when that is over, on the monotonic clock.
+            wait: the time limit for everything.
+            until: the end of that time, on the monotonic clock.
 
         Raises:
-            NoWayOut: the proxy is not reached, or refuses the login.
-            ProxyFailed: it does not answer, or not in HTTP; nor has it answered anybody else meanwhile. Or it refuses the
+            NoWayOut: the proxy cannot be reached, or refuses the login.
+            ProxyFailed: the proxy does not answer in HTTP, and has not answered other requests meanwhile. Or it refuses the
                 login for this host.
-            ConnectFailed: it may not or cannot connect to the host (`PROXY_REFUSED`); it answers others, and says
-                nothing to this (`CONNECT_TIMEOUT`).
-            MissionFailed: the deadline left less time than that, and it was not enough.
-            ValueError: the host is a name that is not the proxy's to resolve; nothing was connected to.
+            ConnectFailed: the proxy may not or cannot connect to the host (`PROXY_REFUSED`); it answers other requests, but
+                not this one (`CONNECT_TIMEOUT`).
+            MissionFailed: the deadline cut the time limit short, and the remaining time was too short.
+            ValueError: the host is a name, but the proxy does not resolve; nothing was connected.
         """
         if not self._resolves:
             ip_address(host)
@@ -106,10 +105,10 @@ class Proxy:
             raise
 
     def check(self, seconds: float) -> None:
-        """Have it connect to nowhere: no host hears of it, and every proxy has an answer to that.
+        """Ask the proxy for a tunnel to `NOWHERE`: this contacts no host, and every proxy answers it.
 
         Raises:
-            ProxyFailed: it did not answer within so many seconds, or refuses the login.
+            ProxyFailed: the proxy did not answer within `seconds`, or refuses the login.
         """
         with suppress(ConnectFailed):
             self.open(NOWHERE, 443, Wait(seconds, cut_short=False), monotonic() + seconds).close()
@@ -155,7 +154,7 @@ class Proxy:
             raise NoWayOut(Reason.PROXY_FAILED) from None
 
     def _ask(self, sock: Tunnel, authority: str, wait: Wait, until: float) -> None:
-        """Have it connect. A good answer ends with its head, whatever the fields say (RFC 9110 section 9.3.6)."""
+        """Send CONNECT. A successful answer ends with its head, whatever its fields say (RFC 9110 section 9.3.6)."""
         login = f"Proxy-Authorization: {self.place.login}\r\n" if self.place.login else ""
         wire = Wire(sock, Limits(until, connect=math.inf, read=math.inf))
         try:
@@ -165,16 +164,16 @@ class Proxy:
             raise self._unanswered(failure, wait) from None
         self._answered = monotonic()
         if status in _LOGIN_REFUSED:
-            # Some want a login for certain hosts alone: a mission for one of these must not shut everybody's way.
+            # Some proxies require a login only for certain hosts: a mission for one of these must not block all others.
             known = monotonic() - self._let_in < TRUSTED_SECONDS
             raise (ProxyFailed if known else NoWayOut)(Reason.PROXY_LOGIN_REFUSED)
         self._let_in = monotonic()
-        # No server of HTTP or TLS speaks before it is spoken to.
+        # No HTTP or TLS server sends data before the client does.
         if status // 100 != 2 or wire.pending:
             raise ConnectFailed(Reason.PROXY_REFUSED)
 
     def _unanswered(self, failure: MissionFailed, wait: Wait) -> MissionFailed:
-        """Whose doing it is that no good answer came: that of the host, where the proxy answers others."""
+        """The error for a missing answer: the host's fault if the proxy answers other requests, else the proxy's."""
         silent = failure.reason is Reason.DEADLINE_EXCEEDED
         if silent and wait.cut_short:
             return failure

@@ -1,7 +1,7 @@
-"""The strict reading of an HTTP/1.1 response (RFC 9112): head, framing and body, each with a cap.
+"""A strict parser for HTTP/1.1 responses (RFC 9112): head, framing and body, each with a limit.
 
-`http.client` guesses where a server is wrong: it takes folded lines, two lengths, `+5` or `0x5` for a chunk's size, and
-6 MB of header. What two readers can understand differently is refused here (`MALFORMED_RESPONSE`).
+`http.client` guesses when a server is wrong: it accepts folded lines, two lengths, `+5` or `0x5` as a chunk's size, and
+6 MB of header. This parser refuses everything ambiguous (`MALFORMED_RESPONSE`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 100
 MAX_CHUNK_LINE = 4096
 MAX_EXTENSION_BYTES = 64 * 1024
-# A chunk costs 2.3 µs of CPU whatever it holds: 10 MiB byte by byte would take 24 s of it.
+# A chunk costs 2.3 µs of CPU whatever its size: 10 MiB byte by byte would take 24 s of CPU.
 SMALL_CHUNK = 32
 MAX_SMALL_CHUNKS = 256 * 1024
 
-# RFC 9112 section 4; the reason phrase is read over.
+# RFC 9112 section 4; the reason phrase is ignored.
 _STATUS = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9][0-9])(?: [^\r\n\0]*)?\r?\n")
 # RFC 9110 section 5.1 and 5.5: a token, no space before the colon, no folding (a line that starts with a space).
 _FIELD_OR_END = re.compile(rb"(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*))?\r?\n")
-# RFC 9112 section 7.1; extensions are read over.
+# RFC 9112 section 7.1; extensions are ignored.
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n\0]*)?\r?\n")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _USUAL_CHUNK_LINE = 18
@@ -34,19 +34,19 @@ _LINE_ENDS = (b"\r\n", b"\n")
 
 
 def malformed() -> MissionFailed:
-    """The error for an answer that is not HTTP as it should be."""
+    """The error for a response that is not valid HTTP."""
     return MissionFailed(Reason.MALFORMED_RESPONSE)
 
 
 def cut_off() -> MissionFailed:
-    """The error for an answer that ended before its end."""
+    """The error for a response that ended early."""
     return MissionFailed(Reason.CONNECTION_FAILED)
 
 
 class _Body:
-    """A body as `http.client` reads it; this one ends with its connection.
+    """A body with the methods that `http.client` uses; this kind ends with its connection.
 
-    A connection is kept only when a body that says its end was read to it, and nothing came after.
+    A connection stays alive only if its body states its end, was read completely, and no data follows.
     """
 
     def __init__(self, wire: Wire, *, keep: bool = False) -> None:
@@ -55,14 +55,14 @@ class _Body:
         self._ended = False
 
     def read1(self, size: int) -> bytes:
-        """Between 1 and `size` bytes; none at the end."""
+        """Return between 1 and `size` bytes; none at the end."""
         return self._wire.read1(size)
 
     def flush(self) -> None:
-        """Nothing is buffered for writing."""
+        """Do nothing: there is no write buffer."""
 
     def close(self) -> None:
-        """Close the connection, unless the body ended and another request may follow it."""
+        """Close the connection, unless the body ended and the connection can be reused."""
         if not self._ended:
             self._wire.close()
 
@@ -73,7 +73,7 @@ class _Body:
 
 
 class _FixedBody(_Body):
-    """A body of a length told before."""
+    """A body with a known length."""
 
     def __init__(self, wire: Wire, length: int, *, keep: bool) -> None:
         super().__init__(wire, keep=keep)
@@ -94,7 +94,7 @@ class _FixedBody(_Body):
 
 
 class _ChunkedBody(_Body):
-    """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are read over; they and tiny chunks have a cap."""
+    """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are ignored; they and tiny chunks have a limit."""
 
     def __init__(self, wire: Wire, *, keep: bool) -> None:
         super().__init__(wire, keep=keep)
@@ -105,7 +105,7 @@ class _ChunkedBody(_Body):
 
     def read1(self, size: int) -> bytes:
         data = bytearray()
-        # As much as is there already: a thousand tiny chunks are one read.
+        # Read everything received so far: a thousand tiny chunks are one read.
         while not self._last and len(data) < size and (not data or self._wire.pending):
             if not self._left and not self._next_chunk():
                 break
@@ -138,18 +138,18 @@ class _ChunkedBody(_Body):
 
 
 class _Lines:
-    """Lines of a head, against one budget of bytes."""
+    """Lines of a head, within one budget of bytes."""
 
     def __init__(self, wire: Wire, budget: int) -> None:
         self._wire = wire
         self._left = budget
 
     def read(self, form: re.Pattern[bytes], opening: bytes = b"") -> re.Match[bytes]:
-        """The next line, of this form.
+        """The next line, matched against `form`.
 
         Raises:
-            MissionFailed: it is not, or the budget is used up (`MALFORMED_RESPONSE`); the connection ended
-                within a line that may have become one (`CONNECTION_FAILED`).
+            MissionFailed: it does not match, or the budget is used up (`MALFORMED_RESPONSE`); the connection ended
+                within a line that could still have matched (`CONNECTION_FAILED`).
         """
         line = self._wire.readline(self._left)
         self._left -= len(line)
@@ -170,10 +170,10 @@ class _Lines:
 
 
 def read_head(wire: Wire) -> tuple[int, int, list[tuple[str, str]]]:
-    """HTTP's minor version, the status and the fields of an answer; interim ones before it are read over.
+    """The HTTP minor version, the status and the fields of a response; skips interim responses before it.
 
     Raises:
-        MissionFailed: it is no such head, or too large a one (`MALFORMED_RESPONSE`), or does not come whole.
+        MissionFailed: the head is invalid or too large (`MALFORMED_RESPONSE`), or incomplete.
     """
     lines = _Lines(wire, MAX_HEAD_BYTES)
     status = int(http.HTTPStatus.CONTINUE)
@@ -189,14 +189,14 @@ def read_head(wire: Wire) -> tuple[int, int, list[tuple[str, str]]]:
 class StrictResponse(http.client.HTTPResponse):
     """`http.client`'s response with a parser that does not guess.
 
-    Once begun it is a plain body: chunks are joined here, and `Transfer-Encoding` is taken off, as RFC 9112
-    section 7.1.3 has it. A failure is a `MissionFailed` that passes through the libraries as it is.
+    After `begin` it is a plain body: this class joins the chunks and removes `Transfer-Encoding`, as in RFC 9112
+    section 7.1.3. A failure is a `MissionFailed` that passes through the libraries unchanged.
     """
 
     fp: Any  # first the Wire, then a body on it
 
     def begin(self) -> None:
-        """Read the head, interim answers before it included, and set the body up."""
+        """Read the head, with interim responses before it, and set up the body."""
         wire: Wire = self.fp
         minor, status, fields = read_head(wire)
         self.version = 11 if minor else 10
@@ -204,7 +204,7 @@ class StrictResponse(http.client.HTTPResponse):
         self.reason = ""
         self.chunked = False
         self.length = None
-        # The body closes the connection where it must: http.client would do so before the body is read.
+        # The body closes the connection if necessary: http.client would do so before the body is read.
         self.will_close = False
         self.fp = self._body(wire, fields)
         self.headers = self.msg = http.client.HTTPMessage()
@@ -213,7 +213,7 @@ class StrictResponse(http.client.HTTPResponse):
                 self.msg[name] = value
 
     def _body(self, wire: Wire, fields: list[tuple[str, str]]) -> _Body:
-        """Where the body ends (RFC 9112 section 6.3)."""
+        """The body, by the rules for its length (RFC 9112 section 6.3)."""
 
         def items(wanted: str) -> list[str]:
             values = [value for name, value in fields if name.lower() == wanted]

@@ -1,8 +1,8 @@
-"""TLS over a socket, with each call bounded in time whatever the other side sends.
+"""TLS over a socket, with a time limit for each call whatever the peer sends.
 
-OpenSSL reads on by itself over what is no data, such as tickets and key updates: a peer that sends these without end
-keeps one call of an `SSLSocket` for ever, its timeout unlooked at. So OpenSSL gets its bytes from memory here, a piece at
-a time, and the clock is looked at before each one.
+OpenSSL keeps reading over records without data, such as tickets and key updates. A peer that sends these without end
+blocks one call of an `SSLSocket` for ever, past its timeout. So OpenSSL reads from memory here, piece by piece, with a
+check of the clock before each piece.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _T = TypeVar("_T")
 
 
 class TlsSocket:
-    """The client's end of a TLS connection; what `Wire` calls of a socket, it has.
+    """The client's end of a TLS connection, with the socket methods that `Wire` uses.
 
     Args:
-        sock: connected; closed with this. It may be another one's end: TLS within the TLS of a proxy.
-        context: checks the other side.
-        server_name: that the certificate is to be for.
+        sock: connected; `close` closes it too. It may be a TlsSocket: TLS within the TLS of a proxy.
+        context: verifies the peer.
+        server_name: the name that the certificate must be valid for.
 
     Raises (every call that reads or writes):
-        TimeoutError: it took longer than `settimeout` said.
-        ssl.SSLEOFError: the connection ended without TLS's goodbye.
-        ssl.SSLError, OSError: as of any TLS connection.
+        TimeoutError: it took longer than `settimeout` allows.
+        ssl.SSLEOFError: the connection ended without TLS's close_notify.
+        ssl.SSLError, OSError: as for any TLS connection.
     """
 
     def __init__(self, sock: socket | TlsSocket, context: ssl.SSLContext, server_name: str | None) -> None:
@@ -40,25 +40,25 @@ class TlsSocket:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
 
     def settimeout(self, seconds: float) -> None:
-        """How long each of the calls that follow may take, all of it."""
+        """Set the time limit for each of the following calls as a whole."""
         self._timeout = seconds
 
     def do_handshake(self) -> None:
-        """Agree on keys, and check who is there."""
+        """Agree on keys, and verify the peer."""
         self._call(self._tls.do_handshake)
 
     def recv(self, size: int) -> bytes:
-        """Between 1 and `size` bytes; none once the other side said goodbye."""
+        """Return between 1 and `size` bytes, or none after the peer's close_notify."""
         return self._call(self._tls.read, size)
 
     def sendall(self, data: bytes) -> None:
-        """Send all of it; the time is that for each record of 16 KiB."""
+        """Send all the data; the time limit applies to each record of 16 KiB."""
         left = memoryview(data)
         while left:
             left = left[self._call(self._tls.write, left) :]
 
     def pending(self) -> int:
-        """Bytes that have come and are not read yet, still encrypted ones among them."""
+        """The number of received, unread bytes, including bytes that are still encrypted."""
         below = self._sock.pending() if isinstance(self._sock, TlsSocket) else 0
         return self._tls.pending() + self._incoming.pending + below
 
@@ -90,7 +90,7 @@ class TlsSocket:
             self._in_time(until).sendall(self._outgoing.read())
 
     def _in_time(self, until: float) -> socket | TlsSocket:
-        """The socket, for one call that may take what remains."""
+        """The socket, with the remaining time as its timeout."""
         left = until - monotonic()
         if left <= 0:
             raise TimeoutError

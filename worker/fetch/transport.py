@@ -1,8 +1,8 @@
-"""The pinned connection: what was checked is what is connected to.
+"""Pinned connections: the worker connects to exactly the address that it checked.
 
-`requests`' adapter over urllib3's pools, each connection of which goes to an address, never to a name, or through the
-egress proxy of the settings. Server name, certificate and `Host` stay the real host's. Nothing of the environment has a
-say: no proxies, no netrc, no CA bundle of another's, no key log.
+An adapter of `requests` over urllib3's pools. Each connection goes to an address, never to a name, or through the
+configured egress proxy. Server name, certificate and `Host` stay the real host's. The environment has no effect: no
+proxies, no netrc, no other CA bundle, no key log.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ USER_AGENT = f"mission-decoder/{VERSION}"
 MAX_POOLS = 64
 NO_FIELDS: Mapping[str, str] = {}
 
-# urllib3 logs targets, at debug for each request and at warning for odd ones. A filter outlasts any logging set-up.
+# urllib3 logs targets, at debug for each request and at warning for unusual ones. A filter survives any logging set-up.
 for _name in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
     logging.getLogger(f"urllib3.{_name}").addFilter(lambda _record: False)
 
 
-# From host, port, the time there is and its end on the monotonic clock to a connection: see `Proxy.open`.
+# Takes host, port, the time limit and its end on the monotonic clock; returns a connection: see `Proxy.open`.
 _Way = Callable[[str, int, Wait, float], Tunnel]
 
 
 def straight(host: str, port: int, wait: Wait, _until: float) -> Tunnel:
-    """A connection to a host, which is an address.
+    """Connect directly to a host, which must be an address.
 
     Raises:
-        ConnectFailed: nobody took the connection.
-        MissionFailed: the deadline left less than the time to connect, and that was not enough.
-        ValueError: the host is not an address; nothing was looked up or connected to.
+        ConnectFailed: the address did not accept the connection.
+        MissionFailed: the deadline cut the time for connecting short, and the remaining time was too short.
+        ValueError: the host is not an address; nothing was resolved or connected.
     """
     address = ip_address(host)
     try:
@@ -59,14 +59,14 @@ def straight(host: str, port: int, wait: Wait, _until: float) -> Tunnel:
     except TimeoutError:
         raise wait.over(Reason.CONNECT_TIMEOUT, ConnectFailed) from None
     except OSError:
-        # Of a system without IPv6 as well: the host's next address may be IPv4.
+        # Also on a system without IPv6: the host's next address may be IPv4.
         raise ConnectFailed(Reason.CONNECTION_FAILED) from None
 
 
 class PinnedRequest(PreparedRequest):
-    """A GET, or with a body a POST, that knows the address it goes to: a name only where a proxy looks it up. Its `url` names nothing of that.
+    """A GET, or with a body a POST, to a fixed address, or to a name if a proxy resolves it. Its `url` reveals neither.
 
-    `fields` are header fields beside its own, or in their place.
+    `fields` are additional header fields, or replace its own.
     """
 
     def __init__(
@@ -97,18 +97,18 @@ class PinnedRequest(PreparedRequest):
             self.headers["Content-Length"] = str(len(body))
 
 
-# The request that this thread is sending: urllib3 has no way to hand it down to the connection.
+# The request that this thread is sending: urllib3 cannot pass it down to the connection.
 _REQUEST: ContextVar[PinnedRequest] = ContextVar("request")
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 at least, certificate and name checked, against `ca_file` or the system's store.
+    """A context for TLS 1.2 or later that verifies certificate and name against `ca_file` or the system's store.
 
-    The system's store is where OpenSSL was built to look, not where SSL_CERT_FILE or SSL_CERT_DIR point; certifi's
-    where that is empty. SSLKEYLOGFILE is not read: only Python's ready-made contexts do.
+    The system's store is OpenSSL's built-in location, not that of SSL_CERT_FILE or SSL_CERT_DIR; if it is empty, certifi's
+    store. The context ignores SSLKEYLOGFILE, which only Python's default contexts read.
 
     Raises:
-        SettingsError: `ca_file` holds no certificates.
+        SettingsError: `ca_file` contains no certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -130,11 +130,11 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _connect(connection: HTTPConnection, server_name: str | None, tls: ssl.SSLContext | None) -> Wire:
-    """Connect to the connection's host, on the request's way, and shake hands if there is TLS.
+    """Connect to the connection's host, directly or through the proxy, and perform the TLS handshake if there is TLS.
 
     Raises:
         Unreached: TLS failed.
-        MissionFailed, ValueError: as of `straight` and `Proxy.open`.
+        MissionFailed, ValueError: as in `straight` and `Proxy.open`.
     """
     request = _REQUEST.get()
     wait = request.limits.wait(request.limits.connect)
@@ -158,22 +158,22 @@ def _shake_hands(sock: Tunnel, wait: Wait, until: float, server_name: str | None
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
         raise ConnectFailed(Reason.CONNECTION_FAILED) from None
     except (OSError, ValueError):
-        # ssl.SSLError and CertificateError are among them; ValueError: a name that no certificate can be for.
+        # These include ssl.SSLError and CertificateError; ValueError: a name that no certificate can contain.
         raise Unreached(Reason.TLS_FAILURE) from None
 
 
 class _Pinned(HTTPConnection):
-    """What the connections for both schemes share: the wire, the strict response, and the exact target."""
+    """The common part of the connections for both schemes: the wire, the strict response, and the exact target."""
 
     response_class = StrictResponse
-    sock: Any  # a Wire: it stands in for the socket
+    sock: Any  # a Wire, in place of the socket
 
     def connect(self) -> None:
-        """Connect to the address that was checked."""
+        """Connect to the checked address."""
         self.sock = _connect(self, None, None)
 
     def request(self, method: str, _url: str, *_args: Any, **options: Any) -> None:  # type: ignore[override]
-        """Send the request. The target goes out as it was checked: urllib3 would encode it anew."""
+        """Send the request with exactly the checked target: urllib3 would encode it again."""
         request = _REQUEST.get()
         if self.sock is None:
             self.connect()
@@ -183,15 +183,15 @@ class _Pinned(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether another request may go out on it."""
+        """Whether the connection can take another request."""
         return self.sock is not None and self.sock.idle
 
 
 class _PinnedTLS(_Pinned, HTTPSConnection):
-    """The same with TLS, for the name of the real host."""
+    """The same with TLS, for the real host's name."""
 
     def connect(self) -> None:
-        """Connect to the address that was checked, and check who answers there."""
+        """Connect to the checked address, and verify the peer's certificate."""
         self.sock = _connect(self, self.server_hostname, self.ssl_context)
         self.is_verified = True
 
@@ -209,8 +209,8 @@ class PinnedAdapter(HTTPAdapter):
 
     Args:
         tls: the context for https.
-        connections: kept for each of the `MAX_POOLS` most recent places.
-        proxy: each connection is a tunnel through it.
+        connections: number kept alive for each of the `MAX_POOLS` most recent destinations.
+        proxy: if given, each connection is a tunnel through it.
     """
 
     def __init__(self, tls: ssl.SSLContext, *, connections: int, proxy: Proxy | None = None) -> None:
@@ -227,11 +227,11 @@ class PinnedAdapter(HTTPAdapter):
         fields: Mapping[str, str],
         body: bytes | None,
     ) -> Response:
-        """The response to a request as `PinnedRequest` has it, its head read and its body not. The address is a name where the proxy resolves.
+        """Send a `PinnedRequest` and return its response with the head read and the body unread. `address` is a name if the proxy resolves.
 
         Raises:
-            MissionFailed: with the exact reason; `ConnectFailed` where another address may do.
-            StaleConnection: a kept connection was gone; the next call uses another one.
+            MissionFailed: with the exact reason; `ConnectFailed` if another address may work.
+            StaleConnection: the server had closed a kept-alive connection; the next call uses another one.
         """
         request = PinnedRequest(url, address, limits, self._way, fields, body)
         token = _REQUEST.set(request)
@@ -243,9 +243,9 @@ class PinnedAdapter(HTTPAdapter):
     def get_connection_with_tls_context(
         self, request: PreparedRequest, verify: object, proxies: object = None, cert: object = None
     ) -> HTTPConnectionPool:
-        """The pool: for a checked address, and for the real host. To urllib3 there is no proxy."""
+        """The connection pool for a checked address and the real host. urllib3 knows of no proxy."""
         del verify, proxies, cert
-        assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `ask` makes nothing else)
+        assert isinstance(request, PinnedRequest)  # noqa: S101 (narrows the type: `ask` creates no other)
         of_tls = {"server_hostname": request.host, "ssl_context": self._tls, "cert_reqs": "CERT_REQUIRED"}
         pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
             str(request.address), request.port, request.scheme, of_tls
@@ -253,15 +253,15 @@ class PinnedAdapter(HTTPAdapter):
         return pool
 
     def request_url(self, request: PreparedRequest, proxies: object) -> str:
-        """Nothing: the connection knows the target."""
+        """A constant: the connection knows the target."""
         del request, proxies
         return "/"
 
     def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
-        """Nothing: the context verifies. requests would add certifi's certificates to it, for each connection."""
+        """Do nothing: the context verifies. requests would add certifi's certificates to it for each connection."""
 
     def build_response(self, req: PreparedRequest, resp: BaseHTTPResponse) -> Response:
-        """The response without cookies: none are kept, so none are parsed."""
+        """Return the response without parsing cookies, since the worker keeps none."""
         response = Response()
         response.status_code = resp.status
         response.raw = resp

@@ -1,7 +1,7 @@
-"""A connected socket that keeps to a deadline: every read and write of a fetch goes through it.
+"""A connected socket with a deadline: every read and write of a fetch goes through it.
 
-A socket's own timeout bounds one call only, so a server that sends a byte a second keeps a reader for ever. Here each
-call gets what remains of the whole fetch, and the errors are the mission's: no library translates them on their way up.
+A socket's own timeout limits only one call, so a server that sends a byte a second blocks a reader for ever. Here each
+call gets the remaining time of the whole fetch. The errors are the mission's, and no library translates them.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ CHUNK = 64 * 1024
 
 
 class StaleConnection(Exception):
-    """The server closed a kept-alive connection before it answered anything: the same request may go out again."""
+    """The server closed a kept-alive connection before it sent any answer: the same request may be sent again."""
 
 
 class Unreached(MissionFailed):
-    """The host was not reached, and that lies with it: no name, no connection, no TLS in the time that a host has for it.
+    """The host could not be reached, by its own fault: no DNS answer, no connection or no TLS in the time for it.
 
-    What the mission's own limits cut short is none: it says nothing about the host.
+    A fetch that the mission's own limits cut short does not count: it says nothing about the host.
     """
 
 
 class ConnectFailed(Unreached):
-    """Nobody took the connection at this address: another one of the host's may do."""
+    """This address accepted no connection: another address of the host may work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long one thing may take, in seconds, and whether that is less than it should have: the deadline comes before."""
+    """The time limit of one step, in seconds, and whether the deadline cut it short."""
 
     seconds: float
     cut_short: bool
 
     def over(self, reason: Reason, kind: type[MissionFailed] = MissionFailed) -> MissionFailed:
-        """The error for a wait that ended in vain: `reason`, or the deadline where that has cut it short.
+        """The error for a wait that timed out: `reason`, or `DEADLINE_EXCEEDED` if the deadline cut it short.
 
-        It was settled before the wait, not by the clock after it: who picks the deadline could make that say either.
+        That is decided before the wait, not by the clock after it: a submitter who chooses the deadline could get either result.
         """
         return MissionFailed(Reason.DEADLINE_EXCEEDED) if self.cut_short else kind(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a fetch in time: `deadline` on the monotonic clock, the others in seconds."""
+    """The time limits of a fetch: `deadline` on the monotonic clock, the others in seconds."""
 
     deadline: float
     connect: float
     read: float
 
     def remaining(self) -> float:
-        """Seconds that remain, always more than 0.
+        """The remaining seconds, always more than 0.
 
         Raises:
-            MissionFailed: none do (`DEADLINE_EXCEEDED`).
+            MissionFailed: no time remains (`DEADLINE_EXCEEDED`).
         """
         seconds = self.deadline - monotonic()
         if seconds <= 0:
@@ -70,7 +70,7 @@ class Limits:
         return seconds
 
     def wait(self, most: float) -> Wait:
-        """How long a thing may take that should have up to `most` seconds.
+        """The time limit for a step that should have up to `most` seconds.
 
         Raises:
             MissionFailed: no time remains (`DEADLINE_EXCEEDED`).
@@ -80,11 +80,11 @@ class Limits:
 
 
 def dial(address: IPv4Address | IPv6Address, port: int, seconds: float) -> socket.socket:
-    """A connection to an address, made within so many seconds, more than 0.
+    """Connect to an address within `seconds`, more than 0.
 
     Raises:
-        TimeoutError: nobody took it in time.
-        OSError: nobody took it, or this system has no way there (without IPv6, say).
+        TimeoutError: the address did not accept the connection in time.
+        OSError: the address refused the connection, or this system has no route to it (without IPv6, for example).
     """
     sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
@@ -98,9 +98,9 @@ def dial(address: IPv4Address | IPv6Address, port: int, seconds: float) -> socke
 
 
 class Wire:
-    """A connection's socket with a read buffer; `http.client` takes it for the socket and for its file.
+    """A connection's socket with a read buffer; `http.client` uses it as the socket and as its file.
 
-    `limits` belong to the request in hand and are set anew for each one.
+    `limits` are those of the current request; each request sets its own.
     """
 
     def __init__(self, sock: socket.socket | TlsSocket, limits: Limits) -> None:
@@ -111,16 +111,16 @@ class Wire:
         self._silent = True
         self._open = True
 
-    # What http.client and urllib3 call on a connection's socket.
+    # Methods that http.client and urllib3 call on a connection's socket.
 
     def settimeout(self, seconds: float | None) -> None:
-        """Nothing: the limits say how long each call may take."""
+        """Do nothing: `limits` sets the time limit of each call."""
 
     def sendall(self, data: bytes) -> None:
         """Send a request.
 
         Raises:
-            MissionFailed: it did not go out.
+            MissionFailed: it could not be sent.
             StaleConnection: the kept-alive connection is gone.
         """
         self._silent = True
@@ -134,7 +134,7 @@ class Wire:
             raise self._broken() from None
 
     def makefile(self, _mode: str) -> Wire:
-        """Itself: it reads like a file."""
+        """Return itself: it has the methods of a file."""
         return self
 
     def fileno(self) -> int:
@@ -147,11 +147,11 @@ class Wire:
         self._sock.close()
 
     def flush(self) -> None:
-        """Nothing is buffered for writing."""
+        """Do nothing: there is no write buffer."""
 
     @property
     def idle(self) -> bool:
-        """Whether the next request may use this connection: open, with not one byte that nobody asked for."""
+        """Whether the next request may use this connection: it is open, and has no unexpected data."""
         return self._open and not self.pending and not self._readable()
 
     def _readable(self) -> bool:
@@ -159,15 +159,15 @@ class Wire:
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    # What the response's parser calls.
+    # Methods that the response's parser calls.
 
     @property
     def pending(self) -> int:
-        """Bytes received and not yet read: here, or in the TLS layer, where no poll of the socket shows them."""
+        """The number of received, unread bytes: here, or in the TLS layer, where a poll of the socket does not show them."""
         return len(self._buffer) + (self._sock.pending() if isinstance(self._sock, TlsSocket) else 0)
 
     def readline(self, limit: int) -> bytes:
-        """A line with its end; without one where the connection ended, or `limit` bytes came, before it."""
+        """Return a line with its line break, or without it if the connection ended or `limit` bytes came first."""
         searched = 0
         while (end := self._buffer.find(b"\n", searched, limit)) < 0 and len(self._buffer) < limit:
             searched = len(self._buffer)
@@ -177,7 +177,7 @@ class Wire:
         return self._take(min(end + 1 or limit, limit))
 
     def read1(self, size: int) -> bytes:
-        """Between 1 and `size` bytes, with at most one call to the system; none when the connection ended."""
+        """Return between 1 and `size` bytes, with at most one system call; none after the connection's end."""
         if self._buffer:
             return self._take(size)
         return self._receive(min(size, CHUNK))
@@ -195,7 +195,7 @@ class Wire:
         except TimeoutError:
             raise wait.over(Reason.READ_TIMEOUT) from None
         except ssl.SSLEOFError:
-            # An end without TLS's goodbye may be anyone's on the way: what was to come is missing.
+            # Anyone on the way can cause an end without TLS's close_notify: the data may be incomplete.
             raise self._broken() from None
         except ssl.SSLError:
             raise MissionFailed(Reason.TLS_FAILURE) from None

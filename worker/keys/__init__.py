@@ -1,1 +1,1 @@
-"""Who results are sealed to, and the record of the keys in use."""
+"""The recipients of results, and the audit record of the keys in use."""

@@ -1,6 +1,6 @@
-"""Which keys a worker seals and encrypts with stands in the audit, and each change of them, whoever made it.
+"""The key watch: records in the audit log which keys a worker uses, and every change of them.
 
-A stolen deployment that seals to another key would otherwise show in a log line at most. Workers have a chain of their own.
+Otherwise a stolen deployment that seals to another key would show in a log line at most. Workers have their own audit chain.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NONE = "none"
 
 
 class KeyWatch:
-    """A thread that looks at the keys every few seconds until it is stopped.
+    """A thread that checks the keys every few seconds until it is stopped.
 
     Args:
-        in_use: asked for the id of each key, by the setting that gives it.
-        audit: the chain of the keys.
+        in_use: returns the id of each key, by the setting that it comes from.
+        audit: the audit chain for keys.
     """
 
     def __init__(self, in_use: Callable[[], Mapping[str, str]], audit: AuditLog) -> None:
@@ -36,18 +36,18 @@ class KeyWatch:
         self._thread = threading.Thread(target=self._loop, name="key-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a look at once."""
+        """Start, with a check at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the look under way."""
+        """Stop after the current check."""
         self._stopped.set()
 
     def look(self) -> None:
-        """Record what is in use and was not when this worker looked last, unless another one has recorded it.
+        """Record changes since this worker's last check, unless another worker has recorded them.
 
         Raises:
-            AuditError: not all of it is on record; the next look tries again.
+            AuditError: not all changes are recorded; the next check tries again.
         """
         now = dict(self._in_use())
         changed = {name for name in now.keys() | self._seen.keys() if self._seen.get(name) != now.get(name)}
@@ -67,7 +67,7 @@ class KeyWatch:
                 self._troubled = False
             except AuditError as error:
                 if not self._troubled:
-                    log.error("which keys are in use is not on record: %s", error)
+                    log.error("cannot record the keys in use: %s", error)
                 self._troubled = True
             except Exception as error:
                 log.exception("the key watch met an unexpected %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""Who results are sealed to: one recipient for all, or one for each submitter."""
+"""The recipients of results: one for all submitters, or one for each."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from worker.settings import WorkerSettings
 
 log = logging.getLogger("decoder.recipients")
 
-_DEFAULT = ""  # no submitter is called so
+_DEFAULT = ""  # no submitter has this name
 
 
 class Recipients:
-    """The public keys that this worker holds; read anew every few seconds, so that rotation needs no restart.
+    """The public keys that this worker seals to; re-read every few seconds, so that rotation needs no restart.
 
-    A file that turns bad keeps its last good key in place. One that is bad from its first day seals nothing, and its submitter
-    does not fall back to the default key: somebody else would read what was meant for it. One that is gone does.
+    If a file becomes invalid, its last valid key stays in use. If a file was never valid, the worker seals nothing for its
+    submitter and does not use the default key: another person could read the results. If a file is removed, it does.
 
     Raises:
-        SettingsError: none is set, or one is bad at the start; the text names the variable.
+        SettingsError: no key is set, or one is invalid at the start; the message names the variable.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         if not settings.recipient and not settings.recipients:
             raise SettingsError(
-                "DECODER_RECIPIENT: not set; takes the public key that results are sealed to, inline or a file "
+                "DECODER_RECIPIENT: not set; takes the public key to seal results to, inline or a file "
                 "(`decoder keys generate --identity FILE --recipient FILE`)"
             )
         self._default = settings.recipient
@@ -43,35 +43,35 @@ class Recipients:
             raise SettingsError(next(iter(problems.values())))
         if not keys:
             raise SettingsError(
-                f"DECODER_RECIPIENTS: got {str(self._folder)!r}, which holds no NAME.pub; takes a public key for each submitter "
-                "(or set DECODER_RECIPIENT for all without one)"
+                f"DECODER_RECIPIENTS: got {str(self._folder)!r}, which contains no NAME.pub; takes a public key for each submitter "
+                "(or set DECODER_RECIPIENT for the others)"
             )
         self._take(keys, problems)
         self._refresh = Refresh(lambda: self._take(*self._read()))
 
     def of(self, submitter: str) -> Recipient:
-        """The recipient of a submitter's results: its own, or else the default one.
+        """The recipient of a submitter's results: its own, or else the default.
 
         Raises:
-            SettingsError: it has none of its own and there is no default, or its own has never been good.
+            SettingsError: it has no recipient and there is no default, or its own was never valid.
         """
         self._refresh()
         recipient = self._keys.get(submitter if submitter in self._keys else _DEFAULT)
         if recipient is None:
-            raise SettingsError("DECODER_RECIPIENTS: no good key for this submitter; takes one in NAME.pub")
+            raise SettingsError("DECODER_RECIPIENTS: no valid key for this submitter; takes one in NAME.pub")
         return recipient
 
     def in_use(self) -> dict[str, str]:
-        """The id of each key, in hexadecimal, by where it is set; of one that has never been good, `none`."""
+        """The hexadecimal id of each key, by its setting; `none` for a key that was never valid."""
         self._refresh()
         return {_setting(name): _key_id(recipient) for name, recipient in self._keys.items()}
 
     def key_ids(self) -> list[str]:
-        """The ids of all keys, in hexadecimal, the default one's first."""
+        """The hexadecimal ids of all keys, the default key first."""
         return [recipient.key_id.hex() for recipient in self._keys.values() if recipient]
 
     def _read(self) -> tuple[dict[str, Recipient | None], dict[str, str]]:
-        """All keys, for a bad one the last good one; and what is wrong, by name."""
+        """All keys, with the last valid one in place of an invalid one; and the problems, by name."""
         keys: dict[str, Recipient | None] = {}
         problems: dict[str, str] = {}
         if self._default:
@@ -97,14 +97,14 @@ class Recipients:
     def _from_file(self, path: Path) -> Recipient:
         line = expect_file(Kind.RECIPIENT, path)
         if (before := self._keys.get(path.stem)) and before.line == line:
-            return before  # to check a key anew costs an encryption
+            return before  # checking a key again costs an encryption
         try:
             return Recipient.from_line(line)
         except KeyFormatError as error:
             raise KeyFormatError(f"{path}: {error}") from None
 
     def _take(self, keys: dict[str, Recipient | None], problems: dict[str, str]) -> None:
-        """Use these from now on, and tell what is new about them."""
+        """Use these from now on, and log what changed."""
         for name in sorted(keys.keys() | self._keys.keys()):
             before, now = (_key_id(found.get(name)) for found in (self._keys, keys))
             if before != now:
@@ -112,7 +112,7 @@ class Recipients:
                 log.info("recipient of %s: key %s, before %s", name or "all others", now, before, extra=fields)
         for name, problem in problems.items():
             if self._problems.get(name) != problem:
-                log.error("%s; its last good key stays, if it had one", problem)
+                log.error("%s; its last valid key stays in use, if it had one", problem)
         metrics.BAD_RECIPIENTS.set(len(problems))
         self._keys, self._problems = keys, problems
 

@@ -1,4 +1,4 @@
-"""How what stands in files is kept up to date under a running worker: read anew every few seconds, by whoever needs it."""
+"""Periodic re-reading of files in a running worker: a caller that needs the content triggers it, every few seconds at most."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
-# What changes in a file takes effect within this time, without a restart.
+# A change in a file takes effect within this time, without a restart.
 REFRESH_SECONDS = 5.0
 
 
 class Refresh:
-    """Reads again when it is called and the last reading is old; one thread at a time.
+    """Reads again if the last reading is too old when it is called; one thread at a time.
 
     Args:
-        read: called then. It keeps what it had where what it finds is bad, and raises nothing.
+        read: reads. If the new content is invalid, it keeps the old, and it raises nothing.
     """
 
     def __init__(self, read: Callable[[], None]) -> None:
@@ -23,7 +23,7 @@ class Refresh:
         self._read_at = time.monotonic()
 
     def __call__(self) -> None:
-        """Read again, unless that was done of late."""
+        """Read again, unless the last reading is recent."""
         if not self._old():
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""What the process' cgroups leave it of memory and CPU, in versions 1 and 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+"""Memory and CPU limits of the process' cgroups, versions 1 and 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _UNLIMITED = 2**60
 
 
 def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
-    """The least limit in bytes of the process' cgroups and of those above them; None where there is none."""
+    """The lowest limit, in bytes, of the process' cgroups and their ancestors; None without a limit."""
     found = []
     for folder in _folders("memory", root, own):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            with suppress(OSError, ValueError):  # not there; `max`
+            with suppress(OSError, ValueError):  # the file does not exist; `max`
                 found.append(int((folder / name).read_text()))
     return min((most for most in found if most < _UNLIMITED), default=None)
 
 
 def cores(root: Path = _ROOT, own: Path = _OWN) -> float | None:
-    """The least quota, in cores; None where there is none."""
+    """The lowest quota, in cores; None without a quota."""
     found = []
     for folder in _folders("cpu", root, own):
         with suppress(OSError, ValueError):
@@ -30,13 +30,13 @@ def cores(root: Path = _ROOT, own: Path = _OWN) -> float | None:
         with suppress(OSError, ValueError):
             quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
             found.append(int(quota) / int(period))
-    return min((quota for quota in found if quota > 0), default=None)  # version 1 has -1 for none
+    return min((quota for quota in found if quota > 0), default=None)  # in version 1, -1 means no quota
 
 
 def _folders(controller: str, root: Path, own: Path) -> Iterator[Path]:
-    """The folders of the process' cgroups, each with those above it.
+    """The folders of the process' cgroups, each with its ancestors.
 
-    In a container the folder that `own` names may not be there: then its root is that of the container.
+    In a container the folder named in `own` may not exist: then the root is the container's cgroup.
     """
     with suppress(OSError):
         for line in own.read_text().splitlines():

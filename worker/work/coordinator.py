@@ -1,10 +1,10 @@
-"""From messages to endings: one thread claims for all free slots and settles what has ended; lanes decode side by side.
+"""The coordinator: one thread claims missions for all free slots and settles ended ones; lanes decode in parallel.
 
-A worker's missions pass through one pair of hands so: whoever competes for slots with claims and commits of its own pays for
-the competition, and for a round trip a mission.
+A single thread does this because separate claims and commits would compete with each other, and would cost a round trip
+for each mission.
 
-A message wakes the worker for so many missions; which ones, the ledger says, whose turn it is. A worker with free slots also looks by
-itself once in a while: so a message that is lost costs a moment, and no mission.
+A message wakes the worker for a number of missions, and the ledger decides which ones are next. A worker with free slots also
+checks the ledger regularly, so that a lost message costs a short delay but no mission.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from worker.work.pipeline import Pipeline
 
 log = logging.getLogger("decoder.coordinator")
 
-# So many finished missions are settled at once; fewer wait for their neighbours for so long at most.
+# The worker settles up to LOT finished missions at once; fewer wait for others for LINGER_SECONDS at most.
 LOT = 32
 LINGER_SECONDS = 0.01
-# What will end within this time at the present pace is claimed ahead: lanes go from one mission to the next, and not all at once.
+# The worker claims ahead as many missions as will end within this time at the current pace: so no lane waits for a claim.
 AHEAD_SECONDS = 0.05
-# So often a worker whose slots stay taken looks for what is urgent, if there is a place for it beside them.
+# A worker without free slots checks for urgent missions this often, if an additional slot is free.
 URGENT_LOOK_SECONDS = 0.05
-# So often a worker with free slots looks by itself, and takes what has waited for so long: its message is lost, or with a worker that is busy.
+# A worker with free slots checks the ledger every LOOK_SECONDS. It takes missions that have waited for WAITED_SECONDS: their message is
+# lost, or is with a busy worker.
 LOOK_SECONDS = 1.0
 WAITED_SECONDS = 0.2
 _RETRY_SETTLE_SECONDS = 0.5
-# How a mission that a message woke the worker for was not worked here: it is over already, or in other hands.
+# The result for a mission of a message that this worker did not process: it has ended, or another worker has it.
 ELSEWHERE = "elsewhere"
-# Or that will be tried again.
+# The result for a mission that will be retried.
 RELEASED = "released"
 
 
 @dataclass(slots=True, eq=False)
 class _Message:
-    """How many missions are to be claimed for a message yet, how many are in hand, how the others went, and what went wrong with one."""
+    """The state of a message: the missions still to claim, those in flight, the results of the others, and an error if there was one."""
 
     wanted: int
     in_hand: int = 0
@@ -58,14 +59,14 @@ class _Message:
     error: Exception | None = None
 
     def gone(self, how: str = ELSEWHERE, error: Exception | None = None) -> None:
-        """All that are wanted yet will not be claimed."""
+        """Record that the remaining missions will not be claimed."""
         self.went[how] += self.wanted
         self.error = self.error or error
         self.wanted = 0
         self._look()
 
     def ended(self, how: str, error: Exception | None = None) -> None:
-        """One that is in hand ended."""
+        """Record that an in-flight mission ended."""
         self.went[how] += 1
         self.error = self.error or error
         self.in_hand -= 1
@@ -77,47 +78,47 @@ class _Message:
 
 
 class Coordinator:
-    """Works missions as messages come. One for a worker process; Celery's threads only wait on it."""
+    """Processes missions as messages arrive. One per worker process; Celery's threads only wait for it."""
 
     def __init__(self, ledger: Ledger, pipeline: Pipeline, settings: WorkerSettings) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
         self._settings = settings
-        self._most = settings.concurrency  # fetches side by side
+        self._most = settings.concurrency  # parallel fetches
         self._thread = threading.Thread(target=self._coordinate, name="coordinator", daemon=True)
-        # What the coordinator hears: a message, or nothing but that it is time to look.
+        # Input of the coordinator: a message, or None as a signal to check again.
         self._news: SimpleQueue[_Message | None] = SimpleQueue()
-        self._jobs: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # what lanes are to do
-        self._urgent: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # and those beside them
+        self._jobs: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # work for the lanes
+        self._urgent: SimpleQueue[tuple[Claim, float]] = SimpleQueue()  # work for the urgent lanes
         self._ended: deque[Ending] = deque()
-        self._asleep = False  # no news: whatever ends first must wake it
+        self._asleep = False  # the coordinator waits: the first lane that ends must wake it
         self._closing = False
         self._lanes = 0
-        # The rest is the coordinator's own.
+        # Only the coordinator's thread uses the rest.
         self._waiting: deque[_Message] = deque()
-        self._wanted = 0  # by all of these
+        self._wanted = 0  # by all waiting messages
         self._look_at = -math.inf
-        # By token: a mission whose lease ran out may come again while its first attempt is still here.
+        # By token: a mission whose lease expired may return while its first attempt is still running.
         self._in_hand: dict[int, tuple[Claim, float, _Message]] = {}
-        self._beside: set[int] = set()  # of these, those that take no slot
+        self._beside: set[int] = set()  # tokens of in-flight missions that take no normal slot
         self._urgent_at = -math.inf
         self._ahead = 0
         self._settled_at = -math.inf
 
     def start(self) -> None:
-        """Begin to coordinate, if that has not begun."""
+        """Start, if not yet started."""
         if not self._thread.ident:
             self._thread.start()
             for number in range(URGENT_FETCHES):
                 self._start_lane(f"urgent-{number}", self._urgent)
 
     def work(self, count: int) -> Counter[str]:
-        """Work as many missions as a message names, those whose turn it is; returns when they are settled: how many went how.
+        """Process `count` missions, those that are next; return their results, counted, when all are settled.
 
-        That is `succeeded`, `failed` or `dead`, `released` to be tried again, or `elsewhere`: so many fewer wait.
+        The results are `succeeded`, `failed` or `dead`, `released` for a retry, or `elsewhere` if fewer were waiting.
 
         Raises:
-            LedgerUnavailable: Redis was away; workers look for the missions by themselves.
+            LedgerUnavailable: Redis was unavailable; workers find the missions on their own.
         """
         message = _Message(count)
         self._news.put(message)
@@ -127,23 +128,23 @@ class Coordinator:
         return message.went
 
     def room(self) -> int:
-        """For how many more missions there is a free slot."""
+        """The number of free slots."""
         return max(0, self._most + len(self._beside) - len(self._in_hand) - self._wanted)
 
     def release_all(self) -> int:
-        """Give back what is in hand, without using up an attempt; how many. For the end of the process."""
+        """Release in-flight missions without counting an attempt, and return how many. For shutdown."""
         self._closing = True
         claims = [claim for claim, _, _ in list(self._in_hand.values())]
         give_back(claims, self._ledger, self._settings)
         return len(claims)
 
     def close(self) -> None:
-        """Claim nothing more."""
+        """Stop claiming."""
         self._closing = True
         self._news.put(None)
 
     def oldest_seconds(self) -> float:
-        """For how long the oldest mission in hand has been there; 0 with none."""
+        """The age of the oldest in-flight mission in this worker, in seconds; 0 without one."""
         taken = [since for _, since, _ in list(self._in_hand.values())]
         return monotonic() - min(taken) if taken else 0.0
 
@@ -158,7 +159,7 @@ class Coordinator:
                 self._claim()
 
     def _listen(self) -> None:
-        """Wait until something is to be done."""
+        """Wait until there is something to do."""
         self._asleep = True
         if not self._ended:
             look_at = self._look_at if self._free() else self._urgent_at if self._places_beside() else math.inf
@@ -186,7 +187,7 @@ class Coordinator:
         return URGENT_FETCHES - len(self._beside)
 
     def _claim(self) -> None:
-        """Claim for free slots: as many as messages want, and now and then, as long as it fills them, what nobody was told of."""
+        """Claim for free slots: as many missions as messages announce, and regularly those without a message, while slots are free."""
         while free := self._free():
             looks = not self._wanted
             if looks and monotonic() < self._look_at:
@@ -197,18 +198,18 @@ class Coordinator:
                 self._forget(claimed)
                 return
             self._take(claimed)
-            self._urgent_at = monotonic() + URGENT_LOOK_SECONDS  # what is urgent was among what could be claimed
+            self._urgent_at = monotonic() + URGENT_LOOK_SECONDS  # that claim included urgent missions
             if len(claimed.claims) < count and not claimed.more:
-                self._forget()  # nobody else waits
+                self._forget()  # no other mission is waiting
                 return
         if self._places_beside() and monotonic() >= self._urgent_at:
             self._urgent_at = monotonic() + URGENT_LOOK_SECONDS
             claimed = self._claimed(self._places_beside(), only=Priority.HIGH)
-            if isinstance(claimed, Claimed):  # messages go on to wait where it could not look: it is not for them
+            if isinstance(claimed, Claimed):  # after an error, messages keep waiting: this claim was not for them
                 self._take(claimed)
 
     def _forget(self, error: Exception | None = None) -> None:
-        """Claim nothing for the messages that wait, nor for nobody, until it is time to look."""
+        """Give up on the waiting messages, and claim nothing until the next regular check."""
         self._look_at = monotonic() + LOOK_SECONDS
         self._wanted = 0
         while self._waiting:
@@ -246,13 +247,13 @@ class Coordinator:
             died(mission_id, Reason.EXPIRED)
             self._woken().ended(State.DEAD)
         if claimed.unreadable:
-            log.warning("missions of a schema that this release does not read: %d", len(claimed.unreadable))
+            log.warning("missions with a schema that this release cannot read: %d", len(claimed.unreadable))
         while self._lanes < min(self._most, len(self._in_hand)):
             self._start_lane(f"lane-{self._lanes}", self._jobs)
             self._lanes += 1
 
     def _woken(self) -> _Message:
-        """Whose mission the next one is: that of the message that has waited the longest, or nobody's."""
+        """The message that the next mission counts for: the one that has waited longest, or a new one if none waits."""
         if not self._waiting:
             return _Message(0, in_hand=1)
         message = self._waiting[0]
@@ -279,7 +280,7 @@ class Coordinator:
                 self._news.put(None)
 
     def _settle(self) -> None:
-        """Tell the ledger; go on trying while the leases last."""
+        """Report ended missions to the ledger, with retries until the leases expire."""
         endings = [self._ended.popleft() for _ in range(len(self._ended))]
         states, error = self._told(endings)
         now = monotonic()

@@ -1,9 +1,9 @@
-"""What an ending means: to the ledger, to the metrics, to the log. Nothing else tells any of them.
+"""Endings of attempts, reported to the ledger, the metrics and the log. Only this module reports them.
 
-An attempt ends with the pipeline's `Outcome`: `attempt_ended` logs its line, and makes a `Commit` of it or a `Release`. `settle`
-tells the ledger, which knows what that means for the mission. It ended for good: it is counted. It will be tried again: it is
-not. Or it is in other hands, since its lease ran out and somebody else claimed it: what was found here is dropped and not
-counted, for theirs will be. A mission that dies, wherever that is noticed, comes through `died`.
+An attempt ends with the pipeline's `Outcome`: `attempt_ended` logs its line and turns it into a `Commit` or a `Release`. `settle`
+reports that to the ledger, which decides what it means for the mission. If the mission has ended, it is counted. If it will be
+retried, it is not. If its lease expired and another worker claimed it, the result here is dropped and not counted; the other
+worker's will be. Every mission that becomes a dead letter passes through `died`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.work import retry
 
 log = logging.getLogger("decoder.mission")
 
-# To look a label up costs as much as to count.
+# Looking up a label costs as much as counting.
 _ended = cache(metrics.MISSIONS.labels)
 _ended_at = cache(metrics.ENTRY_MISSIONS.labels)
 _phase = cache(metrics.PHASE_DURATION.labels)
@@ -34,10 +34,10 @@ _phase = cache(metrics.PHASE_DURATION.labels)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went: the seconds of each phase, and secrets by detector with their sealed record where there are any, or a reason.
+    """The outcome of an attempt: the seconds of each phase, and the secrets by detector with their sealed record if any, or a reason.
 
-    `host` is the name, as `hosts.name_of` has it, of the host that the mission waits for where it is to be tried again. `allowed_by`
-    is the entry of the allowlist that lets its host in, without a port; empty where none does, or the URL is not known.
+    `host` is the name, from `hosts.name_of`, of the host that the mission waits for if it is retried. `allowed_by` is the
+    allowlist entry that covers its host, without a port; empty if there is none, or the URL is not known.
     """
 
     phases: Mapping[str, float]
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of an attempt, as the ledger is to be told. `since` is its claim's moment on the monotonic clock."""
+    """The end of an attempt, as reported to the ledger. `since` is the time of its claim on the monotonic clock."""
 
     claim: Claim
     since: float
@@ -61,7 +61,7 @@ class Ending:
 
 
 def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
-    """Tell an attempt's whole story in one line, and say what the ledger is to be told."""
+    """Log an attempt in one line, and return the report for the ledger."""
     told, reason, seconds = _told(claim, outcome), outcome.reason, time.monotonic() - since
     state = told.state.value if isinstance(told, Commit) else "released"
     story: dict[str, object] = {
@@ -80,7 +80,7 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
         story["mission.reason"] = reason.value
     if isinstance(told, Release):
         story["mission.retry_in_seconds"] = round(told.delay_seconds, 3)
-    # That is no attempt: it is given back, and at its worst there are very many.
+    # A postponed mission is not an attempt: it is released, and there can be very many.
     put_off = reason in retry.PUT_OFF
     log.log(logging.DEBUG if put_off else logging.INFO, "mission %s", state, extra=story)
     for name, spent in () if put_off else outcome.phases.items():
@@ -91,13 +91,13 @@ def attempt_ended(claim: Claim, since: float, outcome: Outcome) -> Ending:
 
 
 def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:
-    """Tell the ledger how attempts ended, and count the missions that ended with them.
+    """Report ended attempts to the ledger, and count the missions that ended with them.
 
     Returns:
-        The state that each mission is in now, by its claim's token; None where it is in other hands.
+        The new state of each mission, by its claim's token; None if another worker has it.
 
     Raises:
-        LedgerUnavailable: nothing is counted yet, and it can be done again: what went through is known by its token.
+        LedgerUnavailable: nothing is counted, and the caller can retry: the ledger recognises by token what it has already stored.
     """
     states = _tell([ending.told for ending in endings], ledger, settings)
     for ending in endings:
@@ -106,18 +106,18 @@ def settle(endings: Sequence[Ending], ledger: Ledger, settings: WorkerSettings) 
 
 
 def give_back(claims: Sequence[Claim], ledger: Ledger, settings: WorkerSettings) -> None:
-    """Give missions back at once, without using up an attempt: the worker ends.
+    """Release missions at once without counting an attempt, because the worker shuts down.
 
     Raises:
-        LedgerUnavailable: they come back when their leases run out.
+        LedgerUnavailable: the missions return when their leases expire.
     """
     _tell([_told(claim, Outcome({}, Reason.SHUTDOWN)) for claim in claims], ledger, settings)
 
 
 def died(mission_id: str, reason: Reason, allowed_by: str = "") -> None:
-    """A mission became a dead letter: its attempts are used up, it expired, or its workers were lost.
+    """Count and log a new dead letter: its attempts are used up, it expired, or its workers were lost.
 
-    `allowed_by` is as in `Outcome`: nobody knows it of a mission that died in nobody's hands.
+    `allowed_by` is as in `Outcome`; it is unknown if no worker had the mission when it died.
     """
     _ended(State.DEAD.value, reason.value).inc()
     _ended_at(allowed_by, metrics.DEAD).inc()
@@ -137,7 +137,7 @@ def _told(claim: Claim, outcome: Outcome) -> Commit | Release:
 
 
 def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSettings) -> dict[int, State | None]:
-    """The state that each mission is in now, by its token; None where it is in other hands."""
+    """The new state of each mission, by its token; None if another worker has it."""
     commits = [one for one in told if isinstance(one, Commit)]
     releases = [one for one in told if isinstance(one, Release)]
     after = ledger.commit(commits, settings.result_ttl) if commits else []
@@ -149,7 +149,7 @@ def _tell(told: Sequence[Commit | Release], ledger: Ledger, settings: WorkerSett
 def _settled(ending: Ending, state: State | None) -> None:
     claim, reason, found = ending.claim, ending.told.reason, ending.found
     if state is None:
-        log.warning("mission %s was in other hands when it ended here; its verdict is dropped", claim.id)
+        log.warning("mission %s ended here after another worker had claimed it; this result is dropped", claim.id)
     if state is None or not state.terminal:
         return
     seconds = time.monotonic() - ending.since
@@ -157,7 +157,7 @@ def _settled(ending: Ending, state: State | None) -> None:
     metrics.MISSION_AGE.observe(_age(claim) + seconds)
     if state is State.DEAD:
         with mission_context(claim.id, claim.attempt, claim.submitter):
-            # Without a reason it had succeeded, but its result found no room.
+            # Without a reason it had succeeded, but there was no room for its result.
             died(claim.id, reason or Reason.STORED_QUOTA_EXCEEDED, ending.told.allowed_by)
         return
     _ended(state.value, reason.value if reason else "").inc()
@@ -181,7 +181,7 @@ def _age(claim: Claim) -> float:
     return (claim.now_ms - claim.submitted_at_ms) / 1000
 
 
-# Every ending that there can be has a series from the start, so that a rate sees its first one.
+# Every possible ending has a series from the start, so that a rate includes the first one.
 _ended(State.SUCCEEDED.value, "")
 for _reason in set(Reason) - {*AT_ADMISSION, Reason.MALFORMED_MESSAGE, *retry.NO_FAULT}:
     _dead = _reason.transient or _reason in (Reason.ATTEMPTS_EXHAUSTED, Reason.EXPIRED)

@@ -1,9 +1,9 @@
-"""Politeness to the other side: so many fetches at a time to one host, and a pause for a host that is not reached.
+"""Host limits: a maximum of parallel fetches per host, and a circuit breaker that pauses unreachable hosts.
 
-The breaker (Nygard, "Release It!", 2007) is shared by all workers through the ledger: what one learns, all know within a
-second. It gives missions back without using up an attempt, so that one dead host starves nobody. It counts each scheme, host and
-port by itself, and what a fetch had to say of the host: what a mission's own limits cut short says nothing. An egress proxy that opens
-no way to anywhere is paused in the same manner, and no host for it.
+All workers share the circuit breaker (Nygard, "Release It!", 2007) through the ledger, and learn of a change within a second. It
+releases missions without counting an attempt, so that a dead host blocks no other missions. It counts each scheme, host and port
+separately. A fetch that the mission's own limits cut short does not count. An egress proxy that opens no tunnel to any host is
+paused in the same way, and its failures pause no host.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from worker.fetch.fetcher import Reach, Visit
 
 log = logging.getLogger("decoder.hosts")
 
-# So many attempts in a row that did not reach the host pause it for so long; then one probe goes through. Its missions wait for the
-# host meanwhile, in the ledger, and come back when it has been reached.
+# This many attempts in a row that do not reach a host pause it for PAUSE_SECONDS; then one probe is allowed. Meanwhile its missions
+# wait in the ledger, and return when the host has been reached.
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 20.0
-# A mission that finds its host busy comes back when its turn is expected, within these bounds.
+# A mission whose host is busy returns when its turn is expected, within MIN_WAIT_SECONDS and MAX_WAIT_SECONDS.
 MIN_WAIT_SECONDS = 0.5
-# It waits here instead where its turn is expected within this time.
+# If its turn is expected within this time, it waits in the worker instead.
 PATIENCE_SECONDS = 0.25
 MAX_WAIT_SECONDS = 30.0
-# What the ledger calls the way out of here, where that is a proxy: one that opens no way to anywhere is paused like a host. It is one
-# name for any proxy, so that missions which wait for a broken one go on with the next.
+# The egress proxy's name in the ledger: if it opens no tunnel to any host, it is paused like a host. All proxies share this name, so
+# that missions that wait for a broken proxy continue with its replacement.
 WAY_OUT = "way-out"
 _FIRST_GUESS_SECONDS = 0.05
 _MAX_HOSTS = 1024
@@ -45,7 +45,7 @@ _MEMORY = 0.8
 
 
 class PutOff(MissionFailed):
-    """The host has no place, or is left alone for a while; or the way out is. `host` is its name: the mission waits for it."""
+    """The host has no free slot or is paused, or the egress proxy is paused. `host` is the name that the mission waits for."""
 
     def __init__(self, reason: Reason, host: str, retry_after: float) -> None:
         super().__init__(reason, retry_after=retry_after)
@@ -53,13 +53,13 @@ class PutOff(MissionFailed):
 
 
 def name_of(url: MissionUrl) -> str:
-    """How the ledger names a URL's host: of scheme, host and port, it tells none."""
+    """The ledger's name for a URL's host: a hash that reveals neither scheme, host nor port."""
     return hashlib.sha256(url.origin.encode()).hexdigest()[:32]
 
 
 @dataclass(slots=True)
 class _Line:
-    """Those who wait for a place at a host. `turn` is when the next one of those put off is expected to have its turn."""
+    """Missions that wait for a slot at a host. `turn` is the expected turn of the next postponed mission."""
 
     freed: threading.Condition
     waiting: int = 0
@@ -68,44 +68,44 @@ class _Line:
 
 @dataclass(slots=True)
 class _Host:
-    """What this worker knows of a host. The urgent have a line of their own: while missions wait in both, the lines take turns."""
+    """What this worker knows about a host. Urgent missions have their own line: while both lines have waiting missions, they alternate."""
 
     urgent: _Line
     others: _Line
-    last: _Line  # whose turn it was
+    last: _Line  # the line that had the last turn
     busy: int = 0
     usual_seconds: float = _FIRST_GUESS_SECONDS
     moved: float = field(default_factory=time.monotonic)
 
     @classmethod
     def new(cls, lock: threading.Lock) -> Self:
-        """One that nobody is at; its lines wait for places by this lock."""
+        """Create a host without fetches; its lines wait for slots with this lock."""
         urgent, others = (_Line(threading.Condition(lock)) for _ in range(2))
         return cls(urgent, others, last=others)
 
     @property
     def in_use(self) -> bool:
-        """Whether missions are there, or wait."""
+        """Whether missions fetch from the host or wait for it."""
         return self.busy + self.urgent.waiting + self.others.waiting > 0
 
     def expected_seconds(self) -> float:
-        """How long a fetch takes here: as long as usual, or as nothing has come back by now."""
+        """The expected duration of a fetch: the usual time, or the time since the last change if that is longer."""
         return max(self.usual_seconds, time.monotonic() - self.moved)
 
     def has_place(self, line: _Line, limit: int) -> bool:
-        """Whether one of this line may enter."""
+        """Whether a mission of this line may take a slot."""
         other = self.others if line is self.urgent else self.urgent
         return self.busy < limit and not (other.waiting and line is self.last)
 
     def wake(self, limit: int) -> None:
-        """Have one enter that waits and may."""
+        """Wake a waiting mission that may take a slot."""
         for line in (self.urgent, self.others):
             if line.waiting and self.has_place(line, limit):
                 line.freed.notify()
 
 
 class Hosts:
-    """The places at each host, and the breaker. Shared by all threads of a worker."""
+    """The slots at each host, and the circuit breaker. Shared by all threads of a worker."""
 
     def __init__(self, ledger: Ledger, limit: int) -> None:
         self._ledger = ledger
@@ -115,10 +115,10 @@ class Hosts:
         self._paused: dict[str, float] = {}  # hosts in trouble, as in `Ledger.hosts`, on the monotonic clock
 
     def refresh(self) -> None:
-        """Learn what other workers found out.
+        """Read from the ledger which hosts are paused.
 
         Raises:
-            LedgerUnavailable: Redis does not answer; what was known stays.
+            LedgerUnavailable: Redis does not answer; the previous state stays in use.
         """
         now = time.monotonic()
         paused = {host: now + seconds for host, seconds in self._ledger.hosts().items()}
@@ -127,17 +127,17 @@ class Hosts:
 
     @contextmanager
     def slot(self, url: MissionUrl, submitter: str, *, urgent: bool = False) -> Iterator[Visit]:
-        """Hold one of the host's places while the block fetches from it, or follows where it redirects to.
+        """Hold one of the host's slots while the block fetches from it or follows its redirects.
 
-        What the visit says of the host when the block ends counts once, whatever was tried within.
+        The visit's result at the end of the block counts once, however many tries it includes.
 
         Args:
-            url: where to.
-            submitter: for whom.
-            urgent: whether it waits for a place in the line of the urgent.
+            url: the URL to fetch.
+            submitter: the mission's submitter.
+            urgent: whether it waits in the line of urgent missions.
 
         Raises:
-            PutOff: the host is busy or in trouble, or there is no way out, and the mission is to come back later.
+            PutOff: the host is busy or paused, or the egress proxy is paused; the mission returns later.
         """
         name = name_of(url)
         way_probe = self._check_pause(WAY_OUT, Reason.PROXY_FAILED)
@@ -165,7 +165,7 @@ class Hosts:
             self._unprobed(name)
 
     def _check_pause(self, name: str, reason: Reason) -> bool:
-        """Whether this fetch is the probe of what was paused; it is put off for this reason where it still is."""
+        """Whether this fetch is the probe after a pause; raises PutOff with this reason while the pause lasts."""
         until = self._paused.get(name)
         if until is None or until == -math.inf:
             return False
@@ -185,7 +185,7 @@ class Hosts:
                 host.moved = time.monotonic()
             host.busy += 1
             host.last = line
-            host.wake(self._limit)  # the other line, where two places came free at once
+            host.wake(self._limit)  # the other line, if two slots became free at once
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
@@ -196,7 +196,7 @@ class Hosts:
         return self._hosts[name]
 
     def _turn_comes(self, host: _Host, line: _Line) -> bool:
-        """Wait for a place where one is expected soon: a fetch slot is held meanwhile."""
+        """Wait for a slot if one is expected soon; the mission holds its fetch slot meanwhile."""
         if (line.waiting + 1) * host.expected_seconds() / self._limit > PATIENCE_SECONDS:
             return False
         line.waiting += 1
@@ -206,7 +206,7 @@ class Hosts:
             line.waiting -= 1
 
     def _put_off(self, host: _Host, line: _Line) -> float:
-        """For how many seconds a mission goes back to the ledger: each one of a line after the last, at the host's own speed."""
+        """The seconds until a postponed mission returns: each one of a line after the one before, at the host's own speed."""
         now = time.monotonic()
         line.turn = max(line.turn, now) + host.expected_seconds() / self._limit
         wait = line.turn - now
@@ -233,13 +233,13 @@ class Hosts:
                     PAUSE_SECONDS,
                     FAILURES_TO_PAUSE,
                 )
-            # Known here at once, not with the next refresh: the next answer must find failures to forget.
+            # Known here at once, not after the next refresh: the next success must find failures to reset.
             until = now + PAUSE_SECONDS if paused else -math.inf
             with self._lock:
                 self._paused = {**self._paused, name: until}
 
     def _unprobed(self, name: str) -> None:
-        """The probe's own limits ended it: another one may go at once."""
+        """Allow another probe at once, since the mission's own limits ended this one."""
         with suppress(LedgerUnavailable):
             self._ledger.host_unprobed(name)
 

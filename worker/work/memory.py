@@ -1,9 +1,9 @@
-"""The process' memory: what it may use, what a configuration takes at worst, and who may use how much of it now.
+"""The process' memory: its limit, the worst case of a configuration, and the shares of missions.
 
-A worker is sized for its worst case: what it takes by itself, a slot for each fetch, and room for large documents, which are
-as many as fit. A small document works within its slot and waits for nothing. One that is larger, or whose decoder takes much
-by itself, takes its share of the room once, before it is read; it never needs more, so whoever has a share ends without
-another's. The figures are measured: `tests/integration/test_memory_limit.py`.
+A worker is sized for its worst case: its own memory, a slot for each fetch, and room for as many large documents as fit. A small
+document fits into its slot and waits for nothing. A larger one, or one whose decoder needs much memory, takes its share of
+the room once, before it is read. It never needs more, so a mission with a share never waits for another's. The figures are
+measured: `tests/integration/test_memory_limit.py`.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from worker.work import cgroup
 
 MIB = 1024**2
 
-# Where neither setting nor cgroup says how much it may be: what the chart gives a worker.
+# The limit without a setting or a cgroup limit: the chart's limit for a worker.
 DEFAULT_BYTES = 1024 * MIB
-# An idle worker, with its threads and connections: seen 78 MiB at 32 fetches, and 422 of 1,006 MiB in a flood of hostile documents.
+# An idle worker with its threads and connections: measured 78 MiB at 32 fetches, and 422 of 1,006 MiB in a flood of hostile documents.
 BASE_BYTES = 144 * MIB
-# Compiled rules: the catalog of providers with the generic ones (seen 65 MiB), and each file of the user's.
+# Compiled rules: the catalog of providers with the generic rules (measured 65 MiB), and each of the user's files.
 RULES_BYTES = 72 * MIB
 PACK_BYTES = 48 * MIB
-# Bytes for each byte of a document: its body (1), and its text, which is widened from 2 to 4 bytes a character in one go (6).
+# Memory for each byte of a document: its body (1), and its text, which Python widens from 2 to 4 bytes a character in one step (6).
 PER_BYTE = 8
-# What 10,000 secrets take beside it, from their objects to the sealed record.
+# Additional memory for 10,000 secrets, from their objects to the sealed record.
 SECRETS_BYTES = 10 * MIB
-# So many secrets fit into a slot.
+# The number of secrets that fit into a slot.
 FREE_SECRETS = 500
-# A document that is free of waiting, buffers, the objects of 10,000 secrets, and a record that the ledger is not told of yet.
+# A small document, buffers, the objects of 10,000 secrets, and a record that is not yet in the ledger.
 SLOT_BYTES = PER_BYTE * FREE_BYTES + 7 * MIB
-# A fetch slot is too dear to wait in for long.
+# A fetch slot is too expensive for a long wait.
 PATIENCE_SECONDS = 5.0
 RETURN_SECONDS = (1.0, 10.0)
 
@@ -50,24 +50,24 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h>
 
 
 def limit(settings: WorkerSettings) -> int:
-    """The bytes that this process may use: the setting, but no more than its cgroup has; `DEFAULT_BYTES` with neither."""
+    """The bytes that this process may use: the setting or its cgroup's limit, whichever is lower; `DEFAULT_BYTES` without both."""
     known = [most for most in (settings.memory, cgroup.memory_limit()) if most]
     return min(known, default=DEFAULT_BYTES)
 
 
 def largest(settings: WorkerSettings) -> int:
-    """What one of the largest documents takes of the room, in bytes."""
+    """The room for one document of the maximum size, in bytes."""
     return of_document(settings.max_bytes)
 
 
 def fixed(settings: WorkerSettings) -> int:
-    """What is taken whatever documents come: by the process itself, by its slots, and by one suspect's extraction, in bytes."""
+    """The memory that any load needs, in bytes: the process itself, its slots, and the extraction of one suspect."""
     rules = RULES_BYTES * (settings.detectors != (MARKER,)) + PACK_BYTES * len(settings.rules)
     return BASE_BYTES + (settings.concurrency + URGENT_FETCHES) * SLOT_BYTES + CHILD_BYTES + 2 * rules
 
 
 def worst_case(settings: WorkerSettings) -> int:
-    """The most that this configuration takes, in bytes, with as many of the largest documents at once as fit and may be.
+    """The maximum memory of this configuration, in bytes, with as many documents of the maximum size as fit and are allowed.
 
     Raises:
         SettingsError: not even one fits.
@@ -79,18 +79,18 @@ def worst_case(settings: WorkerSettings) -> int:
         ways = [f"DECODER_CONCURRENCY to {fetches}"] * (fetches > 0) + [f"DECODER_MAX_BYTES to {size}MiB"] * (size > 0)
         lower = f", or lower {' or '.join(ways)}" if ways else ""
         raise SettingsError(
-            f"DECODER_MEMORY: {format_size(most // MIB * MIB)} is the limit here, and {settings.concurrency} fetches, an urgent one beside "
-            f"them and one document of {format_size(settings.max_bytes)} take {-(-least // MIB)}MiB; raise it (and the cgroup's){lower}"
+            f"DECODER_MEMORY: {format_size(most // MIB * MIB)} is the limit here, but {settings.concurrency} fetches, an urgent fetch "
+            f"and one document of {format_size(settings.max_bytes)} need {-(-least // MIB)}MiB; raise it (and the cgroup's){lower}"
         )
     places = min((most - fixed(settings)) // largest(settings), settings.concurrency + URGENT_FETCHES)
     return fixed(settings) + places * largest(settings)
 
 
 def give_back_at_once() -> None:
-    """Have glibc give large blocks back to the system as soon as they are free; to be called before there are threads.
+    """Make glibc return large blocks to the system as soon as they are free; call it before any thread starts.
 
-    By itself it keeps ever larger blocks, in up to 8 arenas for each core: after a flood of large documents the process would
-    stay as large as it ever was, and what is counted here would not be what is used (mallopt(3)).
+    By default, glibc keeps ever larger blocks, in up to 8 arenas for each core. After a flood of large documents the process
+    would stay at its largest size, and the counts here would not match the memory in use (mallopt(3)).
     """
     with suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -99,9 +99,9 @@ def give_back_at_once() -> None:
 
 
 class Memory:
-    """The room for large documents, in shares. One for the process.
+    """The room for large documents, in shares. One per process.
 
-    No submitter has all of it, where it holds more than one of the largest documents: one place is left for another's.
+    If the room holds more than one document of the maximum size, no submitter gets all of it: space for one stays free for others.
 
     Raises:
         SettingsError: the configuration does not fit into the limit.
@@ -117,7 +117,7 @@ class Memory:
 
     @contextmanager
     def share(self, submitter: str) -> Iterator[Share]:
-        """What a mission of this submitter may take of the room; it is given back with the block."""
+        """A share of the room for a mission of this submitter; the end of the block releases it."""
         share = Share(self, submitter)
         try:
             yield share
@@ -125,7 +125,7 @@ class Memory:
             share.give_back()
 
     def take(self, share: Share, size: int, seconds: float) -> bool:
-        """Whether a share got its place within so many seconds. First come, first served, but for who has all that one may have."""
+        """Wait up to `seconds` for a share; return whether it got its room. First come, first served, except for submitters at their limit."""
         with self._changed:
             share.wanted = size
             self._waiting.append(share)
@@ -140,7 +140,7 @@ class Memory:
                 self._changed.notify_all()
 
     def give_back(self, share: Share) -> None:
-        """Take the share's place back."""
+        """Release the share's room."""
         with self._changed:
             self._free += share.size
             self._held[share.submitter] -= share.size
@@ -156,7 +156,7 @@ class Memory:
 
 
 class Share:
-    """What one mission has of the room: nothing, until it needs it."""
+    """The part of the room that one mission holds: nothing until it needs it."""
 
     __slots__ = ("_memory", "size", "submitter", "wanted")
 
@@ -167,10 +167,10 @@ class Share:
         self.wanted = 0
 
     def for_document(self, size: int, deadline: float) -> None:
-        """Take what a document of so many bytes needs to its end; a second time only where the first was for a smaller one.
+        """Take the room for a document until the mission's end; a second call takes more only for a larger document.
 
         Args:
-            size: of the document, in bytes, at most.
+            size: the document's maximum size in bytes.
             deadline: the fetch's, on the monotonic clock.
 
         Raises:
@@ -179,12 +179,12 @@ class Share:
         self._take(of_document(size), deadline)
 
     def for_secrets(self, count: int, deadline: float) -> None:
-        """The same for so many secrets, where they are more than fit into a slot."""
+        """Take the room for `count` secrets, if they do not fit into a slot."""
         if count > FREE_SECRETS:
             self._take(SECRETS_BYTES, deadline)
 
     def give_back(self) -> None:
-        """Give back what was taken."""
+        """Release the room."""
         if self.size:
             self._memory.give_back(self)
             self.size = 0
@@ -192,12 +192,12 @@ class Share:
     def _take(self, size: int, deadline: float) -> None:
         if size <= self.size:
             return
-        self.give_back()  # of a try that failed: who waits has nothing that another one waits for
+        self.give_back()  # from a failed try: a waiting mission holds nothing that another one waits for
         if not self._memory.take(self, size, min(PATIENCE_SECONDS, deadline - monotonic())):
             raise MissionFailed(Reason.MEMORY_BUSY, retry_after=random.uniform(*RETURN_SECONDS))  # noqa: S311 (jitter)
         self.size = size
 
 
 def of_document(size: int) -> int:
-    """What a document of so many bytes takes, with its secrets, in bytes."""
+    """The room for a document of `size` bytes with its secrets, in bytes."""
     return PER_BYTE * size + SECRETS_BYTES

@@ -1,4 +1,4 @@
-"""What is done with one claimed mission, top to bottom: validate → fetch → extract → seal, and how it went."""
+"""The pipeline for one claimed mission: validate → fetch → extract → seal, and its outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from worker.work.retry import within_attempt
 
 log = logging.getLogger("decoder.mission")
 
-# To look a label up costs as much as to count.
+# Looking up a label costs as much as counting.
 _tried = cache(metrics.FETCH_ATTEMPTS.labels)
 
 
@@ -61,7 +61,7 @@ class Pipeline:
         metrics.start_entries(policy.entries)
 
     def decode(self, claim: Claim) -> Outcome:
-        """Do a mission and say how it went. Raises nothing."""
+        """Process a mission and return its outcome. Raises nothing."""
         phases: dict[str, float] = {}
         entry = ""
         deadline = time.monotonic() + min((claim.expires_at_ms - claim.now_ms) / 1000, self._settings.deadline)
@@ -69,7 +69,7 @@ class Pipeline:
             with _phase(phases, "validate"):
                 url = parse_url(self._keyring.decrypt(claim.url_record, claim.id))
                 entry = self._policy.allowed_by(url) or ""
-                # The host itself is not logged: a name below a wildcard is a stranger's choice.
+                # The host itself is not logged: a name below a wildcard is untrusted text.
                 if entry:
                     add_to_mission_context("mission.allowed_by", entry)
                 self._policy.check(url)
@@ -78,8 +78,8 @@ class Pipeline:
         except MissionFailed as failure:
             outcome = Outcome(phases, failure.reason, failure.retry_after)
         except DecoderError as error:
-            # Not the mission's fault: a key that this worker lacks, say. Another one may have it.
-            log.error("mission cannot be worked here: %s", error)
+            # Not the mission's fault: for example, this worker lacks a key that another one may have.
+            log.error("cannot process the mission here: %s", error)
             outcome = Outcome(phases, Reason.INTERNAL_ERROR)
         except Exception as error:
             log.exception("mission met an unexpected %s", type(error).__name__)
@@ -95,7 +95,7 @@ class Pipeline:
             with _phase(phases, "extract"):
                 secrets = self._extract(document, claim, deadline)
                 share.for_secrets(len(secrets), deadline)
-            if not secrets:  # nothing to keep: that there are none stands in the ledger
+            if not secrets:  # no result to store: the ledger records that there are none
                 return Outcome(phases, cut=secrets.cut)
             with _phase(phases, "seal"):
                 recipient = self._recipients.of(claim.submitter)
@@ -122,7 +122,7 @@ class Pipeline:
     def _extract(self, document: Document, claim: Claim, deadline: float) -> Extraction:
         body, content_type = document.body, document.content_type
         if claim.suspect:
-            # Of its share the worker itself holds the body.
+            # The worker itself holds the body, which is part of the share.
             memory = of_document(len(body)) - len(body)
             return extract_apart(self._extractor, body, content_type, deadline=deadline, memory=memory)
         return self._extractor.extract(body, content_type, deadline)

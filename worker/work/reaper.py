@@ -1,4 +1,4 @@
-"""The reaper: about once a second, publish again what is stuck. Every worker has one; the ledger lets one at a time work."""
+"""The reaper: about once a second, it requeues stuck missions. Every worker has one; the ledger lets one work at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from worker.work.retry import SUSPECT_AFTER
 
 log = logging.getLogger("decoder.reaper")
 
-# Of missions that are due so many are taken at a time, for so long in one go.
+# The number of due missions per batch, and the maximum time of one round.
 DUE_COUNT = 1000
 TURN_SECONDS = 0.5
-# While so many messages wait, workers have enough to do, and who is published now waits behind them: fewer are taken, and once.
+# While this many messages wait, workers have enough to do, and more would only wait behind them: one smaller batch is enough.
 ENOUGH_MESSAGES = 200
 DUE_COUNT_THEN = 200
 
@@ -31,7 +31,7 @@ class Reaper:
         self._ledger = ledger
         self._hosts = hosts
         self._max_attempts = max_attempts
-        # While a release is rolled out, another worker's may be longer.
+        # During a rollout, another release's worker may have a longer lease.
         self._longest_lease = 2 * lease_seconds
         self._answered = False
         self._last_heard = ""
@@ -39,11 +39,11 @@ class Reaper:
         self._thread = threading.Thread(target=self._loop, name="reaper", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the round under way."""
+        """Stop after the current round."""
         self._stopped.set()
 
     def ledger_answers(self) -> bool:
@@ -51,11 +51,11 @@ class Reaper:
         return self._answered
 
     def round(self) -> bool:
-        """Reap once; whether there is so much to do that the next round is to follow at once.
+        """Reap once; return whether the next round should follow at once, because there is much to do.
 
         Raises:
-            LedgerUnavailable: Redis does not answer. What was found and not published waits until workers look by themselves; the
-                dead are found once.
+            LedgerUnavailable: Redis does not answer. Workers find missions that were found but not published on their own;
+                dead letters are found once.
         """
         self._mend()
         self._hosts.refresh()
@@ -68,7 +68,7 @@ class Reaper:
         return self._publish_due()
 
     def _publish_due(self) -> bool:
-        """Publish what is due, for a while; whether to go on at once. Any number of workers may do so side by side."""
+        """Publish due missions for up to `TURN_SECONDS`; return whether to continue at once. Many workers may do so in parallel."""
         until = time.monotonic() + TURN_SECONDS
         while True:
             room = self._ledger.waiting() < ENOUGH_MESSAGES
@@ -83,7 +83,7 @@ class Reaper:
         for mended in self._ledger.mend(self._longest_lease, retry.LONGEST_WAIT_SECONDS):
             metrics.SECURITY_EVENTS.labels(metrics.DAMAGED_KEY).inc()
             log.error(
-                "%r was damaged (%s) and was put right; `decoder doctor --repair` finds the missions that it held",
+                "%r was damaged (%s) and was put right; `decoder doctor --repair` finds its missions",
                 mended.key,
                 mended.was,
             )
@@ -98,11 +98,11 @@ class Reaper:
             except LedgerUnavailable as error:
                 self._heard(error)
             except Exception as error:
-                # A reaper that dies leaves missions stuck for ever.
+                # Without a reaper, missions stay stuck for ever.
                 log.exception("the reaper met an unexpected %s", type(error).__name__)
 
     def _heard(self, problem: LedgerUnavailable | None) -> None:
-        """Say what changed: Redis answers, answers with errors, or does not answer."""
+        """Log a change: Redis answers, answers with errors, or does not answer."""
         if problem is None:
             heard = "the ledger answers"
         else:

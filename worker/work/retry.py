@@ -1,12 +1,12 @@
-"""When a mission is tried again, and when it is not: the whole policy.
+"""The retry policy: when a worker retries a mission, and when not.
 
-Within an attempt a worker tries to fetch up to `DECODER_FETCH_ATTEMPTS` times, with short waits between the tries, as long as
-the deadline lasts. Between attempts the mission goes back to the ledger and is due again after a longer wait, for any worker;
-after `DECODER_MAX_ATTEMPTS` attempts it is dead. Both happen for transient reasons only (`Reason.transient`). Both waits have
-full jitter: a random part of a limit that doubles each time (Brooker, "Exponential Backoff And Jitter", 2015), and no less than
-the server asked for in `Retry-After` (RFC 9110, section 10.2.3).
+Within an attempt a worker tries to fetch up to `DECODER_FETCH_ATTEMPTS` times, with a short backoff between tries, until the
+deadline. Between attempts the mission returns to the ledger and is due again after a longer backoff, for any worker; after
+`DECODER_MAX_ATTEMPTS` attempts it becomes a dead letter. Both happen only for transient reasons (`Reason.transient`). Both backoffs
+have full jitter: a random part of a limit that doubles each time (Brooker, "Exponential Backoff And Jitter", 2015), but at least
+the server's `Retry-After` (RFC 9110, section 10.2.3).
 
-An attempt that ended for no fault of the mission is given back (`NO_FAULT`). A mission whose workers died is a suspect.
+An attempt that ended through no fault of the mission does not count (`NO_FAULT`). A mission whose workers died is a suspect.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from tenacity import Retrying, retry_if_exception, wait_random_exponential
 from mission.errors import MissionFailed
 from mission.model import Reason
 
-# Between the tries of an attempt, in seconds.
+# Backoff between the tries of an attempt, in seconds.
 TRY_BASE_SECONDS = 0.2
 TRY_CAP_SECONDS = 5.0
-# Between attempts, in seconds.
+# Backoff between attempts, in seconds.
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
-# More than any of those, and than what a server may ask for (`worker.fetch.fetcher.MAX_RETRY_AFTER`).
+# Longer than any of these, and than the longest accepted `Retry-After` (`worker.fetch.fetcher.MAX_RETRY_AFTER`).
 LONGEST_WAIT_SECONDS = 4000.0
-# A mission that outlived so many leases may be what kills its workers; until then it may have been a neighbour, and the lost attempts
-# do not count. A worker takes one such suspect at a time, so that none dies with another time and again; the others come back
-# after the delay. A suspect's document is extracted in a process of its own: a hostile one takes along `SUSPECT_AFTER` workers at
-# most. What else ends workers, in the fetch, takes along `SUSPECT_AFTER` + DECODER_MAX_ATTEMPTS at most.
+# A mission that lost this many leases may be killing its workers. Until then another mission may have been the cause, and the lost
+# attempts do not count. A worker takes one suspect at a time, so that suspects do not repeatedly die together; the others return after
+# the delay. A separate process extracts a suspect's document, so a hostile document ends `SUSPECT_AFTER` workers at most. A mission
+# that ends workers during the fetch ends `SUSPECT_AFTER` + DECODER_MAX_ATTEMPTS at most.
 SUSPECT_AFTER = 2
 SUSPECT_DELAY_SECONDS = 2.0
 
-# The host or the process has no place now, and a fetch slot is too dear to wait in: to find that out is no try.
+# The host or the process has no free slot now, and a fetch slot is too expensive for waiting: this does not count as a try.
 PUT_OFF = (Reason.HOST_BUSY, Reason.HOST_PAUSED, Reason.MEMORY_BUSY)
-# There is no way out: that is told, and tried again later.
+# The egress proxy does not work: the attempt is reported, and retried later.
 NO_WAY_OUT = (Reason.PROXY_FAILED, Reason.PROXY_LOGIN_REFUSED)
-# These attempts do not count: the mission did nothing wrong, and the next one may do better at once.
+# These attempts do not count: the mission is not the cause, and the next attempt may succeed at once.
 NO_FAULT = frozenset({*PUT_OFF, *NO_WAY_OUT, Reason.STORE_UNAVAILABLE, Reason.SHUTDOWN})
 _NOT_WITHIN_THE_ATTEMPT = (Reason.DEADLINE_EXCEEDED, *PUT_OFF, *NO_WAY_OUT)
 
@@ -49,7 +49,7 @@ _Result = TypeVar("_Result")
 
 
 def between_attempts(reason: Reason, attempt: int, retry_after: float | None) -> float:
-    """Seconds until a mission is due again, whose attempt of this number (from 1) ended for `reason`."""
+    """Seconds until a mission is due again after attempt number `attempt` (from 1) ended with `reason`."""
     asked = retry_after or 0.0
     if reason in NO_FAULT:
         return asked
@@ -60,12 +60,12 @@ def between_attempts(reason: Reason, attempt: int, retry_after: float | None) ->
 def within_attempt(
     try_: Callable[[], _Result], tries: int, deadline: float, tried: Callable[[str], None] = lambda _result: None
 ) -> _Result:
-    """What one of so many tries brings; they and the waits between end before `deadline` on the monotonic clock.
+    """Call `try_` up to `tries` times and return its result; tries and backoffs end before `deadline` on the monotonic clock.
 
-    `tried` hears how each ended: `ok`, or the reason. To be put off is no try.
+    `tried` gets the result of each try: `ok`, or the reason. A postponed fetch is not a try.
 
     Raises:
-        MissionFailed: the last try's, with the `retry_after` that did not fit.
+        MissionFailed: the last try's, with the `retry_after` that exceeds the deadline.
     """
     asked = [0.0]
 
@@ -76,14 +76,14 @@ def within_attempt(
             asked.append(failure.retry_after or 0.0)
             if failure.reason not in PUT_OFF:
                 tried(failure.reason.value)
-            # Its frames, and those of what it came from, hold what was read, and tenacity holds it in a cycle: free them at once.
+            # Its frames and its context's hold the data that was read, and tenacity keeps the error in a reference cycle: free them at once.
             failure.__context__ = None
             raise failure.with_traceback(None) from None
         tried("ok")
         return result
 
     try:
-        return told()  # nearly all end here, and without what it costs to keep account of tries
+        return told()  # nearly all fetches end here, without the cost of tenacity
     except MissionFailed as failure:
         first = [failure]
 

@@ -1,4 +1,4 @@
-"""The watchdog: says that the worker is alive and ready, and ends it when a mission outlives its lease."""
+"""The watchdog: reports that the worker is alive and ready, and ends it when a mission outlives its lease."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from worker.observe.health import Heartbeat
 log = logging.getLogger("decoder.watchdog")
 
 INTERVAL_SECONDS = 1.0
-# Celery's event loop beats every 2 s; silent for so long while Redis answers, it is stuck.
+# Celery's event loop beats every 2 s; if it is silent for this long while Redis answers, it is stuck.
 LOOP_SILENCE_SECONDS = 90.0
-# A mission may outlive its lease by what one more round trip to the ledger takes.
+# A mission may outlive its lease by the time of one more round trip to the ledger.
 OVERTIME_SECONDS = 15.0
 EXIT_STUCK = 70
-_STDERR = 2  # `sys.stderr` is None where it was closed
+_STDERR = 2  # `sys.stderr` is None if it was closed
 
 
 def _exit(code: int) -> None:
@@ -29,24 +29,24 @@ def _exit(code: int) -> None:
 
 
 def _exit_after(seconds: float) -> None:
-    """End the process (1), with each thread's frames on stderr, unless this is called again in time. It needs no GIL."""
+    """End the process with exit code 1 and each thread's frames on stderr, unless called again in time. It needs no GIL."""
     faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
 
 
 class Watchdog:
-    """A thread that looks once a second.
+    """A thread that checks the worker once a second.
 
-    Threads ignore Celery's time limits, so nothing can stop one that hangs but the end of the process; the ledger brings
-    the missions back. What only waits for Redis is left to wait. A native call that keeps the GIL lets no thread look: so each
-    look winds up a timer of the interpreter's own, which ends the process when no next one comes.
+    Threads ignore Celery's time limits, so only the end of the process stops one that hangs; the ledger then returns its
+    missions. The watchdog leaves missions alone that only wait for Redis. A native call that keeps the GIL blocks the watchdog
+    too. So each check restarts a timer in the interpreter, which ends the process if the next check does not come.
 
     Args:
-        heartbeat: where to say so.
-        oldest_seconds: for how long the oldest mission in hand has been there.
-        lease_seconds: how long it may.
+        heartbeat: the health file.
+        oldest_seconds: returns the age of the oldest in-flight mission.
+        lease_seconds: the age limit, without the overtime.
         ledger_answers: whether Redis answered last time.
         exit_: ends the process with a code.
-        exit_after: does so after so many seconds, unless it is called again.
+        exit_after: ends it after a number of seconds, unless called again.
     """
 
     def __init__(
@@ -70,28 +70,28 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start to watch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Say that the worker takes no more work. Watching goes on: also an end can hang."""
+        """Report that the worker takes no more work. Watching continues, since a shutdown can hang too."""
         self._stopped.set()
 
     def loop_beat(self) -> None:
-        """Celery's event loop turns."""
+        """Record a turn of Celery's event loop."""
         self._loop_seen = time.monotonic()
 
     def look(self) -> None:
-        """Look once."""
+        """Check once."""
         self._exit_after(self._limit)
         answers, now = self._ledger_answers(), time.monotonic()
         if not answers:
             self._away_at = now
-        # While Redis is away nothing can be settled and the loop connects anew: both have a while for it when it is back.
+        # While Redis is unavailable, no mission can be settled and the loop reconnects: both get some time after its return.
         back_for = now - self._away_at
         oldest = self._oldest_seconds()
         if oldest > self._limit and back_for > OVERTIME_SECONDS:
-            log.critical("a mission is in hand for %.0f s, past its lease: the worker ends", oldest)
+            log.critical("a mission has been in flight for %.0f s, longer than its lease: ending the worker", oldest)
             self._exit(EXIT_STUCK)
             return
         if min(now - self._loop_seen, back_for) > LOOP_SILENCE_SECONDS:

@@ -126,14 +126,14 @@ def test_harder_missions_never_take_fewer_pods(field: str, more: float) -> None:
 
 def test_defaults_that_are_too_small_are_told() -> None:
     queue, quota = planned().advice[-2:]
-    assert queue.startswith("DECODER_QUEUE_LIMIT is reached 16.7 minutes after")
-    assert "takes 3,600,000, 3.4 GiB" in queue
-    assert quota.startswith("One submitter may have 128MiB of results")
+    assert queue.startswith("The queue reaches DECODER_QUEUE_LIMIT 16.7 minutes after")
+    assert "needs 3,600,000 missions, 3.4 GiB" in queue
+    assert quota.startswith("One submitter may store 128MiB of results")
     assert planned(missions_per_day=100).advice == ()
 
 
 def test_a_pod_that_takes_more_than_it_requests_is_told() -> None:
-    assert planned(latency_seconds=0.0).advice[0].startswith("A pod takes 0.")
+    assert planned(latency_seconds=0.0).advice[0].startswith("A pod uses 0.")
 
 
 def test_the_pods_are_those_of_the_chart() -> None:

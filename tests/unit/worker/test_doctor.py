@@ -188,7 +188,7 @@ def test_an_engine_that_is_not_installed_is_found(
     ("rules", "told"),
     [
         ("[[rules]]\nid = 'acme'\nregex = '('\n", "mine.toml:2: acme: "),
-        ("words", "mine.toml:1: is no pack of rules"),
+        ("words", "mine.toml:1: is not a rule pack"),
     ],
 )
 def test_a_bad_pack_fails_with_its_line(good: dict[str, Any], tmp_path: Path, rules: str, told: str) -> None:

@@ -111,7 +111,7 @@ def test_without_a_proxy_none_can_look_names_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DECODER_EGRESS_PROXY", "http://proxy:3128")
     assert WorkerSettings.from_env().proxy_resolves
     monkeypatch.setenv("DECODER_EGRESS_RESOLVE", "both")
-    with pytest.raises(SettingsError, match=r"^DECODER_EGRESS_RESOLVE: got 'both'; takes who looks up"):
+    with pytest.raises(SettingsError, match=r"^DECODER_EGRESS_RESOLVE: got 'both'; takes resolver of host names"):
         WorkerSettings.from_env()
 
 
@@ -158,5 +158,5 @@ def test_the_command_refuses_a_bad_value_with_one_line_and_exit_code_2(monkeypat
     assert (result.exit_code, result.stdout) == (2, "")
     assert (
         result.stderr
-        == "error: DECODER_DEADLINE: got 'soon'; takes seconds for one attempt's whole fetch, up to 3600s\n"
+        == "error: DECODER_DEADLINE: got 'soon'; takes seconds for the whole fetch of one attempt, up to 3600s\n"
     )

@@ -1,7 +1,7 @@
-"""What a body holds: gzip, bz2, xz, lzma, zip (Office documents and jars are zips) and tar, one in another to depth 3.
+"""Archives in a body: gzip, bz2, xz, lzma, zip (also Office documents and jars) and tar, nested to depth 3.
 
-An archive is known by its first bytes, never by a name or a content type. Everything is read in memory, in pieces, with a bound on
-whatever a stranger can choose; no file is written.
+The first bytes identify an archive, never a name or a content type. Everything is read in memory, in pieces, with a limit on all
+untrusted sizes; no file is written.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\n\r\f\b
 
 
 def is_archive(body: bytes) -> bool:
-    """Whether a body begins as an archive does."""
+    """Whether a body begins like an archive."""
     return kind_of(body) is not None
 
 
 def looks_like_text(body: bytes) -> bool:
-    """Whether it can be a text: its first 4 KiB hold no NUL and hardly another control character, or it has a mark of UTF-16 or 32."""
+    """Whether it may be text: its first 4 KiB have no NUL and few other control characters, or it has a byte order mark of UTF-16 or 32."""
     if body.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
         return True
     head = body[:4096]
@@ -34,14 +34,14 @@ def looks_like_text(body: bytes) -> bool:
 
 
 def members(body: bytes, deadline: float, cut: set[Cut], limits: Limits = LIMITS) -> Iterator[Member]:
-    """The files in an archive and in those within it that are not empty, in their order. None if the body is no archive. Never fails.
+    """The non-empty files in an archive and in nested archives, in order. No files if the body is not an archive. Never fails.
 
     Args:
         body: the document.
-        deadline: on the monotonic clock, looked at between pieces.
-        cut: gets a word for whatever is not among the members, or not whole. Members that are damaged (also at their very end),
-            encrypted or unsupported are left out; so are archives below `depth`.
-        limits: of what it costs.
+        deadline: on the monotonic clock, checked between pieces.
+        cut: gets a reason for every missing or incomplete member. Damaged members (also at their very end), encrypted or
+            unsupported ones, and archives below `depth` are left out.
+        limits: of the cost.
     """
     kind = kind_of(body)
     if kind:

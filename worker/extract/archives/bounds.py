@@ -1,4 +1,4 @@
-"""What one body may cost to unpack, and what it has cost so far."""
+"""Limits on unpacking a body, and the amounts used so far."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_NAME = 255  # characters of one name in a path
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one body may unpack to. Up to `depth` members are in memory at once, and one more copy of the last.
+    """Limits for unpacking one body. Up to `depth` members are in memory at once, and one more copy of the last.
 
     Attributes:
-        total: bytes unpacked in all, also of what is read over.
-        member: bytes of one member; of a longer one these are given.
+        total: unpacked bytes in all, including skipped ones.
+        member: bytes of one member; a longer one is cut to this size.
         members: of all archives together, folders too.
         depth: archives in archives; a compressed tar is one.
         ratio: of unpacked to packed bytes, of what unpacks to more than 1 MiB.
@@ -32,21 +32,21 @@ class Limits:
 
 
 class Over(Exception):
-    """A bound of the whole was reached."""
+    """A limit for the whole body was reached."""
 
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
 
 
 class Skip(Exception):
-    """A member, or the rest of an archive, cannot be had."""
+    """A member, or the rest of an archive, cannot be read."""
 
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
 
 
 class Bounds:
-    """What is left of a body's limits.
+    """The remaining amounts of a body's limits.
 
     Args:
         deadline: on the monotonic clock.
@@ -58,14 +58,14 @@ class Bounds:
         self._deadline, self._bytes, self._members = deadline, limits.total, limits.members
 
     def count(self) -> None:
-        """One more member, or what is as much work."""
+        """Count one more member, or equal work."""
         self._members -= 1
         if self._members < 0:
             raise Over(Cut.MEMBERS)
         self.spend(0)
 
     def spend(self, size: int) -> None:
-        """So many bytes were unpacked."""
+        """Count unpacked bytes."""
         self._bytes -= size
         if self._bytes < 0:
             raise Over(Cut.BYTES)

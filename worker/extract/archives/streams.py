@@ -65,7 +65,7 @@ class Source(Protocol):
     """Bytes that are read once."""
 
     def read(self, size: int) -> bytes:
-        """So many; fewer at the end alone."""
+        """Return `size` bytes; fewer only at the end."""
 
 
 class Stored:
@@ -83,7 +83,7 @@ class Stored:
 
 
 class Unpacked:
-    """What a compressed stream holds; several in a row are one."""
+    """The content of a compressed stream; several streams in a row count as one."""
 
     def __init__(self, data: memoryview, kind: str, bounds: Bounds) -> None:
         self._data, self._bounds = data, bounds
@@ -125,7 +125,7 @@ class Unpacked:
                 if piece:
                     return piece
                 if not feed and not self._decoder.eof:
-                    raise Skip(Cut.DAMAGED)  # it ends before its end
+                    raise Skip(Cut.DAMAGED)  # the data ends early
         except MemoryError:
             raise Skip(Cut.UNSUPPORTED) from None
         except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
@@ -157,6 +157,6 @@ def exactly(source: Source, size: int) -> bytes:
 
 
 def pass_over(source: Source, size: int) -> None:
-    """Leave out so many bytes; raises as `exactly`."""
+    """Skip `size` bytes; raises like `exactly`."""
     while size > 0:
         size -= len(exactly(source, min(size, PIECE_BYTES)))

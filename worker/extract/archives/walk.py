@@ -58,7 +58,7 @@ def kind_of(body: bytes) -> str | None:
 
 
 class Walk:
-    """One body's archives: what they cost so far, and how they are read."""
+    """Reads the archives of one body, within its limits."""
 
     def __init__(self, bounds: Bounds, cut: set[Cut]) -> None:
         self._bounds, self._limits, self._cut = bounds, bounds.limits, cut
@@ -86,7 +86,7 @@ class Walk:
             yield from self.inside(body, kind, path, depth + 1)
 
     def _first(self, source: Source, size: int) -> bytes:
-        """So many bytes of a source, but not more than a member may have; fewer if there are fewer."""
+        """Up to `size` bytes of a source, within the limit for a member."""
         left = min(size, self._limits.member)
         data = io.BytesIO()  # it gives its bytes without a copy
         try:
@@ -96,7 +96,7 @@ class Walk:
         except Skip as skip:
             if skip.cut is not Cut.RATIO:
                 raise
-            self._cut.add(Cut.RATIO)  # what came before is as good as any
+            self._cut.add(Cut.RATIO)  # the bytes before are still valid
         return data.getvalue()
 
     def _stream(self, source: Unpacked, kind: str, path: str, depth: int) -> Iterator[Member]:

@@ -11,7 +11,7 @@ _CONDITIONS = {"": " || ", "OR": " || ", "||": " || ", "AND": " && ", "&&": " &&
 
 
 def allowlist(fields: Fields, reading: Reading) -> str:
-    """An expression that is true for what an allowlist allows, "" where that can be nothing.
+    """An expression that is true for everything that an allowlist allows; "" if it can allow nothing.
 
     gitleaks allows what one of its checks allows, or all of them with `condition = "AND"`.
 

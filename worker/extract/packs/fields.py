@@ -1,4 +1,4 @@
-"""Typed reads of a pack's tables: what is of the wrong type, or unknown, is said, and read as absent."""
+"""Typed access to a pack's tables: fields that are unknown or of the wrong type are reported, and treated as absent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Reading:
         elif len(self.rule) > 128 or not self.rule.isprintable():
             self.say("an id is up to 128 printable characters")
         elif self.rule in self._seen:
-            self.say("a rule of this id stands above already")
+            self.say("an earlier rule has the same id")
         self._seen.add(self.rule)
 
     def strip(self, fields: Fields, network: str) -> None:
@@ -66,7 +66,7 @@ class Reading:
             PackRefused: something is wrong.
         """
         for part, number in sorted(self._stripped.items()):
-            self.leave_out(f"{part!r} of {number} rules: the decoder asks no service about what it finds")
+            self.leave_out(f"{part!r} of {number} rules: the decoder asks no service about its findings")
         if self.problems:
             raise PackRefused(self.problems)
         return tuple(self._left_out)
@@ -97,7 +97,7 @@ class Fields:
             if name not in known.split():
                 self._say(f"unknown key {written!r}")
             elif name in self._values:
-                self._say(f"{written!r} stands twice")
+                self._say(f"{written!r} occurs twice")
             else:
                 self._values[name] = value
 

@@ -40,9 +40,9 @@ def parse(file: Path, name: str, text: str) -> Pack:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
-        raise refused(file, f"is no YAML: {reason}", mark.line + 1 if mark else 1) from None
+        raise refused(file, f"is not valid YAML: {reason}", mark.line + 1 if mark else 1) from None
     except ValueError as error:  # such as a date that is none
-        raise refused(file, f"is no YAML: {error}") from None
+        raise refused(file, f"is not valid YAML: {error}") from None
     return _Reader(file, name, raw, node).pack()
 
 
@@ -150,7 +150,7 @@ class _Reader(Reading):
         names = Counter(key.value for key, _value in pairs)
         for name, number in names.items():
             if number > 1:
-                self.say(f"{name!r} stands twice")
+                self.say(f"{name!r} occurs twice")
 
 
 def _yaml(value: object) -> str:

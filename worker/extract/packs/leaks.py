@@ -43,7 +43,7 @@ def parse(file: Path, name: str, text: str) -> Pack:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         at = re.search(r"line (\d+)", str(error))
         last = text.rstrip().count("\n") + 1
-        raise refused(file, f"is no TOML: {error}", int(at[1]) if at else last) from None
+        raise refused(file, f"is not valid TOML: {error}", int(at[1]) if at else last) from None
     return _Reader(file, name, text, raw).pack()
 
 
@@ -65,7 +65,7 @@ class _Reader(Reading):
         if not self._raw_rules:
             self.say("has no rules: a gitleaks or betterleaks pack is a list of [[rules]]")
         elif not rules and not self.problems:
-            self.say("has no rule that looks into documents")
+            self.say("has no rule that searches documents")
         return Pack(
             name=self._name,
             file=self.file,
@@ -80,9 +80,9 @@ class _Reader(Reading):
             return
         extend = self._fields(self._top["extend"], "path url usedefault disabledrules", "extend: ")
         if extend.flag("usedefault"):
-            self.say("'extend' asks for gitleaks' own rules, which are not here: give them as a pack of their own")
+            self.say("'extend' refers to gitleaks' own rules, which are not included: add them as a separate pack")
         if extend.text("path") or extend.text("url"):
-            self.say("'extend' asks for another file: give that one as a pack of its own")
+            self.say("'extend' refers to another file: add that file as a separate pack")
 
     def _global_allowlists(self) -> tuple[list[str], dict[str, list[str]]]:
         everywhere: list[str] = []
@@ -101,7 +101,7 @@ class _Reader(Reading):
         if "allowlist" not in fields:
             return listed
         if listed:
-            self.say("has an [allowlist] and [[allowlists]]: gitleaks takes one of them alone")
+            self.say("has an [allowlist] and [[allowlists]]: gitleaks accepts only one of them")
         return [fields["allowlist"]]
 
     def _rules(self, targeted: dict[str, list[str]]) -> list[Rule]:
@@ -118,7 +118,7 @@ class _Reader(Reading):
             self.begin(rule.id, rule.line)
             for required in rule.requires:
                 if required.rule not in known:
-                    self.say(f"requires the rule {required.rule!r}, which is not there")
+                    self.say(f"requires the rule {required.rule!r}, which does not exist")
         self.begin()
         for target in targeted.keys() - set(map(_id_of, self._raw_rules)):
             self.say(f"allowlist: there is no rule {target!r}, which 'targetRules' names")
@@ -139,7 +139,7 @@ class _Reader(Reading):
         requires = self._requirements(fields)
         if not regex:
             if path:
-                self.leave_out("a rule of a path alone: the decoder reports what documents hold, not that they exist")
+                self.leave_out("a rule with only a path: the decoder reports secrets in documents, not files")
             else:
                 self.say("has neither a regex nor a path")
             return None

@@ -16,10 +16,10 @@ _YAML = re.compile(r"""(?:---.*\n|[^\S\n]*(?:\#.*)?\n)*[^\S\n]*(?:(?:\{\s*)?["']
 
 
 def load(file: Path) -> Pack:
-    """A pack. The content says which format it is, not the name.
+    """Load a pack. Its content decides the format, not its name.
 
     Raises:
-        PackRefused: with everything that is wrong in it.
+        PackRefused: with all problems of the file.
     """
     name, text = name_of(file), read(file)
     if _YAML.match(text):
@@ -30,7 +30,7 @@ def load(file: Path) -> Pack:
         return kingfisher.parse(file, name, text)
     if _TOML.search(text):
         return leaks.parse(file, name, text)
-    raise refused(file, "is no pack of rules: neither gitleaks' or betterleaks' TOML nor Kingfisher's YAML")
+    raise refused(file, "is not a rule pack: neither gitleaks' or betterleaks' TOML nor Kingfisher's YAML")
 
 
 def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:

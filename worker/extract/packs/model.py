@@ -34,11 +34,11 @@ class Problem:
 
 
 class PackRefused(SettingsError):
-    """Packs are not loaded: what is wrong with them stands in `problems`, all of it."""
+    """Packs were not loaded; `problems` lists everything that is wrong with them."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        what = "a file of rules is refused: mend it (`decoder rules check FILE`), or leave it out of DECODER_RULES or --rules"
+        what = "a rule file is refused: correct it (`decoder rules check FILE`), or remove it from DECODER_RULES or --rules"
         super().__init__(what, *map(str, self.problems))
 
 

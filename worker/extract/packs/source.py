@@ -1,4 +1,4 @@
-"""A pack's file as text: bounded, and refused in words that say what is wrong with it."""
+"""Reads a pack's file as text, with a size limit and clear errors."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def read(file: Path) -> str:
     """The text of a pack.
 
     Raises:
-        PackRefused: there is none, it is no ordinary file, it is larger than `MAX_BYTES`, empty, or not UTF-8.
+        PackRefused: there is none, it is not a regular file, it is larger than `MAX_BYTES`, empty, or not UTF-8.
     """
     try:
         if file.exists() and not file.is_file():  # to open a pipe that nobody writes to takes for ever
-            raise refused(file, "is no ordinary file", None)
+            raise refused(file, "is not a regular file", None)
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:

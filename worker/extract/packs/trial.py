@@ -112,7 +112,7 @@ def examples(pack: Pack) -> Tested:
         for rule in tried:
             alone = replace(rule.without("path", "depends_on_rule"), requires=(), reported=True)
             for must, given in ((True, rule.examples), (False, rule.negative_examples)):
-                said = "example {} must match, and does not" if must else "negative example {} must not match, and does"
+                said = "example {} must match, but does not" if must else "negative example {} must not match, but does"
                 for number, example in enumerate(given, 1):
                     if engine.finds([alone], example) != must:
                         failures.append(Problem(pack.file, rule.line, rule.id, said.format(number)))
@@ -160,7 +160,7 @@ class _Engine:
         return self.error([_on_trial(rule) for rule in rules], _TRIALS)
 
     def reason(self, rule: Rule) -> str | None:
-        """Why one rule fails, in words for who wrote it."""
+        """Why one rule fails, in words for its author."""
         error = self.error([rule])
         if error is None:
             failed = self.filter_error([rule])

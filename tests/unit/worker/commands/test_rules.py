@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_told_without_a_line() -> None:
     Path("folder.toml").mkdir()
     assert run("check", "none.toml", "folder.toml").stdout.splitlines() == [
         "none.toml: cannot be read: No such file or directory",
-        "folder.toml: is no ordinary file",
+        "folder.toml: is not a regular file",
     ]
     assert json.loads(run("check", "--json", "none.toml").stdout)["line"] is None
 
@@ -144,7 +144,7 @@ def test_test_tells_the_examples_that_do_not_hold() -> None:
     Path("team.toml").write_text(GOOD.replace("team_aaaaaaaaaaaaaaaa", "team_0123456789abcdef"))
     result = run("test", "team.toml")
     assert result.stdout.splitlines() == [
-        "team.toml:3: team-token: negative example 1 must not match, and does",
+        "team.toml:3: team-token: negative example 1 must not match, but does",
         "team.toml: 1 of 2 examples hold; 1 of 1 rules have some",
     ]
     assert result.exit_code == 1

@@ -216,7 +216,7 @@ def test_no_child_is_started_after_the_deadline(child_that: Callable[[str], None
 
 def test_a_child_that_does_not_start_is_not_the_documents_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "PROGRAM", "raise SystemExit(3)")
-    with pytest.raises(DecoderError, match="does not start: it ended with") as caught:
+    with pytest.raises(DecoderError, match="did not start: it exited with") as caught:
         extract(bytes(4 * MIB))
     assert caught.value.reason is None
 

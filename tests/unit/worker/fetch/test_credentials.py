@@ -152,19 +152,19 @@ def test_an_entry_without_credentials_takes_over_none_of_a_wildcard_or_of_anothe
 
 
 BAD = [
-    ("nonsense\n", "is no TOML (at line 1, column 9)"),
-    (f'["docs.example.com".headers]\nX-Key = {VALUE}', "is no TOML (at line 2, column"),
+    ("nonsense\n", "is not valid TOML (at line 1, column 9)"),
+    (f'["docs.example.com".headers]\nX-Key = {VALUE}', "is not valid TOML (at line 2, column"),
     (f'X-Key = "{VALUE}"', "takes tables named by entries of DECODER_ALLOWED_HOSTS"),
-    (f'[docs.example.com.headers]\nX-Key = "{VALUE}"', '"docs" is no entry of DECODER_ALLOWED_HOSTS'),
+    (f'[docs.example.com.headers]\nX-Key = "{VALUE}"', '"docs" is not an entry of DECODER_ALLOWED_HOSTS'),
     (f'["https://docs.example.com/".headers]\nX-Key = "{VALUE}"', "takes tables named by entries"),
-    (headers("*.docs.example.com"), '"*.docs.example.com" is no entry of DECODER_ALLOWED_HOSTS'),
-    (headers("wiki.example.org:443"), '"wiki.example.org:443" is no entry of DECODER_ALLOWED_HOSTS'),
+    (headers("*.docs.example.com"), '"*.docs.example.com" is not an entry of DECODER_ALLOWED_HOSTS'),
+    (headers("wiki.example.org:443"), '"wiki.example.org:443" is not an entry of DECODER_ALLOWED_HOSTS'),
     (headers("docs.example.com") + headers("DOCS.example.com"), '"docs.example.com" has two tables'),
     ('["docs.example.com"]', "takes headers, header-files, oauth2"),
     ('["docs.example.com".headers]', "takes headers, header-files, oauth2"),
     (f'["docs.example.com"]\nX-Key = "{VALUE}"', "takes a table of headers, header-files, oauth2"),
-    ('["docs.example.com".headers]\nX-Key = 7', "headers takes names and texts"),
-    ('["docs.example.com".headers]\nX-Key = ""', "headers takes names and texts"),
+    ('["docs.example.com".headers]\nX-Key = 7', "headers takes names with non-empty strings"),
+    ('["docs.example.com".headers]\nX-Key = ""', "headers takes names with non-empty strings"),
     (f'["docs.example.com".headers]\n"{VALUE}:" = "X-Key"', "a header's name takes letters, digits and hyphens"),
     (headers("docs.example.com", f"{VALUE}\\r\\nX-More: 1"), "a header's value takes printable ASCII"),
     (headers("docs.example.com", f"{VALUE}\\u0000"), "a header's value takes printable ASCII"),
@@ -178,10 +178,10 @@ BAD = [
         )
     ),
     (headers("docs.example.com") + '["docs.example.com".header-files]\nx-key = "key"', "a header is named twice"),
-    (headers("wiki.example.org", name="authorization") + OAUTH2, "a header is named twice; oauth2 makes Authorization"),
-    (f'["docs.example.com".header-files]\nX-Key = "{VALUE}"', "names a file that is not there"),
-    (f'["docs.example.com".header-files]\nX-Key = "{VALUE * 20}"', "names a file that is not there"),
-    (f'["docs.example.com".header-files]\nX-Key = "\\u0000{VALUE}"', "names a file that is not there"),
+    (headers("wiki.example.org", name="authorization") + OAUTH2, "a header is named twice; oauth2 sets Authorization"),
+    (f'["docs.example.com".header-files]\nX-Key = "{VALUE}"', "names a file that does not exist"),
+    (f'["docs.example.com".header-files]\nX-Key = "{VALUE * 20}"', "names a file that does not exist"),
+    (f'["docs.example.com".header-files]\nX-Key = "\\u0000{VALUE}"', "names a file that does not exist"),
     ('["docs.example.com".header-files]\nX-Key = "."', "Is a directory"),
     ('["docs.example.com".header-files]\nX-Key = "two"', "a header's value takes printable ASCII"),
     ('["docs.example.com".header-files]\nX-Key = "binary"', "takes UTF-8"),
@@ -191,8 +191,8 @@ BAD = [
     (OAUTH2.replace("client-secret", "scope"), "oauth2 takes client-id, and client-secret or client-secret-file"),
     (OAUTH2 + 'client-secret-file = "key"', "oauth2 takes client-id, and client-secret or client-secret-file"),
     (OAUTH2 + 'secret-in = "url"', "secret-in takes header or body"),
-    (OAUTH2 + 'parameters = {client_secret = "x"}', "parameters are further ones than client_id, client_secret"),
-    (OAUTH2 + "parameters = {max = 1}", "parameters takes names and texts"),
+    (OAUTH2 + 'parameters = {client_secret = "x"}', "parameters takes names other than client_id, client_secret"),
+    (OAUTH2 + "parameters = {max = 1}", "parameters takes names with non-empty strings"),
     (OAUTH2.replace("token-url", "scope"), "token-url: invalid_url"),
     (OAUTH2.replace("login.example.org", "else.example.org"), "token-url: host_not_allowed; takes a URL that"),
     (OAUTH2.replace("login.example.org", "login.example.org:8443"), "token-url: port_not_allowed; takes a URL that"),
@@ -281,7 +281,7 @@ def test_a_file_that_turns_bad_keeps_what_it_said_is_logged_once_and_counted(
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert credentials.bad()
     assert re.match(f"DECODER_CREDENTIALS: (cannot read )?{file}", line)
-    assert line.endswith("; what it said before stays in use")
+    assert line.endswith("; its last valid content stays in use")
     assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 1
     write(file, headers("wiki.example.org", "new"))
     assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 0  # a scrape looks, without any traffic

@@ -194,7 +194,7 @@ def test_refuses_schemes_that_are_not_allowed() -> None:
     ],
 )
 def test_a_bad_entry_is_named(entry: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{entry!r} is no host, *.host, ")):
+    with pytest.raises(ValueError, match=re.escape(f"{entry!r} is not a host, *.host, ")):
         policy("docs.example.com", entry)
     with pytest.raises(SettingsError, match=r"^DECODER_ALLOWED_HOSTS: got .*; takes hosts"):
         WorkerSettings.from_env(allowed_hosts=("docs.example.com", entry))

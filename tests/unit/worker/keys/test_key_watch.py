@@ -114,4 +114,4 @@ def test_the_thread_goes_on_after_trouble_and_says_so_once(
     messages = [record.getMessage() for record in caplog.records]
     assert messages[0] == "the key watch met an unexpected ValueError"
     assert len(messages) == 2
-    assert messages[1].startswith("which keys are in use is not on record: the audit could not be")
+    assert messages[1].startswith("cannot record the keys in use: the audit could not be")

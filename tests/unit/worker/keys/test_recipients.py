@@ -55,7 +55,7 @@ def test_a_submitter_with_a_key_of_its_own_gets_it_and_others_the_default(folder
 
 
 def test_without_a_default_a_submitter_without_a_key_is_refused(folder: Path) -> None:
-    with pytest.raises(SettingsError, match="DECODER_RECIPIENTS: no good key for this submitter"):
+    with pytest.raises(SettingsError, match="DECODER_RECIPIENTS: no valid key for this submitter"):
         make(recipients=folder).of("team-c")
 
 
@@ -95,7 +95,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_folder_without_a_default_is_refused(tmp_path: Path) -> None:
     """Every mission would end without a result."""
-    with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which holds no NAME\.pub"):
+    with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which contains no NAME\.pub"):
         make(recipients=tmp_path)
 
 

@@ -265,7 +265,9 @@ def test_a_mission_in_other_hands_is_told_and_not_counted(
     before = (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS))
     end_mission(ledger, settings, succeeded(CLAIM), claim)
     assert (ended(State.SUCCEEDED), counted(metrics.EMPTY_MISSIONS)) == before
-    assert f"mission {claim.id} was in other hands when it ended here; its verdict is dropped" in caplog.messages
+    assert (
+        f"mission {claim.id} ended here after another worker had claimed it; this result is dropped" in caplog.messages
+    )
     assert ledger.status(claim.id).state is State.RETRYING
 
 

@@ -104,18 +104,18 @@ def test_rules_are_counted_for_the_worker_and_for_a_suspects_process() -> None:
     [
         (
             {"memory": "512MiB", "concurrency": 64},
-            "DECODER_MEMORY: 512MiB is the limit here, and 64 fetches, an urgent one beside them and one document "
-            "of 10MiB take 938MiB; raise it (and the cgroup's), or lower DECODER_CONCURRENCY to 10",
+            "DECODER_MEMORY: 512MiB is the limit here, but 64 fetches, an urgent fetch and one document "
+            "of 10MiB need 938MiB; raise it (and the cgroup's), or lower DECODER_CONCURRENCY to 10",
         ),
         (
             {"max_bytes": "100MiB"},
-            "DECODER_MEMORY: 1GiB is the limit here, and 32 fetches, an urgent one beside them and one document "
-            "of 100MiB take 1402MiB; raise it (and the cgroup's), or lower DECODER_MAX_BYTES to 52MiB",
+            "DECODER_MEMORY: 1GiB is the limit here, but 32 fetches, an urgent fetch and one document "
+            "of 100MiB need 1402MiB; raise it (and the cgroup's), or lower DECODER_MAX_BYTES to 52MiB",
         ),
         (
             {"memory": "100MiB"},
-            "DECODER_MEMORY: 100MiB is the limit here, and 32 fetches, an urgent one beside them and one document "
-            "of 10MiB take 682MiB; raise it (and the cgroup's)",
+            "DECODER_MEMORY: 100MiB is the limit here, but 32 fetches, an urgent fetch and one document "
+            "of 10MiB need 682MiB; raise it (and the cgroup's)",
         ),
     ],
 )

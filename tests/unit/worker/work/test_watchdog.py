@@ -122,7 +122,7 @@ def test_a_mission_that_outlives_its_lease_ends_the_process(worker: Worker, capl
     worker.oldest = LEASE + OVERTIME_SECONDS + 1
     worker.watchdog.look()
     assert worker.exits == [EXIT_STUCK]
-    assert "a mission is in hand for 76 s, past its lease: the worker ends" in caplog.text
+    assert "a mission has been in flight for 76 s, longer than its lease: ending the worker" in caplog.text
     assert not worker.file.exists()
 
 

@@ -30,16 +30,16 @@ def _lint(folder: Path, text: str | bytes, name: str = "mine.toml") -> list[tupl
         (b"", 1, "is empty"),
         (b" \n\n", 1, "is empty"),
         (b"[[rules]]\nid = 'caf\xe9'\n", 2, "is not UTF-8"),
-        (b"hello there", 1, "is no pack of rules"),
-        (b"\n" * 4_000_000 + b"hello", 1, "is no pack of rules"),
-        (b"{" + b"\n" * 4_000_000 + b"hello", 1, "is no pack of rules"),
+        (b"hello there", 1, "is not a rule pack"),
+        (b"\n" * 4_000_000 + b"hello", 1, "is not a rule pack"),
+        (b"{" + b"\n" * 4_000_000 + b"hello", 1, "is not a rule pack"),
         (b"- " * 1_000_000, 1, "nested deeper"),
-        (b"[[rules]]\nid = 'a\n", 2, "is no TOML"),
-        (b"a = 1\na = 2\n", 2, "is no TOML"),
+        (b"[[rules]]\nid = 'a\n", 2, "is not valid TOML"),
+        (b"a = 1\na = 2\n", 2, "is not valid TOML"),
         (b"title = 'x'\n", 1, "has no rules"),
         (b"rules = 7\n", 1, "'rules' must be a list"),
         (b"rules = [7]\n", 1, "must be a table"),
-        (b"x = " + b"[" * 100_000, 1, "is no TOML"),
+        (b"x = " + b"[" * 100_000, 1, "is not valid TOML"),
     ],
 )
 def test_what_is_no_pack_is_refused(tmp_path: Path, text: bytes, line: int, reason: str) -> None:
@@ -59,7 +59,7 @@ def test_a_folder_a_pipe_and_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     os.mkfifo(tmp_path / "pipe.toml")
     reasons = [lint(tmp_path / name)[0].reason for name in ("folder.toml", "pipe.toml", "none.toml")]
-    assert reasons == ["is no ordinary file", "is no ordinary file", "cannot be read: No such file or directory"]
+    assert reasons == ["is not a regular file", "is not a regular file", "cannot be read: No such file or directory"]
 
 
 @pytest.mark.parametrize("name", ["a b.toml", "ü.toml", "x" * 65 + ".toml", "-.toml", "a\n.toml"])
@@ -81,13 +81,13 @@ def test_a_name_that_a_detector_cannot_have_is_refused(tmp_path: Path, name: str
         ("secretGroup = -1", "'secretgroup' must be a whole number"),
         ("skipReport = 1", "'skipreport' must be true or false"),
         ("confidence = 'sure'", "low, medium or high, not 'sure'"),
-        ("REGEX = 'x'", "'REGEX' stands twice"),
+        ("REGEX = 'x'", "'REGEX' occurs twice"),
         ("[[rules.allowlists]]", "needs one of regexes, stopwords, paths or commits"),
         ("[[rules.allowlists]]\nregex = ['x']", "allowlist: unknown key 'regex'"),
         ("[[rules.allowlists]]\nregexes = ['x']\ncondition = 'NOT'", "'condition' is AND or OR"),
         ("[[rules.allowlists]]\nregexes = ['x']\nregexTarget = 'word'", "'regexTarget' is secret, match or line"),
-        ("[rules.allowlist]\nregexes = ['x']\n[[rules.allowlists]]\nregexes = ['x']", "takes one of them alone"),
-        ("[[rules.required]]\nid = 'b'", "requires the rule 'b', which is not there"),
+        ("[rules.allowlist]\nregexes = ['x']\n[[rules.allowlists]]\nregexes = ['x']", "accepts only one of them"),
+        ("[[rules.required]]\nid = 'b'", "requires the rule 'b', which does not exist"),
         ("[[rules.required]]\nid = 'acme'\nwithin = 3", "required: unknown key 'within'"),
         ("components = [{ id = 'acme', within = 'near' }]", "'within' is such as `5L`"),
     ],
@@ -102,12 +102,12 @@ def test_what_is_wrong_in_a_rule_is_said_with_its_line(tmp_path: Path, more: str
     ("text", "line", "rule", "reason"),
     [
         (f"titel = 'x'\n{RULE}", 1, "", "unknown key 'titel'"),
-        (f"[extend]\nuseDefault = true\n{RULE}", 1, "", "gitleaks' own rules, which are not here"),
-        (f"[extend]\npath = 'other.toml'\n{RULE}", 1, "", "give that one as a pack of its own"),
+        (f"[extend]\nuseDefault = true\n{RULE}", 1, "", "gitleaks' own rules, which are not included"),
+        (f"[extend]\npath = 'other.toml'\n{RULE}", 1, "", "add that file as a separate pack"),
         (f"{RULE}[[allowlists]]\ntargetRules = ['b']\nregexes = ['x']\n", 1, "", "there is no rule 'b'"),
-        (f"{RULE}\n{RULE}", 6, "acme", "a rule of this id stands above already"),
+        (f"{RULE}\n{RULE}", 6, "acme", "an earlier rule has the same id"),
         ("[[rules]]\nregex = 'aaa'\n", 1, "", "a rule has no id"),
-        ("[[rules]]\nid = 'acme'\npath = 'x'\n", 1, "", "no rule that looks into documents"),
+        ("[[rules]]\nid = 'acme'\npath = 'x'\n", 1, "", "no rule that searches documents"),
         ('[[rules]]\nid = "a\\u001b[2J"\nregex = "aaa"\n', 2, "a\x1b[2J", "up to 128 printable characters"),
         ("[[rules]]\nid = 'acme'\n", 2, "acme", "neither a regex nor a path"),
         ("rules = [\n {id = 'a', regex = 'aaa'},\n {id = 'b', regexp = 'bbb', regex = 'b'}]\n", 3, "b", "'regexp'"),
@@ -149,7 +149,7 @@ def test_a_rule_of_a_path_alone_and_commits_are_left_out_and_said(tmp_path: Path
     pack = load(file)
     assert [rule.id for rule in pack.rules] == ["acme"]
     assert [(left.line, left.rule) for left in pack.left_out] == [(2, "acme"), (7, "key-file")]
-    assert "a path alone" in pack.left_out[1].reason
+    assert "only a path" in pack.left_out[1].reason
 
 
 @settings(max_examples=200, deadline=None)

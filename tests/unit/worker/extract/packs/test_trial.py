@@ -110,8 +110,8 @@ def test_examples_that_do_not_hold_are_named(tmp_path: Path) -> None:
     tested = examples(load(file))
     assert (tested.rules, tested.examples) == (2, 5)
     assert [(failure.line, failure.rule, failure.reason) for failure in tested.failures] == [
-        (2, "good", "example 2 must match, and does not"),
-        (2, "good", "negative example 2 must not match, and does"),
+        (2, "good", "example 2 must match, but does not"),
+        (2, "good", "negative example 2 must not match, but does"),
     ]
 
 
@@ -120,6 +120,6 @@ def test_kingfishers_examples_are_tried(tmp_path: Path) -> None:
     rule = "{name: A, id: a, pattern: 'aaa-([0-9]{4})', visible: false, min_entropy: 1.5, "
     file.write_text(f"rules:\n- {rule}examples: [aaa-1234, aaa-1111], negative_examples: [aaa-2222, aaa-4321]}}\n")
     assert [failure.reason for failure in examples(load(file)).failures] == [
-        "example 2 must match, and does not",
-        "negative example 2 must not match, and does",
+        "example 2 must match, but does not",
+        "negative example 2 must not match, but does",
     ]
