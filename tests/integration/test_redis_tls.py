@@ -224,7 +224,7 @@ def test_who_waits_hears_of_an_end_by_tls(
 
 
 # redis-py says of Sentinels that did not answer only so much.
-NO_MASTER = "No master found|the sentinels know no master"
+NO_MASTER = "No master found|the Sentinels know no master"
 NO_TLS = r"Timeout connecting to server|SSL|closed|reset"
 
 
