@@ -197,7 +197,10 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["mission", "enqueue", "--from-file", "-"], "note: reading one URL per line from the terminal; Ctrl-D ends it"),
+        (
+            ["mission", "enqueue", "--from-file", "-"],
+            "note: reading one URL per line from the terminal; Ctrl-D ends it",
+        ),
         (["decoder", "check-url", "--no-resolve", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
         (["decoder", "scan", "-"], "note: reading a document from the terminal; Ctrl-D ends it"),
         (["decoder", "check-url"], "error: takes URLs, or - for standard input"),
