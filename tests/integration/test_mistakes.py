@@ -67,7 +67,7 @@ MISTAKES = [
     Mistake("a negative number", "decoder worker --concurrency -5", 2, "-5 is not in the range 1<=x<=1024"),
     Mistake("a negative count", "decoder audit show --limit -1", 2, "-1 is not in the range x>=0"),
     Mistake("no such time", "decoder audit show --since yesterday", 2, "takes how long ago, like 2h, or a time like 2026-"),
-    Mistake("no reason for a read", f"mission reveal {ID}", 2, "Missing option '--reason'. (`mission reveal --help`"),
+    Mistake("no reason for a read", f"mission reveal {ID}", 2, "Missing option '--reason'. (see `mission reveal --help`"),
     Mistake("no such reason", "decoder dead-letters list --reason timeout", 2, "'connect_timeout', 'read_timeout'"),
     Mistake("nothing selected", "decoder dead-letters replay --why x", 2, "name missions, or select them by --reason"),
     Mistake("half a pair of markers", "decoder scan --markers '{*' urls.txt", 2, "got '{*'; takes opening and closing"),
