@@ -1,6 +1,6 @@
-"""Every error the decoder raises on purpose: one sentence each, with a reason where the closed set has one.
+"""Every error that the decoder raises on purpose: one sentence each, with a reason if the closed set has one.
 
-No message of these ever holds a URL, a secret or a key.
+Their messages never contain a URL, a secret or a key.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mission.units import counted, format_duration
 
 
 class DecoderError(Exception):
-    """The base of them all. Its text is one line that a person can act on; `more` are lines that follow it."""
+    """The base class. Its text is one line that a person can act on; `more` are lines that follow it."""
 
     reason: Reason | None = None
 
@@ -23,11 +23,11 @@ class DecoderError(Exception):
 
 
 class SettingsError(DecoderError):
-    """A setting is missing or bad: the line names the variable, what it got and what it takes."""
+    """A setting is missing or invalid: the line names the variable, the value it got and the value it takes."""
 
 
 class KeyFormatError(SettingsError):
-    """A key is not the one line of text that it should be, or its file is open to others."""
+    """A key is not one valid line of text, or its file is open to others."""
 
 
 class MissionFailed(DecoderError):
@@ -35,7 +35,7 @@ class MissionFailed(DecoderError):
 
     Args:
         reason: from the closed set.
-        retry_after: seconds that the other side asked to be left alone for, if it did.
+        retry_after: seconds that the other side asked to wait, if it did.
     """
 
     reason: Reason
@@ -47,7 +47,7 @@ class MissionFailed(DecoderError):
 
 
 class InvalidMission(MissionFailed):
-    """The mission was refused for what it is: its URL's syntax, its id, its options."""
+    """The mission was refused because its URL's syntax, its id or an option is invalid."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason)
@@ -58,16 +58,16 @@ class InvalidMission(MissionFailed):
 
 
 class QueueFull(DecoderError):
-    """The ledger holds as many unfinished missions as `DECODER_QUEUE_LIMIT` lets it. Try again later."""
+    """The ledger holds as many unfinished missions as `DECODER_QUEUE_LIMIT` allows. Try again later."""
 
     reason = Reason.QUEUE_FULL
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"queue_full: {limit} missions are waiting already; try again later")
+        super().__init__(f"queue_full: {limit} unfinished missions already; try again later")
 
 
 class QuotaExceeded(DecoderError):
-    """The submitter enqueued more than `DECODER_QUOTA` lets it. `retry_after` says when to come back, in seconds."""
+    """The submitter enqueued more than `DECODER_QUOTA` allows. `retry_after` is the time to wait, in seconds."""
 
     reason = Reason.QUOTA_EXCEEDED
 
@@ -77,9 +77,9 @@ class QuotaExceeded(DecoderError):
 
 
 class StoredQuotaExceeded(QuotaExceeded):
-    """The submitter's stored results take as much as `DECODER_STORED_QUOTA` lets them; they go by `DECODER_RESULT_TTL`.
+    """The submitter's stored results fill `DECODER_STORED_QUOTA`; they expire after `DECODER_RESULT_TTL`.
 
-    `retry_after` is when the oldest of them are gone, in seconds.
+    `retry_after` is the time until the oldest of them expire, in seconds.
     """
 
     reason = Reason.STORED_QUOTA_EXCEEDED
@@ -88,7 +88,7 @@ class StoredQuotaExceeded(QuotaExceeded):
         super().__init__(retry_after)
         self.args = (
             "stored_quota_exceeded: this submitter's results fill DECODER_STORED_QUOTA; "
-            f"the oldest of them are gone in {retry_after:.0f} s",
+            f"the oldest expire in {retry_after:.0f} s",
         )
 
 
@@ -98,37 +98,37 @@ class IdempotencyConflict(DecoderError):
     reason = Reason.IDEMPOTENCY_CONFLICT
 
     def __init__(self) -> None:
-        super().__init__("idempotency_conflict: this idempotency key stands for another URL")
+        super().__init__("idempotency_conflict: this idempotency key is bound to another URL")
 
 
 class LedgerUnavailable(DecoderError):
-    """Redis did not answer in time, or refused. Nothing was accepted, unless said otherwise."""
+    """Redis did not answer in time, or refused. Nothing was accepted, unless stated otherwise."""
 
     reason = Reason.STORE_UNAVAILABLE
 
 
 class LedgerRefuses(LedgerUnavailable):
-    """Redis answered, with an error: it is full, read-only, forbids it, or a key is of another type."""
+    """Redis answered with an error: it is full, read-only, denies permission, or a key has another type."""
 
 
 class UnknownMission(DecoderError):
-    """No mission of this id is in the ledger (any more)."""
+    """The ledger has no mission with this id (any more)."""
 
     def __init__(self, mission_id: str) -> None:
-        super().__init__(f"no mission {mission_id} in the ledger: was it enqueued here, and within DECODER_LEDGER_TTL?")
+        super().__init__(f"no mission {mission_id} in the ledger: was it enqueued here within DECODER_LEDGER_TTL?")
 
 
 class UnknownBatch(DecoderError):
-    """No batch of this id is in the ledger (any more)."""
+    """The ledger has no batch with this id (any more)."""
 
     def __init__(self, batch_id: str) -> None:
         super().__init__(
-            f"no batch {batch_id} in the ledger: was it enqueued here, with a URL accepted, and within DECODER_LEDGER_TTL?"
+            f"no batch {batch_id} in the ledger: was it enqueued here within DECODER_LEDGER_TTL, with at least one URL accepted?"
         )
 
 
 class WaitTimeout(DecoderError, TimeoutError):
-    """The time ran out before all missions were finished. They go on; `statuses` holds how those stand that are not finished."""
+    """The time ran out before all missions were finished. They go on; `statuses` holds those of the unfinished ones."""
 
     def __init__(self, seconds: float, statuses: Sequence[MissionStatus]) -> None:
         states = ", ".join(f"{count} {state}" for state, count in Counter(status.state for status in statuses).items())
@@ -144,8 +144,8 @@ class ResultUnavailable(DecoderError):
 
 
 class SealError(DecoderError):
-    """A sealed record does not open: changed, moved to another mission, or sealed to another key."""
+    """A sealed record does not open: it was changed, moved to another mission, or sealed to another key."""
 
 
 class AuditError(DecoderError):
-    """An audit record could not be written, so what it was to record was refused."""
+    """An audit record could not be written, so the recorded action was refused."""

@@ -1,4 +1,4 @@
-"""What other apps import: `MissionClient`, and the errors that it raises."""
+"""The API for other apps: `MissionClient`, and the errors that it raises."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """`MissionClient` and `Batch`, imported when they are used (PEP 562): they bring Redis and Celery."""
+        """Import `MissionClient` and `Batch` when they are first used (PEP 562): they import Redis and Celery."""
         if name not in ("Batch", "MissionClient"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from mission.batch import Batch

@@ -13,9 +13,9 @@ from mission.cli.console import Commands, Lazy, version_option
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         Lazy("mission.cli.acl", "Print the ACL file of the Redis server."),
-        Lazy("mission.cli.audit", "Show the audit, verify it, and cut what is too old."),
-        Lazy("mission.cli.dead_letters", "Look at missions that ended without an answer; replay or discard them."),
-        Lazy("mission.cli.keys", "Make keys, tell what a key file holds, seal results anew to another key."),
+        Lazy("mission.cli.audit", "Show the audit, verify it, and remove expired entries."),
+        Lazy("mission.cli.dead_letters", "List, show, replay or discard dead letters."),
+        Lazy("mission.cli.keys", "Generate keys, show key files, re-seal results to a new key."),
         Lazy("mission.cli.migrate", "Load this release's functions into Redis."),
         Lazy(
             "worker.commands.capacity",

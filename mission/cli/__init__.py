@@ -1,1 +1,1 @@
-"""What both commands share, and the commands that need no worker."""
+"""Code that both commands share, and the commands that need no worker."""

@@ -1,4 +1,4 @@
-"""`decoder acl`: the server's ACL file, for logins with passwords of one's own."""
+"""`decoder acl`: print the server's ACL file for logins with given passwords."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mission.store.acl import LOGINS, acl_lines
 def acl(passwords: TextIO) -> None:
     """Print the ACL file of the Redis server.
 
-    Each kind of user gets the least rights that do its work. FILE has a line LOGIN:PASSWORD for each login that is to be
-    on; the others are off, and so is the default one. What is printed holds the passwords' SHA-256 alone. It is for
-    `aclfile`, or for the key users.acl of the chart's Secret.
+    Each login gets the least rights that it needs. FILE has a line LOGIN:PASSWORD for each login to enable; all others,
+    and the default user, are off. The output holds only the SHA-256 of each password. Use it as Redis' `aclfile`, or as
+    the key users.acl of the chart's Secret.
 
     \b
     Example:
@@ -29,17 +29,17 @@ def acl(passwords: TextIO) -> None:
     try:
         lines = passwords.read().splitlines()
     except UnicodeDecodeError:
-        raise SettingsError(f"{passwords.name}: is no text in UTF-8") from None
+        raise SettingsError(f"{passwords.name}: not UTF-8 text") from None
     for number, line in enumerate(lines, 1):
         name, _, password = line.strip().partition(":")
         if not line.strip():
             continue
         if name not in LOGINS or name in given or not (password and password.isprintable()):
-            # The line is not repeated: it may be a password whose login was lost.
+            # The message does not repeat the line: it may be a password without its login.
             raise SettingsError(
                 f"{passwords.name}, line {number}: takes LOGIN:PASSWORD, once for each of {', '.join(LOGINS)}"
             )
         given[name] = password
     if not given:
-        raise SettingsError(f"{passwords.name}: got no login; takes a line LOGIN:PASSWORD for each that is to be on")
+        raise SettingsError(f"{passwords.name}: got no login; takes a line LOGIN:PASSWORD for each login to enable")
     say(*acl_lines(given))

@@ -1,4 +1,4 @@
-"""`decoder audit`: look at the audit, prove that nobody changed it, and cut what is too old, on record."""
+"""`decoder audit`: show the audit, verify that nobody changed it, and remove expired entries."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mission.store.names import Key
 from mission.units import format_duration
 
 CHAINS = {"people": Key.AUDIT, "keys": Key.AUDIT_KEYS}
-# What verifying without a log cannot know.
-_UNKNOWN = "no log was given, and it alone shows that a chain was emptied, written anew or robbed of its newest entries"
+# What `verify` cannot check without a log.
+_UNKNOWN = "no log given: only a log shows whether a chain was emptied or rewritten, or lost its newest entries"
 
 
 @click.group(cls=Group)
 def audit() -> None:
-    """Show the audit, verify it, and cut what is too old.
+    """Show the audit, verify it, and remove expired entries.
 
     \b
     Example:
@@ -35,25 +35,27 @@ def audit() -> None:
 
 @audit.command(reads=("redis_url", "redis_ca_file"))
 @click.option(
-    "--since", type=InstantType(), help="From then on: how long ago, like 2h, or an RFC 3339 time.  [default: all]"
+    "--since",
+    type=InstantType(),
+    help="Entries since this time: how long ago, like 2h, or an RFC 3339 time.  [default: all]",
 )
 @click.option(
-    "--until", type=InstantType(), help="Before then: how long ago, like 1h, or an RFC 3339 time.  [default: now]"
+    "--until",
+    type=InstantType(),
+    help="Entries before this time: how long ago, like 1h, or an RFC 3339 time.  [default: now]",
 )
-@click.option(
-    "--user", metavar="NAME", help="Only of this Redis login, or user of an operating system.  [default: all]"
-)
-@click.option("--action", metavar="WORD", help="Only of this action, like reveal or forget.  [default: any]")
-@click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: of all]")
+@click.option("--user", metavar="NAME", help="Only this Redis user or operating system user.  [default: all]")
+@click.option("--action", metavar="WORD", help="Only this action, like reveal or forget.  [default: any]")
+@click.option("--mission", metavar="ID", help="Only entries of this mission.  [default: all]")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
     metavar="N",
-    help="The newest N of these; 0: all.",
+    help="Show only the newest N entries; 0: all.",
 )
-@click.option("--keys", is_flag=True, help="Instead of what people did: which keys workers used, and since when.")
+@click.option("--keys", is_flag=True, help="Show which keys workers used and since when, instead of what people did.")
 @json_option
 def show(
     since: datetime | None,
@@ -67,7 +69,7 @@ def show(
 ) -> None:
     """Print audit entries, the newest first.
 
-    An entry's time is by the clock of the machine that wrote it. One whose time is none is printed whatever times are asked for.
+    An entry's time comes from the clock of the machine that wrote it. Entries with an invalid time are always printed.
 
     \b
     Example:
@@ -84,7 +86,7 @@ def show(
     audit = _open(Key.AUDIT_KEYS if keys else Key.AUDIT)
     entries = audit.entries(last=limit + 1 if limit else None, mission_id=mission, wanted=wanted)[::-1]
     if limit and len(entries) > limit:
-        note("there are older ones; --limit N prints more, --limit 0 all")
+        note("there are older entries; --limit N prints more, --limit 0 all")
         entries = entries[:limit]
     if as_json:
         emit_records((entry.as_dict() for entry in entries), as_json=True)
@@ -102,28 +104,28 @@ def show(
     "--log",
     type=click.File("r", errors="replace"),
     metavar="FILE|-",
-    help="Log lines to compare with; '-' reads standard input.  [default: none]",
+    help="File of log lines to compare with; '-' reads standard input.  [default: none]",
 )
 @json_option
 def verify(log: TextIO | None, as_json: bool) -> None:
-    """Look for entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
+    """Find entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
 
-    Both chains are looked at: what people did, and which keys workers used. What was mended is told and is no failure.
-    That a whole chain was rewritten or emptied, or that its newest entries were removed, shows only against a log that
-    holds its lines.
+    Checks both chains: what people did, and which keys workers used. Mended findings are printed but are not a failure.
+    Only a comparison with a log shows that a whole chain was rewritten or emptied, or that its newest entries were
+    removed.
 
     \b
     Example:
       decoder audit verify --log audit.log
     """
-    # Read once for both; what does not matter is not kept, but keeps its number.
+    # Read once for both chains. Irrelevant lines become empty, so that line numbers stay right.
     lines = [line if LOG_FIELD in line else "" for line in log or ()]
     findings = [(chain, finding) for chain in CHAINS for finding in _open(CHAINS[chain]).verify(lines)]
     for chain, finding in findings:
         _tell(chain, finding, as_json)
     whole = all(finding.known for _, finding in findings)
     if whole and not as_json:
-        say("the audit is whole" if log else "the audit is whole in itself")
+        say("the audit is intact" if log else "the audit is consistent in itself")
     if not log:
         _tell(None, Finding("not_checked", None, _UNKNOWN), as_json)
     if not whole:
@@ -132,10 +134,10 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
 @audit.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 def trim() -> None:
-    """Remove entries that are older than DECODER_AUDIT_TTL, on record.
+    """Remove entries that are older than DECODER_AUDIT_TTL, and record the removal.
 
-    The auditor's login alone may. An entry of action `trim` says how many went, and which was the last of them, so that
-    `verify` finds what anybody else cuts.
+    Needs the auditor's login. An entry of action `trim` records how many entries were removed and which was the last one,
+    so that `verify` detects any other removal.
 
     \b
     Example:
@@ -152,10 +154,10 @@ def trim() -> None:
 @why_option()
 @json_option
 def mend(reason: str, as_json: bool) -> None:
-    """Put on record that what `verify` finds is known. Look at each finding first. The auditor's login may for both chains.
+    """Record that the findings of `verify` are known. Check each finding first. The auditor's login can mend both chains.
 
-    What does not belong there stays where it is, and nothing is hidden: `verify` goes on to tell of it, with who mended
-    it, when and why, but as no failure. What the log alone shows cannot be mended.
+    Nothing is removed or hidden: `verify` still prints each finding, with who mended it, when and why, but no longer counts
+    it as a failure. Findings that only a log shows cannot be mended.
 
     \b
     Example:
@@ -163,7 +165,7 @@ def mend(reason: str, as_json: bool) -> None:
     """
     for chain, key in CHAINS.items():
         for finding in _open(key).mend(why=reason):
-            _tell(chain, finding, as_json)  # each as it was found
+            _tell(chain, finding, as_json)  # as found, before the mend
 
 
 def _person(entry: AuditEntry) -> str:

@@ -1,4 +1,4 @@
-"""`mission completion` and `decoder completion`: Click's own completion by Tab, made easy to find."""
+"""`mission completion` and `decoder completion`: print Click's shell completion script."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def completion_command(program: str) -> click.Command:
-    """The command that prints the script which lets a shell complete `program`."""
+    """The command that prints the shell completion script of `program`."""
 
     @click.command(
         "completion",
         cls=Command,
-        help=f"""Print the script that lets a shell complete commands and options by Tab.
+        help=f"""Print the shell completion script.
 
-        A new shell has it once the script stands where that shell looks; bash must be 4.4 or newer.
+        Write it to the file shown below, then start a new shell; bash must be 4.4 or newer.
 
         \b
         Example:

@@ -1,4 +1,4 @@
-"""`decoder dead-letters`: look at missions that ended without an answer, replay or discard them."""
+"""`decoder dead-letters`: list, show, replay or discard dead letters."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from mission.operate.dead_letters import DeadLetter, DeadLetters
 from mission.settings import Settings
 from mission.store.connection import connect
 
-# From so many on, a person who looks sees how far it is.
+# From this many missions on, a terminal shows a progress bar.
 MANY = 20
 
 
 @click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
-    """Look at missions that ended without an answer; replay or discard them.
+    """List, show, replay or discard dead letters.
 
     \b
     Example:
@@ -46,13 +46,13 @@ def dead_letters() -> None:
 
 
 class _ReasonType(click.Choice[str]):
-    """A reason. There are more than a line holds: whoever mistypes one is told the nearest."""
+    """A reason. There are too many for one line, so the error for a misspelt one suggests the nearest."""
 
     def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
         del ctx
         near = get_close_matches(str(value), self.choices, n=8, cutoff=0.5)
         shown = ", ".join(repr(choice) for choice in self.choices if choice in near)
-        return f"{value!r} is no reason; {f'near it are {shown}' if near else 'takes one like read_timeout'}."
+        return f"{value!r} is not a reason; {f'similar reasons: {shown}' if near else 'takes one like read_timeout'}."
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
@@ -60,18 +60,20 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
         "--reason",
         type=_ReasonType([item.value for item in Reason]),
         metavar="REASON",
-        help="Died for this reason, like read_timeout.  [default: any]",
+        help="With this reason, like read_timeout.  [default: any]",
     )
     age = click.option(
-        "--older-than", type=DurationType(), help="Died at least so long ago, like 90s, 5m or 24h.  [default: any age]"
+        "--older-than",
+        type=DurationType(),
+        help="Dead for at least this long, like 90s, 5m or 24h.  [default: any age]",
     )
     return reason(age(command))
 
 
 def _selection(command: Callable[..., None]) -> Callable[..., None]:
     ids = click.argument("ids", nargs=-1, metavar="[ID]...")
-    every = click.option("--all", "every", is_flag=True, help="All there are.")
-    why = why_option("--why", "Reason, recorded in the audit log. (--reason selects here.)")
+    every = click.option("--all", "every", is_flag=True, help="Select all dead letters.")
+    why = why_option("--why", "Reason, recorded in the audit log. (In this command, --reason selects dead letters.)")
     return ids(_filters(every(why(json_option(command)))))
 
 
@@ -113,10 +115,10 @@ def show(mission_id: str, as_json: bool) -> None:
 @dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def replay(**selection: Any) -> None:
-    """Give dead missions a new life: their attempts count from zero, their lifetime from now.
+    """Requeue dead missions, with a fresh attempt count and a lifetime from now.
 
-    Name them, or select them by --reason, --older-than or both, or take --all. What is not dead any more is left alone, so
-    that it does no harm to do it again; of each it says why.
+    Name them, or select them by --reason, --older-than or both, or use --all. Missions that are no longer dead are skipped
+    with the reason, so it is safe to repeat the command.
 
     \b
     Example:
@@ -128,9 +130,9 @@ def replay(**selection: Any) -> None:
 @dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def discard(**selection: Any) -> None:
-    """Take missions off the dead letters for good; they stay dead, and their URLs go.
+    """Remove missions from the dead letters for good; they stay dead, and their URLs are deleted.
 
-    Name them, or select them by --reason, --older-than or both, or take --all.
+    Name them, or select them by --reason, --older-than or both, or use --all.
 
     \b
     Example:
@@ -151,7 +153,7 @@ def _find(letters: DeadLetters, reason: str | None, older_than: float | None) ->
 
 def _because(state: str) -> str:
     if state == "discarded":
-        return "it was discarded, and its URL is gone; enqueue it again"
+        return "it was discarded and its URL deleted; enqueue it again"
     return f"it is {state}, not dead"
 
 
@@ -166,15 +168,15 @@ def _act(
     why: str,
     as_json: bool,
 ) -> None:
-    """Act on each that is selected, and say so; exit code 1 if the ledger no longer holds one of them."""
+    """Act on each selected mission and report it; exit code 1 if the ledger no longer holds one of them."""
     letters = _open()
     filtered = reason is not None or older_than is not None
     if bool(ids) + filtered + every != 1:
-        raise click.UsageError("name missions, or select them by --reason and --older-than, or take --all")
+        raise click.UsageError("name missions, or select them by --reason and --older-than, or use --all")
     chosen = [check_mission_id(item) for item in ids] or [letter.id for letter in _find(letters, reason, older_than)]
     watched = len(chosen) >= MANY and sys.stderr.isatty()
     if not chosen:
-        note("no dead letter is selected")
+        note("no dead letter matches")
     count = unknown = 0
     for mission_id in tqdm(chosen, unit=" missions", disable=not watched, delay=BAR_SECONDS, file=sys.stderr):
         state = ""

@@ -1,4 +1,4 @@
-"""Help that cannot drift: below a command's options stand the environment variables it reads, from the settings class."""
+"""Help that stays up to date: after a command's options come its environment variables, read from the settings class."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:  # pydantic is dear, and only the end of a command's own help needs it
+if TYPE_CHECKING:  # pydantic is slow to import, and only the end of a command's own help needs it
     from mission.settings import Settings
 
 
 class Command(click.Command):
-    """A command whose help ends with the variables that matter to it, each with what it takes and its default.
+    """A command whose help ends with the environment variables that it reads, each with its description and default.
 
     Args:
-        reads: their field names.
-        settings: the class that has them; None for the one that both sides share.
+        reads: the variables' field names.
+        settings: the class with these fields; None for the one that both sides share.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Command(click.Command):
         self.reads = tuple(reads)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the variables, then what else the end of the help holds."""
+        """Write the variables, then the rest of the epilog."""
         if self.reads:
             from mission.settings import PREFIX, Settings
 

@@ -1,4 +1,4 @@
-"""`decoder keys`: make keys, tell what a key file holds, and seal results anew to another key."""
+"""`decoder keys`: generate keys, show key files, and re-seal results to a new key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 
 @click.group(cls=Group)
 def keys() -> None:
-    """Make keys, tell what a key file holds, seal results anew to another key.
+    """Generate keys, show key files, re-seal results to a new key.
 
     \b
     Example:
@@ -38,7 +38,10 @@ def keys() -> None:
 
 @keys.command()
 @click.option(
-    "--identity", type=_file, metavar="FILE", help="Private key of the reader; never on a worker.  [default: not made]"
+    "--identity",
+    type=_file,
+    metavar="FILE",
+    help="The reader's private key; never put it on a worker.  [default: not generated]",
 )
 @click.option(
     "--recipient",
@@ -47,33 +50,35 @@ def keys() -> None:
     help="Its public key, for workers (DECODER_RECIPIENT).  [default: printed]",
 )
 @click.option(
-    "--url-key", type=_file, metavar="FILE", help="Key for URLs in the ledger (DECODER_URL_KEY).  [default: not made]"
+    "--url-key",
+    type=_file,
+    metavar="FILE",
+    help="Key for URLs in the ledger (DECODER_URL_KEY).  [default: not generated]",
 )
 @click.option("--suite", type=click.Choice(list(SUITES)), help=f"How results are sealed.  [default: {HYBRID.name}]")
 @json_option
 def generate(
     identity: Path | None, recipient: Path | None, url_key: Path | None, suite: str | None, as_json: bool
 ) -> None:
-    """Make new keys, each in a file of its own. A file that is there is never overwritten.
+    """Generate new keys, each in a separate file. Existing files are never overwritten.
 
-    With an identity that is there already, --recipient writes its public key. Without --recipient the public key
-    is printed.
+    If the identity exists already, --recipient writes its public key. Without --recipient the public key is printed.
 
     \b
     Example:
       decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key
     """
     if not (identity or recipient or url_key):
-        raise click.UsageError(f"name the files to make: {_EXAMPLE}")
+        raise click.UsageError(f"name the files to create: {_EXAMPLE}")
     if recipient and not identity:
-        raise click.UsageError("a recipient is the public key of an identity: name that with --identity FILE")
+        raise click.UsageError("a recipient is the public key of an identity: name the identity with --identity FILE")
     derive = bool(identity and recipient and identity.exists())
     if suite and (derive or not identity):
-        raise click.UsageError("--suite is for a new identity")
+        raise click.UsageError("--suite applies only to a new identity")
     new_files = [path for path in (None if derive else identity, recipient, url_key) if path]
     if len(set(new_files)) < len(new_files):
-        raise click.UsageError("each key wants a file of its own")
-    for path in new_files:  # before anything is written, so that it is all or nothing
+        raise click.UsageError("each key needs a separate file")
+    for path in new_files:  # before the first write: create all files or none
         if path.exists():
             raise already_there(path)
     if identity:
@@ -95,13 +100,13 @@ def generate(
 @click.option(
     "--recipient",
     is_flag=True,
-    help="Print the public key itself, for DECODER_RECIPIENT and the chart; of an identity, its recipient's.",
+    help="Print the public key itself, for DECODER_RECIPIENT and the chart; for an identity, its recipient's.",
 )
 @json_option
 def show(key_files: tuple[Path, ...], recipient: bool, as_json: bool) -> None:
-    """Tell kind, suite and key id of key files. An identity has the key id of its recipient.
+    """Show kind, suite and key id of key files. An identity has the key id of its recipient.
 
-    With --recipient the line of each public key is printed and nothing else.
+    With --recipient, print only the line of each public key.
 
     \b
     Example:
@@ -127,16 +132,16 @@ def show(key_files: tuple[Path, ...], recipient: bool, as_json: bool) -> None:
     multiple=True,
     required=True,
     metavar="FILE",
-    help="An identity of before; may be given several times.",
+    help="An old identity; repeatable.",
 )
-@click.option("--to", "new", required=True, metavar="KEY|FILE", help="The recipient from now on.")
+@click.option("--to", "new", required=True, metavar="KEY|FILE", help="The new recipient.")
 @why_option(required=False, default="key rotation", show_default=True)
 @json_option
 def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
-    """Seal results anew that were sealed to old keys; their identities are needed for it.
+    """Re-seal results from old keys to a new one; this needs the old identities.
 
-    Give workers the new DECODER_RECIPIENT first. It may be stopped and run again at any time: what is under the new key is
-    passed over. Results of keys that are not named here are left as they are. The exit code is 1 if a result did not open.
+    Give workers the new DECODER_RECIPIENT first. You can stop this command and run it again at any time: it skips results
+    already under the new key. It leaves results under other keys as they are. Exit code 1 if a result did not open.
 
     \b
     Example:
@@ -175,7 +180,7 @@ def _recipient(path: Path, line: KeyLine) -> KeyLine:
 
 
 def _about(line: KeyLine) -> dict[str, Any]:
-    """What may be told of any key: never its material."""
+    """The facts that may be shown about any key: never its material."""
     if line.kind is Kind.URL_KEY:
         name = key_id(check_url_key(line))
     else:

@@ -1,4 +1,4 @@
-"""`decoder migrate`: bring the server what this release needs."""
+"""`decoder migrate`: load what this release needs into the server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mission.store.connection import connect, outages
 _SAYS = {
     library.Loaded.LOADED: "loaded library {number}",
     library.Loaded.REPLACED: "replaced by library {number}",
-    library.Loaded.KEPT: "library {number} is there",
-    library.Loaded.NEWER: "a newer library than {number} is there and stays",
+    library.Loaded.KEPT: "library {number} is already loaded",
+    library.Loaded.NEWER: "kept a library newer than {number}",
 }
 
 
@@ -26,15 +26,15 @@ _SAYS = {
     "--wait",
     type=DurationType(),
     metavar="TIME",
-    help="Try for so long until Redis answers, like 60s.  [default: once]",
+    help="Retry for this long until Redis answers, like 60s.  [default: try once]",
 )
 @json_option
 def migrate(wait: float | None, as_json: bool) -> None:
     """Load this release's functions into Redis.
 
-    It comes before the release's workers and producers, and needs the deployer's login. Doing it again changes nothing, and what
-    a newer release loaded stays: so it also suits a rollback. Without restricted logins, workers and producers load what is
-    missing themselves.
+    Run it before the release's workers and producers start. It needs the deployer's login. It is safe to repeat, and safe in a
+    rollback: it keeps the functions of a newer release. Without restricted logins, workers and producers load missing functions
+    themselves.
 
     \b
     Example:

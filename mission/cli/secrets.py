@@ -1,4 +1,4 @@
-"""What was found, as a table: `mission reveal`, `decoder run` and `decoder scan` print the same one."""
+"""The table of secrets that `mission reveal`, `decoder run` and `decoder scan` print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mission.model import Secret
 
 
 def emit_secrets(found: Iterable[tuple[str, Secret]], *, show: bool) -> None:
-    """Print secrets, each with its document's name, which may be empty; columns that say nothing of any of them are left out.
+    """Print secrets, each with its document's name, which may be empty; omit columns that are empty for all of them.
 
-    Values come last: a private key in another place would push all else off the screen.
+    Values are the last column: in any other, a private key would push the rest off the screen.
     """
     rows = [
         {
@@ -30,6 +30,6 @@ def emit_secrets(found: Iterable[tuple[str, Secret]], *, show: bool) -> None:
 
 
 def _place(document: str, secret: Secret) -> str:
-    """As editors and compilers write it, with an archive's member behind its archive."""
+    """The position as editors and compilers write it; an archive's member follows the archive's name."""
     inside = "!".join(filter(None, (document, secret.path)))
     return f"{inside}:{secret.line}:{secret.column}".removeprefix(":")

@@ -88,7 +88,7 @@ class DeadLetters:
         raise UnknownMission(mission_id)
 
     def replay(self, mission_id: str, *, why: str) -> bool:
-        """Give a dead mission a new life, its attempts counted from zero; a reaper publishes it within seconds.
+        """Requeue a dead mission, with its attempts counted from zero; a reaper publishes it within seconds.
 
         Returns:
             False if it is not dead (any more).

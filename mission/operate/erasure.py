@@ -1,4 +1,4 @@
-"""Erasure on request: what is kept of one mission goes; that it went stays in the audit."""
+"""Erasure on request: delete everything kept of one mission; the audit keeps a record of the deletion."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from mission.settings import Settings
 from mission.store.connection import outages
 from mission.store.names import result_keys
 from mission.store.scripts import Scripts, as_text
+from mission.units import counted
 
 _SCAN_COUNT = 10_000
 
 
 def forget(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str, *, why: str) -> int:
-    """Delete entry and results of a mission, whatever its state; who still works on it cannot commit any more.
+    """Delete the entry and the results of a mission, whatever its state; a worker that still runs it cannot commit any more.
 
-    Every sealed record goes, also one that no commit stands for. A worker's commit after this takes its own record back.
+    This deletes every sealed record, also one without a commit. A worker that commits later removes its own record.
 
     Returns:
-        How many sealed records went.
+        How many sealed records were deleted.
 
     Raises:
         InvalidMission: the id or the reason is not valid.
-        AuditError: it could not be recorded; nothing was deleted if it was the start.
+        AuditError: it could not be recorded; if the start could not, nothing was deleted.
         UnknownMission: nothing is kept of such a mission (any more).
-        LedgerUnavailable: Redis does not answer; doing it again is harmless.
+        LedgerUnavailable: Redis does not answer; it is safe to repeat the call.
     """
     check_mission_id(mission_id)
     with recorded(audit, "forget", why=why, mission_id=mission_id) as record:
@@ -37,7 +38,7 @@ def forget(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id:
             records = list(client.scan_iter(match=result_keys(mission_id), count=_SCAN_COUNT))
             deleted = client.delete(*records) if records else 0
         found = as_text(answer) == "forgotten" or deleted > 0
-        record.outcome = f"forgotten, with {deleted} results" if found else "unknown"
+        record.outcome = f"deleted, with {counted(int(deleted), 'result')}" if found else "unknown"
     if not found:
         raise UnknownMission(mission_id)
     return int(deleted)

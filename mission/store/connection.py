@@ -1,4 +1,4 @@
-"""How both sides reach Redis: one place for TLS, Sentinel, time limits, and what an outage is called."""
+"""Connections to Redis for both sides: TLS, Sentinel, time limits, and errors for outages."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_CONNECTIONS = 4096
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """A client for the ledger. Connects at its first command, not here.
+    """A client for the ledger. It connects at its first command, not here.
 
-    Every answer takes at most `redis_timeout` seconds. A connection that turns out to be dead is opened
-    anew once; a command that timed out is not sent again.
+    Every answer takes at most `redis_timeout` seconds. A dead connection is reopened once; a command that timed
+    out is not sent again.
     """
     url = settings.redis_url.get_secret_value()
     options: dict[str, Any] = {
@@ -46,7 +46,7 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def sentinel_options(settings: Settings, login: dict[str, str]) -> dict[str, Any]:
-    """How to ask a Sentinel: redis-py of itself asks a silent one again and again, for far longer than the time limit."""
+    """Options for Sentinels: by default, redis-py retries a silent one far beyond the time limit."""
     seconds = settings.redis_timeout
     tls = tls_options(settings) | {"ssl": True} if settings.redis_tls else {}
     return login | tls | {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry": _once_more()}
@@ -68,7 +68,7 @@ def parse_sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, str]
 
 @contextmanager
 def outages() -> Iterator[None]:
-    """Turn whatever Redis or its client raises into `LedgerUnavailable`, in one sentence; an error that Redis answered with into
+    """Turn every error of Redis or its client into `LedgerUnavailable`, in one sentence; an error answer of Redis becomes
     `LedgerRefuses`.
     """
     try:
@@ -80,28 +80,28 @@ def outages() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """What went wrong with Redis, and what to look at, in one line without a password."""
-    if isinstance(error, MasterNotFoundError):  # its text is the representation of a client
-        return "the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
+    """What went wrong with Redis, and what to check, in one line without a password."""
+    if isinstance(error, MasterNotFoundError):  # its text is the repr of a client
+        return "the Sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
     if isinstance(error, Distrusted):
         return str(error)
-    # redis-py puts the command in front of what it says of one on a pipeline, with the arguments.
+    # For a pipeline, redis-py puts the command and its arguments in front of the message.
     said = str(error).rpartition(" of pipeline caused error: ")[2].strip()
     text = said.splitlines()[0][:200].rstrip(".") if said else type(error).__name__
     if isinstance(error, redis.AuthenticationError):
-        # Its own text is about a command that nobody here typed.
-        text = "Redis wants a password" if text.startswith("HELLO must") else f"Redis refuses the login ({text})"
+        # redis-py's text is about a command that the user did not type.
+        text = "Redis requires a password" if text.startswith("HELLO must") else f"Redis refuses the login ({text})"
         return f"{text}: check user and password in DECODER_REDIS_URL"
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return f"{text}: DECODER_REDIS_CA_FILE names the CA to trust, and DECODER_REDIS_URL the host as the certificate does"
+        return f"{text}: check the CA in DECODER_REDIS_CA_FILE, and that the host in DECODER_REDIS_URL matches the certificate"
     if isinstance(error, redis.exceptions.MaxConnectionsError | redis.exceptions.BusyLoadingError):
         return text
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"{text}: check that Redis is up, and host, port and TLS (redis:// or rediss://) in DECODER_REDIS_URL"
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return "this login may not do that; docs/redis-users.md lists which one may (DECODER_REDIS_URL)"
+        return "this Redis user may not do that; docs/redis-users.md lists the users that may (DECODER_REDIS_URL)"
     if text.startswith("WRONGTYPE"):
-        return f"{text}: a worker sets aside what is in everybody's way within a second; `decoder doctor` shows what is left"
+        return f"{text}: a worker sets aside a blocking key within a second; `decoder doctor` shows what is left"
     if text.startswith("DB index"):
         return f"{text}: check the number at the end of DECODER_REDIS_URL"
     return text

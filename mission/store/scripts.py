@@ -1,4 +1,4 @@
-"""The ledger's functions on the server: called in one round trip, in a transaction and with replicas where asked for."""
+"""Calls of the ledger's functions on the server: one round trip, optionally in a transaction and with replicas."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mission.store import library
 from mission.store.connection import outages
 from mission.store.names import Key
 
-# The number of the format of entries and messages. A release reads what it writes and the number before. One that brings a new
-# number reads it and does not write it yet; the release after it writes it: so a rollback by one release can read everything.
+# The format number of entries and messages. A release reads the format that it writes and the one before. The first release with a
+# new format only reads it; the release after it writes it. So after a rollback by one release, everything stays readable.
 WRITES = 1
 READS = (1, 1)  # from, to
 
 
 class Scripts:
-    """Calls functions; loads them where the server does not have them (any more) and the login may.
+    """Calls functions; loads them if the server lacks them and the login may load them.
 
     Args:
-        client: whose login the functions run with.
-        settings: how many replicas must hold a write; without settings none has to.
+        client: the functions run with its login.
+        settings: how many replicas must hold a write; without settings, none.
 
     Raises (every method):
-        LedgerUnavailable: Redis does not answer in time, refuses, lacks the functions, or too few replicas hold a write.
+        LedgerUnavailable: Redis does not answer in time, refuses or lacks the functions, or too few replicas hold a write.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings | None = None) -> None:
@@ -45,11 +45,11 @@ class Scripts:
                     return self._send(lambda pipe: self.put(pipe, script, *args, key=key), replicated=True)[0]
                 return self.put(self._client, script, *args, key=key)  # a pipeline for one call costs 20 µs
             except NoPermissionError:
-                from mission.store.acl import logins_that_call  # it is large, and nobody else here needs it
+                from mission.store.acl import logins_that_call  # large, and needed only here
 
                 who = " or ".join(logins_that_call(script))
                 raise LedgerRefuses(
-                    f"store_unavailable: this login may not do that; the login {who} may (DECODER_REDIS_URL)"
+                    f"store_unavailable: this Redis user may not do that; use the login {who} (DECODER_REDIS_URL)"
                 ) from None
 
         return self._loading(call)
@@ -57,7 +57,7 @@ class Scripts:
     def put(self, pipe: Any, script: str, *args: Any, key: str = Key.QUEUED) -> Any:
         """Put one call on a pipeline, or on a client, which answers.
 
-        FCALL counts the declared key as read and written, so it is one that the login may call it with. It tells a cluster the slot.
+        FCALL counts the declared key as read and written, so the login must have the right to it. The key also selects a cluster's slot.
         """
         return pipe.fcall(library.function_name(script), 1, key, *args)
 
@@ -83,7 +83,7 @@ class Scripts:
             raise LedgerRefuses(f"store_unavailable: Redis lacks the decoder's functions: {library.REMEDY}") from None
 
     def _send(self, queue: Callable[[Any], None], *, transaction: bool = False, replicated: bool = False) -> list[Any]:
-        # MULTI and EXEC by hand: WAIT must follow on the same connection, and redis-py gives it back after its own EXEC.
+        # MULTI and EXEC by hand: WAIT must follow on the same connection, and redis-py releases that after its own EXEC.
         pipe: Any
         with self._client.pipeline(transaction=False) as pipe:
             if transaction:
@@ -106,5 +106,5 @@ class Scripts:
 
 
 def as_text(value: Any) -> str:
-    """What Redis answered, as text."""
+    """Redis' answer as text."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

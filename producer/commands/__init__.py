@@ -1,1 +1,1 @@
-"""The subcommands of `mission` that have a module of their own."""
+"""The subcommands of `mission`."""

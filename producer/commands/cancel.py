@@ -1,4 +1,4 @@
-"""`mission cancel`: end missions that wait, on record."""
+"""`mission cancel`: end waiting missions, recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mission.store.connection import connect
 @why_option()
 @json_option
 def cancel(ids: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """End missions that are queued or retrying, before a worker comes to them.
+    """End missions that are queued or retrying, before a worker claims them.
 
-    It takes the operator's login, and is recorded. What is running goes on. Exit code 1 if one is not cancelled.
+    Needs the operator's login. The audit log records it. Running missions go on. Exit code 1 if a mission is not cancelled.
 
     \b
     Example:

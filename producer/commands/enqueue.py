@@ -1,4 +1,4 @@
-"""`mission enqueue`: missions from URLs or a file of them, and how they end."""
+"""`mission enqueue`: enqueue URLs or a file of URLs, and report how the missions end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mission.settings import Settings
 from mission.units import counted
 from producer.commands.wait import MANY, follow
 
-_STDIN = "<stdin>"  # its name in Python
+_STDIN = "<stdin>"  # Python's name for standard input
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file", "url_key", "max_age", "queue_limit", "quota"))
@@ -29,24 +29,29 @@ _STDIN = "<stdin>"  # its name in Python
     "--from-file",
     type=click.File("r", encoding="utf-8", errors="surrogateescape"),
     metavar="FILE|-",
-    help="A URL a line; empty ones and those that begin with # are passed over; '-' reads standard input.  [default: the URLs named]",
+    help="File with one URL per line; skips empty lines and lines that begin with #; '-' reads standard input.  [default: the URLs named]",
 )
-@click.option("--submitter", default=DEFAULT_SUBMITTER, show_default=True, help="Who asks; quotas and keys go by it.")
+@click.option(
+    "--submitter",
+    default=DEFAULT_SUBMITTER,
+    show_default=True,
+    help="Submitter's name; quotas and keys apply per submitter.",
+)
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="The same key and URL are one mission: so it is safe to enqueue all of them again.  [default: none]",
+    help="The same key and URL give the same mission, so it is safe to enqueue all URLs again.  [default: none]",
 )
-@click.option("--exclusive", is_flag=True, help="The key stands for one URL alone: another one is refused.")
+@click.option("--exclusive", is_flag=True, help="Bind the key to one URL: refuse any other URL.")
 @click.option(
-    "--expires", type=DurationType(), help="Give up after so long, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
+    "--expires", type=DurationType(), help="Give up after this time, like 90s, 5m or 24h.  [default: DECODER_MAX_AGE]"
 )
 @click.option(
     "--priority",
     type=click.Choice([priority.value for priority in Priority]),
     default=Priority.NORMAL.value,
     show_default=True,
-    help="How urgent they are: while all wait, 8 high ones are worked to 4 normal and 1 low.",
+    help="How urgent they are: while all three wait, workers take 8 high for 4 normal and 1 low.",
 )
 @click.option("--wait", is_flag=True, help="Wait until all are finished; exit code 1 if one did not succeed.")
 @click.option("--timeout", type=DurationType(), default="10m", show_default=True, help="How long --wait waits.")
@@ -65,8 +70,8 @@ def enqueue(
 ) -> None:
     """Enqueue missions: URLs from the command line or from a file.
 
-    More than one are a batch, whose id `mission status --batch`, `wait --batch` and `list --batch` take. On a terminal many of them
-    are told in numbers.
+    Several URLs form a batch. `mission status --batch`, `wait --batch` and `list --batch` take its id. On a terminal, large batches
+    are shown as totals.
 
     \b
     Example:
@@ -76,10 +81,10 @@ def enqueue(
     if not urls and from_file is None:
         raise click.UsageError("name a URL, or a file of them: mission enqueue https://docs.example.com/page")
     if "-" in urls:
-        raise click.UsageError("- is no URL: --from-file - reads them from standard input")
+        raise click.UsageError("- is not a URL; to read URLs from standard input, use --from-file -")
     many = from_file is not None or len(urls) > 1
     if exclusive and (many or idempotency_key is None):
-        raise click.UsageError("--exclusive is for one URL with an --idempotency-key")
+        raise click.UsageError("--exclusive needs exactly one URL and an --idempotency-key")
     for sentence in Settings.misspelt():
         note(sentence)
     client = MissionClient.from_env()
@@ -105,22 +110,22 @@ def enqueue(
             _tell(ticket, {}, as_json=as_json)
         missed = follow(client, ids, timeout, as_json=as_json) if wait and ids else 0
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the missions enqueued so far go on; {follows} follows them") from None
+        raise KeyboardInterrupt(f"missions enqueued so far go on; check them with {follows}") from None
     if refused or missed:
         raise SystemExit(1)
 
 
 def _enqueue_many(batch: Batch, urls: tuple[str, ...], source: TextIO | None, *, as_json: bool) -> list[str]:
-    """Enqueue and tell of each, or of all in numbers; the missions' ids."""
+    """Enqueue the URLs and report each one, or totals only; return the missions' ids."""
     watched = sys.stderr.isatty()
     total: int | None = len(urls)
     if watched and source is not None:
-        total = None  # of what comes through a pipe nobody knows it
+        total = None  # unknown for a pipe
         if source.seekable():
             total = len(urls) + sum(1 for _ in _lines(source))
             source.seek(0)
     if source is sys.stdin:
-        note_terminal("a URL a line")
+        note_terminal("one URL per line")
     named = ((f"URL {number}", url) for number, url in enumerate(urls, 1))
     remaining = chain(named, _lines(source) if source else ())
     looks, in_numbers = not as_json and sys.stdout.isatty(), False
@@ -130,7 +135,7 @@ def _enqueue_many(batch: Batch, urls: tuple[str, ...], source: TextIO | None, *,
             in_numbers = in_numbers or (looks and len(some) > MANY)
             verdicts = batch.add([url for _, url in some])
             bar.update(len(some))
-            with bar.external_write_mode():  # lines of their own, not the rest of the bar's
+            with bar.external_write_mode():  # on separate lines, not after the bar
                 for (place, _), verdict in zip(some, verdicts, strict=True):
                     if not isinstance(verdict, Ticket):
                         complain(f"{place}: {verdict}")
@@ -140,17 +145,17 @@ def _enqueue_many(batch: Batch, urls: tuple[str, ...], source: TextIO | None, *,
                         _tell(verdict, {"batch": batch.id}, as_json=as_json)
     if in_numbers:
         say(
-            f"{counted(batch.accepted, 'mission')} enqueued, {batch.duplicates:,} there before, {batch.refused.total():,} refused"
+            f"{counted(batch.accepted, 'mission')} enqueued, {batch.duplicates:,} enqueued before, {batch.refused.total():,} refused"
         )
     if not ids and not batch.refused:
-        note("there was no URL to read: nothing is enqueued")
+        note("no URL found: nothing was enqueued")
     elif ids and not as_json:
-        note(f"batch {batch.id}: `mission status --batch {batch.id}` follows it")
+        note(f"batch {batch.id}: check it with `mission status --batch {batch.id}`")
     return ids
 
 
 def _lines(source: TextIO) -> Iterator[tuple[str, str]]:
-    """The URLs of a file, each with its place."""
+    """The URLs of a file, each with its line number."""
     name = getattr(source, "name", _STDIN)
     where = "line " if name == _STDIN else f"{name}:"
     for number, line in enumerate(source, 1):
@@ -163,5 +168,5 @@ def _tell(ticket: Ticket, more: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         emit_json(ticket.as_dict() | more)
     else:
-        kept = "" if ticket.priority == Priority.NORMAL else f", of {ticket.priority} priority"
-        say(f"{ticket.id}  {ticket.state}{f'  (was there before{kept})' if ticket.duplicate else ''}")
+        kept = "" if ticket.priority == Priority.NORMAL else f", {ticket.priority} priority"
+        say(f"{ticket.id}  {ticket.state}{f'  (enqueued before{kept})' if ticket.duplicate else ''}")

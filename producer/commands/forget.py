@@ -1,4 +1,4 @@
-"""`mission forget`: delete what is kept of missions, on record."""
+"""`mission forget`: delete a mission and its results, recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mission.units import counted
 @why_option()
 @json_option
 def forget(mission_id: str, reason: str, as_json: bool) -> None:
-    """Delete what is kept of a mission, whatever its state.
+    """Delete a mission and its results, whatever its state.
 
-    That is its entry in the ledger and its results. The audit keeps that it was there and that you did this. If a worker
-    is at work on the mission, what it finds is dropped.
+    This deletes its ledger entry and its results. The audit keeps a record of the mission and of this deletion. If a worker
+    is running the mission, its findings are dropped.
 
     \b
     Example:
@@ -33,4 +33,4 @@ def forget(mission_id: str, reason: str, as_json: bool) -> None:
     if as_json:
         emit_json({"id": mission_id, "forgotten": True, "results": results})
     else:
-        say(f"{mission_id}  forgotten, with {counted(results, 'result')}")
+        say(f"{mission_id}  deleted, with {counted(results, 'result')}")

@@ -1,4 +1,4 @@
-"""`mission list`: which missions there are."""
+"""`mission list`: list missions by state, submitter, age or batch."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ _FIELDS = (
     multiple=True,
     type=click.Choice([state.value for state in State]),
     metavar="STATE",
-    help="In this state; may be given several times.  [default: those that are not finished; of a batch, all]",
+    help="In this state; repeatable.  [default: unfinished missions; in a batch, all]",
 )
-@click.option("--submitter", metavar="NAME", help="Of this submitter.  [default: any]")
+@click.option("--submitter", metavar="NAME", help="From this submitter.  [default: any]")
 @click.option(
-    "--older-than", type=DurationType(), help="Enqueued at least so long ago, like 90s, 5m or 24h.  [default: any age]"
+    "--older-than",
+    type=DurationType(),
+    help="Enqueued at least this long ago, like 90s, 5m or 24h.  [default: any age]",
 )
 @click.option(
-    "--newer-than", type=DurationType(), help="Enqueued at most so long ago, like 90s, 5m or 24h.  [default: any age]"
+    "--newer-than", type=DurationType(), help="Enqueued at most this long ago, like 90s, 5m or 24h.  [default: any age]"
 )
 @click.option(
-    "--batch", "batch_id", metavar="BATCH", help="Of this batch, as `mission enqueue` told it.  [default: any]"
+    "--batch", "batch_id", metavar="BATCH", help="In this batch; `mission enqueue` prints its id.  [default: any]"
 )
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many, the newest.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="Show at most this many, the newest."
+)
 @json_option
-def list(  # noqa: A001 (named as its command is)
+def list(  # noqa: A001 (has the command's name)
     states: tuple[str, ...],
     submitter: str | None,
     older_than: float | None,
@@ -50,8 +54,8 @@ def list(  # noqa: A001 (named as its command is)
 ) -> None:
     """List missions, the newest first.
 
-    With --batch every login may; else it takes the reader's or the operator's. What succeeded, failed or was cancelled stands in no index:
-    to find it takes seconds for each million of missions.
+    Any login works with --batch; otherwise use the reader's or the operator's. Succeeded, failed and cancelled missions are not indexed:
+    finding them takes seconds per million missions.
 
     \b
     Example:
@@ -68,4 +72,4 @@ def list(  # noqa: A001 (named as its command is)
     fields = [name for name in _FIELDS if name in ("id", "state", "submitter") or any(row[name] for row in rows)]
     emit_records(rows, as_json=as_json, fields=fields, none="no such missions")
     if len(rows) == limit and not as_json:
-        note(f"the newest {limit}; --limit takes more")
+        note(f"shows the newest {limit}; use --limit for more")

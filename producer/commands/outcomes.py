@@ -1,4 +1,4 @@
-"""`mission outcomes`: how missions end."""
+"""`mission outcomes`: print how missions end."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mission.units import counted
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
-@click.option("--follow", is_flag=True, help="Go on with what ends from then on; Ctrl-C ends it.")
+@click.option("--follow", is_flag=True, help="Keep printing outcomes as missions end; stop with Ctrl-C.")
 @click.option(
     "--group",
     metavar="NAME",
-    help="Share them with all who name this group: each outcome goes to one of them, at least once.  [default: all of them]",
+    help="Share the outcomes with every reader of this group: each goes to one reader, at least once.  [default: print all outcomes]",
 )
 @click.option(
     "--since",
     type=InstantType(),
-    help="Begin at this time, like 2h for two hours ago, or 2026-11-28T10:00:00Z; of a group only the first time.  "
-    "[default: with --follow or --group now, else with the oldest that is kept]",
+    help="Start at this time, like 2h for two hours ago, or 2026-11-28T10:00:00Z; a group uses it only at its first start.  "
+    "[default: now with --follow or --group, otherwise the oldest kept outcome]",
 )
 @json_option
 def outcomes(group: str | None, since: datetime | None, *, follow: bool, as_json: bool) -> None:
-    """Print how missions end, as it happens or since a time.
+    """Print how missions end, live or since a given time.
 
-    That is id, submitter, state, reason, how many secrets were found, and when, of every mission that ended. It takes the producer's, the reader's
-    or the operator's login. A group goes on where it was, also after a crash; then an outcome may come twice, with the same place.
+    Shows id, submitter, state, reason, number of secrets and end time of every mission that ended. Needs the producer's, the reader's
+    or the operator's login. A group resumes where it stopped, also after a crash; an outcome may then appear twice, with the same place.
 
     \b
     Example:
@@ -41,9 +41,7 @@ def outcomes(group: str | None, since: datetime | None, *, follow: bool, as_json
         since = datetime.fromtimestamp(0, UTC)
     for outcome in MissionClient.from_env().outcomes(group, since=since, follow=follow):
         if outcome.missed:
-            note(
-                f"up to {counted(outcome.missed, 'outcome')} before {outcome.id} were dropped before they were asked for"
-            )
+            note(f"up to {counted(outcome.missed, 'outcome')} before {outcome.id} were dropped before they were read")
         if as_json:
             emit_json(outcome.as_dict())
         else:

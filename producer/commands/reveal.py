@@ -1,4 +1,4 @@
-"""`mission reveal`: read a mission's secrets, on record."""
+"""`mission reveal`: read a mission's secrets, recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mission.operate.results import ResultReader
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="The reader's private key; may be given several times.  [default: DECODER_IDENTITY_FILE]",
+    help="The reader's private key; repeatable.  [default: DECODER_IDENTITY_FILE]",
 )
 @json_option
 def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: bool) -> None:
-    """Open a mission's result and print its secrets, in clear.
+    """Open a mission's result and print its secrets in clear.
 
-    That you do, and why, is recorded first. A line says so on a terminal; where stderr is redirected, the audit's log lines go there.
+    The audit records the read and its reason first. On a terminal, a note says so; if stderr is redirected, it gets the audit's log lines.
 
     \b
     Example:
@@ -42,4 +42,4 @@ def reveal(mission_id: str, reason: str, identities: tuple[Path, ...], as_json: 
         if not found:
             say("the document held no secrets", err=True)
         if not found.complete:
-            say(f"not all of the document was searched ({', '.join(sorted(found.cut))}): it may hold more")
+            say(f"only part of the document was searched ({', '.join(sorted(found.cut))}): it may hold more secrets")

@@ -1,4 +1,4 @@
-"""`mission stats`: how many missions are in which state."""
+"""`mission stats`: count the missions in each state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mission.client import MissionClient
 def stats(as_json: bool) -> None:
     """Count the missions in each state.
 
-    It also tells the age of the oldest that waits, in seconds. Any login may look; it needs no URL key.
+    Also shows the age of the oldest unfinished mission, in seconds. Any login works; no URL key is needed.
 
     \b
     Example:

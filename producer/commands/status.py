@@ -1,4 +1,4 @@
-"""`mission status`: how missions stand."""
+"""`mission status`: show the status of missions."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _FIELDS = (
     "finished_at",
     "cut",
 )
-# Columns that stand there only where one of the missions has something in them.
+# Columns that are shown only if a mission has a value for them.
 _RARE = ("priority", "put_off", "next_try_at", "cut")
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--batch", "batch_id", metavar="BATCH", help="Count a batch's missions.  [default: those named]")
+@click.option("--batch", "batch_id", metavar="BATCH", help="Count a batch's missions.  [default: the missions named]")
 @json_option
 def status(ids: tuple[str, ...], batch_id: str | None, as_json: bool) -> None:
-    """Show how missions stand, and why one failed.
+    """Show the status of missions, and why one failed.
 
-    That is state, priority where it is not normal, attempts, how many secrets were found, and when; the reason that it ended for, or that its last attempt failed for; why
-    it was put off, and when it is tried again at the earliest; and what cut the search of a document short. Of a batch it counts the missions by
-    state and reason. Any login may look; it needs no URL key.
+    Shows state, priority if it is not normal, attempts, number of secrets and times. Also shows why a mission ended or why its last
+    attempt failed, why it is delayed, the earliest time of the next attempt, and what cut the search of a document short. For a batch,
+    counts the missions by state and reason. Any login works; no URL key is needed.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`mission wait`: until missions are finished; and how the commands tell of it."""
+"""`mission wait`: wait until missions are finished, and report how they end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mission.ids import check_mission_id
 from mission.model import MissionStatus, State
 from mission.units import counted, format_duration
 
-# A person who looks reads so many lines; more are told in numbers.
+# On a terminal, more missions than this are shown as totals.
 MANY = 20
 
 
 @click.command(cls=Command, reads=("redis_url", "redis_ca_file"))
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--batch", "batch_id", metavar="BATCH", help="All missions of this batch.  [default: those named]")
+@click.option("--batch", "batch_id", metavar="BATCH", help="All missions of this batch.  [default: the missions named]")
 @click.option("--timeout", type=DurationType(), default="10m", show_default=True, help="How long to wait.")
 @json_option
 def wait(ids: tuple[str, ...], batch_id: str | None, timeout: float, as_json: bool) -> None:
-    """Wait until missions are finished, and tell how each ended.
+    """Wait until missions are finished, and report how each ended.
 
-    Exit code 1 if one did not succeed, or if the time ran out.
+    Exit code 1 if a mission did not succeed, or if the time ran out.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def wait(ids: tuple[str, ...], batch_id: str | None, timeout: float, as_json: bo
 
 
 def follow(client: MissionClient, ids: Collection[str], timeout: float, *, as_json: bool) -> int:
-    """Tell how each of these missions ends, and what to do about those that did not succeed; how many these are."""
+    """Report how each of these missions ends, with advice on those that did not succeed; return the number of these."""
     in_numbers = not as_json and len(ids) > MANY and sys.stdout.isatty()
     ends, missed = Counter[tuple[str, str]](), list[MissionStatus]()
     bar = tqdm(total=len(ids), unit=" finished", disable=not sys.stderr.isatty(), file=sys.stderr)
@@ -66,8 +66,8 @@ def follow(client: MissionClient, ids: Collection[str], timeout: float, *, as_js
     advise(status.reason for status in missed if status.finished)
     if unfinished := sum(not status.finished for status in missed):
         note(
-            f"the time ran out: {unfinished} of {len(ids)} not finished after {format_duration(timeout)}, and "
-            "they go on: `mission status ID` follows them; if none moves, is a worker running?"
+            f"the time ran out: {unfinished} of {len(ids)} not finished after {format_duration(timeout)}; "
+            "they go on: check them with `mission status ID`; if none makes progress, check that a worker is running"
         )
     return len(missed)
 
@@ -79,5 +79,5 @@ def _tell(status: MissionStatus, *, as_json: bool) -> None:
     found = status.reason or status.put_off or ""
     if status.secrets is not None:
         found = counted(status.secrets, "secret")
-    cut = f"  (not all was searched: {', '.join(status.cut)})" if status.cut else ""
+    cut = f"  (only partly searched: {', '.join(status.cut)})" if status.cut else ""
     say(f"{status.id}  {status.state}  {found}{cut}".rstrip())

@@ -350,7 +350,7 @@ def test_a_mission_that_is_not_there_is_said_not_to_be(command: str, env: dict[s
     ids=" ".join,
 )
 def test_bad_usage_of_mission_is_one_line_that_leads_to_the_help(arguments: Sequence[str], env: dict[str, str]) -> None:
-    assert "--help` says more)" in refusal(mission, *arguments, env=env, code=2)
+    assert "--help`)" in refusal(mission, *arguments, env=env, code=2)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_bad_usage_of_mission_is_one_line_that_leads_to_the_help(arguments: Sequ
     ids=" ".join,
 )
 def test_bad_usage_of_decoder_is_one_line_that_leads_to_the_help(arguments: Sequence[str], env: dict[str, str]) -> None:
-    assert "--help` says more)" in refusal(decoder, *arguments, env=env, code=2)
+    assert "--help`)" in refusal(decoder, *arguments, env=env, code=2)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_sentinels_that_do_not_answer_are_an_outage(env: dict[str, str]) -> None
     line = refusal(mission, "stats", env=env | own, code=1)
     assert (
         line
-        == "store_unavailable: the sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
+        == "store_unavailable: the Sentinels know no master of that name, or do not answer: check DECODER_REDIS_URL, and with TLS their certificates"
     )
 
 

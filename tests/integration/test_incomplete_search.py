@@ -80,10 +80,10 @@ def test_everybody_is_told(
     assert (shown["complete"], shown["cut"]) == (False, ["damaged"])
     shown = json.loads(run("reveal", ids[0], "--reason", "a test", "--json").stdout)
     assert (shown["complete"], shown["cut"]) == (False, ["damaged"])
-    told_so = "not all of the document was searched (damaged): it may hold more"
+    told_so = "only part of the document was searched (damaged): it may hold more secrets"
     assert [told_so in run("reveal", each, "--reason", "a test").stdout for each in ids] == [True, True, False]
     waited = run("enqueue", url_of(site), "--wait", "--timeout", "60s").stdout
-    assert "(not all was searched: damaged)" in waited
+    assert "(only partly searched: damaged)" in waited
 
 
 def test_run_notes_it(site: MisbehavingServer) -> None:

@@ -61,23 +61,23 @@ MISTAKES = [
     Mistake("a command misspelt", f"mission enqeue {URL}", 2, "No such command 'enqeue'. Did you mean 'enqueue'?"),
     Mistake("an option misspelt", f"mission enqueue --wiat {URL}", 2, "No such option '--wiat'. Did you mean '--wait'?"),
     Mistake("nothing to enqueue", "mission enqueue", 2, "name a URL, or a file of them: mission enqueue https://"),
-    Mistake("- for standard input", "mission enqueue -", 2, "--from-file - reads them from standard input"),
-    Mistake("no such duration", f"mission enqueue --expires soon {URL}", 2, "it takes one like 90s, 5m or 24h"),
-    Mistake("a negative duration", f"mission enqueue --expires -1h {URL}", 2, "it takes one like 90s, 5m or 24h"),
+    Mistake("- for standard input", "mission enqueue -", 2, "- is not a URL; to read URLs from standard input, use --from-file -"),
+    Mistake("no such duration", f"mission enqueue --expires soon {URL}", 2, "takes one like 90s, 5m or 24h"),
+    Mistake("a negative duration", f"mission enqueue --expires -1h {URL}", 2, "takes one like 90s, 5m or 24h"),
     Mistake("a negative number", "decoder worker --concurrency -5", 2, "-5 is not in the range 1<=x<=1024"),
     Mistake("a negative count", "decoder audit show --limit -1", 2, "-1 is not in the range x>=0"),
-    Mistake("no such time", "decoder audit show --since yesterday", 2, "it takes how long ago, like 2h, or a time like 2026-"),
-    Mistake("no reason for a read", f"mission reveal {ID}", 2, "Missing option '--reason'. (`mission reveal --help`"),
+    Mistake("no such time", "decoder audit show --since yesterday", 2, "takes how long ago, like 2h, or a time like 2026-"),
+    Mistake("no reason for a read", f"mission reveal {ID}", 2, "Missing option '--reason'. (see `mission reveal --help`"),
     Mistake("no such reason", "decoder dead-letters list --reason timeout", 2, "'connect_timeout', 'read_timeout'"),
     Mistake("nothing selected", "decoder dead-letters replay --why x", 2, "name missions, or select them by --reason"),
     Mistake("half a pair of markers", "decoder scan --markers '{*' urls.txt", 2, "got '{*'; takes opening and closing"),
     # Files.
     Mistake("no such file", "mission enqueue --from-file none.txt", 2, "'none.txt': No such file or directory"),
     Mistake("a folder for a file", "mission enqueue --from-file empty", 2, "'empty': Is a directory"),
-    Mistake("an empty file", "mission enqueue --from-file empty.txt", 0, "there was no URL to read: nothing is enqueued"),
-    Mistake("an empty input", "printf '' | mission enqueue --from-file -", 0, "there was no URL to read"),
+    Mistake("an empty file", "mission enqueue --from-file empty.txt", 0, "no URL found: nothing was enqueued"),
+    Mistake("an empty input", "printf '' | mission enqueue --from-file -", 0, "no URL found"),
     Mistake("nothing to scan", "decoder scan none.txt", 1, "none.txt: No such file or directory"),
-    Mistake("a full disk", "mission stats --json > /dev/full", 1, "No space left on device; takes a place that can be"),
+    Mistake("a full disk", "mission stats --json > /dev/full", 1, "No space left on device; needs a writable file"),
     Mistake("no place for data", "decoder up --data /proc/decoder", 2, "/proc/decoder: No such file or directory; takes a folder"),
     Mistake("data open to others", "decoder up --data open", 2, "open to others; takes a folder of your own (chmod 700)"),
     Mistake("a log that is not there", "decoder audit verify --log none.log", 2, "'none.log': No such file or directory"),
@@ -109,17 +109,17 @@ MISTAKES = [
     Mistake("Redis away", "DECODER_REDIS_URL=redis://127.0.0.1:1/0 mission stats", 1, f"Connection refused: {CHECK_REDIS}"),
     Mistake("Redis away, for the audit", "DECODER_REDIS_URL=redis://127.0.0.1:1/0 decoder audit show", 1, f"Connection refused: {CHECK_REDIS}"),
     Mistake("no such host", "DECODER_REDIS_URL=redis://nowhere.invalid/0 mission stats", 1, CHECK_REDIS),
-    Mistake("no password", "DECODER_REDIS_URL=redis://127.0.0.1:$REDIS/0 mission stats", 1, "Redis wants a password: check user and password in DECODER_REDIS_URL"),
+    Mistake("no password", "DECODER_REDIS_URL=redis://127.0.0.1:$REDIS/0 mission stats", 1, "Redis requires a password: check user and password in DECODER_REDIS_URL"),
     Mistake("a wrong password", "DECODER_REDIS_URL=redis://:sesame@127.0.0.1:$REDIS/0 mission stats", 1, "Redis refuses the login"),
     Mistake("TLS to a plain port", "DECODER_REDIS_TIMEOUT=1s DECODER_REDIS_URL=rediss://:sesame@127.0.0.1:$REDIS/0 mission stats", 1, CHECK_REDIS),
     Mistake("a wrong scheme", "DECODER_REDIS_URL=http://127.0.0.1:$REDIS mission stats", 2, "takes URL of broker and ledger: redis://, rediss://, sentinel://"),
     Mistake("no such database", "DECODER_REDIS_URL=${DECODER_REDIS_URL%/0}/99 mission stats", 1, "check the number at the end of DECODER_REDIS_URL"),
     # Missions.
     Mistake("what is no id", "mission status letter", 1, f"a mission id is a UUID like {ID}"),
-    Mistake("an unknown id", f"mission status {ID}", 1, "was it enqueued here, and within DECODER_LEDGER_TTL?"),
+    Mistake("an unknown id", f"mission status {ID}", 1, "was it enqueued here within DECODER_LEDGER_TTL?"),
     Mistake("a result of a failure", f"mission reveal {FAILED} --reason x --identity reader.key", 1, f"mission {FAILED} has no result: it is failed (http_client_error)"),
     Mistake("a status of a failure", f"mission status {FAILED}", 0, "http_client_error: the host refused: check the URL"),
-    Mistake("no worker runs", f"mission enqueue {URL} --wait --timeout 100ms", 1, "1 of 1 not finished after 0.1s, and they go on: `mission status ID` follows them; if none moves, is a worker running?"),
+    Mistake("no worker runs", f"mission enqueue {URL} --wait --timeout 100ms", 1, "1 of 1 not finished after 0.1s; they go on: check them with `mission status ID`; if none makes progress, check that a worker is running"),
 ]  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(mistake: Mistake, env: dict[
 
 @pytest.mark.parametrize(
     ("scheme", "said"),
-    [("redis", CHECK_REDIS), ("rediss", "DECODER_REDIS_CA_FILE names the CA to trust")],
+    [("redis", CHECK_REDIS), ("rediss", "check the CA in DECODER_REDIS_CA_FILE")],
     ids=["plain to a TLS port", "an authority that nobody told of"],
 )
 def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dict[str, str], tmp_path: Path) -> None:
@@ -197,7 +197,10 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["mission", "enqueue", "--from-file", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
+        (
+            ["mission", "enqueue", "--from-file", "-"],
+            "note: reading one URL per line from the terminal; Ctrl-D ends it",
+        ),
         (["decoder", "check-url", "--no-resolve", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
         (["decoder", "scan", "-"], "note: reading a document from the terminal; Ctrl-D ends it"),
         (["decoder", "check-url"], "error: takes URLs, or - for standard input"),
@@ -238,7 +241,7 @@ def test_ctrl_c_says_what_becomes_of_the_missions(option: list[str], env: dict[s
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     follows = "ID" if option == ["--wait"] else "--batch [0-9a-f-]{36}"
-    said = f"interrupted: the missions enqueued so far go on; `mission status {follows}` follows them"
+    said = f"interrupted: missions enqueued so far go on; check them with `mission status {follows}`"
     assert process.returncode == 130
     assert re.fullmatch(said, told(stderr))
 

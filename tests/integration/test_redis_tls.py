@@ -224,7 +224,7 @@ def test_who_waits_hears_of_an_end_by_tls(
 
 
 # redis-py says no more about Sentinels that did not answer.
-NO_MASTER = "No master found|the sentinels know no master"
+NO_MASTER = "No master found|the Sentinels know no master"
 NO_TLS = r"Timeout connecting to server|SSL|closed|reset"
 
 

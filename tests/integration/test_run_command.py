@@ -221,7 +221,7 @@ def test_a_worker_that_does_not_start_is_told_with_its_last_lines(tmp_path: Path
     ("arguments", "variables", "line"),
     [
         ([], {"DECODER_DEADLINE": "soon"}, "error: DECODER_DEADLINE: got 'soon'; takes seconds"),
-        (["--timeout", "soon"], {}, "Invalid value for '--timeout': 'soon' is no duration"),
+        (["--timeout", "soon"], {}, "Invalid value for '--timeout': 'soon' is not a duration"),
     ],
 )
 def test_what_it_cannot_start_with_is_refused_with_exit_code_2(

@@ -100,7 +100,7 @@ def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
     for login in ("producer", "operator"):
         refused = running.shell(reveal, login)
         assert (refused.returncode, refused.stdout) == (1, ""), login
-        assert "this login may not do that" in refused.stderr
+        assert "this Redis user may not do that" in refused.stderr
     assert running.shell(f"mission forget {mission_id[1]} --reason 'a test'", "reader").returncode == 1
     assert running.shell(f"mission forget {mission_id[1]} --reason 'a test'", "operator").returncode == 0
     assert running.shell("decoder audit verify", "operator").returncode == 0

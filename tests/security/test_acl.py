@@ -433,11 +433,11 @@ def test_a_wrong_login_is_told_in_words_also_in_the_audit(server: Server) -> Non
     settings = Settings.from_env(redis_url=server.url("reader"))
     with closing(connect(settings)) as client:
         audit = AuditLog(client, emit=lambda _: None)
-        said = r"store_unavailable: this login may not do that; the login operator may \(DECODER_REDIS_URL\)"
+        said = r"store_unavailable: this Redis user may not do that; use the login operator \(DECODER_REDIS_URL\)"
         with pytest.raises(LedgerUnavailable, match=f"^{said}$"):
             forget(client, settings, audit, MISSION, why="a test")
         assert re.fullmatch(f"failed: {said}", list(audit.entries())[-1].outcome)
-        with pytest.raises(LedgerUnavailable, match="may not do that; the login producer or worker may"):
+        with pytest.raises(LedgerUnavailable, match="may not do that; use the login producer or worker"):
             MissionClient(settings.model_copy(update={"url_key": SecretStr(generate_url_key())})).enqueue_many(
                 ["https://x.example/"]
             )
@@ -458,7 +458,7 @@ def test_producers_readers_and_operators_alone_are_told_how_missions_end(server:
         assert [[next(told).id for _ in ids] for told in (alone, of_a_group)] == [ids, ids]
         assert server.refused() == set()
     else:
-        with pytest.raises(LedgerUnavailable, match="may not do that; the login producer or reader or operator may"):
+        with pytest.raises(LedgerUnavailable, match="may not do that; use the login producer or reader or operator"):
             missions.outcomes()
         end()
     assert {status.id for status in missions.follow(ids, 30)} == set(ids), "who knows the ids may wait for them"
@@ -781,7 +781,7 @@ def test_the_auditor_alone_cuts_and_mends(server: Server) -> None:
     with server.login("reader") as client:
         reader = AuditLog(client, emit=lambda line: None)
         reader.append("reveal", mission_id=None, key_id=None, why="a test", outcome="started")
-        with pytest.raises(AuditError, match="may not do that; the login auditor may"):
+        with pytest.raises(AuditError, match="may not do that; use the login auditor"):
             wait_for(lambda: reader.trim(0.001, why="a test"), what="the entry to be old")
         assert len(reader.entries()) == 1
         client.rpush(Key.AUDIT, "x")

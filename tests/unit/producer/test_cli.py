@@ -83,14 +83,14 @@ def test_enqueue_with_a_key_that_was_used_says_so() -> None:
     first = run("enqueue", URL, "--idempotency-key", "order-7")
     again = run("enqueue", URL, "--idempotency-key", "order-7")
     assert again.exit_code == 0
-    assert again.stdout == first.stdout.rstrip("\n") + "  (was there before)\n"
+    assert again.stdout == first.stdout.rstrip("\n") + "  (enqueued before)\n"
 
 
 def test_a_priority_is_told_where_it_is_not_the_usual_one(ledger: Ledger) -> None:
     first = run("enqueue", URL, "--idempotency-key", "order-7", "--priority", "high")
     mission_id = first.stdout.split()[0]
     again = run("enqueue", URL, "--idempotency-key", "order-7")
-    assert again.stdout == f"{mission_id}  queued  (was there before, of high priority)\n"
+    assert again.stdout == f"{mission_id}  queued  (enqueued before, high priority)\n"
     (usual,) = admitted(URL)
     header, row, other = run("status", mission_id, usual).stdout.splitlines()
     assert header.split()[:3] == ["ID", "STATE", "PRIORITY"]
@@ -113,7 +113,7 @@ def test_many_under_one_key_may_be_enqueued_again() -> None:
     first = run("enqueue", URL, URL + "?more", "--idempotency-key", "night-7")
     again = run("enqueue", URL + "?new", URL, URL + "?more", "--idempotency-key", "night-7")
     assert (first.exit_code, again.exit_code) == (0, 0)
-    known = [line + "  (was there before)" for line in first.stdout.splitlines()]
+    known = [line + "  (enqueued before)" for line in first.stdout.splitlines()]
     assert again.stdout.splitlines()[1:] == known
     assert "before" not in again.stdout.splitlines()[0]
 
@@ -122,7 +122,7 @@ def test_enqueue_with_an_exclusive_key_of_another_url_is_refused() -> None:
     run("enqueue", URL, "--idempotency-key", "order-7", "--exclusive")
     result = run("enqueue", URL + "?more", "--idempotency-key", "order-7", "--exclusive")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: idempotency_conflict: this idempotency key stands for another URL\n"
+    assert result.stderr == "error: idempotency_conflict: this idempotency key is bound to another URL\n"
     assert run("enqueue", URL, "--exclusive").exit_code == 2
 
 
@@ -171,7 +171,7 @@ def test_many_are_told_in_numbers_where_somebody_looks_with_a_total(
     (tmp_path / "urls").write_text("# 300 and a bad one\n" + "".join(f"{URL}?{n}\n" for n in range(300)) + "bad\n")
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
     result = run("enqueue", "--from-file", str(tmp_path / "urls"), URL)
-    assert "301 missions enqueued, 0 there before, 1 refused" in result.stdout
+    assert "301 missions enqueued, 0 enqueued before, 1 refused" in result.stdout
     assert not re.search(rf"^{ID}", result.stdout, re.MULTILINE)
     assert "302/302" in result.stderr
     (batch,) = set(re.findall(rf"mission status --batch ({ID})", result.stderr))
@@ -181,7 +181,7 @@ def test_many_are_told_in_numbers_where_somebody_looks_with_a_total(
 def test_many_through_a_pipe_are_told_in_numbers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
     result = run("enqueue", "--from-file", "-", stdin="".join(f"{URL}?{n}\n" for n in range(30)))
-    assert "30 missions enqueued, 0 there before, 0 refused" in result.stdout
+    assert "30 missions enqueued, 0 enqueued before, 0 refused" in result.stdout
     assert not re.search(rf"^{ID}", result.stdout, re.MULTILINE)
 
 
@@ -331,7 +331,7 @@ def test_wait_says_that_the_time_ran_out_and_ends_badly() -> None:
     result = run("wait", *ids, "--timeout", "10ms")
     assert result.exit_code == 1
     assert sorted(result.stdout.splitlines()) == sorted(f"{mission_id}  queued" for mission_id in ids)
-    assert result.stderr.startswith("note: the time ran out: 2 of 2 not finished after 0.01s, and they go on")
+    assert result.stderr.startswith("note: the time ran out: 2 of 2 not finished after 0.01s; they go on")
 
 
 def test_wait_takes_a_batch_or_missions_and_not_both(ledger: Ledger) -> None:
@@ -383,7 +383,7 @@ def test_list_shows_the_newest_missions_and_says_that_there_may_be_more() -> Non
     assert header.split() == ["ID", "STATE", "SUBMITTER", "SUBMITTED"]
     assert {row.split()[0] for row in rows} == set(ids)
     few = run("list", "--limit", "1", "--submitter", "default", "--newer-than", "1h")
-    assert (len(few.stdout.splitlines()), few.stderr) == (2, "note: the newest 1; --limit takes more\n")
+    assert (len(few.stdout.splitlines()), few.stderr) == (2, "note: shows the newest 1; use --limit for more\n")
     assert run("list", "--older-than", "1h").stderr == "no such missions\n"
     assert [line["id"] for line in json_lines(run("list", "--state", "failed", "--json"))] == []
 

@@ -287,7 +287,7 @@ def test_a_worker_that_may_not_tell_how_missions_end_is_found(
     assert levels(good)["outcomes"] is Level.OK
     with login(client, redis_server, "+@all", "~*", "-xtrim") as url:
         assert levels(good | {"redis_url": url})["outcomes"] is Level.WARN
-        assert "this login may not do that" in detail(good | {"redis_url": url}, "outcomes")
+        assert "this Redis user may not do that" in detail(good | {"redis_url": url}, "outcomes")
 
 
 def test_functions_that_are_missing_or_older_are_found_where_the_login_may_not_load_them(

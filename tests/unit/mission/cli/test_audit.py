@@ -97,7 +97,7 @@ def test_show_prints_fifty_and_says_that_there_are_more(lines: list[str], client
     writer.append("reveal", mission_id=MISSION, key_id=None, why="a test", outcome="opened")
     result = _run("show", "--json")
     assert len(result.stdout.splitlines()) == 50
-    assert result.stderr == "note: there are older ones; --limit N prints more, --limit 0 all\n"
+    assert result.stderr == "note: there are older entries; --limit N prints more, --limit 0 all\n"
 
 
 @pytest.mark.parametrize("time", ["yesterday", "-1h", "2026-11-28T10:00:00", "99999999d", "2026-13-01T00:00:00Z"])
@@ -117,13 +117,13 @@ def test_the_table_shows_who_and_why_and_steers_no_terminal(lines: list[str]) ->
 
 def test_verify_says_that_the_audit_is_whole(lines: list[str]) -> None:
     result = _run("verify", "--log", "-", log="\n".join(lines))
-    assert (result.exit_code, result.stdout) == (0, "the audit is whole\n")
+    assert (result.exit_code, result.stdout) == (0, "the audit is intact\n")
 
 
 def test_verify_without_a_log_says_what_it_did_not_look_at(lines: list[str]) -> None:
     whole, unknown = _run("verify").stdout.splitlines()
-    assert whole == "the audit is whole in itself"
-    assert unknown.startswith("not_checked: no log was given")
+    assert whole == "the audit is consistent in itself"
+    assert unknown.startswith("not_checked: no log given")
     (line,) = _run("verify", "--json").stdout.splitlines()
     assert json.loads(line)["kind"] == "not_checked"
 
@@ -161,7 +161,7 @@ def test_verify_looks_at_both_chains_with_one_log(
 ) -> None:
     (tmp_path / "all.log").write_text("\n".join([*key_lines, "another line", *lines]) + "\n")
     command = ["verify", "--log", str(tmp_path / "all.log")]
-    assert _run(*command).stdout == "the audit is whole\n"
+    assert _run(*command).stdout == "the audit is intact\n"
     client.delete(Key.AUDIT_KEYS)
     result = _run(*command)
     assert (result.exit_code, result.stdout) == (
@@ -177,7 +177,7 @@ def test_mend_brings_verify_back_to_whole_and_hides_nothing(lines: list[str], cl
     said = _run("mend", "--reason", "incident 4711").stdout
     assert said == "inserted: after entry 3 stands what is no audit entry (2 elements there do not fit)\n"
     result = _run("verify", "--log", "-", log="\n".join(lines))
-    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "the audit is whole")
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "the audit is intact")
     assert result.stdout.startswith("known: inserted: after entry 3 stands")
     assert "by default: incident 4711" in result.stdout
     assert json.loads(_run("verify", "--json").stdout.splitlines()[0])["known"].endswith("incident 4711")

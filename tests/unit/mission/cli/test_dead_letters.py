@@ -144,7 +144,7 @@ def test_of_each_that_is_not_replayed_it_says_why(dead: list[str], ledger: Ledge
     assert (result.exit_code, result.stdout) == (0, "1 of 4 replayed\n")
     assert [line for line in result.stderr.splitlines() if line.startswith("note")] == [
         f"note: {dead[0]} was not replayed: it is retrying, not dead",
-        f"note: {dead[1]} was not replayed: it was discarded, and its URL is gone; enqueue it again",
+        f"note: {dead[1]} was not replayed: it was discarded and its URL deleted; enqueue it again",
         f"note: {answer.id} was not replayed: it is unreadable, not dead",
     ]
     rows = _rows(_run("discard", *ids[:3], *WHY, "--json"))
@@ -154,7 +154,7 @@ def test_of_each_that_is_not_replayed_it_says_why(dead: list[str], ledger: Ledge
 def test_where_nothing_is_selected_it_says_so(dead: list[str]) -> None:
     result = _run("replay", "--reason", "expired", *WHY)
     assert (result.exit_code, result.stdout) == (0, "0 of 0 replayed\n")
-    assert result.stderr == "note: no dead letter is selected\n"
+    assert result.stderr == "note: no dead letter matches\n"
 
 
 @pytest.mark.parametrize(

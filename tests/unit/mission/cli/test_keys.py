@@ -85,8 +85,8 @@ def test_when_one_file_is_there_none_is_made() -> None:
     [
         ([], "decoder keys generate --identity reader.key"),
         (["--recipient", "reader.pub"], "--identity FILE"),
-        (["--url-key", "url.key", "--suite", "x25519"], "--suite is for a new identity"),
-        (["--identity", "a", "--recipient", "a"], "a file of its own"),
+        (["--url-key", "url.key", "--suite", "x25519"], "--suite applies only to a new identity"),
+        (["--identity", "a", "--recipient", "a"], "a separate file"),
         (["--identity", "a", "--suite", "rot13"], "'rot13' is not one of"),
     ],
 )

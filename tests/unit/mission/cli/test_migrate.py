@@ -29,7 +29,7 @@ def _without_functions(client: redis.Redis, redis_url: str, monkeypatch: pytest.
 def test_says_in_one_line_what_it_did_and_that_nothing_was_left_to_do() -> None:
     first, second = (CliRunner().invoke(main, ["migrate"]) for _ in range(2))
     assert (first.exit_code, first.stdout) == (0, f"functions: loaded library {library.LIBRARY}\n")
-    assert (second.exit_code, second.stdout) == (0, f"functions: library {library.LIBRARY} is there\n")
+    assert (second.exit_code, second.stdout) == (0, f"functions: library {library.LIBRARY} is already loaded\n")
 
 
 def test_says_it_for_scripts() -> None:

@@ -14,6 +14,7 @@ from mission.store.changes import Admission, Commit, Release
 from mission.store.ledger import Ledger
 from mission.store.names import entry_key, result_key
 from mission.store.scripts import Scripts
+from mission.units import counted
 from tests.claims import claim_these
 
 WHY = "request 815"
@@ -69,7 +70,7 @@ def test_nothing_of_a_mission_is_left_whatever_its_state_but_that_it_went(
         forget(client, settings, audit, mission_id, why=WHY)
     assert [(entry.action, entry.mission_id, entry.why, entry.outcome) for entry in audit.entries()] == [
         ("forget", mission_id, WHY, "started"),
-        ("forget", mission_id, WHY, f"forgotten, with {results} results"),
+        ("forget", mission_id, WHY, f"deleted, with {counted(results, 'result')}"),
         ("forget", mission_id, WHY, "started"),
         ("forget", mission_id, WHY, "unknown"),
     ]

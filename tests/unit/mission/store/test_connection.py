@@ -39,7 +39,7 @@ def test_a_busy_worker_does_not_run_out_of_connections(settings: WorkerSettings)
     ("url", "said"),
     [
         ("redis://127.0.0.1:{}/0", "Timeout"),
-        ("sentinel://127.0.0.1:{},127.0.0.1:1/main", "the sentinels know no master"),
+        ("sentinel://127.0.0.1:{},127.0.0.1:1/main", "the Sentinels know no master"),
     ],
 )
 def test_an_answer_that_does_not_come_is_an_outage_in_time(silent_port: int, url: str, said: str) -> None:
@@ -114,7 +114,7 @@ def test_the_master_and_each_sentinel_are_asked_by_tls_or_none_of_them(scheme: s
         (redis.TimeoutError(), "store_unavailable: TimeoutError: check that Redis is up"),
         (redis.ResponseError("OOM command not allowed\nand more"), "store_unavailable: OOM command not allowed"),
         (redis.ResponseError("x" * 500), "store_unavailable: " + "x" * 200),
-        (MasterNotFoundError("<Redis(password=sesame)>"), "store_unavailable: the sentinels know no master"),
+        (MasterNotFoundError("<Redis(password=sesame)>"), "store_unavailable: the Sentinels know no master"),
     ],
 )
 def test_what_redis_raises_is_one_sentence(error: redis.RedisError, said: str) -> None:

@@ -39,7 +39,7 @@ def _run(*arguments: str) -> Result:
 
 def test_a_mission_is_deleted_and_that_is_said(mission_id: str, client: redis.Redis) -> None:
     result = _run(mission_id, "--reason", "request 815")
-    assert (result.exit_code, result.stdout) == (0, f"{mission_id}  forgotten, with 1 result\n")
+    assert (result.exit_code, result.stdout) == (0, f"{mission_id}  deleted, with 1 result\n")
     assert client.exists(entry_key(mission_id)) == 0
 
 

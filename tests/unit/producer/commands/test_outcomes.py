@@ -104,7 +104,7 @@ def test_what_was_dropped_untold_is_a_note(ledger: Ledger, client: redis.Redis) 
     client.xtrim(Key.OUTCOMES, maxlen=1, approximate=False)
     result = run("--group", "billing", "--json")
     assert json.loads(result.stdout)["missed"] == 4
-    assert result.stderr == f"note: up to 4 outcomes before {last} were dropped before they were asked for\n"
+    assert result.stderr == f"note: up to 4 outcomes before {last} were dropped before they were read\n"
 
 
 def test_a_group_that_is_none_is_refused_in_a_line() -> None:
