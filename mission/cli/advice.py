@@ -47,7 +47,7 @@ ADVICE: dict[str, str] = {
     Reason.STORED_QUOTA_EXCEEDED: "wait until older results are gone, or have DECODER_STORED_QUOTA raised; replay what died of it",
     Reason.QUEUE_FULL: "wait for the workers, start more, or raise DECODER_QUEUE_LIMIT",
     Reason.IDEMPOTENCY_CONFLICT: "take a new key, or the URL that this one was first used with",
-    Reason.MALFORMED_MESSAGE: "send what the README shows",
+    Reason.MALFORMED_MESSAGE: "send what docs/producers.md shows",
 }
 
 
