@@ -1,4 +1,4 @@
-"""README.md and CONTRIBUTING.md: the shown output is real, and every command works."""
+"""README.md, the guides in docs/ and CONTRIBUTING.md: the output they show is real, and their commands work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,16 @@ __all__ = ["installed", "wheel"]
 
 pytestmark = pytest.mark.full
 
-README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+STARTED = ROOT / "docs/getting-started.md"
+DOCUMENTS = (
+    ROOT / "README.md",
+    STARTED,
+    ROOT / "docs/producers.md",
+    ROOT / "docs/deployment.md",
+    ROOT / "docs/guarantees.md",
+    ROOT / "docs/comparison.md",
+    ROOT / "CONTRIBUTING.md",
+)
 PAGE = "https://docs.example.com/page"
 # Commands that other tests run, and the tests; `.ci/run` runs the targets of make.
 ELSEWHERE = {
@@ -71,7 +80,7 @@ def prompted(document: Path) -> list[tuple[Block, Command]]:
     ]
 
 
-COMMANDS = prompted(README) + prompted(CONTRIBUTING)
+COMMANDS = [item for document in DOCUMENTS for item in prompted(document)]
 TYPED = [
     (block, command)
     for block, command in COMMANDS
@@ -160,8 +169,8 @@ def test_what_it_says_to_type_works(
     login = next((who for start, who in WHO.items() if command.line.startswith(start)), "producer")
     mission, batch = finished
     line = re.sub(r"\bID\b", mission, command.line.replace(PAGE, stack.page)).replace("BATCH", batch)
-    # Its users have the base install, as the document says.
-    path = {"PATH": str(installed.folder / "bin")} if block.section == "Use it" else {}
+    # A producer or reader has the base install, as docs/producers.md says.
+    path = {"PATH": str(installed.folder / "bin")} if line.startswith("mission ") else {}
     block = Block(block.section, "sh", "", (Command(line, ()),), block.number)
     (typed,) = type_in(block, stack.env(login) | path, tmp_path)
     assert typed.code == 0, str(typed)
@@ -193,7 +202,7 @@ def test_what_is_run_elsewhere_is_said_here() -> None:
             assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
 
 
-PYTHON = [block for block in blocks(README) if block.language == "python"]
+PYTHON = [block for document in DOCUMENTS for block in blocks(document) if block.language == "python"]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line-{block.number}")
@@ -223,8 +232,8 @@ def normal(text: str) -> list[str]:
 
 
 def shown(language: str, start: str) -> str:
-    """The README's only block with such a line, unchanged."""
-    fences = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    """The one block of docs/getting-started.md with a line that starts so."""
+    fences = re.findall(rf"^```{language}\n(.*?)^```", STARTED.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (found,) = [text for text in fences if re.search(rf"^{re.escape(start)}", text, re.MULTILINE)]
     return str(found)
 

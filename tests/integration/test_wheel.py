@@ -168,7 +168,7 @@ def test_a_command_of_the_decoder_works_without_the_workers_side_or_says_what_to
 
 
 def test_who_needs_no_worker_needs_no_workers_side(installed: Environment, env: dict[str, str]) -> None:
-    """Keys, rights, dead letters, audit, settings; what the README says of `mission` is typed in test_readme.py."""
+    """Keys, rights, dead letters, audit, settings; the `mission` commands of docs/producers.md are typed in test_readme.py."""
     (installed.elsewhere / "passwords.txt").write_text("producer:sesame\n")
     for line in (
         "decoder keys generate --identity reader.key --recipient reader.pub --url-key url.key",
