@@ -130,7 +130,7 @@ def test_whether_the_egress_proxy_lets_workers_out_is_found(good: dict[str, Any]
         assert proxy_check(good, proxy.setting()) == (Level.OK, "the proxy answers")
         assert set(proxy.asked) == {"255.255.255.255:443"}
         for login, resolve, told in (
-            (f"user:{password}", "worker", "the password goes to the proxy in clear"),
+            (f"user:{password}", "worker", "the password goes to the proxy unencrypted"),
             ("", "proxy", "it must refuse private ones"),
         ):
             level, said = proxy_check(good, proxy.setting(login), egress_resolve=resolve)
@@ -345,7 +345,7 @@ def test_each_login_is_judged_by_what_is_its_own_and_told_what_is_not(
 ) -> None:
     found = findings(login, redis_server, **NEEDS.get(login, {}))
     assert {check for check, (level, _) in found.items() if level is Level.FAIL} == set()
-    not_its = {check for check, told in found.items() if told == (Level.SKIP, "not this login's to see")}
+    not_its = {check for check, told in found.items() if told == (Level.SKIP, "this login may not check it")}
     assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "outcomes", "damage"}) - sees
     for name in ("allowlist", "proxy"):
         assert found[name] == (Level.SKIP, "for a worker to set, not for this login")
