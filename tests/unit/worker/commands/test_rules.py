@@ -100,7 +100,7 @@ def test_show_refuses_what_there_is_not() -> None:
 def test_check_says_file_line_rule_and_reason() -> None:
     result = run("check", "team.toml", "bad.toml")
     said = result.stdout.splitlines()
-    assert said[0].startswith("team.toml: 1 rule of ")
+    assert said[0].startswith("team.toml: 1 rule in ")
     assert "bad.toml:7: two: unknown key 'regexx'" in said
     assert result.exit_code == 1
 
