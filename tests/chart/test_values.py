@@ -180,7 +180,10 @@ WRONG_TOGETHER: list[tuple[Values, str]] = [
         },
         "credentials.remoteKey: requires secrets.external.store.name",
     ),
-    ({"trial": {"enabled": True}, "egressProxy": {"enabled": True}}, "trial: the sample site is on the worker's loopback"),
+    (
+        {"trial": {"enabled": True}, "egressProxy": {"enabled": True}},
+        "trial: the sample site is on the worker's loopback",
+    ),
     ({"config": {"egressResolve": "proxy"}}, "config.egressResolve: proxy requires egressProxy.enabled"),
     ({"egressProxy": {"enabled": True}}, "egressProxy.cidrs: set the address ranges of your proxy"),
     ({"recipients": {"default": ""}}, "recipients: set a public key"),
