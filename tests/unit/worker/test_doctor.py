@@ -131,14 +131,14 @@ def test_whether_the_egress_proxy_lets_workers_out_is_found(good: dict[str, Any]
         assert set(proxy.asked) == {"255.255.255.255:443"}
         for login, resolve, told in (
             (f"user:{password}", "worker", "the password goes to the proxy unencrypted"),
-            ("", "proxy", "it must refuse private ones"),
+            ("", "proxy", "the proxy must refuse private ones"),
         ):
             level, said = proxy_check(good, proxy.setting(login), egress_resolve=resolve)
             assert level is Level.WARN
             assert told in said
         for manner, told in (
             (refuses("407 Proxy Authentication Required"), "the proxy refuses the login"),
-            (hangs, "is not reached, or does not answer"),
+            (hangs, "is unreachable, or does not answer"),
         ):
             proxy.manner = manner
             level, said = proxy_check(good, proxy.setting(f"user:{password}"))
@@ -168,7 +168,7 @@ def test_detectors_that_work_are_named(good: dict[str, Any], tmp_path: Path) -> 
 def test_rules_that_are_compiled_anew_are_found(good: dict[str, Any], tmp_path: Path) -> None:
     level, told = detectors(good | {"rules_cache": str(tmp_path / "empty"), "detectors": "marker,generic"})
     assert level is Level.WARN
-    assert told.startswith("marker, generic; the rules of generic were compiled anew")
+    assert told.startswith("marker, generic; the rules of generic were recompiled")
 
 
 def test_an_engine_that_is_not_installed_is_found(
