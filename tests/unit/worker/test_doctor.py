@@ -427,7 +427,7 @@ def test_what_somebody_wrote_over_is_found_and_repaired_on_record(
     }
     assert levels(good)["damage"] is Level.OK
     again = CliRunner().invoke(main, ["doctor", "--repair", "--reason", "a test"])
-    assert again.stdout == "0 missions indexed anew, 0 damaged ones set aside, 0 that have no entry dropped\n"
+    assert again.stdout == "0 missions reindexed, 0 damaged ones moved aside, 0 without an entry dropped\n"
     assert client.llen(Key.AUDIT) == 4
 
 
