@@ -1,12 +1,12 @@
-# Worker and Flower in one image. The base is an argument without a default, so that nobody builds on what a tag points to
-# today: BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm@sha256:…
+# Worker and Flower in one image. The base is an argument without a default, so that no build depends on the current target of a tag
+# (use a digest): BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm@sha256:…
 ARG BASE_IMAGE
 
 FROM ${BASE_IMAGE} AS build
 # With a date (1980's first) Python ties what it compiles to the sources' text and not to their time, which --timestamp changes.
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore SOURCE_DATE_EPOCH=315532800
 WORKDIR /src
-# What is locked changes seldom, the code often: a layer each. No compiler here, so wheels alone.
+# Locked packages change seldom, the code often: one layer each. There is no compiler here, so only wheels.
 COPY requirements/image.txt requirements/
 RUN python -m venv --without-pip /opt/decoder \
  && python -m pip --python /opt/decoder/bin/python install --require-hashes --only-binary :all: --requirement requirements/image.txt
@@ -14,7 +14,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mission mission
 COPY producer producer
 COPY worker worker
-# setuptools builds the decoder and then goes: it has no business where code runs.
+# setuptools builds the decoder and is then removed: the running image does not need it.
 RUN python -m pip --python /opt/decoder/bin/python install --no-deps --no-build-isolation . \
  && python -m pip --python /opt/decoder/bin/python uninstall --yes setuptools
 
@@ -32,14 +32,14 @@ ENV PATH=/opt/decoder/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     DECODER_COMMIT=${COMMIT} \
     DECODER_RULES_CACHE=/opt/decoder/rules
-# The base's own installer goes as well; and an image whose label would lie is not made.
+# Remove the base's own installer too. The build fails if the image's label would be wrong.
 RUN /usr/local/bin/python -m pip uninstall --yes setuptools wheel pip \
  && rm -rf /usr/local/lib/python3.*/ensurepip \
  && test "$(decoder --version)" = "decoder ${VERSION} (commit ${COMMIT})"
 RUN install --directory --owner=65532 --group=65532 --mode=0700 "${DECODER_RULES_CACHE}"
 USER 65532:65532
 WORKDIR /tmp
-# Rules are compiled here once, for seconds, and not at each start. Who runs it must own them, or they are not believed.
+# Compile rules here once, not at each start, which takes seconds. The running user must own them, or the worker ignores them.
 RUN decoder rules list > /dev/null
 EXPOSE 9464 5555
 # Exec form: the worker is process 1 and gets SIGTERM itself. Flower: `celery -A worker.app flower`.

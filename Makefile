@@ -1,4 +1,4 @@
-# `make` lists what there is. Everything is installed into $(VENV), from locked and hashed requirements.
+# `make` lists the targets. Everything is installed into $(VENV), from locked and hashed requirements.
 # Overridable: PYTHON (3.11 or newer), VENV, URLS (for run), ARGS (for run, up, test, test-all, bench, chaos, attack, drill, cluster), UPGRADE=--upgrade (for lock).
 
 SHELL := /bin/sh
@@ -7,7 +7,7 @@ SHELL := /bin/sh
 .PHONY: help run up dev test test-all lint bench chaos attack drill cluster lock clean
 
 VENV ?= .venv
-# The first one that works: a name on PATH may be a version manager's stand-in for an interpreter that is not there.
+# The first working interpreter: a name on PATH may be a version manager's shim for one that is not installed.
 CHECK := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	"$$name" -c '$(CHECK)' 2>/dev/null && { echo "$$name"; break; }; done)
@@ -16,47 +16,47 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-run: $(VENV)/.run ## the main job on a sample site, or on pages: make run URLS="https://…"
+run: $(VENV)/.run ## fetch and search a sample site, or pages: make run URLS="https://…"
 	@$(VENV)/bin/decoder run $(ARGS) $(URLS)
 
-up: $(VENV)/.up ## Valkey, two workers and Flower until Ctrl-C; with Prometheus: make up ARGS=--watch
+up: $(VENV)/.up ## run Valkey, two workers and Flower until Ctrl-C; with Prometheus: make up ARGS=--watch
 	@$(VENV)/bin/decoder up $(ARGS)
 
-dev: $(VENV)/.dev ## set up everything for work on the decoder
+dev: $(VENV)/.dev ## set up the development environment
 
-# In random order: the first lines of a run name its seed, which ARGS="--randomly-seed=…" takes.
+# In random order: the first lines of a run print its seed; ARGS="--randomly-seed=…" sets it.
 PYTEST = $(VENV)/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --junit-xml=junit.xml
-# To count lines takes a third of the time: of the fast tests alone, and of all of them.
+# Coverage takes a third of the time: only for the fast tests, and only if all of them run.
 COVERAGE = --cov --cov-report=term:skip-covered --cov-report=xml --cov-fail-under=90
 
-test: $(VENV)/.dev ## the fast tests, with the coverage gate; or some of them, without it: make test ARGS="-k url"
+test: $(VENV)/.dev ## run the fast tests with the coverage gate; or some of them, without it: make test ARGS="-k url"
 	$(PYTEST) $(if $(ARGS),,$(COVERAGE)) -m "not full" $(ARGS)
 
-test-all: $(VENV)/.dev ## all tests
+test-all: $(VENV)/.dev ## run all tests
 	$(PYTEST) --ignore=tests/cluster $(ARGS)
 
-lint: $(VENV)/.dev ## ruff (rules and format), mypy, who imports whom
+lint: $(VENV)/.dev ## run ruff (rules and format), mypy and import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev ## missions/s beside Celery, Dramatiq and the bare loop: a table, and JSON and a plot in bench-results/
+bench: $(VENV)/.dev ## measure missions/s beside Celery, Dramatiq and the bare loop: a table, and JSON and a plot in bench-results/
 	$(VENV)/bin/python -m benchmarks.throughput --out bench-results $(ARGS)
 
-chaos: $(VENV)/.dev ## kill workers and Valkey under load, count what is lost; or one of it: make chaos ARGS=kill-redis
+chaos: $(VENV)/.dev ## kill workers and Valkey under load and count lost missions; or one scenario: make chaos ARGS=kill-redis
 	$(VENV)/bin/python -m tests.chaos --long $(ARGS)
 
-attack: $(VENV)/.dev ## everything that outsiders can do, at once, against an honest submitter; or some of it: make attack ARGS="--only bombs"
+attack: $(VENV)/.dev ## run all attacks by outsiders at once against an honest submitter; or some: make attack ARGS="--only bombs"
 	$(VENV)/bin/python -m tests.attack --long $(ARGS)
 
-drill: $(VENV)/.dev ## bring about the cause of each alert, see the alert arrive and end; or one of it: make drill ARGS=redis_killed
+drill: $(VENV)/.dev ## trigger each alert with a real fault, and check that it arrives and ends; or one fault: make drill ARGS=redis_killed
 	$(VENV)/bin/python -m tests.drill $(ARGS)
 
-cluster: $(VENV)/.dev ## install, upgrade, break and roll back on a real Kubernetes: that of KUBECONFIG, or one started here (needs root and Go)
+cluster: $(VENV)/.dev ## install, upgrade, break and roll back on a real Kubernetes: that of KUBECONFIG, or a new local one (needs root and Go)
 	$(VENV)/bin/python -m tests.cluster $(ARGS)
 
-# requirements/NAME.txt, installed once and again when it changes. The sets agree with each other, so they share one place.
+# requirements/NAME.txt, installed once, and again after a change. The sets are consistent, so they share one environment.
 $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 	@echo "setting up $(VENV) from $<" >&2
 	@$(PIP) --require-hashes --requirement $<
@@ -68,13 +68,13 @@ $(VENV)/bin/python:
 		echo "error: no working Python 3.11 or newer with venv on PATH (tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)); name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@"$(PYTHON)" -m venv $(VENV)
 
-# Without a header, index or link in them: they install from wherever pip is set up to look. With extras: pip takes `name[extra]` for
-# unpinned where only `name` is, once a newer release is out.
+# Without a header, index or link: they install from the index that pip is configured for. With extras: pip treats `name[extra]` as
+# unpinned if only `name` is pinned, once a newer release is out.
 COMPILE = uv pip compile --quiet --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --generate-hashes --universal \
 	--python-version 3.11 $(UPGRADE)
 LOCK = $(COMPILE) pyproject.toml requirements/build.in
 
-lock: ## write requirements/*.txt and the lock files in ci/ anew (needs uv and npm): make lock UPGRADE=--upgrade
+lock: ## regenerate requirements/*.txt and the lock files in ci/ (needs uv and npm): make lock UPGRADE=--upgrade
 	@command -v uv >/dev/null || { echo "error: no uv on PATH" >&2; exit 2; }
 	$(LOCK) --all-extras --output-file requirements/dev.txt
 	$(LOCK) --constraint requirements/dev.txt --output-file requirements/base.txt
@@ -88,6 +88,6 @@ lock: ## write requirements/*.txt and the lock files in ci/ anew (needs uv and n
 		for (const item of Object.values(lock.packages)) delete item.funding; \
 		fs.writeFileSync(file, JSON.stringify(lock, null, 2) + "\n")'
 
-clean: ## remove what was installed, built and cached
+clean: ## remove installed, built and cached files
 	rm -rf .venv* build dist *.egg-info .coverage* coverage.xml junit.xml .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

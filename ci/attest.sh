@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the image's list of parts (sbom.cdx.json) on record beside its signature, by this job's identity (SIGSTORE_ID_TOKEN).
+# Attests the image's SBOM (sbom.cdx.json) beside its signature, with this job's identity (SIGSTORE_ID_TOKEN).
 set -eu
 . "$(dirname "$0")/pins.sh"
 log_in

@@ -4,7 +4,7 @@ set -eu
 . "$(dirname "$0")/pins.sh"
 case "$BASE_IMAGE" in
   *@sha256:*) ;;
-  *) echo "error: BASE_IMAGE takes an image with a digest, got $BASE_IMAGE" >&2; exit 2 ;;
+  *) echo "error: BASE_IMAGE must be an image with a digest, got $BASE_IMAGE" >&2; exit 2 ;;
 esac
 version=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' mission/version.py)
 export REGISTRY_AUTH_FILE="$HOME/.docker/config.json"

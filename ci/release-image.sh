@@ -18,7 +18,7 @@ digest=$(skopeo inspect --format '{{.Digest}}' "docker://$IMAGE_REPOSITORY:$CI_C
   echo "error: no image of $CI_COMMIT_SHA: release a commit that main has built" >&2
   exit 1
 }
-# Who may push images is not who may sign as main's pipeline.
+# The right to push images does not include the right to sign as main's pipeline.
 verify_image "$digest"
 skopeo copy --preserve-digests "docker://$IMAGE_REPOSITORY@$digest" "docker://$IMAGE_REPOSITORY:$CI_COMMIT_TAG"
 echo "$digest" > digest.txt

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Goes back, on the cluster of $1 (staging or prod), to what ran before: the newest revision that worked, of a release older than the one
-# that runs. Helm's own choice is the revision before, and after a rollback that is the bad release. With $2, only if that revision runs.
-# The image's signature was checked when it was deployed: going back waits for no registry.
+# Rolls back the cluster of $1 (staging or prod) to the newest successful revision of a release older than the one
+# that runs. Helm itself would choose the previous revision, which after a rollback is the bad release. With $2, only if that revision runs.
+# The deployment checked the image's signature, so a rollback does not depend on the registry.
 set -eu
 . "$(dirname "$0")/pins.sh"
 use_cluster "$1"

@@ -70,7 +70,7 @@ def test_public_addresses_of_the_cluster_are_closed(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["nodeCidrs", "apiServerCidrs"])
 def test_without_the_addresses_of_nodes_and_api_server_nothing_is_installed(value: str) -> None:
-    with pytest.raises(helm().HelmError, match=rf"networkPolicy\.{value}: takes the .* prints them"):
+    with pytest.raises(helm().HelmError, match=rf"networkPolicy\.{value}: set the .* prints them"):
         render(environment("prod", networkPolicy={value: []}))
 
 
@@ -115,14 +115,14 @@ def test_nodes_and_metadata_within_the_proxys_range_stay_closed() -> None:
 WRONG_RANGES = [
     ("10.1.2.3/16", "has bits beyond its prefix"),
     ("2600:1900::1/32", "has bits beyond its prefix"),
-    ("10.0.0.0/33", "is no range"),
-    ("10.0.0.256/32", "is no range"),
-    ("10.0.0/24", "is no range"),
-    ("2600::1900::/32", "is no range"),
-    ("2600:1900:/32", "is no range"),
-    ("1:2:3:4:5:6:7:8:9/128", "is no range"),
-    ("12345::/32", "is no range"),
-    ("2600::/129", "is no range"),
+    ("10.0.0.0/33", "is not a range"),
+    ("10.0.0.256/32", "is not a range"),
+    ("10.0.0/24", "is not a range"),
+    ("2600::1900::/32", "is not a range"),
+    ("2600:1900:/32", "is not a range"),
+    ("1:2:3:4:5:6:7:8:9/128", "is not a range"),
+    ("12345::/32", "is not a range"),
+    ("2600::/129", "is not a range"),
 ]
 
 

@@ -158,17 +158,17 @@ WRONG_FOR_THE_SCHEMA: list[tuple[Values, str]] = [
 
 WRONG_TOGETHER: list[tuple[Values, str]] = [
     ({"image": {"digest": ""}}, "image.digest is required: the sha256"),
-    ({"image": {"tag": "1.2.3"}}, "image.tag: is for a trial alone"),
-    ({"image": {"digest": "", "tag": "1.2.3"}}, "image.tag: is for a trial alone"),
-    ({"valkey": {"enabled": True, "image": {"tag": "9"}}}, "valkey.image.tag: is for a trial alone"),
-    ({"trial": {"enabled": True}}, "trial: makes logins and keys by itself"),
+    ({"image": {"tag": "1.2.3"}}, "image.tag: only for a trial"),
+    ({"image": {"digest": "", "tag": "1.2.3"}}, "image.tag: only for a trial"),
+    ({"valkey": {"enabled": True, "image": {"tag": "9"}}}, "valkey.image.tag: only for a trial"),
+    ({"trial": {"enabled": True}}, "trial: generates its own logins and keys"),
     (
         {"trial": {"enabled": True}, "secrets": {"external": {"enabled": False}}, "recipients": {"default": ""}},
-        "trial: takes valkey.enabled",
+        "trial: requires valkey.enabled",
     ),
     ({"secrets": {"external": {"enabled": False}}}, "secrets: name an existingSecret or enable external"),
     ({"secrets": {"existingSecret": "mine"}}, "secrets: existingSecret and external exclude each other"),
-    ({"secrets": {"external": {"remoteKey": ""}}}, "secrets.external: takes store.name and remoteKey"),
+    ({"secrets": {"external": {"remoteKey": ""}}}, "secrets.external: requires store.name and remoteKey"),
     (
         {"credentials": {"existingSecret": "mine", "remoteKey": "decoder/credentials"}},
         "credentials: existingSecret and remoteKey exclude each other",
@@ -178,21 +178,24 @@ WRONG_TOGETHER: list[tuple[Values, str]] = [
             "credentials": {"remoteKey": "decoder/credentials"},
             "secrets": {"existingSecret": "mine", "external": {"enabled": False, "store": {"name": ""}}},
         },
-        "credentials.remoteKey: takes secrets.external.store.name",
+        "credentials.remoteKey: requires secrets.external.store.name",
     ),
-    ({"trial": {"enabled": True}, "egressProxy": {"enabled": True}}, "trial: its site is on the worker's own loopback"),
-    ({"config": {"egressResolve": "proxy"}}, "config.egressResolve: proxy takes egressProxy.enabled"),
-    ({"egressProxy": {"enabled": True}}, "egressProxy.cidrs: takes the address ranges of your proxy"),
-    ({"recipients": {"default": ""}}, "recipients: takes a public key"),
-    ({"worker": {"terminationGracePeriodSeconds": 44}}, "takes at least config.shutdownGrace + 10 = 45"),
-    ({"config": {"leaseSeconds": 44}}, "config.leaseSeconds: got 44; takes at least config.deadline + 15 = 45"),
-    ({"redis": {"cidrs": []}}, "redis.cidrs: takes the address ranges of your Redis"),
-    ({"valkey": {"enabled": True}}, "valkey.image.digest: takes the sha256"),
+    (
+        {"trial": {"enabled": True}, "egressProxy": {"enabled": True}},
+        "trial: the sample site is on the worker's loopback",
+    ),
+    ({"config": {"egressResolve": "proxy"}}, "config.egressResolve: proxy requires egressProxy.enabled"),
+    ({"egressProxy": {"enabled": True}}, "egressProxy.cidrs: set the address ranges of your proxy"),
+    ({"recipients": {"default": ""}}, "recipients: set a public key"),
+    ({"worker": {"terminationGracePeriodSeconds": 44}}, "must be at least config.shutdownGrace + 10 = 45"),
+    ({"config": {"leaseSeconds": 44}}, "config.leaseSeconds: got 44; must be at least config.deadline + 15 = 45"),
+    ({"redis": {"cidrs": []}}, "redis.cidrs: set the address ranges of your Redis"),
+    ({"valkey": {"enabled": True}}, "valkey.image.digest: set the sha256"),
     ({"keda": {"minReplicas": 30}}, "keda.minReplicas: got 30, more than keda.maxReplicas = 20"),
-    ({"monitoring": {"alertmanager": {"existingSecret": ""}}}, "monitoring.alertmanager: takes an existingSecret"),
+    ({"monitoring": {"alertmanager": {"existingSecret": ""}}}, "monitoring.alertmanager: requires an existingSecret"),
     (
         {"worker": {"extraEnv": [{"name": "DECODER_IDENTITY_FILE", "value": "/x"}]}},
-        "keys and identities have no place here",
+        "keys and identities do not belong here",
     ),
 ]
 
@@ -206,7 +209,7 @@ def test_a_wrong_value_is_refused_with_a_sentence(wrong: Values, sentence: str) 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_what_only_the_operator_knows_has_no_example_that_could_be_left_in(name: str) -> None:
-    with pytest.raises(helm().HelmError, match="recipients: takes a public key"):
+    with pytest.raises(helm().HelmError, match="recipients: set a public key"):
         render(merged(load_yaml(CHART / f"values-{name}.yaml"), {"image": {"digest": DIGEST}}))
     shipped = load_yaml(CHART / f"values-{name}.yaml")
     assert (shipped["networkPolicy"]["nodeCidrs"], shipped["networkPolicy"]["apiServerCidrs"]) == ([], [])

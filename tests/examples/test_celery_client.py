@@ -154,8 +154,8 @@ const ask = (task, argument) => client.sendTask(task, [argument], {}).get(20000)
 
 def test_a_client_for_node_that_asks_wrongly_is_told_what_the_tasks_take(stack: Stack) -> None:
     done = stack.node("-e", ASK, redis_url=stack.server.login_url("celery") + "?allowUsernameInURI=true")
-    submit = "malformed_message: decoder.submit takes a URL, "
-    status = "malformed_message: decoder.status takes a mission id "
+    submit = "malformed_message: decoder.submit requires a URL, "
+    status = "malformed_message: decoder.status requires a mission id "
     answers = done.stdout.splitlines()
     assert len(answers) == 3, done.stderr
     assert all(map(str.startswith, answers, (submit, submit, status)))

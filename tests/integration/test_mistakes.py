@@ -79,7 +79,7 @@ MISTAKES = [
     Mistake("nothing to scan", "decoder scan none.txt", 1, "none.txt: No such file or directory"),
     Mistake("a full disk", "mission stats --json > /dev/full", 1, "No space left on device; needs a writable file"),
     Mistake("no place for data", "decoder up --data /proc/decoder", 2, "/proc/decoder: No such file or directory; takes a folder"),
-    Mistake("data open to others", "decoder up --data open", 2, "open to others; takes a folder of your own (chmod 700)"),
+    Mistake("data open to others", "decoder up --data open", 2, "accessible to other users; use a private folder (chmod 700)"),
     Mistake("a log that is not there", "decoder audit verify --log none.log", 2, "'none.log': No such file or directory"),
     # Keys.
     Mistake("no URL key", f"env -u DECODER_URL_KEY mission enqueue {URL}", 2, "decoder keys generate --url-key FILE"),
@@ -203,8 +203,8 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
         ),
         (["decoder", "check-url", "--no-resolve", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
         (["decoder", "scan", "-"], "note: reading a document from the terminal; Ctrl-D ends it"),
-        (["decoder", "check-url"], "error: takes URLs, or - for standard input"),
-        (["decoder", "scan"], "error: takes files and folders, or - for standard input"),
+        (["decoder", "check-url"], "error: give URLs, or - for standard input"),
+        (["decoder", "scan"], "error: give files and folders, or - for standard input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

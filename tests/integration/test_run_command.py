@@ -212,7 +212,7 @@ def test_killed_it_takes_its_children_with_it(tmp_path: Path, silent_server: soc
 def test_a_worker_that_does_not_start_is_told_with_its_last_lines(tmp_path: Path, site: SampleSite) -> None:
     result = run(tmp_path, f"{site.url}/plain.txt", DECODER_CA_FILE="/nowhere/ca.pem")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "error: the worker ended by itself" in result.stderr
+    assert "error: the worker ended unexpectedly" in result.stderr
     assert "DECODER_CA_FILE" in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -245,7 +245,7 @@ def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:
     command = [sys.executable, "-m", "worker", "up", "--data", str(running.folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
-    assert "another decoder works in this folder" in result.stderr
+    assert "another decoder uses this folder" in result.stderr
 
 
 def test_sigterm_stops_everything_and_the_data_is_there_the_next_time(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_when_a_piece_ends_by_itself_everything_stops_with_its_last_lines(tmp_pa
         os.kill(worker, signal.SIGKILL)
         output, _ = running_up.process.communicate(timeout=60)
         assert running_up.process.returncode == 1
-        assert re.search(r"error: the worker-[12] ended by itself \(exit code -9\)", output)
+        assert re.search(r"error: the worker-[12] ended unexpectedly \(exit code -9\)", output)
         wait_for(lambda: processes_in(folder) == [], what="the other pieces to end")
 
 

@@ -284,7 +284,7 @@ def test_a_release_takes_the_digest_that_main_built(shell: Shell) -> None:
 def test_a_base_without_a_digest_is_not_built_on(shell: Shell) -> None:
     refused = shell.run("build-image.sh", BASE_IMAGE="python:3.13-slim")
     assert refused.returncode == 2
-    assert "BASE_IMAGE takes an image with a digest" in refused.stderr
+    assert "BASE_IMAGE must be an image with a digest" in refused.stderr
 
 
 def test_the_clusters_tests_get_the_cluster_beside_the_job_and_what_was_built(shell: Shell) -> None:

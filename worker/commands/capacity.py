@@ -1,4 +1,4 @@
-"""`decoder capacity`: what so many missions a day take."""
+"""`decoder capacity`: the resources that a daily number of missions needs."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _MOST = 1e15
 
 
 class _Amount(click.ParamType[float]):
-    """A number as people write it.
+    """A number in the form in which people write it.
 
     Args:
         name: what it is.
-        read: makes it of the text, or raises ValueError.
-        like: examples.
-        least: it may be.
+        read: parses the text, or raises ValueError.
+        like: examples for the error message.
+        least: the smallest allowed value.
     """
 
     def __init__(self, name: str, read: Callable[[str], float], like: str, least: float = 1.0) -> None:
         self.name, self._read, self._like, self._least = name, read, like, least
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number; a usage error where it is none."""
+        """Parse the number; an invalid one is a usage error."""
         try:
             amount = float(self._read(str(value)))
         except ValueError:
             amount = -1.0
         if not self._least <= amount <= _MOST:
-            self.fail(f"{value!r} is no {self.name}; it takes one like {self._like}", param, ctx)
+            self.fail(f"{value!r} is not a valid {self.name}; use one like {self._like}", param, ctx)
         return amount
 
 
@@ -55,49 +55,57 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option("--missions-per-day", type=_MISSIONS, required=True, help="Like 250k, 50M or 1G.")
 @click.option(
-    "--document-kb", type=click.FloatRange(0, 1e6), default=40.0, show_default=True, help="KB of a document, as a mean."
+    "--document-kb", type=click.FloatRange(0, 1e6), default=40.0, show_default=True, help="Mean document size in KB."
 )
 @click.option(
     "--latency",
     type=DurationType(),
     default="200ms",
     show_default=True,
-    help="From a fetch's beginning to the document's last byte, as a mean.",
+    help="Mean time from the start of a fetch to the document's last byte.",
 )
 @click.option(
-    "--peak", type=click.FloatRange(1, 24), default=3.0, show_default=True, help="The busiest hour over the mean one."
+    "--peak",
+    type=click.FloatRange(1, 24),
+    default=3.0,
+    show_default=True,
+    help="Load of the busiest hour divided by the mean.",
 )
-@click.option("--share-with-secrets", type=_SHARE, default=0.1, show_default=True, help="Of the documents.")
+@click.option(
+    "--share-with-secrets", type=_SHARE, default=0.1, show_default=True, help="Share of documents that hold secrets."
+)
 @click.option(
     "--secrets-per-document",
     type=click.FloatRange(1, 10_000),
     default=3.0,
     show_default=True,
-    help="Of those that have any.",
-)
-@click.option("--share-dead", type=_SHARE, default=0.01, show_default=True, help="Missions that end as dead letters.")
-@click.option("--reads-per-day", type=_READS, default="1k", show_default=True, help="Each is an audit entry.")
-@click.option("--bulk", is_flag=True, help="They come by `enqueue_many`, not one by one.")
-@click.option(
-    "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
+    help="Mean number of secrets in such a document.",
 )
 @click.option(
-    "--ledger-ttl", type=DurationType(), help="Finished missions stay so long, like 2d.  [default: DECODER_LEDGER_TTL]"
+    "--share-dead", type=_SHARE, default=0.01, show_default=True, help="Share of missions that become dead letters."
 )
-@click.option("--result-ttl", type=DurationType(), help="Results stay so long, like 1d.  [default: DECODER_RESULT_TTL]")
+@click.option(
+    "--reads-per-day", type=_READS, default="1k", show_default=True, help="Reads of results; each adds an audit entry."
+)
+@click.option("--bulk", is_flag=True, help="Producers use `enqueue_many` instead of single calls.")
+@click.option("--concurrency", type=click.IntRange(1, 1024), help="Concurrent fetches.  [default: DECODER_CONCURRENCY]")
+@click.option(
+    "--ledger-ttl", type=DurationType(), help="Retention of finished missions, like 2d.  [default: DECODER_LEDGER_TTL]"
+)
+@click.option("--result-ttl", type=DurationType(), help="Retention of results, like 1d.  [default: DECODER_RESULT_TTL]")
 @click.option(
     "--redis-memory",
     type=_SIZE,
     default="64GiB",
     show_default=True,
-    help="For data, of the largest Redis you would run.",
+    help="Data memory of the largest Redis that you would run.",
 )
 @click.option(
     "--network-mbit",
     type=click.FloatRange(1, 1e6),
     default=10_000.0,
     show_default=True,
-    help="Mbit/s of Redis' link, and of the workers' way to the sites.",
+    help="Mbit/s of Redis' link, and of the workers' link to the sites.",
 )
 @json_option
 def capacity(
@@ -111,10 +119,10 @@ def capacity(
     as_json: bool,
     **load: Any,
 ) -> None:
-    """Say what so many missions a day take: workers, Redis, network, and what breaks first.
+    """Estimate the workers, Redis and network that a daily load needs, and the first bottleneck.
 
-    It computes with costs that were measured (docs/SCALING.md says how, where, and how well they predict): plan with
-    them, then measure your own. Each mission counts as one fetch; where the servers make you retry, give that many more.
+    The estimate uses measured costs; docs/SCALING.md describes how they were measured and how well they predict. Plan with
+    them, then measure your own. Each mission counts as one fetch: if servers cause retries, increase the number of missions.
 
     \b
     Example:
@@ -150,8 +158,8 @@ def _record(found: Plan) -> dict[str, Any]:
 
 def _rows(load: Load, settings: WorkerSettings, found: Plan) -> list[tuple[str, str, str]]:
     waits = found.slots_missions_per_second < found.core_missions_per_second
-    slots = f"{settings.concurrency} slots let {found.slots_missions_per_second:,.0f} through"
-    core = f"a core does {found.core_missions_per_second:,.0f}"
+    slots = f"{settings.concurrency} slots handle {found.slots_missions_per_second:,.0f}"
+    core = f"a core handles {found.core_missions_per_second:,.0f}"
     stored = {name: f"{size / GIB:,.1f}" for name, size in found.redis_bytes.items()}
     days = f"{format_duration(settings.ledger_ttl)} and {format_duration(settings.result_ttl)}"
     cost = found.cost
@@ -159,10 +167,10 @@ def _rows(load: Load, settings: WorkerSettings, found: Plan) -> list[tuple[str, 
         (
             "missions/s",
             f"{found.missions_per_second:,.0f}, at the peak {found.missions_per_second_peak:,.0f}",
-            f"the busiest hour has {load.peak:g} times the mean",
+            f"the busiest hour has {load.peak:g} times the mean load",
         ),
         (
-            "of one worker process",
+            "per worker process",
             f"{found.process_missions_per_second:,.0f}",
             f"{slots}, {core}" if waits else f"{core}, {slots}",
         ),
@@ -181,7 +189,7 @@ def _rows(load: Load, settings: WorkerSettings, found: Plan) -> list[tuple[str, 
         (
             "Redis' commands/s at the peak",
             f"{found.redis_commands_per_second_peak:,.0f}",
-            f"{cost.redis_commands:.0f} a mission, within functions too",
+            f"{cost.redis_commands:.0f} a mission, including those within functions",
         ),
         (
             "Redis' memory",
@@ -190,16 +198,16 @@ def _rows(load: Load, settings: WorkerSettings, found: Plan) -> list[tuple[str, 
                 **stored
             ),
         ),
-        ("", "", f"kept for {days} (finished, results)"),
+        ("", "", f"retention: {days} (finished, results)"),
         (
             "network at the peak, Mbit/s",
             f"sites {found.sites_in_mbit_peak:,.0f} in, {found.sites_out_mbit_peak:,.0f} out",
-            f"{load.document_kb:g} KB a document, as they come without compression",
+            f"{load.document_kb:g} KB a document, without compression",
         ),
         (
             "",
             f"Redis {found.redis_in_mbit_peak:,.0f} in, {found.redis_out_mbit_peak:,.0f} out",
-            f"{cost.redis_in_bytes / 1000:.1f} and {cost.redis_out_bytes / 1000:.1f} KB a mission; each replica takes what comes in again",
+            f"{cost.redis_in_bytes / 1000:.1f} and {cost.redis_out_bytes / 1000:.1f} KB a mission; each replica receives the incoming traffic again",
         ),
     ]
 
@@ -208,10 +216,10 @@ def _breaks(found: Plan) -> list[str]:
     first = found.first
     has = f"{first.needed:,.0f} of {first.most:,.0f} {first.unit}"
     if first.share <= 1:
-        return [f"Nothing breaks. The first to would be {first.name}: {has}."]
+        return [f"No bottleneck. The first would be {first.name}: {has}."]
     over = sorted((limit for limit in found.limits if limit.share > 1), key=lambda limit: -limit.share)
-    # Not `capitalize`: it makes the rest small.
+    # Not `capitalize`, which lowercases the rest.
     return [
-        f"Breaks first: {first.name}, {has}.",
+        f"First bottleneck: {first.name}, {has}.",
         *(f"{one.name[0].upper()}{one.name[1:]}: {one.then}." for one in over),
     ]

@@ -1,4 +1,4 @@
-"""`decoder check-url`: the policy's verdict alone, a line of input each."""
+"""`decoder check-url`: the policy's verdict on each URL, without a fetch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from worker.settings import WorkerSettings
 SIDE_BY_SIDE = 16
 AHEAD = 256
 _READ_BYTES = 65536
-_BY_ADDRESS = "what is allowed is fetched through DECODER_EGRESS_PROXY, by the addresses that were checked here"
+_BY_ADDRESS = "allowed URLs are fetched through DECODER_EGRESS_PROXY, by the addresses that were checked here"
 _BY_NAME = (
-    "what is allowed is fetched through DECODER_EGRESS_PROXY, which looks the names up: no address of theirs is checked"
+    "allowed URLs are fetched through DECODER_EGRESS_PROXY, which resolves the names: their addresses are not checked"
 )
 
 
@@ -42,15 +42,15 @@ _BY_NAME = (
     ),
 )
 @click.argument("urls", nargs=-1, metavar="[URL…|-]")
-@click.option("--no-resolve", is_flag=True, help="Do not look names up: check scheme, host and port alone.")
+@click.option("--no-resolve", is_flag=True, help="Do not resolve names: check only scheme, host and port.")
 @json_option
 @click.pass_context
 def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, as_json: bool) -> None:
-    """Say what the policy says of each URL, without fetching it.
+    """Check URLs against the policy without fetching them.
 
-    It is allowed, or refused and why; and it is said whether it would be asked for with credentials, not with which. Reads
-    one URL a line from standard input where none is given, or `-`. The policy is that of DECODER_ALLOWED_HOSTS, _SCHEMES and
-    _NETWORKS. The exit code is 0 if all are allowed, 1 if one is refused.
+    Prints whether each URL is allowed, or the reason for its refusal, and whether the worker would send credentials (not which).
+    Without a URL, or with `-`, reads one URL a line from standard input. DECODER_ALLOWED_HOSTS, _SCHEMES and _NETWORKS define
+    the policy. The exit code is 0 if all URLs are allowed, 1 if one is refused.
 
     \b
     Example:
@@ -58,16 +58,16 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
       decoder check-url --no-resolve --json - < urls.txt
     """
     if not urls and sys.stdin.isatty():
-        raise click.UsageError("takes URLs, or - for standard input: decoder check-url https://docs.example.com/page")
+        raise click.UsageError("give URLs, or - for standard input: decoder check-url https://docs.example.com/page")
     settings = WorkerSettings.from_env()
     policy = UrlPolicy.from_settings(settings)
     if not settings.allowed_hosts:
-        note("DECODER_ALLOWED_HOSTS is empty, so nothing is allowed")
+        note("DECODER_ALLOWED_HOSTS is empty, so no URL is allowed")
     if settings.proxy:
         note(_BY_NAME if settings.proxy_resolves else _BY_ADDRESS)
     resolver = None if no_resolve or settings.proxy_resolves else Resolver(threads=SIDE_BY_SIDE)
     if "-" in urls:
-        note_terminal("a URL a line")
+        note_terminal("one URL a line")
     credentials = Credentials(settings, policy)
     refused: dict[Reason, None] = {}
     for text, reason in _verdicts(_inputs(urls or ("-",)), policy, resolver, settings.connect_timeout):
@@ -87,7 +87,7 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
 
 
 def _inputs(urls: Iterable[str]) -> Iterator[list[str]]:
-    """The URLs, as many together as there are at once."""
+    """Yield the URLs in batches: all that are available at the moment."""
     named = []
     for url in urls:
         if url != "-":
@@ -104,16 +104,16 @@ def _inputs(urls: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _text(line: bytes) -> str:
-    """What is not UTF-8 becomes lone surrogates, as in arguments, and is refused as such."""
+    """Decode a line. Bytes that are not UTF-8 become lone surrogates, as in arguments; the URL is then refused."""
     return line.removesuffix(b"\r").decode(errors="surrogateescape")
 
 
 def _verdicts(
     inputs: Iterable[list[str]], policy: UrlPolicy, resolver: Resolver | None, timeout: float
 ) -> Iterator[tuple[str, Reason | None]]:
-    """A verdict for each text, in their order. Several names are looked up at a time; none without a resolver.
+    """Yield a verdict for each text, in order. Resolves several names at a time; without a resolver, none.
 
-    What has come is answered before it waits for more: `tail -f` may take its time.
+    Yields all verdicts of a batch before it waits for more input, so that `tail -f` works.
     """
     pool = ThreadPoolExecutor(SIDE_BY_SIDE)
     ahead: deque[tuple[str, Future[object]]] = deque()

@@ -1,4 +1,4 @@
-"""`decoder doctor`: is everything as production needs it?"""
+"""`decoder doctor`: checks whether the setup is fit for production, and repairs the ledger."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ from worker.settings import WorkerSettings
     settings=WorkerSettings,
     reads=("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "credentials"),
 )
-@click.option(
-    "--repair", "repairs", is_flag=True, help="Put right what somebody wrote over in Redis; on the audit's record."
-)
+@click.option("--repair", "repairs", is_flag=True, help="Repair overwritten Redis keys; recorded in the audit log.")
 @why_option(says="Reason of a repair, recorded in the audit log.  [default: none, without --repair]", required=False)
 @json_option
 def doctor(repairs: bool, reason: str | None, as_json: bool) -> None:
-    """Check Redis, keys and policy as a login finds them here; or repair the ledger.
+    """Check Redis, keys and policy for this login; or repair the ledger.
 
-    It prints a line for each check: `ok`; `warn` for what production should change; `FAIL` for what production must not go
-    without. With a FAIL the exit code is 1. `skip` is what the login of DECODER_REDIS_URL may not see, or does not need: a
-    producer is judged as a producer, a reader as a reader.
+    Prints a line for each check: `ok`; `warn` for a setting that production should change; `FAIL` for one that production must
+    change. With a FAIL the exit code is 1. `skip` marks checks that the login of DECODER_REDIS_URL may not do or does not need:
+    a producer is checked as a producer, a reader as a reader.
 
-    --repair takes the operator's login, checks nothing else, and does no harm where nothing is damaged. Keys of another type and
-    entries that no release writes are set aside for 7 days, and the indexes of missions are built anew from their entries.
+    --repair needs the operator's login, checks nothing else, and changes nothing if nothing is damaged. It moves keys of a wrong type
+    and entries that no release writes aside for 7 days, and rebuilds the indexes of missions from their entries.
 
     \b
     Example:
       decoder doctor --json
-      decoder doctor --repair --reason "somebody wrote over the queue"
+      decoder doctor --repair --reason "the queue was overwritten"
     """
     if repairs != (reason is not None):
         raise click.UsageError("--repair and --reason go together")
@@ -66,7 +64,7 @@ def _repair(reason: str, as_json: bool) -> None:
         emit_json(done.as_dict())
         return
     for mended in done.keys:
-        say(f"{mended.key}: was damaged ({mended.was}) and was put right")
+        say(f"{mended.key}: was damaged ({mended.was}), repaired")
     say(
-        f"{done.indexed} missions indexed anew, {done.damaged} damaged ones set aside, {done.gone} that have no entry dropped"
+        f"{done.indexed} missions reindexed, {done.damaged} damaged ones moved aside, {done.gone} without an entry dropped"
     )

@@ -1,4 +1,4 @@
-"""`decoder rules`: what looks for secrets; files of rules, checked and tested before a worker gets them."""
+"""`decoder rules`: lists the rules that find secrets; checks and tests rule files before a worker loads them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _file = click.argument("files", nargs=-1, required=True, metavar="FILE...", type
 
 @click.group(cls=Group)
 def rules() -> None:
-    """Look at the rules that find secrets; check and test a file of them.
+    """List the rules that find secrets; check and test rule files.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def rules() -> None:
 @click.argument("text", required=False)
 @json_option
 def list_(text: str | None, as_json: bool) -> None:
-    """Print all rules, or those with a text in their id, detector or description.
+    """Print all rules, or those whose id, detector or description contains a text.
 
     \b
     Example:
@@ -63,14 +63,14 @@ def list_(text: str | None, as_json: bool) -> None:
         for each in _all()
         if any(wanted in part.casefold() for part in (each.id, each.detector, each.description))
     ]
-    emit_records(rows, as_json=as_json, none="no such rule")
+    emit_records(rows, as_json=as_json, none="no matching rule")
 
 
 @rules.command(settings=WorkerSettings, reads=_READS)
 @click.argument("rule", metavar="ID")
 @json_option
 def show(rule: str, as_json: bool) -> None:
-    """Print all of one rule: what finds, and what discards what was found.
+    """Print one rule in full: its patterns, and its filters for false positives.
 
     \b
     Example:
@@ -78,7 +78,7 @@ def show(rule: str, as_json: bool) -> None:
     """
     found = [each for each in _all() if each.id == rule]
     if not found:
-        fail(f"no rule {rule!r}: `decoder rules list` prints those that there are", code=1)
+        fail(f"no rule {rule!r}: `decoder rules list` prints all rules", code=1)
     for each in found:
         if as_json:
             emit_json(asdict(each))
@@ -90,10 +90,10 @@ def show(rule: str, as_json: bool) -> None:
 @_file
 @json_option
 def check(files: tuple[Path, ...], as_json: bool) -> None:
-    """Say what is wrong in files of rules: with any of it a worker does not start.
+    """Report errors in rule files; a worker does not start with any of them.
 
-    A line each: file, line, rule, reason. Takes gitleaks TOML, betterleaks TOML and Kingfisher YAML. The exit code is 1 if something
-    is wrong. What a file asks for that no document has, or no worker does, is a note: it is left out.
+    Prints a line for each error: file, line, rule, reason. Reads gitleaks TOML, betterleaks TOML and Kingfisher YAML. The exit code
+    is 1 if there is an error. A note names each feature of a file that the decoder ignores.
 
     \b
     Example:
@@ -106,10 +106,10 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
         wrong += _told(problems, as_json=as_json)
         if pack:
             for part in pack.left_out:
-                note(f"left out: {part}")
+                note(f"ignored: {part}")
             if not problems and not as_json:
                 number = len(pack.rules)
-                say(f"{file}: {number} rule{'s' * (number != 1)} of {pack.dialect.value}'s format, nothing wrong")
+                say(f"{file}: {number} rule{'s' * (number != 1)} in {pack.dialect.value}'s format, no errors")
     sys.exit(1 if wrong else 0)
 
 
@@ -117,9 +117,10 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
 @_file
 @json_option
 def test(files: tuple[Path, ...], as_json: bool) -> None:
-    """Try the examples in files of rules: what must match, and what must not.
+    """Test rules against the examples in their files.
 
-    A rule has them as `examples` and `negative_examples`. The exit code is 1 if one does not hold, or a file has something wrong.
+    A rule must match its `examples` and must not match its `negative_examples`. The exit code is 1 if an example fails or a file has an
+    error.
 
     \b
     Example:
@@ -136,7 +137,7 @@ def test(files: tuple[Path, ...], as_json: bool) -> None:
         if not as_json:
             held = tested.examples - len(tested.failures)
             say(
-                f"{file}: {held} of {tested.examples} examples hold; {tested.rules} of {len(pack.rules)} rules have some"
+                f"{file}: {held} of {tested.examples} examples pass; {tested.rules} of {len(pack.rules)} rules have examples"
             )
     sys.exit(1 if wrong else 0)
 

@@ -1,4 +1,4 @@
-"""`decoder run`: the main job with nothing else installed."""
+"""`decoder run`: fetches and searches URLs without any other installation."""
 
 from __future__ import annotations
 
@@ -53,15 +53,19 @@ _POLL_SECONDS = 0.1
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
 @click.option(
-    "--timeout", type=DurationType(), default="2m", show_default=True, help="How long to wait for all, like 90s or 5m."
+    "--timeout",
+    type=DurationType(),
+    default="2m",
+    show_default=True,
+    help="How long to wait for all missions, like 90s or 5m.",
 )
 @json_option
 def run(urls: tuple[str, ...], show: bool, timeout: float, as_json: bool) -> None:
-    """Fetch URLs and print what they hold.
+    """Fetch URLs and print the secrets in them.
 
-    It brings a Valkey and a worker of its own, and without a URL a small sample site. URLs given here are allowed
+    Starts its own Valkey and worker, and, without a URL, a small sample site. URLs given here are allowed
     for this run.
-    Exits with 0 when every mission ended as it should, else with 1.
+    Exits with 0 if every mission ended as intended, else with 1.
 
     \b
     Example:
@@ -71,10 +75,10 @@ def run(urls: tuple[str, ...], show: bool, timeout: float, as_json: bool) -> Non
     with ending_on_signals(), ExitStack() as pieces:
         samples = [Sample(url) for url in urls] or pieces.enter_context(SampleSite()).samples()
         rows = [Row(sample) for sample in samples]
-        # Without URLs of a person's own, the last sample stays off the allowlist.
+        # Without URLs from the user, the last sample stays off the allowlist.
         allowed = urls or [sample.url for sample in samples if sample.reason is not Reason.HOST_NOT_ALLOWED]
         values = access(allowed)
-        if not urls:  # its own site is on this machine's loopback, where no proxy gets to
+        if not urls:  # the sample site is on this machine's loopback, which no proxy reaches
             values |= {"egress_proxy": "", "egress_resolve": "worker"}
         _work(pieces, rows, values, timeout)
         _report(rows, show=show, as_json=as_json, own=bool(urls))
@@ -85,7 +89,7 @@ def run(urls: tuple[str, ...], show: bool, timeout: float, as_json: bool) -> Non
 def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: float) -> None:
     folder = pieces.enter_context(temporary_folder())
     server = pieces.enter_context(EmbeddedRedis(folder / "valkey"))
-    # Made for this run, and never outside this process: the worker gets the public half.
+    # Generated for this run; the identity never leaves this process. The worker gets the public half.
     identity, url_key = Identity.generate(), generate_url_key()
     values = allowed | {
         "redis_url": server.url,
@@ -95,7 +99,7 @@ def _work(pieces: ExitStack, rows: list[Row], allowed: dict[str, str], seconds: 
         "metrics_port": "0",
     }
     settings = stack_settings(values)
-    # What it still has in hand when the run ends goes with the ledger.
+    # Missions still in flight at the end of the run are lost with the ledger.
     worker_values = values | {"redis_url": server.login_url("worker")}
     worker = pieces.enter_context(running_worker(folder, worker_values, grace=WORKER_GRACE))
     client = MissionClient(settings)
@@ -148,14 +152,14 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
 
 
 def _advise(rows: list[Row], seconds: float) -> None:
-    """Notes on stderr on what did not end as it should, or was not searched to its end."""
+    """Print notes on stderr about missions that did not end as intended, or were not searched to the end."""
     missed = [row for row in rows if not row.as_intended]
     advise(row.reason for row in missed)
     for row in rows:
         if not row.secrets.complete:
             note(f"not searched to the end ({', '.join(sorted(row.secrets.cut))}): {row.sample.url}")
     if unfinished := sum(row.state is not None and not row.finished for row in missed):
-        note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout takes longer")
+        note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout waits longer")
 
 
 def _summary(rows: list[Row], *, own: bool) -> tuple[str, ...]:
@@ -164,6 +168,6 @@ def _summary(rows: list[Row], *, own: bool) -> tuple[str, ...]:
         return (f"{good} of {len(rows)} succeeded. Values are masked unless `--show` is given.",)
     return (
         f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.",
-        "Next: a page of your own with `decoder run URL` (make run URLS=…), or",
-        "`decoder up` (make up): Valkey, two workers and Flower keep running, to be tried from another shell.",
+        "Next: your own page with `decoder run URL` (make run URLS=…), or",
+        "`decoder up` (make up), which keeps Valkey, two workers and Flower running for use from another shell.",
     )

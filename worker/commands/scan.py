@@ -1,4 +1,4 @@
-"""`decoder scan`: extraction alone, offline."""
+"""`decoder scan`: extraction only, offline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from worker.settings import WorkerSettings
 )
 @click.argument("files", nargs=-1, metavar="[FILE|FOLDER|-]...")
 @click.option("--show", is_flag=True, help="Print the secrets' values; they are masked otherwise.")
-@confidence_option("Report what is as sure, or surer.")
+@confidence_option("Report secrets of at least this confidence.")
 @click.option(
     "--exit-code",
     type=click.IntRange(0, 255),
@@ -42,18 +42,18 @@ from worker.settings import WorkerSettings
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Leave out what stands in an earlier --json or --sarif.  [default: none]",
+    help="Omit secrets that an earlier --json or --sarif report contains.  [default: none]",
 )
 @click.option(
     "--sarif",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write a report in SARIF 2.1.0; no value is in it.  [default: none]",
+    help="Write a SARIF 2.1.0 report, without values.  [default: none]",
 )
 @click.option("--markers", metavar="'OPEN CLOSE'", help="Opening and closing marker.  [default: DECODER_MARKERS]")
-@click.option("--detectors", metavar="NAME,…", help="What looks for secrets.  [default: DECODER_DETECTORS]")
+@click.option("--detectors", metavar="NAME,…", help="Detectors to use.  [default: DECODER_DETECTORS]")
 @click.option(
-    "--rules", multiple=True, metavar="FILE", help="Rules beside them; again for more.  [default: DECODER_RULES]"
+    "--rules", multiple=True, metavar="FILE", help="Additional rule file; repeatable.  [default: DECODER_RULES]"
 )
 @json_option
 def scan(
@@ -66,11 +66,11 @@ def scan(
     as_json: bool,
     **looks_for: Any,
 ) -> None:
-    """Find the secrets in files and folders, or in what comes on standard input.
+    """Find secrets in files and folders, or on standard input.
 
-    Nothing is fetched and nothing is stored. The charset is that of a byte order mark, else UTF-8. Archives are looked into. In a
-    folder, what .gitignore names is passed over, and so are .git, symbolic links, and binary files that are no archive; a file
-    that is named here is always searched. An input that cannot be read is a line on stderr; the others go on, and the exit code is 1.
+    Fetches nothing and stores nothing. A byte order mark sets the charset; the default is UTF-8. Archives are searched. In a folder,
+    the scan skips .git, symbolic links, files that .gitignore names, and binary files other than archives; a file named here is
+    always searched. An input that cannot be read gives a line on stderr; the scan continues, and the exit code is 1.
 
     \b
     Example:
@@ -82,9 +82,9 @@ def scan(
     """
     inputs = files or (STDIN,)
     if STDIN in inputs and (sys.stdin is None or (not files and sys.stdin.isatty())):
-        raise click.UsageError("takes files and folders, or - for standard input")
+        raise click.UsageError("give files and folders, or - for standard input")
     if STDIN in inputs:
-        note_terminal("a document")
+        note_terminal("one document")
     settings = WorkerSettings.from_env(**{name: value for name, value in looks_for.items() if value not in (None, ())})
     known = Baseline.load(baseline) if baseline else Baseline()
     extractor = Extractor(settings.looks_for, settings.max_record)

@@ -1,4 +1,4 @@
-"""`decoder settings`: every setting as it stands."""
+"""`decoder settings`: prints every setting with its current value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from worker.settings import WorkerSettings
 @click.command(cls=Command)
 @json_option
 def settings(as_json: bool) -> None:
-    """Print every setting as it stands.
+    """Print every setting with its current value.
 
-    A line each: variable, value (secrets masked), whether it was set, what it takes. All DECODER_… variables are read.
+    Each line has the variable, its value (secrets masked), whether it is set, and the values it accepts. Reads all DECODER_… variables.
 
     \b
     Example:

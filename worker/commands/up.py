@@ -1,4 +1,4 @@
-"""`decoder up`: Valkey, two workers and Flower until Ctrl-C, to try things on; and, to be watched, Prometheus."""
+"""`decoder up`: runs Valkey, two workers and Flower until Ctrl-C, for trying things out; with --watch, also Prometheus."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from worker.settings import WorkerSettings
 _LOOK_SECONDS = 0.5
 _WORKERS = 2
 _OUR_URL = "DECODER_REDIS_URL"
-# The logins that people take in other shells: the variable of its URL, and the keys that each needs.
+# The logins that people use in other shells: for each, the variable of its URL, and the keys that it needs.
 _PEOPLE: dict[str, tuple[str, dict[str, str]]] = {
     "producer": (_OUR_URL, {"DECODER_URL_KEY": "url.key"}),
     "celery": ("REDIS_URL", {}),
@@ -61,14 +61,14 @@ _MATTER = (
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep data and keys here, for the next time.  [default: a temporary folder, removed at the end]",
+    help="Keep data and keys in this folder for the next run.  [default: a temporary folder, removed at the end]",
 )
-@click.option("--watch", is_flag=True, help="Run Prometheus as well, with the decoder's alerts; it must be installed.")
+@click.option("--watch", is_flag=True, help="Also run Prometheus with the decoder's alerts; it must be installed.")
 def up(data: Path | None, watch: bool) -> None:
-    """Run all the pieces until Ctrl-C.
+    """Run the whole stack until Ctrl-C.
 
-    These are an embedded Valkey, two workers with their metrics, Flower and a sample site. It prints where each listens,
-    on free ports of loopback only, and what to type in another shell. Without --data, nothing is left at the end.
+    Starts an embedded Valkey, two workers with metrics, Flower and a sample site, on free loopback ports only. Prints the
+    address of each, and the commands for another shell. Without --data, nothing is left at the end.
 
     \b
     Example:
@@ -85,14 +85,14 @@ def up(data: Path | None, watch: bool) -> None:
                     child.check()
                 time.sleep(_LOOK_SECONDS)
         except KeyboardInterrupt:
-            say("", "stopping")
+            say("", "shutting down")
 
 
 def _start(pieces: ExitStack, folder: Path, *, watch: bool) -> list[Child]:
     site = pieces.enter_context(SampleSite())
     server = pieces.enter_context(EmbeddedRedis(folder / "valkey"))
     values = access([site.url]) | _keys(folder)
-    # At level info, the worker says where its metrics are.
+    # At level info, the worker logs the port of its metrics.
     values |= {"metrics_host": "127.0.0.1", "metrics_port": "0", "log_level": "info"}
     login = values | {"redis_url": server.login_url("worker")}
     workers = [pieces.enter_context(running_worker(folder, login, name=f"worker-{n}")) for n in range(1, _WORKERS + 1)]
@@ -110,27 +110,27 @@ def _start(pieces: ExitStack, folder: Path, *, watch: bool) -> list[Child]:
         user, _, password = flower.login.partition(":")
         say(f"Flower        {flower.url}  user {user}  password {password}")
     else:
-        say("Flower        not installed: the extra `flower` brings it")
+        say("Flower        not installed: install the extra `flower`")
     if watch and (why := lacking()):
         say(f"Prometheus    {why}")
     elif watch:
         prometheus = pieces.enter_context(running_prometheus(folder, scraped))
         children.append(prometheus.child)
         say(f"Prometheus    {prometheus.url}  alerts in {prometheus.url}/alerts")
-    say(f"Sample site   {site.url}/  lists its documents")
+    say(f"Sample site   {site.url}/  (a list of its documents)")
     if stack_settings({}).proxy:
-        note("the sample site is on this machine's loopback, where DECODER_EGRESS_PROXY does not get to")
+        note("the sample site is on this machine's loopback, which DECODER_EGRESS_PROXY does not reach")
     say("", "In another shell, as a producer:", f"  . {logins['producer']}")
     say(f"  mission enqueue --wait {site.url}/letter.txt", "  mission stats")
-    say("or as an app that only speaks Celery, which finds REDIS_URL there:", f"  . {logins['celery']}")
-    say("and as the reader:", f"  . {logins['reader']}", "  mission reveal ID --reason 'trying it out'")
-    say("and for dead letters, erasure and the audit, as the operator:", f"  . {logins['operator']}")
+    say("or as an app that only speaks Celery and reads REDIS_URL:", f"  . {logins['celery']}")
+    say("as the reader:", f"  . {logins['reader']}", "  mission reveal ID --reason 'trying it out'")
+    say("or as the operator, for dead letters, erasure and the audit:", f"  . {logins['operator']}")
     say("", "ready; Ctrl-C stops everything")
     return children
 
 
 def _keys(folder: Path) -> dict[str, str]:
-    """Key files in the folder, made at the first start, as settings."""
+    """Settings that name the folder's key files; generates missing files."""
     identity_file, url_key_file = folder / "identity.key", folder / "url.key"
     if not identity_file.exists():
         write_key_file(identity_file, Identity.generate().line)
@@ -141,12 +141,12 @@ def _keys(folder: Path) -> dict[str, str]:
 
 
 def _login_file(folder: Path, login: str, redis_url: str) -> str:
-    """A private file that a shell reads to become this login of the stack; as a shell takes its name."""
+    """Write a private file that a shell sources to use this login; return its quoted name."""
     url, keys = _PEOPLE[login]
     variables = {url: redis_url} | {name: str(folder / key) for name, key in keys.items()}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
-    # What the login before this one had in the same shell is not this one's.
+    # Unset what a previous login left in the same shell.
     others = {name for url, keys in _PEOPLE.values() for name in (url, *keys)} - set(variables)
     lines += [f"unset {name}" for name in sorted(others)]
     file = folder / f"{login}.env"

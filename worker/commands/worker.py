@@ -1,4 +1,4 @@
-"""`decoder worker`: the Celery worker."""
+"""`decoder worker`: runs the Celery worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.local.processes import split
 from worker.observe import logs
 from worker.settings import WorkerSettings
 
-# What a worker cannot do without, and what is tuned first.
+# The settings that a worker requires, and those to tune first.
 _MATTER = (
     *("redis_url", "redis_ca_file", "url_key", "recipient", "recipients", "allowed_hosts", "allowed_networks"),
     "credentials",
@@ -22,21 +22,19 @@ _MATTER = (
 
 
 @click.command(cls=Command, settings=WorkerSettings, reads=_MATTER)
-@click.option(
-    "--concurrency", type=click.IntRange(1, 1024), help="Fetches side by side.  [default: DECODER_CONCURRENCY]"
-)
+@click.option("--concurrency", type=click.IntRange(1, 1024), help="Concurrent fetches.  [default: DECODER_CONCURRENCY]")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
-    help="Worker processes, each with a core of its own where there are enough.  [default: 1]",
+    help="Worker processes; each has its own core if there are enough.  [default: 1]",
 )
 def worker(concurrency: int | None, processes: int) -> None:
     """Run a worker until SIGTERM.
 
-    It is configured by DECODER_… variables; `decoder settings` lists them. Of several processes each has `--concurrency` fetches, a port
-    for metrics (9464, 9465, …), a health file (FILE.0, FILE.1, …; a probe of FILE asks them all) and an equal share of the cgroup's memory. One
-    that dies is started anew; a signal ends all in order.
+    DECODER_… variables configure it; `decoder settings` lists them. With several processes, each has `--concurrency` fetches, a metrics
+    port (9464, 9465, …), a health file (FILE.0, FILE.1, …; a probe of FILE checks them all) and an equal share of the cgroup's memory. A process
+    that dies is restarted; a signal shuts all down in order.
 
     \b
     Example, with two processes:
@@ -53,9 +51,9 @@ def worker(concurrency: int | None, processes: int) -> None:
     for sentence in WorkerSettings.misspelt():
         logging.getLogger("decoder.settings").warning(sentence)
     logging.captureWarnings(True)  # Celery warns before it sets up its logging
-    from worker.app import app  # reads the settings, so only now
+    from worker.app import app  # reads the settings, so it is imported only now
 
-    # Flower tells workers apart by this name, several on one host too.
+    # Flower distinguishes workers by this name, even several on one host.
     name = f"decoder-{os.getpid()}@{socket.gethostname()}"
     node = app.Worker(hostname=name, loglevel=own.log_level, quiet=True, without_gossip=True, without_mingle=True)
     node.start()

@@ -1,7 +1,7 @@
-"""What a production needs, looked at from where a login stands: one finding for each check.
+"""Production checks from the view of one login: one finding for each check.
 
-Of a login that the ACL file knows (`mission.store.acl`) what is its work is judged, and what it may not see is told so. Any other
-one is taken for a worker's.
+A login of the ACL file (`mission.store.acl`) is checked for its own role; checks that it may not do are skipped. Any other login is
+treated as a worker's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine(settings: WorkerSettings) -> Iterator[Finding]:
-    """Every check, the settings' first. Redis' are left out where it does not answer."""
+    """Run every check, those of settings first. Skips those of Redis if it does not answer."""
     login = unquote(urlsplit(settings.redis_url.get_secret_value()).username or "")
     seat = login if login in LOGINS else "worker"
     yield from configured.findings(settings, seat)

@@ -1,4 +1,4 @@
-"""What the settings say, as far as they are for the login."""
+"""Checks of the settings that concern the login."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
-    """A finding for each check, by the login that looks."""
+    """Yield a finding for each check, depending on the login's role."""
     for name, (check, seats) in _CHECKS.items():
         if seats and seat not in seats:
             yield Finding(name, Level.SKIP, f"for a {seats[0]} to set, not for this login")
@@ -36,12 +36,12 @@ def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
 def _variables(_settings: WorkerSettings) -> Verdict:
     if misspelt := WorkerSettings.misspelt():
         return Level.WARN, "; ".join(misspelt)
-    return Level.OK, "none of DECODER_… looks misspelt"
+    return Level.OK, "no DECODER_… variable looks misspelt"
 
 
 def _url_key(settings: WorkerSettings) -> Verdict:
     if settings.url_key is None:
-        return Level.FAIL, "DECODER_URL_KEY is not set: `decoder keys generate --url-key FILE` makes one"
+        return Level.FAIL, "DECODER_URL_KEY is not set: generate one with `decoder keys generate --url-key FILE`"
     try:
         keys = len(UrlKeyring.parse(settings.url_key.get_secret_value()).key_ids)
     except DecoderError as error:
@@ -58,7 +58,7 @@ def _recipient(settings: WorkerSettings) -> Verdict:
 
 def _identity(settings: WorkerSettings) -> Verdict:
     if settings.identity_file is None:
-        return Level.OK, "no identity here: nothing that this worker seals can be opened here"
+        return Level.OK, "no identity here: this machine cannot open the results that its worker seals"
     if settings.recipient or settings.recipients:
         return Level.FAIL, "DECODER_IDENTITY_FILE is set where results are sealed: keep identities away from workers"
     return Level.WARN, "DECODER_IDENTITY_FILE is set: right for a reader, never for a worker"
@@ -66,7 +66,7 @@ def _identity(settings: WorkerSettings) -> Verdict:
 
 def _readers_identity(settings: WorkerSettings) -> Verdict:
     if settings.identity_file is None:
-        return Level.WARN, "DECODER_IDENTITY_FILE is not set: a read takes it, or --identity FILE"
+        return Level.WARN, "DECODER_IDENTITY_FILE is not set: a read needs it, or --identity FILE"
     try:
         return Level.OK, f"opens what is sealed to key {load_identity(settings.identity_file).key_id.hex()}"
     except DecoderError as error:
@@ -88,8 +88,8 @@ def _networks(settings: WorkerSettings) -> Verdict:
 
 def _schemes(settings: WorkerSettings) -> Verdict:
     if "http" in settings.allowed_schemes:
-        return Level.WARN, "DECODER_ALLOWED_SCHEMES has http: documents may be read and changed on their way"
-    return Level.OK, "https alone"
+        return Level.WARN, "DECODER_ALLOWED_SCHEMES has http: documents may be read and changed in transit"
+    return Level.OK, "only https"
 
 
 def _detectors(settings: WorkerSettings) -> Verdict:
@@ -106,14 +106,14 @@ def _detectors(settings: WorkerSettings) -> Verdict:
     if anew := [scanner.detector for scanner in scanners if not scanner.cached]:
         return (
             Level.WARN,
-            f"{names}; the rules of {', '.join(anew)} were compiled anew, for seconds: does {detectors.cache} stay, and is it this user's?",
+            f"{names}; the rules of {', '.join(anew)} were recompiled, which takes seconds: is {detectors.cache} persistent and owned by this user?",
         )
     return Level.OK, names
 
 
 def _credentials(settings: WorkerSettings) -> Verdict:
     if settings.credentials is None:
-        return Level.OK, "none: what is behind a login cannot be fetched"
+        return Level.OK, "none: documents behind a login cannot be fetched"
     try:
         entries = Credentials(settings, UrlPolicy.from_settings(settings)).entries
     except SettingsError as error:
@@ -123,16 +123,16 @@ def _credentials(settings: WorkerSettings) -> Verdict:
 
 def _lease(settings: WorkerSettings) -> Verdict:
     lease, deadline = format_duration(settings.lease_seconds), format_duration(settings.deadline)
-    # That it is long enough is a condition of the settings themselves.
+    # The settings themselves ensure that it is long enough.
     if settings.lease_seconds > _LONG_LEASE * settings.deadline:
-        return Level.WARN, f"a lease of {lease} for a deadline of {deadline}: so long missions wait after a crash"
+        return Level.WARN, f"a lease of {lease} for a deadline of {deadline}: after a crash, missions wait that long"
     return Level.OK, f"a lease of {lease} for a deadline of {deadline}"
 
 
 def _retention(settings: WorkerSettings) -> Verdict:
     result, ledger = format_duration(settings.result_ttl), format_duration(settings.ledger_ttl)
     if settings.result_ttl > settings.ledger_ttl:
-        return Level.WARN, f"results stay for {result}, but can only be found for DECODER_LEDGER_TTL={ledger}"
+        return Level.WARN, f"results are kept for {result}, but can only be found for DECODER_LEDGER_TTL={ledger}"
     return Level.OK, f"results {result}, ledger {ledger}"
 
 
@@ -155,11 +155,14 @@ def _tls(settings: WorkerSettings) -> Verdict:
     hosts = [urlsplit(f"//{host}").hostname for host in parts.netloc.rpartition("@")[2].split(",")]
     if all(host in _LOOPBACK for host in hosts):
         return Level.OK, "Redis is on this machine"
-    return Level.WARN, "the connection to Redis is in clear, its password as well: use rediss:// or rediss+sentinel://"
+    return (
+        Level.WARN,
+        "the connection to Redis is unencrypted, including its password: use rediss:// or rediss+sentinel://",
+    )
 
 
 _WORKERS = ("worker",)
-# In the order in which they are told; whose work needs what is looked at, everybody's where nobody is named.
+# In the order of the output. The tuple names the roles that a check is for; empty means all.
 _CHECKS: dict[str, tuple[Callable[[WorkerSettings], Verdict], tuple[str, ...]]] = {
     "variables": (_variables, ()),
     "url-key": (_url_key, ("worker", "producer")),

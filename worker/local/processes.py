@@ -1,4 +1,4 @@
-"""Several worker processes under one command, each bound to a core of its own where that can be.
+"""Several worker processes under one command, each bound to its own core if possible.
 
 Threads that run Python on several cores hand the interpreter's lock from core to core; a process that stays on one core does
 the same work with less CPU (`benchmarks/README.md`).
@@ -21,29 +21,29 @@ from worker.work import cgroup
 
 log = logging.getLogger("decoder.processes")
 
-# A process that died is started anew after so long: what kills it at once must not keep a core busy.
+# Delay before a restart: a process that dies at once must not keep a core busy.
 RESTART_SECONDS = 1.0
-# The exit code for bad settings: no new start helps.
+# The exit code for bad settings: a restart does not help.
 REFUSED = 2
-# What the parent takes for itself of the cgroup's memory; 25 MiB were seen.
+# The parent's own share of the cgroup's memory; 25 MiB were measured.
 PARENT_BYTES = 32 * 1024**2
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _LAST_PORT = 65535
 
 
 def split(count: int, settings: WorkerSettings) -> None:
-    """Become so many worker processes; returns in each of them, with its own port, health file and memory in the environment.
+    """Fork worker processes; returns in each of them, with its own port, health file and memory in the environment.
 
-    The process that calls stays their parent, and this never returns there: it hands on signals, starts anew who died, and exits
-    when all have ended: with 0 where they did in order, 2 where one refused its settings, else 1. It is to be called before there
-    are threads.
+    In the calling process, the parent, it never returns: the parent forwards signals, restarts processes that died, and exits when
+    all have ended. The exit code is 0 after an orderly end, 2 if a process refused its settings, else 1. Call it before any thread
+    starts.
 
     Raises:
-        SettingsError: there are not so many ports.
+        SettingsError: there are not enough ports.
     """
     if settings.metrics_port + count - 1 > _LAST_PORT:
         raise SettingsError(
-            f"{PREFIX}METRICS_PORT: got {settings.metrics_port}; takes one that leaves a port for each of {count} processes, "
+            f"{PREFIX}METRICS_PORT: got {settings.metrics_port}; use one that leaves a port for each of {count} processes, "
             f"up to {_LAST_PORT - count + 1}"
         )
     logs.configure(settings.log_level, settings.log_format, threads=False)
@@ -74,7 +74,7 @@ def split(count: int, settings: WorkerSettings) -> None:
             if left == REFUSED:
                 ending, code = True, REFUSED
             elif not ending:
-                log.error("worker process %d ended (exit code %d); starting it anew", number, left)
+                log.error("worker process %d ended (exit code %d); restarting it", number, left)
                 missing.append(number)
             elif left not in (0, -signal.SIGTERM):  # one that had only begun to start ends by the signal itself
                 log.error("worker process %d ended (exit code %d)", number, left)

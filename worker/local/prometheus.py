@@ -1,4 +1,4 @@
-"""A Prometheus of one's own beside workers, with the decoder's alerts: what `decoder up --watch` adds."""
+"""A local Prometheus for workers, with the decoder's alerts: `decoder up --watch` starts it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Prometheus:
 
 
 def lacking() -> str | None:
-    """What it takes that is not here; None where all is."""
+    """The reason why Prometheus cannot start; None if it can."""
     if shutil.which("prometheus") is None:
-        return "not installed: no `prometheus` on PATH; Debian's package `prometheus` brings it"
+        return "not installed: no `prometheus` on PATH; install it (Debian package `prometheus`)"
     if not (TEMPLATE.is_file() and RULES.is_file()):
-        return "not started: its rules are in a clone of the decoder, and this is an installed package"
+        return "not started: its rules are only in a clone of the decoder, and this is an installed package"
     return None
 
 

@@ -73,8 +73,8 @@ class Child:
         """
         code = self.process.poll()
         if code is not None:
-            lines = last_lines(self.log) or ["(it said nothing)"]
-            raise DecoderError(f"the {self.name} ended by itself (exit code {code}); its last lines:", *lines)
+            lines = last_lines(self.log) or ["(no output)"]
+            raise DecoderError(f"the {self.name} ended unexpectedly (exit code {code}); its last lines:", *lines)
 
     def wait_until(self, pattern: str) -> re.Match[str]:
         """Wait for a line of its log.

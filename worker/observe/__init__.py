@@ -1,1 +1,1 @@
-"""What tells how the worker is doing: logs, metrics, the health file."""
+"""Observability of the worker: logs, metrics, the health file."""

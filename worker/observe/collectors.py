@@ -129,7 +129,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         states.add_metric([state.value], getattr(stats, state.value))
     yield states
     queued = GaugeMetricFamily(
-        "decoder_queued_missions", "Missions that wait for a worker, by priority", labels=["priority"]
+        "decoder_queued_missions", "Missions waiting for a worker, by priority", labels=["priority"]
     )
     for priority in Priority:
         queued.add_metric([priority.value], getattr(stats, f"queued_{priority.value}"))
@@ -137,7 +137,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
     if vitals.waits is not None:
         waits = GaugeMetricFamily(
             "decoder_queued_wait_seconds",
-            "Time that the first of the missions that wait for a worker has waited, by priority",
+            "Wait of the first mission in the queue, by priority",
             labels=["priority"],
         )
         for priority, seconds in vitals.waits.items():
@@ -167,7 +167,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
         yield seen
     if vitals.damaged is not None:
         yield GaugeMetricFamily(
-            "decoder_damaged_missions", "Missions whose entry no release could have written", vitals.damaged
+            "decoder_damaged_missions", "Missions with an entry that no release could have written", vitals.damaged
         )
 
 
@@ -187,10 +187,10 @@ def _server_metrics(server: Condition) -> Iterable[Metric]:
     numbers: dict[str, tuple[str, float | None]] = {
         "memory_used_bytes": ("Memory that Redis uses", server.memory_used),
         "memory_max_bytes": ("Memory that Redis may use, 0 without a limit", server.memory_limit),
-        "evicts": ("Whether a full Redis would throw missions away", server.evicts),
+        "evicts": ("Whether a full Redis would delete missions", server.evicts),
         "aof_written": ("Whether the AOF is on and its last write went well", server.aof_written),
         "replicas": ("Replicas of Redis that are connected and in step", server.replicas),
-        "replica_lag_seconds": ("Since the replica furthest behind told what it has", server.replica_lag),
+        "replica_lag_seconds": ("Time since the slowest replica reported its offset", server.replica_lag),
         "certificate_expiry_timestamp_seconds": ("When Redis' certificate expires", server.certificate_end),
     }
     for name, (text, value) in numbers.items():
@@ -209,5 +209,5 @@ class NetworkCollector(Collector):
             return
         counts = [rest.split() for name, _, rest in (line.partition(":") for line in lines) if name.strip() != "lo"]
         received, sent = (sum(int(fields[column]) for fields in counts) for column in (0, 8))
-        yield CounterMetricFamily("decoder_network_received_bytes", "Bytes received, loopback apart", received)
-        yield CounterMetricFamily("decoder_network_sent_bytes", "Bytes sent, loopback apart", sent)
+        yield CounterMetricFamily("decoder_network_received_bytes", "Bytes received, without loopback", received)
+        yield CounterMetricFamily("decoder_network_sent_bytes", "Bytes sent, without loopback", sent)

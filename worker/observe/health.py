@@ -1,4 +1,4 @@
-"""The health file: what a probe reads to learn that the worker is alive and ready, without a port or a client.
+"""The health file, by which a probe checks that the worker is alive and ready, without a port or a client.
 
 `python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast. Where
 one command has several processes, each has a file of its own, and the probe of FILE asks them all.
@@ -34,7 +34,7 @@ class Heartbeat:
         self._next = 0.0
 
     def beat(self, *, ready: bool = True) -> None:
-        """Say that the process lives; `ready` is false while it takes no work. A disk that is full is no reason to stop."""
+        """Record that the process lives; `ready` is false while it takes no work. A full disk does not stop the worker."""
         with self._lock:
             if self._path is None or time.monotonic() < self._next:
                 return
@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The probe: 0 it is so, 1 it is not, 2 usage."""
+    """Run the probe. Exit code: 0 yes, 1 no, 2 usage error."""
     match arguments:
         case [file, ("--live" | "--ready") as question]:
             max_age = MAX_AGE_SECONDS

@@ -70,7 +70,7 @@ ENTRY_MISSIONS = Counter(
 MISSION_DURATION = Histogram(
     "mission_duration_seconds", "Time from a mission's last claim to its end", buckets=DURATION_BUCKETS, **_OURS
 )
-# What a submitter sees: waiting, retries and work together.
+# The submitter's view: waiting, retries and work together.
 MISSION_AGE = Histogram(
     "mission_age_seconds", "Time from a mission's enqueueing to its end", buckets=AGE_BUCKETS, **_OURS
 )
@@ -79,28 +79,28 @@ PHASE_DURATION = Histogram(
     "phase_duration_seconds", "Time spent in each phase of an attempt", ["phase"], buckets=PHASE_BUCKETS, **_OURS
 )
 # Each try within an attempt: "ok", or the reason that it failed for.
-FETCH_ATTEMPTS = Counter("fetch_attempts", "Tries to fetch", ["result"], **_OURS)
+FETCH_ATTEMPTS = Counter("fetch_attempts", "Fetch attempts", ["result"], **_OURS)
 # On the wire, of documents that arrived whole.
 FETCHED_BYTES = Counter("fetched_bytes", "Bytes fetched", **_OURS)
 # By what found them; never by category, which is data.
 SECRETS_EXTRACTED = Counter("secrets_extracted", "Secrets found", ["detector"], **_OURS)
 # Sealed, of results that were stored: what those of the last `DECODER_RESULT_TTL` take in Redis.
 RESULT_BYTES = Counter("result_bytes", "Bytes of results that were stored", **_OURS)
-# A success, and visible as such: when every mission is empty, something upstream has changed.
+# Counted as successes. If every mission is empty, something upstream has changed.
 EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
 # What ended a document's search before the document did: its mission succeeded, and its result is not complete.
-INCOMPLETE = Counter("incomplete_searches", "Documents that were not searched to their end", ["cut"], **_OURS)
+INCOMPLETE = Counter("incomplete_searches", "Documents that were not searched to the end", ["cut"], **_OURS)
 # Rules that were compiled before, and those that each start compiles anew, for seconds.
-RULES_CACHED = Gauge("rules_cached", "Whether a detector's rules came compiled from their cache", ["detector"], **_OURS)
-# What policy refused and what came malformed: a spike is somebody trying.
+RULES_CACHED = Gauge("rules_cached", "Whether a detector's compiled rules came from the cache", ["detector"], **_OURS)
+# Refusals by policy and malformed input: a spike suggests an attack.
 SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack", ["event"], **_OURS)
-# Key files that went bad or missing under a running worker: their last good keys are in use.
-BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key cannot be read now", **_OURS)
-# The file of credentials went bad or missing under a running worker: what it said before is in use.
-BAD_CREDENTIALS = Gauge("bad_credentials", "Whether the file of credentials cannot be used now", **_OURS)
-# Attempts under way in this worker now.
-MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions being worked on", **_OURS)
-# What the process may use: the limits that its use is drawn against.
+# Key files that became invalid or missing while the worker runs: their last valid keys stay in use.
+BAD_RECIPIENTS = Gauge("bad_recipients", "Recipients whose key file is currently unreadable", **_OURS)
+# The credentials file became invalid or missing while the worker runs: its last valid content stays in use.
+BAD_CREDENTIALS = Gauge("bad_credentials", "Whether the credentials file is currently unusable", **_OURS)
+# Attempts in progress in this worker.
+MISSIONS_IN_PROGRESS = Gauge("missions_in_progress", "Missions in progress", **_OURS)
+# The limits of the process, shown beside its use.
 CPU_LIMIT = Gauge("cpu_limit_cores", "Cores that this worker may use", **_OURS)
 MEMORY_LIMIT = Gauge("memory_limit_bytes", "Memory that this worker may use", **_OURS)
 # Claims beyond a mission's first: lost workers, lost messages, retries.

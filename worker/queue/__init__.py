@@ -1,1 +1,1 @@
-"""All that knows Celery and kombu: intake, tasks, events."""
+"""The only code that depends on Celery and kombu: intake, tasks, events."""

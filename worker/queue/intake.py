@@ -83,7 +83,7 @@ class _GuardedRedis(redis.Redis):
             if told:
                 self._quarantine(entry, str(problem))
         except NewerMessage:
-            log.warning("message of a newer release passed over; its missions are published anew")
+            log.warning("message of a newer release skipped; its missions will be republished")
         return None
 
     def _join_more(self, queue: str, ids: list[str]) -> None:
@@ -115,7 +115,7 @@ class _GuardedRedis(redis.Redis):
         return Scripts(self._own)
 
     def _quarantine(self, entry: bytes, problem: str) -> None:
-        """Keep a hash and a size, never the entry: it may hold anything."""
+        """Store a hash and a size, never the entry, which may hold anything."""
         metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
         facts: dict[Any, Any] = {"sha256": hashlib.sha256(entry).hexdigest(), "bytes": len(entry), "problem": problem}
         log.warning("malformed message: %s, %d bytes", problem, len(entry), extra={"event.reason": "malformed_message"})
@@ -159,7 +159,7 @@ class _GuardedQoS(QoS):
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # kombu has few types
         except (ValueError, TypeError, LookupError, AttributeError, NewerMessage) as error:
-            log.warning("malformed message in hand: %s", type(error).__name__)
+            log.warning("malformed unacknowledged message: %s", type(error).__name__)
             metrics.SECURITY_EVENTS.labels(Reason.MALFORMED_MESSAGE.value).inc()
             with self.channel.conn_or_acquire(client) as connected, connected.pipeline() as pipe:
                 self._remove_from_indices(tag, pipe).execute()  # type: ignore[no-untyped-call]  # kombu has few types

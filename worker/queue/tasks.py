@@ -22,8 +22,8 @@ from worker.work.coordinator import ELSEWHERE, RELEASED
 
 _WENT = (State.SUCCEEDED, State.FAILED, State.DEAD, RELEASED, ELSEWHERE)
 
-_SUBMIT_TAKES = "decoder.submit takes a URL, and as options submitter (text), expires (seconds) and priority (high, normal or low), all as JSON"
-_STATUS_TAKES = "decoder.status takes a mission id as JSON, a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e"
+_SUBMIT_TAKES = "decoder.submit requires a URL; its options are submitter (text), expires (seconds) and priority (high, normal or low), all as JSON"
+_STATUS_TAKES = "decoder.status requires a mission id as JSON, a UUID like 0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types

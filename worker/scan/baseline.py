@@ -1,4 +1,4 @@
-"""What was known before: secrets told apart across searches, by fingerprints that tell nobody a secret."""
+"""Baselines: known secrets, recognised across searches by fingerprints that reveal no secret."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Baseline:
             return cls(_fingerprints(data.decode()))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             what = "what `decoder scan` wrote with --json or --sarif"
-            raise SettingsError(f"{file}: no baseline; takes {what}, up to {MAX_BYTES} bytes") from None
+            raise SettingsError(f"{file}: not a baseline; use {what}, up to {MAX_BYTES} bytes") from None
 
     def knows(self, fingerprint: str) -> bool:
         """Whether it stands in the baseline, once more than it was asked for before."""

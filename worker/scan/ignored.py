@@ -1,4 +1,4 @@
-"""What `.gitignore` files name, at every level, as git reads them (https://git-scm.com/docs/gitignore)."""
+"""Files that `.gitignore` files exclude, at every level, as git reads them (https://git-scm.com/docs/gitignore)."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from worker.scan.ignored import Ignored, repository
 
 STDIN = "-"
 MAX_BYTES = 1024**3
-# Why something in a folder is passed over, as it is told.
-BINARY, IGNORED, LINK, SPECIAL = "binary files", "by .gitignore", "symbolic links", "no regular files"
+# The reasons for skipping something in a folder, as printed.
+BINARY, IGNORED, LINK, SPECIAL = "binary files", "by .gitignore", "symbolic links", "not regular files"
 
 
 class Unreadable(Exception):

@@ -80,8 +80,8 @@ class Sarif:
         rules = [
             {
                 "id": rule,
-                "shortDescription": {"text": f"A secret by the rule {rule}"},
-                "help": {"text": "Withdraw the credential where it was issued, then take it out of the file."},
+                "shortDescription": {"text": f"A secret found by the rule {rule}"},
+                "help": {"text": "Revoke the credential where it was issued, then remove it from the file."},
                 "properties": {"tags": ["security", "secret"]},
             }
             for rule in self._rules

@@ -105,7 +105,7 @@ class Search:
         """What was not searched, or not to its end, and what the baseline knew, in a line; empty where there is nothing to say."""
         said = []
         if skipped := ", ".join(f"{why}: {number}" for why, number in sorted(self._inputs.skipped.items())):
-            said.append(f"passed over: {skipped}")
+            said.append(f"skipped: {skipped}")
         if self._cuts:
             named = [f"{source} ({', '.join(cut)})" for source, cut in self._cut.items()]
             named += [f"{self._cuts - _NAMED} more"] if self._cuts > _NAMED else []

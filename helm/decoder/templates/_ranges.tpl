@@ -1,9 +1,9 @@
 {{/*
-A range's bits as text, its family in front: 10.0.0.0/8 is "4:00001010", so a range holds another where its text begins the
-other's. Refuses what is none. Takes (dict "name" "redis.cidrs" "range" "10.0.0.0/8").
+A range's bits as text, after its family: 10.0.0.0/8 is "4:00001010". So a range contains another if its text is a prefix of the
+other's. Refuses invalid ranges. Takes (dict "name" "redis.cidrs" "range" "10.0.0.0/8").
 */}}
 {{- define "decoder.bits" -}}
-{{- $wrong := printf "%s: %s is no range: takes one like 10.0.0.0/8 or fd00::/8" .name .range }}
+{{- $wrong := printf "%s: %s is not a range: use one like 10.0.0.0/8 or fd00::/8" .name .range }}
 {{- $parts := splitList "/" .range }}
 {{- $address := lower (first $parts) }}
 {{- $prefix := int (last $parts) }}

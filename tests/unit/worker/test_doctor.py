@@ -130,15 +130,15 @@ def test_whether_the_egress_proxy_lets_workers_out_is_found(good: dict[str, Any]
         assert proxy_check(good, proxy.setting()) == (Level.OK, "the proxy answers")
         assert set(proxy.asked) == {"255.255.255.255:443"}
         for login, resolve, told in (
-            (f"user:{password}", "worker", "the password goes to the proxy in clear"),
-            ("", "proxy", "it must refuse private ones"),
+            (f"user:{password}", "worker", "the password goes to the proxy unencrypted"),
+            ("", "proxy", "the proxy must refuse private ones"),
         ):
             level, said = proxy_check(good, proxy.setting(login), egress_resolve=resolve)
             assert level is Level.WARN
             assert told in said
         for manner, told in (
             (refuses("407 Proxy Authentication Required"), "the proxy refuses the login"),
-            (hangs, "is not reached, or does not answer"),
+            (hangs, "is unreachable, or does not answer"),
         ):
             proxy.manner = manner
             level, said = proxy_check(good, proxy.setting(f"user:{password}"))
@@ -168,7 +168,7 @@ def test_detectors_that_work_are_named(good: dict[str, Any], tmp_path: Path) -> 
 def test_rules_that_are_compiled_anew_are_found(good: dict[str, Any], tmp_path: Path) -> None:
     level, told = detectors(good | {"rules_cache": str(tmp_path / "empty"), "detectors": "marker,generic"})
     assert level is Level.WARN
-    assert told.startswith("marker, generic; the rules of generic were compiled anew")
+    assert told.startswith("marker, generic; the rules of generic were recompiled")
 
 
 def test_an_engine_that_is_not_installed_is_found(
@@ -345,7 +345,7 @@ def test_each_login_is_judged_by_what_is_its_own_and_told_what_is_not(
 ) -> None:
     found = findings(login, redis_server, **NEEDS.get(login, {}))
     assert {check for check, (level, _) in found.items() if level is Level.FAIL} == set()
-    not_its = {check for check, told in found.items() if told == (Level.SKIP, "not this login's to see")}
+    not_its = {check for check, told in found.items() if told == (Level.SKIP, "this login may not check it")}
     assert not_its - {"clock"} == (INFO | {"fsync", "listpack", "functions", "outcomes", "damage"}) - sees
     for name in ("allowlist", "proxy"):
         assert found[name] == (Level.SKIP, "for a worker to set, not for this login")
@@ -427,7 +427,7 @@ def test_what_somebody_wrote_over_is_found_and_repaired_on_record(
     }
     assert levels(good)["damage"] is Level.OK
     again = CliRunner().invoke(main, ["doctor", "--repair", "--reason", "a test"])
-    assert again.stdout == "0 missions indexed anew, 0 damaged ones set aside, 0 that have no entry dropped\n"
+    assert again.stdout == "0 missions reindexed, 0 damaged ones moved aside, 0 without an entry dropped\n"
     assert client.llen(Key.AUDIT) == 4
 
 

@@ -46,14 +46,14 @@ def test_people_get_every_figure_with_why_and_what_to_do() -> None:
     assert lines[1].startswith("missions/s")
     assert "11,574, at the peak 34,722" in lines[1]
     told = "\n".join(lines)
-    assert "Breaks first: Redis' memory" in told
+    assert "First bottleneck: Redis' memory" in told
     assert "releases side by side" in told
     assert "DECODER_QUEUE_LIMIT" in told
 
 
 def test_where_nothing_breaks_it_says_what_would() -> None:
     told = run("--missions-per-day", "10k").stdout
-    assert "Nothing breaks. The first to would be Redis' memory" in told
+    assert "No bottleneck. The first would be Redis' memory" in told
     assert found("--missions-per-day", "10k")["releases"] == 1
 
 
@@ -91,12 +91,15 @@ def test_single_enqueues_cost_more_than_bulk() -> None:
     ("args", "why"),
     [
         ((), "Missing option '--missions-per-day'"),
-        (("--missions-per-day", "lots"), "'lots' is no number; it takes one like 250k, 50M or 1G"),
-        (("--missions-per-day", "0"), "'0' is no number; it takes one like 250k, 50M or 1G"),
-        (("--missions-per-day", "9" * 30), "is no number"),
+        (("--missions-per-day", "lots"), "'lots' is not a valid number; use one like 250k, 50M or 1G"),
+        (("--missions-per-day", "0"), "'0' is not a valid number; use one like 250k, 50M or 1G"),
+        (("--missions-per-day", "9" * 30), "is not a valid number"),
         (("--missions-per-day", "1M", "--latency", "0s"), "'0s' is not a duration"),
         (("--missions-per-day", "1M", "--latency", "nan"), "'nan' is not a duration"),
-        (("--missions-per-day", "1M", "--redis-memory", "big"), "'big' is no size; it takes one like 512MiB or 64GiB"),
+        (
+            ("--missions-per-day", "1M", "--redis-memory", "big"),
+            "'big' is not a valid size; use one like 512MiB or 64GiB",
+        ),
         (("--missions-per-day", "1M", "--document-kb", "-1"), "-1.0 is not in the range"),
         (("--missions-per-day", "1M", "--share-with-secrets", "2"), "2.0 is not in the range"),
         (("--missions-per-day", "1M", "--ledger-ttl", "9000d"), "DECODER_LEDGER_TTL: got"),

@@ -143,7 +143,7 @@ def test_keeps_the_order_while_it_resolves_several_at_once(monkeypatch: pytest.M
 def test_an_empty_allowlist_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DECODER_ALLOWED_HOSTS")
     result = run("--no-resolve", "https://docs.example.com/")
-    assert result.stderr.startswith("note: DECODER_ALLOWED_HOSTS is empty, so nothing is allowed\n")
+    assert result.stderr.startswith("note: DECODER_ALLOWED_HOSTS is empty, so no URL is allowed\n")
     assert result.stdout == "refused  https://docs.example.com/  host_not_allowed\n"
 
 
@@ -159,7 +159,7 @@ def test_what_to_do_about_a_refusal_is_told_once_to_people_and_not_to_scripts() 
     ("resolve", "reason", "told"),
     [
         ("worker", "dns_failure", "by the addresses that were checked here"),
-        ("proxy", None, "which looks the names up: no address of theirs is checked"),
+        ("proxy", None, "which resolves the names: their addresses are not checked"),
     ],
 )
 def test_it_says_that_fetches_go_through_the_proxy_and_asks_for_no_name_that_is_the_proxys_to_look_up(
@@ -170,7 +170,7 @@ def test_it_says_that_fetches_go_through_the_proxy_and_asks_for_no_name_that_is_
     monkeypatch.setenv("DECODER_EGRESS_RESOLVE", resolve)
     result = run("--json", "https://nowhere.invalid/", "https://127.0.0.1/")
     assert [json.loads(line)["reason"] for line in result.stdout.splitlines()] == [reason, "blocked_address"]
-    assert result.stderr == f"note: what is allowed is fetched through DECODER_EGRESS_PROXY, {told}\n"
+    assert result.stderr == f"note: allowed URLs are fetched through DECODER_EGRESS_PROXY, {told}\n"
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

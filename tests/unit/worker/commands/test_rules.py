@@ -58,7 +58,7 @@ def test_list_prints_the_rules_with_a_text() -> None:
 
 def test_list_tells_that_there_is_none() -> None:
     result = run("list", "no such text")
-    assert (result.stdout, result.stderr, result.exit_code) == ("", "no such rule\n", 0)
+    assert (result.stdout, result.stderr, result.exit_code) == ("", "no matching rule\n", 0)
 
 
 def test_the_detectors_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_show_refuses_what_there_is_not() -> None:
 def test_check_says_file_line_rule_and_reason() -> None:
     result = run("check", "team.toml", "bad.toml")
     said = result.stdout.splitlines()
-    assert said[0].startswith("team.toml: 1 rule of ")
+    assert said[0].startswith("team.toml: 1 rule in ")
     assert "bad.toml:7: two: unknown key 'regexx'" in said
     assert result.exit_code == 1
 
@@ -136,7 +136,7 @@ def test_a_bad_file_among_the_rules_is_told_whole(monkeypatch: pytest.MonkeyPatc
 
 def test_test_tries_the_examples() -> None:
     result = run("test", "team.toml")
-    assert result.stdout == "team.toml: 2 of 2 examples hold; 1 of 1 rules have some\n"
+    assert result.stdout == "team.toml: 2 of 2 examples pass; 1 of 1 rules have examples\n"
     assert result.exit_code == 0
 
 
@@ -145,7 +145,7 @@ def test_test_tells_the_examples_that_do_not_hold() -> None:
     result = run("test", "team.toml")
     assert result.stdout.splitlines() == [
         "team.toml:3: team-token: negative example 1 must not match, but does",
-        "team.toml: 1 of 2 examples hold; 1 of 1 rules have some",
+        "team.toml: 1 of 2 examples pass; 1 of 1 rules have examples",
     ]
     assert result.exit_code == 1
 

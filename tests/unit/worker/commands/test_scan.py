@@ -241,7 +241,7 @@ def test_what_gitignore_names_is_passed_over_with_a_count_but_not_what_the_calle
     write({"top/.gitignore": "*.log\n", "top/a.log": "{* K: v *}", "top/b": ""})
     result = run("--json", "top")
     assert sources(result) == ["top/.gitignore", "top/b"]
-    assert result.stderr == "note: passed over: by .gitignore: 1\n"
+    assert result.stderr == "note: skipped: by .gitignore: 1\n"
     assert len(secrets(run("--json", "top/a.log"))) == 1
 
 
@@ -253,7 +253,7 @@ def test_binary_files_links_and_pipes_in_a_folder_are_passed_over_with_a_count()
     os.mkfifo("top/pipe")
     result = run("--json", "top")
     assert sources(result) == ["top/text"]
-    assert result.stderr == "note: passed over: binary files: 1, no regular files: 1, symbolic links: 2\n"
+    assert result.stderr == "note: skipped: binary files: 1, not regular files: 1, symbolic links: 2\n"
     assert result.exit_code == 0
 
 
@@ -305,7 +305,7 @@ def test_the_same_once_more_is_not_in_the_baseline() -> None:
 def test_what_is_no_baseline_is_refused_in_one_line(text: str) -> None:
     write({"known": text})
     result = run("--baseline", "known", stdin=b"")
-    assert result.stderr.startswith("error: known: no baseline; takes ")
+    assert result.stderr.startswith("error: known: not a baseline; use ")
     assert (result.stderr.count("\n"), result.exit_code) == (1, 2)
 
 

@@ -105,7 +105,7 @@ def test_at_the_end_there_is_no_process_and_no_temporary_folder() -> None:
 
 
 def test_a_second_server_in_the_same_folder_is_refused(server: EmbeddedRedis) -> None:
-    with pytest.raises(SettingsError, match="another decoder works in this folder"):
+    with pytest.raises(SettingsError, match="another decoder uses this folder"):
         EmbeddedRedis(server.data_dir).start()
     assert server.pid is not None
 
@@ -187,5 +187,5 @@ def test_a_folder_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match="takes a folder to write to"):
+    with pytest.raises(SettingsError, match="use a writable folder"):
         private_folder(tmp_path / "file" / "folder")

@@ -167,7 +167,7 @@ def test_one_that_is_killed_is_started_anew_in_its_place_and_the_other_goes_on(s
     port, anew = command.processes()[2]
     assert (port, gone(before[9464]), gone(anew)) == (9465, False, False)
     assert not Path(f"/proc/{before[9465]}").exists()  # nor is it left as a zombie
-    assert '"message": "worker process 1 ended (exit code -9); starting it anew"' in command.log
+    assert '"message": "worker process 1 ended (exit code -9); restarting it"' in command.log
     command.parent.terminate()
     assert command.parent.wait(30) == 0  # what came before is mended
 

@@ -177,14 +177,14 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 def test_a_child_that_ended_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     child = start(tmp_path, "import sys; sys.exit('no room on the ship')")
     child.process.wait(60)
-    with pytest.raises(DecoderError, match=r"the child ended by itself \(exit code 1\)") as error:
+    with pytest.raises(DecoderError, match=r"the child ended unexpectedly \(exit code 1\)") as error:
         child.check()
     assert error.value.more == ("no room on the ship",)
 
 
 def test_waiting_for_a_line_ends_when_the_child_does(tmp_path: Path) -> None:
     child = start(tmp_path, "print('something else')")
-    with pytest.raises(DecoderError, match="ended by itself"):
+    with pytest.raises(DecoderError, match="ended unexpectedly"):
         child.wait_until("never said")
 
 
