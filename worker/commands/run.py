@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import click
@@ -148,7 +149,7 @@ def _report(rows: list[Row], *, show: bool, as_json: bool, own: bool) -> None:
     if found := [(row.sample.url, secret) for row in rows for secret in row.secrets]:
         say("")
     emit_secrets(found, show=show)
-    say("", *_summary(rows, own=own))
+    say("", *_summary(rows, own=own, show=show))
 
 
 def _advise(rows: list[Row], seconds: float) -> None:
@@ -162,12 +163,10 @@ def _advise(rows: list[Row], seconds: float) -> None:
         note(f"{unfinished} not finished after {format_duration(seconds)}: --timeout waits longer")
 
 
-def _summary(rows: list[Row], *, own: bool) -> tuple[str, ...]:
+def _summary(rows: list[Row], *, own: bool, show: bool) -> Iterator[str]:
     good = sum(row.as_intended for row in rows)
-    if own:
-        return (f"{good} of {len(rows)} succeeded. Values are masked unless `--show` is given.",)
-    return (
-        f"{good} of {len(rows)} ended as intended. Values are masked unless `--show` is given.",
-        "Next: your own page with `decoder run URL` (make run URLS=…), or",
-        "`decoder up` (make up), which keeps Valkey, two workers and Flower running for use from another shell.",
-    )
+    masked = "" if show else " Values are masked: `--show` prints them (make run ARGS=--show)."
+    yield f"{good} of {len(rows)} {'succeeded' if own else 'ended as intended'}.{masked}"
+    if not own:
+        yield "Next: your own page with `decoder run URL` (make run URLS=…), or"
+        yield "`decoder up` (make up), which keeps Valkey, two workers and Flower running for use from another shell."
