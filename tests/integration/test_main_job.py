@@ -156,7 +156,7 @@ def test_a_celery_client_that_asks_wrongly_is_told_what_the_task_takes(
     worker = start_worker(allowed_hosts=hosts_of(site))
     foreign = client_of_celery(settings.redis_url.get_secret_value())
     pending = foreign.send_task(task, args=args, kwargs=kwargs, queue="missions")
-    with pytest.raises(DecoderError, match=f"^malformed_message: {task} takes .*{takes}") as told:
+    with pytest.raises(DecoderError, match=f"^malformed_message: {task} requires .*{takes}") as told:
         pending.get(timeout=20)
     assert "sesame" not in str(told.value) + worker.log.read_text()
 
@@ -238,7 +238,7 @@ def test_a_workers_output_is_json_from_its_first_line_to_its_last(
     assert worker.process.wait(timeout=40) == 0
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
     assert all({"@timestamp", "log.level", "log.logger", "message", "ecs.version"} <= line.keys() for line in lines)
-    assert any(line["message"].startswith("stopping") for line in lines)
+    assert any(line["message"].startswith("shutting down") for line in lines)
 
 
 def test_a_worker_ends_on_sigterm_and_gives_back_what_it_has_in_hand(

@@ -150,7 +150,7 @@ def test_an_empty_allowlist_is_pointed_out(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_to_do_about_a_refusal_is_told_once_to_people_and_not_to_scripts() -> None:
     refused = ["--no-resolve", "https://elsewhere.example/a", "https://elsewhere.example/b"]
     assert run(*refused).stderr == (
-        "note: host_not_allowed: add the host to the workers' DECODER_ALLOWED_HOSTS if it may be fetched from\n"
+        "note: host_not_allowed: add the host to the workers' DECODER_ALLOWED_HOSTS to allow fetches from it\n"
     )
     assert run(*refused, "--json").stderr == ""
 

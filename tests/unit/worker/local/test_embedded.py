@@ -136,7 +136,7 @@ def test_a_server_that_does_not_start_says_why_but_not_the_password(
 
 
 def test_a_server_that_is_too_old_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"6\.2\.14; takes 7\.0 or newer"):
+    with pytest.raises(SettingsError, match=r"6\.2\.14; version 7\.0 or newer"):
         embedded._check_version("6.2.14")
 
 

@@ -138,7 +138,7 @@ def test_a_refused_submission_is_one_plain_error_that_starts_with_its_reason(
 
 @pytest.mark.parametrize("task", ["decoder.submit", "decoder.status"])
 def test_without_arguments_a_task_says_what_it_takes(task: str, tasks: Tasks) -> None:
-    with pytest.raises(DecoderError, match=f"^malformed_message: {task} takes a ") as refusal:
+    with pytest.raises(DecoderError, match=f"^malformed_message: {task} requires a ") as refusal:
         tasks.run(task)
     assert type(refusal.value) is DecoderError
 
