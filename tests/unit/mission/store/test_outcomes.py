@@ -561,11 +561,11 @@ def test_who_follows_is_still_there_when_redis_comes_back(
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "mission.outcomes"):
         waiting = pool.submit(next, told)
         redis_server.stop()
-        wait_for(lambda: "cannot be followed now" in caplog.text, what="the outage to be noticed")
+        wait_for(lambda: "cannot follow the outcomes now" in caplog.text, what="the outage to be noticed")
         redis_server.start()
         after = ended(ledger)
         assert waiting.result(LONG).id == after[0]
-    assert "followed again" in caplog.text
+    assert "following the outcomes again" in caplog.text
 
 
 def test_ctrl_c_leaves_what_was_not_dealt_with(ledger: Ledger, client: redis.Redis, missions: MissionClient) -> None:
