@@ -45,9 +45,7 @@ class Key(StrEnum):
     REFUSALS = PREFIX + "refusals"  # hash: number of refused admissions, by reason
     KEYS_SEEN = PREFIX + "keys"  # hash: time of each cryptographic key's first use
     DAMAGED = PREFIX + "damaged"  # hash: missions whose entry no release could have written, with what is wrong
-    ASIDE = (
-        PREFIX + "damaged:"
-    )  # a key of the wrong type, by the rest of its name, until a person has looked at it
+    ASIDE = PREFIX + "damaged:"  # a key of the wrong type, by the rest of its name, until a person has looked at it
     # Hosts and submitters.
     HOSTS = PREFIX + "hosts"  # hash: the breaker of each failing host
     QUOTA = PREFIX + "quota:"  # a submitter's theoretical arrival time (GCRA), in ms
@@ -61,7 +59,9 @@ class Key(StrEnum):
     OUTCOMES = PREFIX + "outcomes"  # how missions ended; only the newest are kept
     # Groups of readers of the outcomes.
     GROUP = PREFIX + "group:"  # hash: a group's position
-    HELD = PREFIX + "held:"  # sorted set: the outcomes that its readers hold, by the time in ms when they go to another reader
+    HELD = (
+        PREFIX + "held:"
+    )  # sorted set: outcomes that its readers hold, by the time when another reader gets them, in ms
 
 
 # Names of Celery and kombu, and patterns of them.

@@ -1,9 +1,9 @@
 -- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. Each mission is atomic.
 -- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, the submitter's limit for stored sealed results in
--- bytes (0: no limit), missions per message, their batch or '', how long it is kept in s, number of messages, the messages, then for each
--- mission, at most 1,024:
---   id, URL record, lifetime in ms, idempotency or '';
--- and last their priority, by default normal.
+-- bytes (0: no limit). Then missions per message, their batch or '', how long it is kept in s, the number of messages, the messages.
+-- Then for each mission, at most 1,024:
+--   id, URL record, lifetime in ms, idempotency or ''.
+-- Last, their priority, by default normal.
 -- Idempotency is a JSON list of the missions that the key may stand for: [id, key id, fingerprint of the URL, 1 if the id only stands for
 -- this URL, so that another one is a conflict], this mission first.
 -- Each message wakes a worker for the missions at its position; a message without a new mission is not sent.

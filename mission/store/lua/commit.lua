@@ -1,6 +1,6 @@
 -- End a mission, if the caller holds its current token. A stale holder changes nothing.
 -- The caller sets the sealed result in the same transaction, since a worker may not read results. This function deletes a result that does
--- not count. It also does so if the submitter's quota for stored results is full: the mission becomes a dead letter, to replay later.
+-- not count. It also does so if the submitter's quota for stored results is full: it becomes a dead letter, to replay once there is room.
 -- ARGV: id, token, state, reason, secrets, ledger TTL in s. Then the sealed result's bytes (0 without one) and its lifetime in ms, the
 -- submitter's limit for stored bytes (0: no limit), what cut the search short or '', and the allowlist entry of its host or ''.
 -- Returns the mission's state (also if this commit was already done and only its answer was lost), or 'stale'.

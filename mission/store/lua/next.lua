@@ -1,5 +1,5 @@
 -- Claim up to `count` missions whose turn it is. A message is only a wake-up: it does not decide whose turn it is.
--- While all priorities wait, 13 claims are 8 of high, 4 of normal and 1 of low priority; with two waiting, the proportion is the same.
+-- While all priorities wait, 13 claims are 8 of high, 4 of normal and 1 of low priority; fewer claims have the same proportion.
 -- This is start-time fair queueing (Goyal, Vin and Cheng, 1996): a priority without waiting missions earns no credit.
 -- Within a priority, submitters take turns with their oldest missions; the longest wait since the last turn comes first. A turn is
 -- assigned when it comes, not at admission, so a mission that expires in its line uses up no turn.
