@@ -41,12 +41,12 @@ def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *
 
 
 def wake(ledger: Ledger, mission_id: str) -> None:
-    """Let a reaper find that its due time has come."""
+    """Let a reaper find the mission due."""
     assert mission_id in ledger.take_due(10)[0]
 
 
 def aged(client: redis.Redis, mission_id: str, milliseconds: int) -> None:
-    """Let a mission have died so long ago."""
+    """Backdate a mission's death by this time."""
     died = int(client.zscore(PREFIX + "dead", mission_id) or 0) - milliseconds
     client.zadd(PREFIX + "dead", {mission_id: died})
     client.hset(entry_key(mission_id), "finished_at", died)

@@ -1,4 +1,4 @@
-"""Messages: Celery's settings for each kind of Redis, and what is published."""
+"""Messages: Celery's settings for each kind of Redis, and the published messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.server("kombu's own connections")
 
 
 def messages(client: redis.Redis) -> list[bytes]:
-    """What is in the queue, the oldest first."""
+    """The messages in the queue, the oldest first."""
     entries: Any = client.lrange(QUEUE, 0, -1)
     return list(reversed(entries))
 

@@ -1,4 +1,4 @@
-"""Each key is spelled in one place, and so is how functions are called and loaded."""
+"""Only one file spells each key, and only one calls and loads functions."""
 
 from __future__ import annotations
 

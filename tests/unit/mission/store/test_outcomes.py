@@ -1,4 +1,4 @@
-"""How missions ended, as who follows it is told: each end once in the stream, and of a group each to one reader, at least once."""
+"""Following the outcomes: the stream contains each end once; in a group, each goes to one reader, at least once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def end(ledger: Ledger, ids: list[str], **fields: Any) -> None:
 
 
 def ended(ledger: Ledger, count: int = 1) -> list[str]:
-    """So many missions that have ended, in order."""
+    """This many ended missions, in order."""
     ids = []
     for at in range(0, count, 500):
         some = admitted(ledger, min(500, count - at))
@@ -78,7 +78,7 @@ def what_there_is(missions: MissionClient, group: str) -> list[str]:
     return [one.id for one in missions.outcomes(group, follow=False)]
 
 
-# What is told
+# Content
 
 
 def fail(ledger: Ledger, mission_id: str) -> None:
@@ -177,7 +177,7 @@ def test_who_forgets_a_mission_leaves_what_is_told_of_the_others(
     assert [one.id for one in all_of(missions)] == ids[:7] + ids[8:]
 
 
-# What must not end a mission half done
+# Faults that must not interrupt the end of a mission
 
 
 def test_where_no_stream_is_a_mission_ends_all_the_same_and_the_next_is_told(
@@ -231,7 +231,7 @@ def test_on_a_full_redis_what_runs_ends_and_is_told_once_there_is_room(
     assert next(told).id == claim.id
 
 
-# How long it is kept
+# Retention
 
 
 def test_no_more_are_kept_than_are_wanted(ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_an_outcome_goes_with_the_missions_own_lifetime(ledger: Ledger, client: 
     assert [fields[b"id"] for _, fields in stored(client)] == [str(30 * day - 60_000).encode()]
 
 
-# A reader by himself
+# A reader without a group
 
 
 def test_who_follows_alone_is_told_all_that_ends_from_his_call_on_in_order(
@@ -330,7 +330,7 @@ def test_what_was_dealt_with_is_nobodys_any_more(ledger: Ledger, client: redis.R
 
 
 def its_time_is_over(client: redis.Redis) -> None:
-    """As if what is in readers' hands had been there for too long."""
+    """Make all held outcomes overdue."""
     held: Any = client.zrange(Key.HELD + "g", 0, -1)
     if held:
         client.zadd(Key.HELD + "g", dict.fromkeys(held, 1))
@@ -454,7 +454,7 @@ def test_what_is_dropped_behind_a_group_is_not_missed(client: redis.Redis, missi
     assert (last.id, last.missed) == ("4000", 0)
 
 
-# What goes wrong
+# Faults
 
 
 def test_after_a_failover_that_lost_the_newest_none_of_the_next_is_missed(
@@ -528,7 +528,7 @@ def test_what_a_clock_ahead_gave_is_not_kept_for_as_long_as_it_was_ahead(
         {"group": "-x"},
         {"hold_seconds": 0.5},
         {"hold_seconds": 90_000},
-        {"since": datetime(2026, 11, 28)},  # noqa: DTZ001 (that is what is refused)
+        {"since": datetime(2026, 11, 28)},  # noqa: DTZ001 (this is what the call refuses)
     ],
 )
 def test_bad_arguments_are_refused_at_once(missions: MissionClient, arguments: Any) -> None:
@@ -582,7 +582,7 @@ def test_ctrl_c_leaves_what_was_not_dealt_with(ledger: Ledger, client: redis.Red
     assert what_there_is(missions, "g") == ids
 
 
-# Who waits for several missions
+# Waiting for several missions
 
 
 def test_who_waits_for_several_hears_of_each_and_does_not_ask_for_the_others(
@@ -604,7 +604,7 @@ def test_who_waits_for_several_hears_of_each_and_does_not_ask_for_the_others(
         wait_for(lambda: len(looks) == 300, what="the first look")
         end(ledger, ids[7:8])
         assert waiting.result(LONG / 2).id == ids[7]
-        ended(ledger, 1100)  # others, more than one command reads
+        ended(ledger, 1100)  # other missions, more than one command reads
         end(ledger, ids[8:20])
         assert {next(told).id for _ in range(12)} == set(ids[8:20])
     assert looks[300:] == ids[7:20]

@@ -1,4 +1,4 @@
-"""How many bytes of results a submitter may have stored: where it is counted, what is refused, and when there is room again."""
+"""The limit for a submitter's stored results: where bytes are counted, what is refused, and when there is room again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def admit(ledger: Ledger, submitter: str = "app") -> Admitted:
 
 
 def store(ledger: Ledger, size: int, *, submitter: str = "app", ttl: float = TTL) -> tuple[str, State | None]:
-    """A mission whose record has this size; its result's key, and how it ended."""
+    """Run a mission whose record has this size; return its result's key, and its state."""
     claim = claim_these(ledger, [admit(ledger, submitter).id], 1, 60.0).claims[0]
     commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * size, allowed_by="*.example.com")
     (state,) = ledger.commit([commit], ttl)
@@ -40,7 +40,7 @@ def store(ledger: Ledger, size: int, *, submitter: str = "app", ttl: float = TTL
 
 
 def bytes_of(client: redis.Redis, submitter: str = "app") -> int:
-    """Summed up here; the sum that is kept there must be the same."""
+    """The sum of the counts; it must equal the stored sum."""
     held = {field: int(value) for field, value in client.hgetall(Key.STORED + submitter).items()}
     until, kept = held.pop(b"until"), held.pop(b"bytes")
     assert (until, kept) == (min(map(int, held)), sum(held.values()))
