@@ -50,7 +50,7 @@ if group ~= '' then
   if #ARGV > 6 then redis.pcall('ZREM', HELD .. group, unpack(ARGV, 7)) end
   -- Outcomes that a reader has held for too long. A time further ahead than `hold` means that the clock went back.
   for _, range in ipairs({{'-inf', now}, {string.format('(%.0f', now + hold), '+inf'}}) do
-    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, 1000) -- more than requested, since ids without an outcome are removed
+    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, 1000) -- more than needed: some may be gone
     for _, id in ipairs(sound(late, HELD)) do
       if #told == most then break end
       local found = redis.pcall('XRANGE', OUTCOMES, id, id)

@@ -118,8 +118,8 @@ def test_a_replayed_mission_runs_again_with_all_its_attempts(
     status, stats = ledger.status(mission_id), ledger.stats()
     assert (status.state, status.attempts, status.reason, status.finished_at) == (State.RETRYING, 0, None, None)
     assert (stats.dead, stats.retrying) == (0, 1)
-    assert stats.oldest_seconds < 60, "it looks like a queue that is stuck"
-    assert client.ttl(entry_key(mission_id)) == -1, "it goes when the dead ones do"
+    assert stats.oldest_seconds < 60, "it looks like a stuck queue"
+    assert client.ttl(entry_key(mission_id)) == -1, "it expires with the dead letters"
     assert list(letters.find()) == []
     wake(ledger, mission_id)
     (claim,) = claim_these(ledger, [mission_id], 1, 60).claims

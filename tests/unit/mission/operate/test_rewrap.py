@@ -62,7 +62,7 @@ def finish(client: redis.Redis, count: int, identity: Identity = OLD) -> list[st
 
 
 def readable(client: redis.Redis, audit: AuditLog, ids: Sequence[str], identity: Identity) -> bool:
-    """Assert that only this identity opens them all, as the results of their own missions."""
+    """Whether this identity opens them all without others, as the results of their own missions."""
     reader = ResultReader(client, [identity], audit)
     return all(reader.reveal(mission_id, reason="a test") == secrets_of(mission_id) for mission_id in ids)
 
@@ -206,7 +206,7 @@ def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             wait_for(lambda part=part: exchanged() > part * len(ids), seconds=50, what="some records")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, "it was through before it was killed"
+            assert process.wait() == -signal.SIGKILL, "it finished before it was killed"
     last = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     done = json.loads(last.stdout)
     assert done["rewrapped"] > 0

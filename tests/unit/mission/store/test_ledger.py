@@ -28,7 +28,7 @@ def admit(ledger: Ledger, count: int = 1, *, lifetime: float = 100.0, submitter:
 
 
 def its_time_has_come(client: redis.Redis, mission_id: str) -> None:
-    """The due time of a mission that waits for a retry."""
+    """Make a mission due that waits for a retry."""
     client.zadd(PREFIX + "due", {mission_id: 1}, xx=True)
     client.zadd(PREFIX + "due_hosts", {"": 1}, xx=True)
 
@@ -79,7 +79,7 @@ def test_the_queue_limit_refuses_what_is_above_it_and_counts_it(client: redis.Re
     assert [answer.refusal for answer in answers] == [None, None, None, Reason.QUEUE_FULL, Reason.QUEUE_FULL]
     assert ledger.refusals() == {"queue_full": 2}
     assert succeed(ledger, claim_one(ledger, answers[0].id))
-    assert len(admit(ledger, 2)) == 1, "what has finished makes room"
+    assert len(admit(ledger, 2)) == 1, "finished missions make room"
 
 
 def test_a_quota_is_kept_for_each_submitter_and_says_when_to_come_back(
@@ -102,7 +102,7 @@ def test_what_was_admitted_before_or_is_refused_uses_up_no_quota(client: redis.R
 
 def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: WorkerSettings) -> None:
     ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
-    client.set(PREFIX + "quota:app", 1)  # last used long ago
+    client.set(PREFIX + "quota:app", 1)  # its last use was long ago
     assert [len(admit(ledger)) for _ in range(3)] == [1, 1, 0]
 
 

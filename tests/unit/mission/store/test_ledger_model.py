@@ -77,7 +77,7 @@ class LedgerModel(RuleBasedStateMachine):
     def claimed(self, claims: list[Claim], count: int) -> object:
         assert len(claims) <= count
         for claim in claims:
-            assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
+            assert claim.token > self.tokens.get(claim.id, 0), "a token fell or was reused"
             self.tokens[claim.id] = claim.token
             assert claim.attempt <= MAX_ATTEMPTS
         return multiple(*claims)
@@ -99,7 +99,7 @@ class LedgerModel(RuleBasedStateMachine):
             self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
         self.client.zadd(PREFIX + "due_hosts", dict.fromkeys(HOSTS, LONG_AGO), xx=True)
 
-    @precondition(lambda self: not self.aged)  # once in a run, or few missions would end otherwise
+    @precondition(lambda self: not self.aged)  # once in a run, or few missions would reach another end
     @rule(mission=missions)
     def grows_too_old(self, mission: str) -> None:
         self.aged = True

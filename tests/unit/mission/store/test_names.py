@@ -1,4 +1,4 @@
-"""Only one file spells each key, and only one calls and loads functions."""
+"""Only one file spells the keys, and only two call and load functions."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ def test_who_waits_listens_again_when_the_connection_was_lost(
     assert future.result(LONG / 2).state is State.SUCCEEDED
 
 
-@pytest.mark.server("it is stopped and started")
+@pytest.mark.server("the server is stopped and started")
 @pytest.mark.usefixtures("hearing_alone")
 def test_who_waits_is_still_there_when_redis_comes_back(
     ledger: Ledger, client: redis.Redis, waiting: Waiting, looks: list[str], redis_server: EmbeddedRedis

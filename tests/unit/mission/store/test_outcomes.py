@@ -166,7 +166,7 @@ def test_a_dead_letter_that_is_replayed_ends_a_second_time_in_another_place(
     assert (first.id, first.state, second.id, second.state) == (mission_id, State.DEAD, mission_id, State.SUCCEEDED)
     assert first.place != second.place
     erasure.forget(client, settings, audit, mission_id, why="x")
-    assert all_of(missions) == [], "neither of its ends is told any more"
+    assert all_of(missions) == [], "neither of its ends is in the outcomes any more"
 
 
 def test_who_forgets_a_mission_leaves_what_is_told_of_the_others(
@@ -245,7 +245,7 @@ def test_no_more_are_kept_than_are_wanted(ledger: Ledger, client: redis.Redis, m
         library.source.cache_clear()
         library.load(client)
     kept = stored(client)
-    assert 200 <= len(kept) <= 300, "whole blocks of them go"
+    assert 200 <= len(kept) <= 300, "Redis deletes whole blocks"
     assert [fields[b"id"].decode() for _, fields in kept] == ids[-len(kept) :]
 
 
@@ -343,9 +343,9 @@ def test_what_a_reader_left_goes_to_another_and_not_before_its_time(
     ids = ended(ledger, 4)
     assert [next(told).id for _ in range(2)] == ids[:2]
     told.close()  # type: ignore[attr-defined]  # a generator's; as an exception in the loop does, and `break`
-    assert what_there_is(missions, "g") == ids[3:], "with the second one the third came, for he had been quick"
+    assert what_there_is(missions, "g") == ids[3:], "the quick reader received the third one together with the second"
     its_time_is_over(client)
-    assert what_there_is(missions, "g") == ids[1:3], "he had come back for the second one, so the first is done"
+    assert what_there_is(missions, "g") == ids[1:3], "asking for the second one acknowledged the first"
 
 
 def test_one_who_is_slow_has_one_in_hand_and_one_who_is_quick_has_more(
@@ -373,9 +373,9 @@ def test_what_has_lain_for_too_long_with_one_who_is_slow_is_not_told_by_him(
     told = reader.outcomes(endless=False)
     assert next(told).id == ids[0]
     assert next(told).id == ids[1]
-    wait_for(lambda: client.zcount(Key.HELD + "g", "-inf", 1000 * client.time()[0]) > 0, what="its time to be over")
+    wait_for(lambda: client.zcount(Key.HELD + "g", "-inf", 1000 * client.time()[0]) > 0, what="its hold time to end")
     rest = [one.id for one in told]
-    assert rest == ids[2:], "he got it anew, like anybody"
+    assert rest == ids[2:], "the reader receives it again, like any other"
 
 
 def test_a_reader_of_a_group_that_is_behind_is_told_how_many_were_dropped(
@@ -387,7 +387,7 @@ def test_a_reader_of_a_group_that_is_behind_is_told_how_many_were_dropped(
     assert [(one.id, one.missed) for one in told] == [(ids[6], 6), *((id_, 0) for id_ in ids[7:])]
     ended(ledger, 3)
     client.xtrim(Key.OUTCOMES, maxlen=0, approximate=False)
-    assert what_there_is(missions, "g") == [], "nobody to tell it with"
+    assert what_there_is(missions, "g") == [], "no outcome to report it with"
     (last,) = ended(ledger)
     assert [(one.id, one.missed) for one in missions.outcomes("g", follow=False)] == [(last, 3)]
 
@@ -473,7 +473,7 @@ GARBAGE: dict[str, Callable[[redis.Redis], Any]] = {
     "a group of another type": lambda client: client.set(Key.GROUP + "g", "x"),
     "held of another type": lambda client: client.set(Key.HELD + "g", "x"),
     "no place": lambda client: client.hset(Key.GROUP + "g", "place", "x"),
-    "a place that no id may have": lambda client: client.hset(Key.GROUP + "g", "place", "1-" + "9" * 30),
+    "a position that is no valid id": lambda client: client.hset(Key.GROUP + "g", "place", "1-" + "9" * 30),
     "no count": lambda client: client.hset(Key.GROUP + "g", "count", "-1"),
     "no number of missed": lambda client: client.hset(Key.GROUP + "g", "missed", "9" * 400),
     "no ids": lambda client: client.zadd(Key.HELD + "g", {"x": 1, "": 2, "-": 3, "\xff": float("-inf")}),
@@ -551,7 +551,7 @@ def test_where_redis_does_not_answer_who_begins_is_told() -> None:
         nowhere.outcomes("g")
 
 
-@pytest.mark.server("it is stopped and started")
+@pytest.mark.server("the server is stopped and started")
 def test_who_follows_is_still_there_when_redis_comes_back(
     ledger: Ledger, missions: MissionClient, redis_server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -610,7 +610,7 @@ def test_who_waits_for_several_hears_of_each_and_does_not_ask_for_the_others(
     assert looks[300:] == ids[7:20]
 
 
-@pytest.mark.server("fakeredis stumbles over XREAD where no stream is")
+@pytest.mark.server("fakeredis fails at XREAD without a stream")
 @pytest.mark.parametrize("silent", ["no stream", "no word"])
 def test_an_end_of_which_the_stream_says_nothing_is_seen_all_the_same(
     ledger: Ledger, client: redis.Redis, missions: MissionClient, monkeypatch: pytest.MonkeyPatch, silent: str

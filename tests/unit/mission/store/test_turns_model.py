@@ -72,7 +72,7 @@ class TurnsModel(RuleBasedStateMachine):
         waits = Counter(priority for priority, _ in self.waiting.values())
         share = self.shares.of(count, {priority: waits[priority] for priority in Priority})
         found = self.ledger.claim(count, 1000)
-        assert len(found.claims) == min(count, len(self.waiting)), "a claim was smaller than it could be"
+        assert len(found.claims) == min(count, len(self.waiting)), "a claim was smaller than possible"
         for claim in found.claims:
             priority, submitter = self.waiting.pop(claim.id)
             assert (claim.priority, claim.submitter) == (priority, submitter)
