@@ -145,7 +145,7 @@ local function breaker_in(text)
   return breaker
 end
 
--- The breaker of a host; nil if there is none, or another value.
+-- The breaker of a host; nil if there is none, or its value is not one.
 local function breaker_of(host)
   local text = redis.pcall('HGET', HOSTS, host)
   return type(text) == 'string' and breaker_in(text) or nil

@@ -4,7 +4,7 @@
 -- Within a priority, submitters take turns with their oldest missions; the longest wait since the last turn comes first. A turn is
 -- assigned when it comes, not at admission, so a mission that expires in its line uses up no turn.
 -- Anybody may name any number of submitters, and a producer's login may overwrite rings and indexes. So one call in eight claims by age
--- instead, and one in four of these at random: whatever the ring contains, each mission of a priority is claimed at some time.
+-- instead, and one in four of these at random: whatever the ring contains, each mission of a priority is eventually claimed.
 -- ARGV: the numbers that begin a claim; then, for a caller without a message, how long in ms a mission must have waited, or ''; and the
 -- priority to claim, if not all.
 -- Returns {the clock that expiry uses, claims, expired ids, unreadable ids, 1 if it did not look at all waiting missions}; a claim also
