@@ -3,8 +3,8 @@
 //   export REDIS_URL='redis://celery:password@127.0.0.1:6379/0?allowUsernameInURI=true'
 //   node examples/celery_client.js https://docs.example.com/page
 //
-// celery-node's Redis client (ioredis 4) sends a user's name only where the URL says `allowUsernameInURI=true`. Prints the
-// ticket and the last status as JSON. Exit codes: 0 it succeeded, 1 it did not, 2 usage.
+// celery-node's Redis client (ioredis 4) sends the user name only if the URL contains `allowUsernameInURI=true`. Prints the
+// ticket and the last status as JSON. Exit codes: 0 the mission succeeded, 1 it did not, 2 usage error.
 
 "use strict";
 
@@ -25,14 +25,14 @@ async function follow(ask, url) {
 
 async function main(url, redisUrl) {
   const client = require("celery-node").createClient(redisUrl, redisUrl, QUEUE);
-  // The answer to a task; a refusal is an Error with Celery's `exc_message`.
+  // The result of a task; a refusal is an Error with Celery's `exc_message`.
   const ask = (task, argument) => client.sendTask(task, [argument], {}).get(ANSWER_MS);
   try {
     const status = await follow(ask, url);
     console.log(JSON.stringify(status));
     return status.state === "succeeded" ? 0 : 1;
   } catch (refusal) {
-    console.error(`error: ${refusal.exc_message ?? "no answer: does a worker run?"}`);
+    console.error(`error: ${refusal.exc_message ?? "no answer: is a worker running?"}`);
     return 1;
   } finally {
     await client.disconnect();

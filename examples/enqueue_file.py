@@ -1,19 +1,19 @@
-"""Enqueue a file of any number of URLs, from cron: a line each, started again after whatever stopped it.
+"""Enqueue a file of any number of URLs from cron, one URL a line; after any interruption, run it again.
 
-It shows how to make a bulk load idempotent. All lines go under one idempotency key, the run: a URL that was admitted under
-it before is a duplicate and changes nothing. So there is no place to keep and none to lose: to go on, run it again. Memory
-does not grow with the file. A full queue, a used-up quota and an outage of Redis are waited out. The run is one batch, whose id
-the summary tells: `mission status --batch ID` counts what became of it.
+It shows how to make a bulk load idempotent. All lines use one idempotency key, the run: a URL that was already admitted under
+this key is a duplicate and changes nothing. So there is no position to store or to lose: to continue, run it again. Memory
+does not grow with the file. The program waits while the queue is full, a quota is used up or Redis is down. The run is one
+batch, and the summary contains its id: `mission status --batch ID` counts its missions by state.
 
     export DECODER_REDIS_URL=redis://producer:password@127.0.0.1:6379/0 DECODER_URL_KEY=/etc/decoder/url.key
     python examples/enqueue_file.py urls.txt
 
-    # crontab: every night at 2:05, and not while the last one still runs
+    # crontab: every night at 2:05, but not while the last run continues
     5 2 * * *  flock -n /run/lock/urls.lock python examples/enqueue_file.py /srv/urls.txt --submitter nightly
 
-Prints a summary as JSON. Lines that were refused stand in FILE.refused (number, reason and URL, separated by tabs), which
-only you can read: a URL may hold a credential. Exit codes: 0 all are in, 1 some were refused or the time was up, 2 usage or
-settings, 130 interrupted.
+Prints a summary as JSON. Refused lines are written to FILE.refused (number, reason and URL, separated by tabs), which
+only you can read: a URL may contain a credential. Exit codes: 0 all lines are admitted, 1 some were refused or the time was
+up, 2 usage or settings error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from tqdm import tqdm
 from mission.errors import DecoderError
 from producer import Batch, LedgerUnavailable, MissionClient, QueueFull, QuotaExceeded, SettingsError, Ticket
 
-CHUNK = 256  # in one call to Redis: all of them are in, or none is known to be
-MAX_LINE_BYTES = 65536  # far above the longest URL that is admitted
+CHUNK = 256  # per call to Redis: either all of them are admitted, or none is known to be
+MAX_LINE_BYTES = 65536  # far above the longest admissible URL
 FULL_SECONDS = 2.0
 
 Line = tuple[int, str]
@@ -43,7 +43,7 @@ Line = tuple[int, str]
 
 @dataclass(slots=True)
 class Summary:
-    """How many lines were admitted, had been before, and were refused."""
+    """How many lines were admitted, were duplicates, and were refused."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -51,12 +51,12 @@ class Summary:
 
 
 class Loader:
-    """Enqueues lines and counts what becomes of them.
+    """Enqueues lines and counts the results.
 
     Args:
-        batch: what enqueues, under the run's idempotency key.
-        refused: where refused lines go.
-        patience_seconds: how long to go on while nothing is admitted.
+        batch: enqueues the lines under the run's idempotency key.
+        refused: receives the refused lines.
+        patience_seconds: how long to keep trying while nothing is admitted.
     """
 
     def __init__(self, batch: Batch, refused: TextIO, *, patience_seconds: float) -> None:
@@ -66,7 +66,7 @@ class Loader:
         self._patience_seconds = patience_seconds
 
     def load(self, lines: list[Line]) -> None:
-        """Enqueue these lines, however often it takes.
+        """Enqueue these lines, with as many attempts as needed.
 
         Raises:
             DecoderError: nothing was admitted for too long; the error says why.
@@ -83,7 +83,7 @@ class Loader:
             lines = later
 
     def _try(self, lines: list[Line]) -> tuple[list[Line], DecoderError | None, float]:
-        """What is left for later, why, and after how many seconds."""
+        """The lines to retry, why, and after how many seconds."""
         later: list[Line] = []
         obstacle: DecoderError | None = None
         pause = 0.0
@@ -111,7 +111,7 @@ class Loader:
 
 
 def read_lines(file: BinaryIO) -> Iterator[Line]:
-    """The lines that are not empty, numbered from 1. Of an endless one, only the beginning is held."""
+    """The lines that are not empty, numbered from 1. Only the beginning of an overlong line is kept."""
     number = 0
     while piece := file.readline(MAX_LINE_BYTES):
         number += 1
@@ -123,7 +123,7 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
 
 
 def open_private(path: Path) -> TextIO:
-    """A new file that only this user may read; what was there is gone."""
+    """Create a file that only this user may read; replace an existing one."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
@@ -131,10 +131,10 @@ def open_private(path: Path) -> TextIO:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))  # as it is written
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--run", metavar="NAME", help="Lines of one run are admitted once.  [default: FILE's name and its date]")
-@click.option("--submitter", default="bulk", show_default=True, help="Who asks; quotas and keys go by it.")
+@click.option("--run", metavar="NAME", help="Each line is admitted once per run.  [default: FILE's name and its date]")
+@click.option("--submitter", default="bulk", show_default=True, help="Name that quotas and keys apply to.")
 @click.option(
-    "--patience", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds without progress to bear."
+    "--patience", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds to wait without progress."
 )
 def main(file: Path, run: str | None, submitter: str, patience: float) -> None:
     """See the module."""
@@ -153,10 +153,10 @@ def main(file: Path, run: str | None, submitter: str, patience: float) -> None:
                         loader.load(chunk)
                         bar.update(source.tell() - bar.n)
                 except KeyboardInterrupt:
-                    click.echo("interrupted; run it again to go on", err=True)
+                    click.echo("interrupted; run it again to continue", err=True)
                     code = 130
                 except (DecoderError, OSError) as error:
-                    click.echo(f"error: {error}; run it again to go on", err=True)
+                    click.echo(f"error: {error}; run it again to continue", err=True)
                     code = 1
     except (SettingsError, OSError) as error:
         click.echo(f"error: {error}", err=True)

@@ -1,19 +1,20 @@
-"""Export what was found on a day, as JSON lines or CSV, each read on the audit's record before it is made.
+"""Export a day's findings as JSON lines or CSV; the audit records each read before it happens.
 
-It shows `mission.ResultReader`: `results` lists what there is between two times and opens nothing; `reveal` opens one result
-for a reason, recorded first. A mission that found nothing has no result. The audit's log lines go to standard
+It shows `mission.ResultReader`: `results` lists the results between two times and opens nothing; `reveal` opens one result
+for a reason, which is recorded first. A mission that found nothing has no result. The audit's log lines go to standard
 error: keep them.
 
     export DECODER_REDIS_URL=redis://reader:password@127.0.0.1:6379/0 DECODER_IDENTITY_FILE=/etc/decoder/reader.key
     python examples/export_findings.py findings.csv --day 2026-05-04 --reason "weekly review, ticket 4711"
 
-The file holds secrets in clear. Only you can read it, and it is there once it is whole. The ending of its name says the
-format. CSV: `value` and the other texts are JSON strings, since a document chooses what stands there: a cell begins with a
-quotation mark and never with what a spreadsheet takes for a formula, no cell or line can be broken out of, and `json.loads`
-gives the exact text. `--min-confidence high` leaves out what rules are less sure of; `certain` leaves what stands between markers.
+The file holds secrets in clear text. Only you can read it, and it appears once it is complete. The extension of its name
+selects the format. In CSV, `value` and the other texts are JSON strings, since the document controls them. So each cell
+begins with a quotation mark and never with the start of a formula, no text can break out of its cell or line, and
+`json.loads` gives the exact text. `--min-confidence high` leaves out findings that rules are less sure of; `certain` keeps only
+what is between markers.
 
-Prints a summary as JSON. Exit codes: 0 done, 1 a result could not be opened or the export ended early, 2 usage or settings,
-130 interrupted.
+Prints a summary as JSON. Exit codes: 0 done, 1 a result could not be opened or the export ended early, 2 usage or settings
+error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from mission.errors import DecoderError, ResultUnavailable, SealError, SettingsE
 from mission.model import Confidence
 
 FORMATS = (".jsonl", ".csv")
-# What a document chooses, or says to have chosen.
+# Texts that a document controls.
 TEXTS = ("detector", "category", "value", "path", "encoding")
 FIELDS = ("id", "finished_at", *TEXTS, "confidence", "line", "column", "count")
 
@@ -48,7 +49,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Summary:
-    """Results that were opened, the secrets exported, results gone since, and that do not open."""
+    """Counts: results opened, secrets exported, results gone since they were listed, results that do not open."""
 
     opened: int = 0
     secrets: int = 0
@@ -59,7 +60,7 @@ class Summary:
 def read(
     reader: ResultReader, results: Iterable[SealedResult], reason: str, least: Confidence, summary: Summary
 ) -> Iterator[Row]:
-    """The secrets of these results that are as sure as `least`, one at a time."""
+    """The secrets of these results with at least the confidence `least`, one at a time."""
     wanted = Confidence.at_least(least)
     for result in results:
         try:
@@ -79,13 +80,13 @@ def read(
 
 
 def write_jsonl(file: TextIO, rows: Iterable[Row]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object a line."""
     for row in rows:
         file.write(json.dumps(row) + "\n")
 
 
 def write_csv(file: TextIO, rows: Iterable[Row]) -> None:
-    """A table (RFC 4180) that no spreadsheet computes with."""
+    """Write a table (RFC 4180) in which no spreadsheet finds a formula."""
     table = csv.DictWriter(file, FIELDS, quoting=csv.QUOTE_ALL)
     table.writeheader()
     for row in rows:
@@ -93,13 +94,13 @@ def write_csv(file: TextIO, rows: Iterable[Row]) -> None:
 
 
 def inert(text: str) -> str:
-    """The text as a JSON string without a semicolon, at which some spreadsheets split whatever the quotes say."""
+    """The text as a JSON string without a semicolon: some spreadsheets split at it even inside quotes."""
     return json.dumps(text).replace(";", "\\u003b")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A file for this user alone, that takes the name only once it is whole and on disk; else nothing stays of it."""
+    """A file only for this user, which gets its name once it is complete and on disk; after an error it is deleted."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -113,15 +114,15 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def end(_signal: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does, and clean up."""
+    """End like Ctrl-C, with cleanup."""
     raise KeyboardInterrupt
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))  # as it is written
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @why_option()
-@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Which day, UTC.  [default: yesterday]")
-@confidence_option("Export what is as sure, or surer.")
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Day to export, UTC.  [default: yesterday]")
+@confidence_option("Export findings with at least this confidence.")
 def main(file: Path, reason: str, day: datetime | None, min_confidence: Confidence) -> None:
     """See the module."""
     if file.suffix not in FORMATS:

@@ -1,22 +1,23 @@
-"""Tell others how missions end: a service that POSTs each outcome to its submitter's address, signed.
+"""Send webhooks: POST each outcome, signed, to its submitter's address.
 
-It shows `MissionClient.outcomes` with a group, and the guard that keeps requests to addresses of others' choice away from your network.
-Any number of these services share the outcomes of a group. One that is killed leaves what it was about to tell to the others, or
-to itself when it is back: each outcome is told at least once, under the same `webhook-id`.
+It shows `MissionClient.outcomes` with a group, and the guard that keeps requests to addresses chosen by others away from your
+network. Any number of these services share the outcomes of a group. If one is killed, the others, or the same one after its
+restart, send its unfinished outcomes: each outcome is sent at least once, under the same `webhook-id`.
 
     export DECODER_REDIS_URL=redis://producer:password@127.0.0.1:6379/0 DECODER_ALLOWED_HOSTS='*.example.com'
     python examples/webhook.py endpoints.toml
 
-    # endpoints.toml, which only you may read: an address and a secret for each submitter; others' outcomes go nowhere
+    # endpoints.toml, readable only by you: an address and a secret for each submitter; other submitters' outcomes are not sent
     [my-app]
     url = "https://hooks.example.com/decoder"
     secret = "…"  # as printed by: python examples/webhook.py --new-secret
 
-Signed by Standard Webhooks (https://www.standardwebhooks.com), so that there is a library to verify it in any language. An address is
-refused unless DECODER_ALLOWED_HOSTS, _ALLOWED_SCHEMES and _ALLOWED_NETWORKS open it, as for a worker, and each of its IP
-addresses is checked before it is connected to. No redirect is followed. Whatever but 2xx comes back is tried again, five times within a minute or so,
-and then told on standard error; 410 at once. An address that is down takes a thread for so long: who wants to be more patient keeps a queue
-of his own. Exit codes: 1 it ended early, 2 usage or settings, 130 interrupted.
+Requests are signed by Standard Webhooks (https://www.standardwebhooks.com), which has verification libraries for many languages.
+As for a worker, DECODER_ALLOWED_HOSTS, _ALLOWED_SCHEMES and _ALLOWED_NETWORKS must allow an address, and each of its IP addresses
+is checked before a connection is made. Redirects are not followed. The service retries until the response is 2xx, five times
+within about a minute, then reports the failure on standard error; it does not retry 410. An address that is down
+occupies a thread for that time: to retry for longer, keep your own queue.
+Exit codes: 1 it ended early, 2 usage or settings error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ from worker.fetch.wire import Limits, StaleConnection
 from worker.settings import WorkerSettings
 
 ATTEMPTS = 5
-# More than all attempts of one outcome take: until then no other service tells it.
+# Longer than all attempts for one outcome take: until then no other service sends it.
 HOLD_SECONDS = 300.0
-# How long one attempt may take, and how long to wait at most before the next, also where the other side asks for more.
+# How long one attempt may take, and the longest wait before the next, even if the other side asks for more.
 DEADLINE_SECONDS = 10.0
 MOST_WAIT_SECONDS = 20.0
 GONE = 410
@@ -63,7 +64,7 @@ PREFIX = "whsec_"
 
 
 class Refused(Exception):
-    """The other side answered, and not with 2xx."""
+    """The other side answered with a status other than 2xx."""
 
     def __init__(self, status: int, retry_after: float | None) -> None:
         super().__init__(f"answered {status}")
@@ -73,14 +74,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a submitter's outcomes go, and what they are signed with."""
+    """The address that receives a submitter's outcomes, and the secret that signs them."""
 
     url: MissionUrl
     secret: bytes = field(repr=False)
 
 
 class Sender:
-    """Sends outcomes, from many threads side by side."""
+    """Sends outcomes. Thread-safe."""
 
     def __init__(self, settings: WorkerSettings, endpoints: dict[str, Endpoint]) -> None:
         self._settings = settings
@@ -90,7 +91,7 @@ class Sender:
         self._adapter = PinnedAdapter(tls_context(settings.ca_file), connections=settings.host_concurrency)
 
     def tell(self, outcome: Outcome) -> None:
-        """Send an outcome to its submitter, as often as it takes; what comes of it stands on standard error."""
+        """Send an outcome to its submitter, with retries; report a failure on standard error."""
         endpoint = self._endpoints.get(outcome.submitter)
         if endpoint is None:
             return
@@ -104,14 +105,14 @@ class Sender:
         try:
             again(self._post, endpoint, message_id, body_of(outcome))
         except (Refused, MissionFailed) as error:
-            print(f"{message_id}: mission {outcome.id} of {outcome.submitter} was not told: {error}", file=sys.stderr)
+            print(f"{message_id}: mission {outcome.id} of {outcome.submitter} was not sent: {error}", file=sys.stderr)
 
     def _post(self, endpoint: Endpoint, message_id: str, body: bytes) -> None:
-        """One attempt; the time that is signed is its own.
+        """Make one attempt, signed with its own time.
 
         Raises:
-            Refused: it was answered, and not with 2xx.
-            MissionFailed: the guard refuses the address, or nobody answers.
+            Refused: the response is not 2xx.
+            MissionFailed: the guard refuses the address, or nothing answers there.
         """
         settings, url, now = self._settings, endpoint.url, int(time())
         limits = Limits(monotonic() + DEADLINE_SECONDS, settings.connect_timeout, settings.read_timeout)
@@ -128,7 +129,7 @@ class Sender:
                 response = self._adapter.ask(url, addresses[0], limits, fields, body)
                 break
             except StaleConnection:
-                continue  # one that was kept alive was closed meanwhile; the next is another one
+                continue  # the peer closed a kept-alive connection; the next attempt uses another one
             except (RequestException, HTTPError):
                 raise MissionFailed(Reason.CONNECTION_FAILED) from None
         response.close()
@@ -151,14 +152,14 @@ def _asked(last: Future[object] | None) -> float:
 
 
 def body_of(outcome: Outcome) -> bytes:
-    """What is sent: a type, a time and the data, as Standard Webhooks recommends."""
+    """The request body: a type, a time and the data, as Standard Webhooks recommends."""
     data = {name: value for name, value in outcome.as_dict().items() if name not in ("place", "missed")}
     message = {"type": f"mission.{outcome.state}", "timestamp": outcome.finished_at, "data": data}
     return json.dumps(message, separators=(",", ":")).encode()
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """As Standard Webhooks has it: HMAC-SHA256 over id, time and body, with dots between."""
+    """A Standard Webhooks signature: HMAC-SHA256 over id, time and body, separated by dots."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return f"v1,{b64encode(hmac.digest(secret, signed, 'sha256')).decode()}"
 
@@ -167,10 +168,10 @@ def read_endpoints(file: Path) -> dict[str, Endpoint]:
     """The endpoints by submitter.
 
     Raises:
-        SettingsError: the file is open to others, is not TOML, or has a bad entry.
+        SettingsError: other users can access the file, it is not TOML, or it has a bad entry.
     """
     if file.stat().st_mode & 0o077:
-        raise SettingsError(f"{file} holds secrets and is open to others: run `chmod go= {file}`")
+        raise SettingsError(f"{file} holds secrets, but other users can access it: run `chmod go= {file}`")
     try:
         entries = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -186,7 +187,7 @@ def _endpoints(file: Path, entries: dict[str, object]) -> Iterator[tuple[str, En
             and isinstance(secret, str)
             and re.fullmatch(rf"{PREFIX}[A-Za-z0-9+/]{{32,88}}=*", secret)
         ):
-            raise SettingsError(f"{file}: [{submitter}] takes a url, and a secret as --new-secret prints it")
+            raise SettingsError(f"{file}: [{submitter}] needs a url, and a secret as printed by --new-secret")
         try:
             yield submitter, Endpoint(parse_url(url), b64decode(secret.removeprefix(PREFIX)))
         except (MissionFailed, ValueError) as error:
@@ -194,7 +195,7 @@ def _endpoints(file: Path, entries: dict[str, object]) -> Iterator[tuple[str, En
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does."""
+    """End like Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -206,10 +207,10 @@ def _print_secret(context: click.Context, _option: object, wanted: bool) -> None
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))  # as it is written
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--group", default="webhooks", show_default=True, help="The services that share the outcomes.")
-@click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="So many sent side by side.")
+@click.option("--group", default="webhooks", show_default=True, help="Services of one group share the outcomes.")
+@click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 64), help="Outcomes sent in parallel.")
 @click.option(
-    "--new-secret", is_flag=True, is_eager=True, expose_value=False, callback=_print_secret, help="Print one."
+    "--new-secret", is_flag=True, is_eager=True, expose_value=False, callback=_print_secret, help="Print a secret."
 )
 def main(file: Path, group: str, threads: int) -> None:
     """See the module."""
@@ -220,7 +221,7 @@ def main(file: Path, group: str, threads: int) -> None:
         try:
             for outcome in outcomes:
                 if outcome.missed:
-                    print(f"up to {outcome.missed} outcomes before {outcome.id} were dropped untold", file=sys.stderr)
+                    print(f"up to {outcome.missed} outcomes before {outcome.id} were dropped unsent", file=sys.stderr)
                 sender.tell(outcome)
         except BaseException as error:
             failed.append(error)
@@ -235,11 +236,11 @@ def main(file: Path, group: str, threads: int) -> None:
         ]
         for thread in running:
             thread.start()
-        print(f"telling {group}", file=sys.stderr, flush=True)
+        print(f"sending outcomes of group {group}", file=sys.stderr, flush=True)
         while not failed:
             running[0].join(1.0)
     except KeyboardInterrupt:
-        # What is being sent is not waited for: nobody has said that it was told, so it is told again.
+        # Do not wait for requests in flight: their outcomes are not acknowledged, so a service sends them again.
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except DecoderError as error:

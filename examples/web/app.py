@@ -1,15 +1,15 @@
-"""A web app that enqueues missions and shows how they stand, by id.
+"""A web app that enqueues missions and shows their states, by id.
 
-It shows `producer.MissionClient` behind a page, and what each refusal is as an HTTP answer. A form's hidden key makes sending
-it twice harmless. Secrets are on no page, unless the app is given the reader's login and identity beside the producer's: then a
-mission's page asks for a reason, and the read is on the audit's record before the result is opened.
+It shows `producer.MissionClient` behind a page, and the HTTP response for each refusal. A form's hidden key makes it harmless
+to send the form twice. No page shows secrets unless the app also has the reader's login and identity. Then a mission's page
+asks for a reason, and the audit records the read before the result is opened.
 
     export DECODER_REDIS_URL=redis://producer:password@127.0.0.1:6379/0 DECODER_URL_KEY=/etc/decoder/url.key
     python examples/web/app.py                   # http://127.0.0.1:8000
-    python examples/web/app.py --reader FILE     # FILE sets DECODER_REDIS_URL and DECODER_IDENTITY_FILE, as reader.env of `decoder up`
+    python examples/web/app.py --reader FILE     # FILE sets DECODER_REDIS_URL and DECODER_IDENTITY_FILE, like reader.env of `decoder up`
 
-It asks nobody who they are, so it listens on loopback alone; and the audit names the reader's login, not the person before the
-browser. In earnest, put your own login before it, let it act for whoever came in, and leave reading to an app of the reader's.
+It authenticates nobody, so it only listens on loopback; and the audit names the reader's login, not the person at the browser.
+In production, put your own authentication before it, let it act for the authenticated user, and read in a separate app.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ STATUS: dict[type[DecoderError], int] = {
     LedgerUnavailable: 503,
     AuditError: 503,
 }
-# What went wrong inside is for the log, not for the page.
+# Internal errors are for the log, not for the page.
 TEXTS: dict[type[DecoderError], str] = {
-    LedgerUnavailable: "The decoder's store does not answer. Send the form again: what was accepted is not accepted twice.",
+    LedgerUnavailable: "The decoder's store does not answer. Send the form again: no mission is accepted twice.",
     AuditError: "The read could not be recorded, so nothing was read.",
 }
 
@@ -68,9 +68,9 @@ log = logging.getLogger("examples.web")
 
 
 def create_app(client: MissionClient, reader: ResultReader | None, *, submitter: str = "web") -> Flask:
-    """The app. Without a reader, it shows no secret."""
+    """Create the app. Without a reader, it shows no secrets."""
     app = Flask(__name__)
-    # Else a stranger's page could reach it under a name of its own (DNS rebinding).
+    # Otherwise a stranger's page could reach it under its own host name (DNS rebinding).
     app.config |= {"MAX_CONTENT_LENGTH": 64 * 1024, "TRUSTED_HOSTS": ["127.0.0.1", "localhost"]}
 
     @app.before_request
@@ -92,7 +92,7 @@ def create_app(client: MissionClient, reader: ResultReader | None, *, submitter:
     def enqueue() -> Response:
         key = request.form.get("key") or None
         url = request.form["url"].strip()
-        # A form has a key of its own: sent twice it is one mission, and never one of another URL.
+        # Each form has its own key: sent twice, it makes one mission, and the key never stands for another URL.
         ticket = client.enqueue(url, submitter=submitter, idempotency_key=key, exclusive=key is not None)
         return redirect(url_for("show", mission_id=ticket.id), 303)
 
@@ -104,7 +104,7 @@ def create_app(client: MissionClient, reader: ResultReader | None, *, submitter:
     @app.post("/missions/<uuid:mission_id>")
     def read(mission_id: uuid.UUID) -> str:
         if reader is None:
-            abort(403, "This app was given no reader's login, so it cannot read.")
+            abort(403, "This app has no reader's login, so it cannot read results.")
         secrets = reader.reveal(str(mission_id), reason=request.form["reason"])
         return render_template("mission.html", status=client.status(str(mission_id)), secrets=secrets)
 
@@ -126,15 +126,15 @@ def create_app(client: MissionClient, reader: ResultReader | None, *, submitter:
 
 
 def page(code: int, text: str) -> Response:
-    """A page that says in a sentence what did not work."""
+    """A page that says in one sentence what went wrong."""
     return make_response(render_template("error.html", code=code, text=text), code)
 
 
 def settings_in(file: Path) -> Settings:
-    """The settings as a file of `export NAME=value` lines has them; the environment's where it has none.
+    """The settings from a file of `export NAME=value` lines; the environment supplies the others.
 
     Raises:
-        SettingsError: it cannot be read, or one is bad.
+        SettingsError: the file cannot be read, or a setting is bad.
     """
     try:
         lines = re.findall(r"^(?:export )?DECODER_(\w+)=(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
@@ -145,16 +145,16 @@ def settings_in(file: Path) -> Settings:
 
 
 def main() -> int:
-    """Serve until Ctrl-C; the exit code."""
+    """Serve until Ctrl-C; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=8000, help="where to listen on loopback; 0 takes a free one (8000)")
-    parser.add_argument("--reader", type=Path, metavar="FILE", help="a file that sets the reader's login and identity")
-    parser.add_argument("--submitter", default="web", help="who asks; quotas and keys go by it (web)")
+    parser.add_argument("--port", type=int, default=8000, help="loopback port; 0 selects a free one (8000)")
+    parser.add_argument("--reader", type=Path, metavar="FILE", help="file that sets the reader's login and identity")
+    parser.add_argument("--submitter", default="web", help="name that quotas and keys apply to (web)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     try:
         client = MissionClient.from_env()
-        client.batch()  # so that a URL key which is not there stops the start, and not the first visitor
+        client.batch()  # a missing URL key must fail at startup, not at the first request
         reader = ResultReader.from_settings(settings_in(arguments.reader)) if arguments.reader else None
         server = make_server(
             "127.0.0.1", arguments.port, create_app(client, reader, submitter=arguments.submitter), threaded=True

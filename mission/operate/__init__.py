@@ -1,1 +1,1 @@
-"""What people do with missions that have ended: read results, look after dead letters, erase, seal anew."""
+"""Actions of people on missions: read results, handle dead letters, cancel, erase, repair, re-seal."""

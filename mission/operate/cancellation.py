@@ -1,4 +1,4 @@
-"""Cancelling: a mission that waits is ended before a worker comes to it, on record."""
+"""Cancellation: end a waiting mission before a worker starts it; recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mission.store.scripts import Scripts, as_text
 
 
 def cancel(client: redis.Redis, settings: Settings, audit: AuditLog, mission_id: str, *, why: str) -> str:
-    """End a mission that is queued or retrying; the state that it is in now. Doing it again is harmless.
+    """End a mission that is queued or retrying; return the state that it is in now. It is safe to repeat the call.
 
-    One that is running goes on, and one that has ended stays as it is: then that is another state than `cancelled`.
+    A running mission continues, and an ended one stays as it is: then the state is not `cancelled`.
 
     Raises:
         InvalidMission: the id or the reason is not valid.
-        AuditError: it could not be recorded; nothing was cancelled if it was the start.
-        UnknownMission: the ledger holds no such mission (any more).
+        AuditError: it could not be recorded; if the start could not, nothing was cancelled.
+        UnknownMission: the ledger holds no such mission, or no longer.
         LedgerUnavailable: Redis does not answer.
     """
     check_mission_id(mission_id)

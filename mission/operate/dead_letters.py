@@ -1,6 +1,6 @@
-"""Dead letters: missions that ended without an answer, kept for a person to look at, to replay or to discard.
+"""Dead letters: missions that ended without a result, kept for a person to examine, requeue or discard.
 
-Each use that changes something is on the audit's record first.
+Each change is recorded in the audit log first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mission.store.names import Key
 from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
-# Of a mission's history so much is told, the newest: no mission comes near it, but whoever wrote over an entry may.
+# The longest part of a history to return, the newest. No mission comes near it, but an overwritten entry may.
 _HISTORY_BYTES = 8192
 _FIELDS = ("state", "url", "reason", "attempts", "submitter", "allowed_by", "submitted_at", "finished_at", "history")
 
@@ -31,9 +31,9 @@ _FIELDS = ("state", "url", "reason", "attempts", "submitter", "allowed_by", "sub
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A dead mission. Times are RFC 3339 in UTC; `history` holds time and reason of each attempt's end and each replay. `allowed_by` is the
-    allowlist entry of its host; empty where no attempt came so far.
+    allowlist entry of its host; empty if no attempt came that far.
 
-    Reasons are text here: a rollback meets those of a newer release.
+    Reasons are text here: after a rollback, they may be from a newer release.
     """
 
     id: str
@@ -46,19 +46,19 @@ class DeadLetter:
     history: tuple[tuple[str, str], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The letter as the interface prints it."""
+        """The letter as printed by the command line."""
         return asdict(self) | {"history": [{"at": at, "reason": reason} for at, reason in self.history]}
 
 
 class DeadLetters:
-    """Looks through the dead letters, and acts on them.
+    """Finds dead letters and acts on them.
 
-    Those methods that change something record it before and after, and doing it again is harmless.
+    Methods that change something record it before and after; it is safe to repeat them.
 
     Raises (every method):
         InvalidMission: the id or the reason is not valid.
-        UnknownMission: there is no such mission, or for `get` no such dead letter.
-        AuditError: it could not be recorded; if that was the start, nothing was changed.
+        UnknownMission: there is no such mission, or for `get`, no such dead letter.
+        AuditError: it could not be recorded; if the start could not, nothing was changed.
         LedgerUnavailable: Redis does not answer.
     """
 
@@ -73,7 +73,7 @@ class DeadLetters:
         with outages():
             seconds, micros = self._client.time()
             before = round((seconds + micros / 1e6 - older_than_seconds) * 1000)
-            # All ids at once: a letter that is replayed meanwhile must not shift the pages.
+            # All ids at once: a letter that is requeued meanwhile must not shift the pages.
             found = map(as_text, self._client.zrangebyscore(Key.DEAD, "-inf", before))
         ids = [mission_id for mission_id in found if is_mission_id(mission_id)]
         for start in range(0, len(ids), _PAGE):
@@ -91,20 +91,20 @@ class DeadLetters:
         """Requeue a dead mission, with its attempts counted from zero; a reaper publishes it within seconds.
 
         Returns:
-            False if it is not dead (any more).
+            False if it is not dead, or no longer.
         """
         return self._act("replay", mission_id, why, self._lifetime_ms)
 
     def discard(self, mission_id: str, *, why: str) -> bool:
-        """Take a mission off the dead letters for good.
+        """Remove a mission from the dead letters permanently.
 
         Returns:
-            False if it is not among them (any more).
+            False if it is not among them, or no longer.
         """
         return self._act("discard", mission_id, why)
 
     def state(self, mission_id: str) -> str:
-        """How a mission stands that is no dead letter: its state, `discarded`, or `unknown` to the ledger."""
+        """The state of a mission that is not a dead letter; `discarded`; or `unknown` if the ledger does not hold it."""
         (entry,) = read_entries(self._client, [mission_id], ("state", "url"))
         state = word(entry.get("state")) or "unknown"
         return "discarded" if state == State.DEAD and "url" not in entry else state
@@ -119,7 +119,7 @@ class DeadLetters:
 
     def _read(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
         for mission_id, entry in zip(ids, read_entries(self._client, ids, _FIELDS), strict=True):
-            # One that was discarded stays dead, without its URL.
+            # A discarded mission stays dead, without its URL.
             if word(entry.get("state")) == State.DEAD and "url" in entry:
                 yield _letter(mission_id, entry)
 

@@ -1,4 +1,4 @@
-"""Which missions there are, by state, submitter, age or batch."""
+"""Lists of missions, by state, submitter, age or batch."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _SCAN_COUNT = 5000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A mission in a list: how it stands, and whose it is."""
+    """A mission in a list: its status and its submitter."""
 
     status: MissionStatus
     submitter: str
     submitted_at_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As the interface prints it."""
+        """The mission as printed by the command line."""
         return self.status.as_dict() | {"submitter": self.submitter}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which missions: those in one of the states, of the submitter, enqueued so many seconds ago. None or nothing selects all."""
+    """Selects missions by state, by submitter, and by seconds since they were enqueued. None or an empty value selects all."""
 
     states: Collection[State] = UNFINISHED
     submitter: str | None = None
@@ -50,13 +50,13 @@ class Selection:
 def find_missions(
     client: redis.Redis, settings: Settings, selection: Selection, *, batch_id: str | None = None, limit: int
 ) -> list[Listed]:
-    """The newest `limit` missions of a selection, the newest first; of a batch, where one is named.
+    """The newest `limit` missions of a selection, the newest first; only of a batch, if one is named.
 
-    What is unfinished or dead is looked up in an index. What succeeded, failed or was cancelled is in none: then every entry is
-    looked at, which takes seconds for each million.
+    It finds unfinished and dead missions by an index. Missions that succeeded, failed or were cancelled have no index: for them, it
+    reads every entry, which takes seconds for each million.
 
     Raises:
-        LedgerUnavailable: Redis does not answer, or the login may not see which missions there are.
+        LedgerUnavailable: Redis does not answer, or the login may not list missions.
     """
     with outages():
         seconds, micros = client.time()
@@ -70,7 +70,7 @@ def find_missions(
     elif in_order:
         ids = _index(client, Key.OPEN, newest, oldest)
     elif states <= UNFINISHED | {State.DEAD}:
-        of_dead = _index(client, Key.DEAD, "+inf", "-inf")  # by when they died
+        of_dead = _index(client, Key.DEAD, "+inf", "-inf")  # by time of death
         ids = chain(of_dead, _index(client, Key.OPEN, newest, oldest) if states & UNFINISHED else ())
     else:
         ids = _entries(client)
@@ -103,7 +103,7 @@ def _read(client: redis.Redis, ids: Iterable[str]) -> Iterator[Listed]:
     remaining, seen = filter(is_mission_id, ids), set[str]()
     while page := list(islice(remaining, _PAGE)):
         for mission_id, entry in zip(page, read_entries(client, page, (*STATUS_FIELDS, "submitter")), strict=True):
-            # While others come and go, one may be told twice.
+            # While entries change, a scan may return one twice.
             if entry.get("state") and mission_id not in seen:
                 seen.add(mission_id)
                 submitted = number(entry.get("submitted_at")) or 0

@@ -1,6 +1,6 @@
-"""Repair of the ledger after somebody wrote over it: the indexes are made to say again what the missions' entries say.
+"""Repair of an overwritten ledger: rebuild the indexes from the missions' entries.
 
-On the audit's record first. Harmless where nothing is damaged, and while workers work: each page of missions is one atomic call.
+The audit log records it first. It is safe without damage, and while workers run: each page of missions is one atomic call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mission.store.scripts import Scripts, as_text
 
 _PAGE = 500
 _SCAN_COUNT = 1000
-# Only a worker knows how long leases and waits may be: times that are too far ahead are left to it.
+# Only a worker knows the longest leases and waits: it corrects times that are too far ahead.
 _YEAR_SECONDS = 365 * 86_400.0
 
 
@@ -33,10 +33,10 @@ class Repaired:
     """What a repair did.
 
     Args:
-        keys: those that were put right, and what was wrong with each.
-        indexed: missions whose places in the indexes were wrong or missing.
+        keys: the repaired keys, and what was wrong with each.
+        indexed: missions whose index entries were wrong or missing.
         damaged: missions whose entry no release could have written; each was set aside (`Key.ASIDE`).
-        gone: what stood in an index and has no entry.
+        gone: ids in an index that have no entry.
     """
 
     keys: tuple[Mended, ...]
@@ -45,24 +45,24 @@ class Repaired:
     gone: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as the interface prints it."""
+        """The report as printed by the command line."""
         return asdict(self) | {"keys": [asdict(mended) for mended in self.keys]}
 
 
 def repair(client: redis.Redis, settings: Settings, audit: AuditLog, *, why: str, lease_seconds: float) -> Repaired:
-    """Put right the keys that are of another type, and the indexes of all missions.
+    """Repair keys of another type, and the indexes of all missions.
 
     Args:
-        client: whose login may do it: the operator's.
-        settings: how long ended missions stay.
-        audit: where it is recorded before it is done.
-        why: the reason that the actor gave.
-        lease_seconds: after so long a running mission that has no lease goes to another worker.
+        client: with the operator's login.
+        settings: how long ended missions are kept.
+        audit: records the repair before it starts.
+        why: the actor's reason.
+        lease_seconds: after this time, a running mission without a lease goes to another worker.
 
     Raises:
         InvalidMission: the reason is not valid.
-        AuditError: it could not be recorded; nothing was changed if it was the start.
-        LedgerUnavailable: Redis does not answer or refuses; doing it again is harmless.
+        AuditError: it could not be recorded; if the start could not, nothing was changed.
+        LedgerUnavailable: Redis does not answer or refuses; it is safe to repeat the call.
     """
     scripts, done = Scripts(client, settings), Counter[str]()
     ends = (ASIDE_SECONDS, max(1, round(settings.ledger_ttl)), round(lease_seconds * 1000))
@@ -79,7 +79,7 @@ def repair(client: redis.Redis, settings: Settings, audit: AuditLog, *, why: str
 
 
 def _ids(client: redis.Redis) -> Iterator[bytes]:
-    """Each mission of the entries and of the indexes; some come more than once."""
+    """The ids of all entries and indexes; some repeat."""
     with outages():
         for key in client.scan_iter(match=Key.ENTRY + "*", count=_SCAN_COUNT):
             yield key.removeprefix(Key.ENTRY.encode())

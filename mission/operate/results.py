@@ -1,4 +1,4 @@
-"""Reading results: each read is recorded in the audit log, then the record is opened, then its end is recorded."""
+"""Reading results: the audit log records the start of a read, then the record is opened, then the end is recorded."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mission.store.names import result_key
 
 
 class ResultReader:
-    """Opens results with the reader's identities, each time on the audit's record.
+    """Opens results with the reader's identities; the audit log records each read.
 
     Args:
         client: a login that may read the ledger and the results, and append to the audit.
-        identities: the reader's private keys; while keys change there are several.
-        audit: where each read is recorded.
+        identities: the reader's private keys; several during a key change.
+        audit: records each read.
     """
 
     def __init__(self, client: redis.Redis, identities: Sequence[Identity], audit: AuditLog) -> None:
@@ -38,38 +38,38 @@ class ResultReader:
 
     @classmethod
     def from_env(cls, identity_files: Sequence[Path] = ()) -> Self:
-        """A reader as the environment has it.
+        """Create a reader from the environment's settings.
 
         Args:
-            identity_files: used instead of `DECODER_IDENTITY_FILE` where given.
+            identity_files: used instead of `DECODER_IDENTITY_FILE`, if given.
 
         Raises:
-            SettingsError: a setting is bad, or no identity is given.
-            KeyFormatError: an identity's file is bad, or open to others.
+            SettingsError: a setting is bad, or there is no identity.
+            KeyFormatError: an identity's file is bad, or other users can access it.
         """
         return cls.from_settings(Settings.from_env(), identity_files)
 
     @classmethod
     def from_settings(cls, settings: Settings, identity_files: Sequence[Path] = ()) -> Self:
-        """A reader as these settings have it: for an app that has another login beside the reader's.
+        """Create a reader from these settings, for an app with a second login.
 
         Args and raises: as `from_env`.
         """
         paths = identity_files or ([settings.identity_file] if settings.identity_file else [])
         if not paths:
             raise SettingsError(
-                "DECODER_IDENTITY_FILE: got nothing; takes the file of the reader's identity, or give it with --identity FILE"
+                "DECODER_IDENTITY_FILE: got nothing; takes the file of the reader's identity (or use --identity FILE)"
             )
         identities = [load_identity(path) for path in paths]
         client = connect(settings)
         return cls(client, identities, AuditLog(client))
 
     def results(self, since: datetime, until: datetime) -> list[SealedResult]:
-        """The results of missions that ended from `since` to before `until`, the earliest first. None is opened. A mission that found
-        nothing has no result.
+        """The results of missions that ended from `since` to before `until`, the earliest first. This opens none of them. A mission that
+        found nothing has no result.
 
-        By the server's clock; times without a zone are local. It looks at the names of all keys and at the entry of each
-        result: measured on two cores, 4 s for a million entries of which 100,000 had a result, and 420 bytes for each found.
+        Times are by the server's clock; those without a zone are local. It scans the names of all keys and reads the entry of each
+        result. Measured on two cores, a million entries with 100,000 results took 4 s, and 420 bytes for each result found.
 
         Raises:
             LedgerUnavailable: Redis does not answer.
@@ -77,19 +77,19 @@ class ResultReader:
         return find_results(self._client, since, until)
 
     def reveal(self, mission_id: str, *, reason: str) -> Extraction:
-        """The secrets of a mission that succeeded, a list; none where it found none, for then nothing was sealed. Its `complete` says
+        """The list of secrets of a mission that succeeded; empty if it found none, since then nothing was sealed. Its `complete` says
         whether the whole document was searched.
 
         Args:
             mission_id: canonical UUID text.
-            reason: why they are read, 1 to 500 characters; recorded in the audit log.
+            reason: the reason for the read, 1 to 500 characters; recorded in the audit log.
 
         Raises:
             InvalidMission: the id or the reason is not valid.
             AuditError: the read could not be recorded, so it was refused.
             UnknownMission: the ledger holds no such mission.
             ResultUnavailable: it has not finished, did not succeed, or its result has expired.
-            SealError: the record does not open; that, too, is on record.
+            SealError: the record does not open; that is recorded too.
             LedgerUnavailable: Redis does not answer.
         """
         check_mission_id(mission_id)
@@ -102,14 +102,14 @@ class ResultReader:
             identity = self._identities.get(sealed_to := RecordHeader.parse(sealed).key_id)
             if identity is None:
                 raise SealError(
-                    f"the record is sealed to key {sealed_to.hex()}, of which no identity was given: name its file with --identity, which takes several (`decoder keys show` tells ids)"
+                    f"the record is sealed to key {sealed_to.hex()}, but its identity is missing: add its file with --identity, which is repeatable (`decoder keys show` prints ids)"
                 )
             secrets = open_secrets(identity, sealed, mission_id=mission_id, token=token)
             record.key_id, record.outcome = identity.key_id.hex(), "opened"
         return Extraction(secrets, cut)
 
     def _fetch(self, mission_id: str) -> tuple[int, bytes | None, Sequence[str]]:
-        """The mission's token, its sealed record (None where it found nothing, so that nothing was sealed), what cut its search short."""
+        """The mission's token, its sealed record (None if it found nothing, so that nothing was sealed), and what cut its search short."""
         fields = ("state", "token", "reason", "finished_at", "secrets", "cut")
         (entry,) = read_entries(self._client, [mission_id], fields)
         state, token = word(entry.get("state")), number(entry.get("token"))

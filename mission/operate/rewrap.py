@@ -1,7 +1,7 @@
-"""Re-sealing: what was sealed to old keys is sealed anew to another one, where the old identities are.
+"""Re-sealing: seal records of old keys to a new key, on the host that has the old identities.
 
-Each record is replaced in one step and stays as it was until then, so that one may stop at any time and begin again: what is
-under the new key already is passed over. A record keeps its mission, its claim and its time to live.
+Each record is replaced in one step, so an interrupted run can start again at any time: records that are already under the new key are
+skipped. A record keeps its mission, its claim and its time to live.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Rewrapped:
-    """How it went: records under the new key now, and already before; that did not open; sealed to keys of others; gone
-    meanwhile.
-    """
+    """Counts of records: re-sealed, already under the new key, unreadable, sealed to keys of others, gone meanwhile."""
 
     rewrapped: int = 0
     already: int = 0
@@ -45,12 +43,12 @@ class Rewrapper:
 
     Args:
         client: a login that may read and write results, and append to the audit.
-        settings: how many replicas must hold what was written.
-        identities: of the old keys.
+        settings: how many replicas must hold each write.
+        identities: those of the old keys.
         recipient: the new key.
-        audit: where the start and the end are recorded.
+        audit: records the start and the end.
 
-    Raises (every method): `LedgerUnavailable` where Redis does not answer.
+    Raises (every method): `LedgerUnavailable` if Redis does not answer.
     """
 
     def __init__(
@@ -68,15 +66,15 @@ class Rewrapper:
         self._audit = audit
 
     def keys(self) -> list[str]:
-        """The keys of all records there are."""
+        """The Redis keys of all records."""
         return list(dict.fromkeys(scan_results(self._client)))
 
     def rewrap(self, keys: Iterable[str], *, why: str) -> Rewrapped:
-        """Re-seal these records; on record before the first one is opened.
+        """Re-seal these records; the audit log records it before the first one is opened.
 
         Raises:
-            InvalidMission: the reason is none.
-            AuditError: it could not be recorded; if it was the start, nothing was opened.
+            InvalidMission: the reason is not valid.
+            AuditError: it could not be recorded; if the start could not, nothing was opened.
         """
         old = ",".join(key_id.hex() for key_id in self._identities)
         key_id = f"{old}>{self._recipient.key_id.hex()}"
@@ -92,7 +90,7 @@ class Rewrapper:
         return done
 
     def _batch(self, keys: list[str]) -> Iterator[str]:
-        """What became of each."""
+        """Re-seal a batch; yield the result for each record."""
         while keys:
             with outages():
                 records = cast("list[bytes | None]", self._client.mget(keys))
@@ -105,11 +103,11 @@ class Rewrapper:
                     yield verdict
             replaced = self._write(exchanges)
             yield from ("rewrapped" for done in replaced if done)
-            # What was written by another meanwhile is looked at anew.
+            # Check records again that somebody else wrote meanwhile.
             keys = [key for (key, *_), done in zip(exchanges, replaced, strict=True) if not done]
 
     def _reseal(self, key: str, record: bytes | None) -> bytes | str:
-        """The record under the new key, or why not."""
+        """The record sealed to the new key, or the reason why not."""
         if record is None:
             return "gone"
         mission_id, token = cast("tuple[str, int]", parse_result_key(key))
@@ -132,5 +130,5 @@ class Rewrapper:
             for key, before, after in exchanges:
                 self._scripts.put(pipe, "reseal", before, after, key=key)
 
-        # Who destroys the old identity next must not lose to a failover what was sealed anew.
+        # If the old identity is destroyed next, a failover must not lose the re-sealed records.
         return [answer == 1 for answer in self._scripts.send(queue, replicated=True)]

@@ -1,6 +1,6 @@
-"""Which sealed results there are, and when their missions ended. Nothing is opened here.
+"""The list of sealed results, with the end of their missions. Nothing is opened here.
 
-There is no index by time to keep right: results go by themselves (`DECODER_RESULT_TTL`), and who wants a day's looks at the
+There is no index by time to maintain: results expire by themselves (`DECODER_RESULT_TTL`), and to list a day's results, it scans the
 names of all keys.
 """
 
@@ -26,7 +26,7 @@ _FIELDS = ("state", "token", "finished_at", "secrets")
 
 @dataclass(frozen=True, slots=True)
 class SealedResult:
-    """A result that can be opened: of which mission, how many secrets it holds, when the mission ended (RFC 3339, UTC)."""
+    """A result that can be opened: its mission, how many secrets it holds, when the mission ended (RFC 3339, UTC)."""
 
     id: str
     secrets: int
@@ -34,7 +34,7 @@ class SealedResult:
 
 
 def scan_results(client: redis.Redis) -> Iterator[str]:
-    """The keys of all results, in no order; one may come twice while others come and go.
+    """The Redis keys of all results, unordered; a key may repeat while others change.
 
     Raises:
         LedgerUnavailable: Redis does not answer.
@@ -58,7 +58,7 @@ def find_results(client: redis.Redis, since: datetime, until: datetime) -> list[
         entries = read_entries(client, [mission_id for mission_id, _ in batch], _FIELDS)
         for (mission_id, token), entry in zip(batch, entries, strict=True):
             finished, secrets = number(entry.get("finished_at")), number(entry.get("secrets"))
-            # What the token of the entry does not stand for is no result.
+            # A record under another token than the entry's is not a result.
             if word(entry.get("state")) != State.SUCCEEDED or number(entry.get("token")) != token:
                 continue
             if finished is not None and secrets is not None and begin <= finished < end:

@@ -1,12 +1,12 @@
-"""Who may do what on the Redis server: a login for each kind of user, each with the least rights that do its work.
+"""The logins on the Redis server: one for each kind of user, each with only the rights that its work needs.
 
-For Redis 7.0 and newer, and Valkey. Each right is a command on a pattern of keys, in a selector of its own (a rule in parentheses):
-who may HSET an entry may not HSET an index. A function runs with its caller's rights, so a login that may call one holds a right
-for each command and key inside of it. No login but the deployer's loads a function, and none a script.
+For Redis 7.0 and newer, and Valkey. Each right is a command on a pattern of keys, in its own selector (a rule in parentheses). So
+a login that may HSET an entry may not HSET an index. A function runs with its caller's rights, so a login that may call one needs
+a right for each command and key that the function uses. Only the deployer's login loads functions; no login loads scripts.
 
-`client|setinfo` is not granted, though clients send it: 7.0 does not know it and refuses a file that names it. That a function is
-named in `+fcall|decoder_admit` uses the rule for a command's first argument, which Redis documents as deprecated without a
-successor: `tests/security/test_acl.py` fails where a server does not enforce it.
+`client|setinfo` is not granted, though clients send it: 7.0 does not know it and refuses a file that names it. `+fcall|decoder_admit`
+names a function by the rule for a command's first argument. Redis documents that rule as deprecated, without a successor:
+`tests/security/test_acl.py` fails if a server does not enforce it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mission.store import names
 from mission.store.library import function_name
 from mission.store.names import INDEX_OF, Key
 
-# Patterns of keys, to the commands that are sent to them, separated by spaces. A beginning of keys stands for all of them.
+# Key patterns, with the commands for them, separated by spaces. A prefix of keys (it ends with a colon) matches all of them.
 Rights = Mapping[str, str]
 
 
@@ -34,7 +34,7 @@ def _union(*several: Mapping[Any, str]) -> Rights:
     return {key: " ".join(dict.fromkeys(commands)) for key, commands in found.items()}
 
 
-# What `common.lua` does, by its functions.
+# The commands of `common.lua`, by its functions.
 _REMEMBER = {Key.ENTRY: "hget hset"}
 _LINE_UP = {Key.LINE: "rpush", Key.TURNS: "hget", Key.RING: "zadd"}
 _ENQUEUE = _union(dict.fromkeys(INDEX_OF.values(), "zadd"), _LINE_UP, {Key.SEQ: "incr", Key.ENTRY: "hmget hset"})
@@ -52,7 +52,7 @@ _FINISH = _union(
 )
 _CLAIM = _union(_FINISH, _RETRY_AT, {Key.ENTRY: "hmget hincrby hstrlen", Key.LEASES: "zadd", Key.TOKEN: "incr set"})
 
-# Each function of `lua/`, and what it does with which keys.
+# The commands of each function of `lua/`, by key.
 FUNCTIONS: dict[str, Rights] = {
     "admit": _union(
         *(dict.fromkeys((Key.OPEN, Key.EXPIRY, *INDEX_OF.values()), "zcard zadd"), _LINE_UP),
@@ -123,51 +123,51 @@ FUNCTIONS: dict[str, Rights] = {
 
 
 def _calls(*functions: str, key: str = Key.QUEUED) -> Rights:
-    """The right to call functions with this declared key, and what they do inside."""
+    """The right to call functions with this declared key, and the rights for their commands."""
     rights: list[Rights] = [FUNCTIONS[name] for name in functions]
     return _union(*rights, {key: " ".join(f"fcall|{function_name(name)}" for name in functions)})
 
 
 def _appends(chain: Key) -> Rights:
-    """Appending to a chain of the audit. Nothing here takes away, overwrites or lets expire: so the list only grows."""
+    """The rights to append to a chain of the audit. None of them deletes, overwrites or expires, so the list only grows."""
     return _union(_calls("audit_append", key=chain), {chain: "rpush lindex llen lrange"})
 
 
 def _trims(chain: Key) -> Rights:
-    """Cutting its old end, on record."""
+    """The rights to cut its old end, on record."""
     return _union(_appends(chain), _calls("audit_trim", key=chain), {chain: "ltrim"})
 
 
-# What the parts of the code send, beside the functions.
+# The commands that the code sends besides the functions.
 _ANYBODY = "ping time acl|whoami"
 _BATCHES = "multi exec discard wait"
-# How missions stand: of all in numbers, of those whose id, or whose batch's id, one knows.
+# Mission states: counts of all missions, and the status of missions whose id, or whose batch's id, is known.
 _STATUS = _union(_calls("stats"), {Key.ENTRY: "hmget", Key.BATCH: "hscan"})
 _STATS = {Key.REFUSALS: "hgetall", names.QUEUES: "llen"}
-# Which missions there are.
+# The list of missions.
 _LIST = dict.fromkeys((Key.OPEN, Key.DEAD), "zrevrangebyscore")
-# How they ended, as it happens. The stream is only read; what a group has been told is in keys of its own. Not by XREADGROUP: Redis lets
-# that write the names of groups and consumers also when it is full, whatever they are and however many.
+# Outcomes, as missions end. Clients only read the stream; a group's position has its own keys. XREADGROUP is not an option: even with
+# full memory, Redis lets it write any number of names of groups and consumers.
 _OUTCOMES = _union(_calls("follow"), {Key.OUTCOMES: "xread"})
-# kombu, to publish: LPUSH to the queue, once it has written and read where the queue is bound.
+# kombu, to publish: LPUSH to the queue, after it has written and read the queue's binding.
 _PUBLISH = {names.QUEUES: "lpush", names.QUEUE_BINDINGS: "sadd smembers"}
 _READ_AUDIT = dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS), "lindex llen lrange")
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What one kind of user may do: commands without a key, commands on keys, channels. Separated by spaces."""
+    """The rights of one kind of user: commands without a key, commands on keys, channels. Separated by spaces."""
 
     commands: str
     rights: Rights = field(default_factory=dict)
     channels: str = ""
 
     def rules(self) -> str:
-        """As `ACL SETUSER` takes them: one selector for all commands that go with the same keys."""
+        """The rules for `ACL SETUSER`, with one selector for all commands on the same keys."""
         patterns: defaultdict[str, set[str]] = defaultdict(set)
         for key, commands in self.rights.items():
             for command in commands.split():
-                # SET … GET would read.
+                # SET … GET would read the key.
                 mode = "%W~" if command == "set" else "~"
                 patterns[command].add(f"{mode}{key}*" if key.endswith(":") else mode + key)
         selectors: defaultdict[str, list[str]] = defaultdict(list)
@@ -180,7 +180,7 @@ class Login:
 
 
 LOGINS: dict[str, Login] = {
-    # Apps that enqueue; also those of before there was a login for Celery alone, which wait for the results of its tasks.
+    # Apps that enqueue. Also older Celery apps, from before the `celery` login, which wait for the results of their tasks.
     "producer": Login(
         f"{_ANYBODY} {_BATCHES} subscribe unsubscribe",
         _union(
@@ -189,8 +189,8 @@ LOGINS: dict[str, Login] = {
         ),
         f"{names.TASK_RESULTS} {names.ENDED}*",
     ),
-    # Apps that only speak Celery: put `decoder.submit` and `decoder.status` into a queue, and get the answers. Of the ledger nothing.
-    # In Python they first look how long the queues are and where they are bound, in Node they ask for INFO.
+    # Apps that only use Celery: they put `decoder.submit` and `decoder.status` into a queue and get the results, with no right to the
+    # ledger. Python clients first read the queues' lengths and bindings; Node clients send INFO.
     "celery": Login(
         "ping info multi exec subscribe unsubscribe",
         {
@@ -201,7 +201,7 @@ LOGINS: dict[str, Login] = {
         },
         names.TASK_RESULTS,
     ),
-    # Workers: all of the ledger; of the audit only the chain of their keys; results they can only write.
+    # Workers: the whole ledger; only their own chain of the audit; results they can only write.
     "worker": Login(
         f"{_ANYBODY} {_BATCHES} unwatch publish info",
         _union(
@@ -220,9 +220,9 @@ LOGINS: dict[str, Login] = {
                 Key.RESULT: "set",
                 Key.QUARANTINE: "xadd",
             },
-            # Of the audit the size, and nothing of what is in it.
+            # The size of the audit, but not its content.
             dict.fromkeys((Key.AUDIT, Key.AUDIT_KEYS, Key.OUTCOMES), "memory|usage"),
-            # kombu, to take messages and to keep what is in hand; Celery's results; the guard's check of itself.
+            # kombu, to take messages and to keep those in flight; Celery's results; the guard's self-check.
             {names.QUEUES: "brpop rpush", names.CHECK_QUEUES: "expire"},
             {
                 names.UNACKED: "hget hset hdel watch",
@@ -233,12 +233,12 @@ LOGINS: dict[str, Login] = {
         ),
         f"{names.TASK_RESULTS} {names.EVENTS} {names.ENDED}*",
     ),
-    # `mission reveal` and exports: which results there are, and how their missions ended. Each read goes to the audit first.
+    # `mission reveal` and exports: list and read results, and how their missions ended. Each read is audited first.
     "reader": Login(
         f"{_ANYBODY} scan",
         _union({Key.RESULT: "get"}, _STATUS, _OUTCOMES, _LIST, _appends(Key.AUDIT), _READ_AUDIT),
     ),
-    # Dead letters, cancelling, erasure, repair, the audit. Results they can only delete.
+    # Dead letters, cancellation, erasure, repair, the audit. Operators can only delete results.
     "operator": Login(
         f"{_ANYBODY} {_BATCHES} scan info",
         _union(
@@ -260,12 +260,12 @@ LOGINS: dict[str, Login] = {
             },
         ),
     ),
-    # `decoder keys rewrap`, while keys change: reads results and writes them anew.
+    # `decoder keys rewrap`, during a key change: reads results and re-seals them.
     "rewrapper": Login(
         f"{_ANYBODY} scan wait",
         _union(_STATUS, _calls("reseal", key=Key.RESULT), {Key.RESULT: "mget"}, _appends(Key.AUDIT), _READ_AUDIT),
     ),
-    # Flower: the events, and how long queues are; it takes no message and no result, and tells nobody anything.
+    # Flower: the events, and the queues' lengths; it takes no messages or results, and publishes nothing.
     "flower": Login(
         f"{_ANYBODY} multi exec psubscribe punsubscribe",
         _union(
@@ -280,36 +280,36 @@ LOGINS: dict[str, Login] = {
     ),
     # Probes, exporters, autoscalers.
     "metrics": Login(f"{_ANYBODY} info", _union(_STATS, _STATUS)),
-    # `decoder audit trim` and `mend`: alone removes from the audit, and does nothing else.
+    # `decoder audit trim` and `mend`: the only login that removes from the audit; it does nothing else.
     "auditor": Login(_ANYBODY, _union(_STATUS, _trims(Key.AUDIT), _trims(Key.AUDIT_KEYS))),
-    # `decoder migrate`: loads the functions, which run with the rights of who calls them.
+    # `decoder migrate`: loads the functions, which run with their caller's rights.
     "deployer": Login(f"{_ANYBODY} function|load function|list", _STATUS),
 }
 
 
 def logins_that_call(script: str) -> list[str]:
-    """The logins that may call a function."""
+    """The logins that may call this function."""
     call = f"fcall|{function_name(script)}"
     return [name for name, login in LOGINS.items() if any(call in words.split() for words in login.rights.values())]
 
 
 def acl_lines(passwords: Mapping[str, str]) -> list[str]:
-    """An ACL file: the default login is off, and so is each that has no password here.
+    """The lines of an ACL file. The default login is off, and so is each login without a password here.
 
     Args:
-        passwords: login to its password; the lines hold only their SHA-256.
+        passwords: the password of each login; the lines only contain their SHA-256.
 
     Raises:
-        SettingsError: there is no such login, or a password is empty.
+        SettingsError: a login is unknown, or a password is empty.
     """
     return ["user default reset off", *login_lines(passwords)]
 
 
 def login_lines(passwords: Mapping[str, str]) -> list[str]:
-    """The same without the default login; they may also stand in a server's configuration."""
+    """The same lines without the default login; a server's configuration may also contain them."""
     for name, password in passwords.items():
         if name not in LOGINS or not password:
-            raise SettingsError(f"a login is one of {', '.join(LOGINS)}, and has a password")
+            raise SettingsError(f"a login is one of {', '.join(LOGINS)}, and needs a password")
     lines = []
     for name, login in LOGINS.items():
         secret = passwords.get(name)

@@ -1,4 +1,4 @@
-"""kombu's connections to Redis, with TLS verified as the ledger's is."""
+"""kombu's connections to Redis, with TLS verified like the ledger's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mission.store.tls import VerifiedConnection, VerifiedSentinelConnection, ve
 
 
 class VerifiedChannel(kombu.Channel):
-    """kombu's channel."""
+    """kombu's channel with verified TLS."""
 
     connection_class_ssl: Any = VerifiedConnection
 
@@ -29,30 +29,30 @@ class VerifiedSentinelChannel(VerifiedChannel, kombu.SentinelChannel):
 
 
 class VerifiedTransport(kombu.Transport):
-    """kombu's transport."""
+    """kombu's transport with verified TLS."""
 
     Channel = VerifiedChannel
 
 
 class VerifiedSentinelTransport(kombu.SentinelTransport):
-    """kombu's transport through Sentinel."""
+    """kombu's transport through Sentinel with verified TLS."""
 
     Channel = VerifiedSentinelChannel
 
 
 class VerifiedBroker(Connection):
-    """kombu's connection, whatever URL it is given or, with several Sentinels, switches to."""
+    """kombu's connection with verified TLS, for every URL that it is given or, with several Sentinels, switches to."""
 
     direct: ClassVar[type[kombu.Transport]] = VerifiedTransport
     by_sentinel: ClassVar[type[kombu.Transport]] = VerifiedSentinelTransport
 
     def get_transport_cls(self) -> type[kombu.Transport]:
-        """Ours for what kombu would take. `broker_transport` would be forgotten by a switch, and read as a URL's scheme."""
+        """Our transport in place of kombu's. kombu would forget `broker_transport` on a switch, and read it as a URL's scheme."""
         sentinel = issubclass(super().get_transport_cls(), kombu.SentinelTransport)  # type: ignore[no-untyped-call]  # kombu has few types
         return self.by_sentinel if sentinel else self.direct
 
 
 class VerifiedAMQP(AMQP):  # type: ignore[misc]  # celery has no types
-    """What an app connects by: `Celery(amqp=VerifiedAMQP)`."""
+    """Celery's AMQP layer with verified connections: `Celery(amqp=VerifiedAMQP)`."""
 
     Connection = VerifiedBroker

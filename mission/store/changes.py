@@ -1,4 +1,4 @@
-"""What the ledger is asked to change, and what it answers: see `mission.store.ledger`."""
+"""The ledger's requests for changes and its answers: see `mission.store.ledger`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mission.model import Claim, Cut, Priority, Reason, State
 class Known(NamedTuple):
     """A mission that an idempotency key may stand for: its id, and the URL's fingerprint under one of the URL keys.
 
-    Where the id stands for one URL `alone`, a mission of another one is a conflict; else it is none of this one's business.
+    If the id stands only for this URL (`alone`), a mission with another URL is a conflict; otherwise it is a different mission.
     """
 
     id: str
@@ -23,9 +23,9 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Admission:
-    """A mission to admit: its id, its URL encrypted, its lifetime, and what tells it from another of the same key.
+    """A mission to admit: its id, its encrypted URL, its lifetime, and what identifies it under an idempotency key.
 
-    `known` is empty without an idempotency key; else which missions that key may stand for, this one first.
+    `known` lists the missions that the idempotency key may stand for, this one first; empty without a key.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The verdict on an admission: new, `duplicate`, or the reason of its refusal with the seconds to wait."""
+    """The verdict on an admission: new, `duplicate`, or the reason for its refusal and the seconds to wait."""
 
     id: str
     state: State | str | None
@@ -48,7 +48,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim gave: leases, ids that had expired, ids of a schema this release cannot read, and whether more may wait."""
+    """The result of a claim: leases, expired ids, ids of a schema that this release cannot read, and whether more may wait."""
 
     claims: list[Claim]
     expired: list[str]
@@ -58,8 +58,8 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Commit:
-    """The end of a mission: `record` is its sealed result where it succeeded, `cut` what ended the search before the document did,
-    `allowed_by` the allowlist entry of its host.
+    """The end of a mission. `record` is its sealed result if it succeeded, `cut` names what ended the search before the document's
+    end, and `allowed_by` is the allowlist entry of its host.
     """
 
     id: str
@@ -74,9 +74,9 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A mission given back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count.
+    """A mission to give back, due again after `delay_seconds`; without `uses_attempt` its attempt does not count.
 
-    `host` is what it waits for: it lies with the others of that host, and comes back when the host is not paused. `allowed_by` is the
+    `host` is the host that it waits for: it is kept with the host's other missions, and is due when the host is not paused. `allowed_by` is the
     allowlist entry of its host.
     """
 
@@ -91,7 +91,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper found: missions to be published again, since their leases ran out, and the dead with their reason."""
+    """What the reaper found: missions to publish again since their leases expired, and dead missions with their reason."""
 
     again: list[str]
     dead: list[tuple[str, Reason]]
@@ -100,7 +100,7 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A key that was put right, and what was wrong: the type that it had, or a word of what it was."""
+    """A key that was repaired, and what was wrong with it: its former type, or a word for the fault."""
 
     key: str
     was: str

@@ -1,5 +1,5 @@
-"""Reading the ledger's entries. A newer release may have written them, or a stranger with a login: so no value ends the reader,
-and what no release writes is not repeated.
+"""Reading the ledger's entries. A newer release or a stranger with a login may have written them. So no value makes the reader fail,
+and it does not repeat values that no release writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mission.model import MissionStatus, Priority, Reason, State
 from mission.store.connection import outages
 from mission.store.names import entry_key
 
-# Of a mission's entry, what its status tells.
+# The fields of an entry that a mission's status shows.
 STATUS_FIELDS = (
     *("state", "attempts", "secrets", "reason", "submitted_at", "finished_at", "cut", "put_off", "due_at"),
     "priority",
@@ -24,14 +24,14 @@ STATUS_FIELDS = (
 
 UNREADABLE = "unreadable"
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # states, reasons, submitters
-_LISTED = re.compile(r"[A-Za-z0-9_.:*\[\]-]{0,300}")  # a host, or a name with * in front, and a port
+_LISTED = re.compile(r"[A-Za-z0-9_.:*\[\]-]{0,300}")  # a host, or a name after *, and a port
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _YEAR_10000 = 253_402_300_800_000  # in ms since the epoch
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
 def read_entries(client: redis.Redis, ids: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, bytes]]:
-    """Of each mission's entry those of these fields that are there, in the ids' order. A key of another type is no entry.
+    """For each mission, in the ids' order, the named fields that its entry has. A key of another type counts as no entry.
 
     Raises:
         LedgerUnavailable: Redis does not answer.
@@ -50,30 +50,30 @@ def read_entries(client: redis.Redis, ids: Sequence[str], names: Sequence[str]) 
 
 
 def word(value: bytes | None) -> str:
-    """A state, a reason, a submitter; empty where nothing is stored."""
+    """A state, a reason or a submitter; empty if nothing is stored."""
     text = (value or b"").decode(errors="replace")
     return text if not text or _WORD.fullmatch(text) else UNREADABLE
 
 
 def listed(value: bytes | None) -> str:
-    """An entry of the allowlist, like `*.example.com:8443`; empty where nothing is stored."""
+    """An entry of the allowlist, like `*.example.com:8443`; empty if nothing is stored."""
     text = (value or b"").decode(errors="replace")
     return text if _LISTED.fullmatch(text) else UNREADABLE
 
 
 def words(value: bytes | None) -> tuple[str, ...]:
-    """Such words with commas between them."""
+    """Words separated by commas."""
     return tuple(word(part) for part in (value or b"").split(b",") if part)
 
 
 def number(value: bytes | None) -> int | None:
-    """A number of at most 19 digits; None where there is none."""
+    """A number of at most 19 digits; None if there is none."""
     text = (value or b"").decode(errors="replace")
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def instant(value: bytes | None) -> str:
-    """Milliseconds since the epoch as RFC 3339 in UTC; empty where nothing is stored."""
+    """Milliseconds since the epoch as RFC 3339 in UTC; empty if nothing is stored."""
     if value is None:
         return ""
     milliseconds = number(value)
@@ -84,7 +84,7 @@ def instant(value: bytes | None) -> str:
 
 
 def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
-    """A mission's status, by the `STATUS_FIELDS` of its entry."""
+    """A mission's status, from the `STATUS_FIELDS` of its entry."""
     return MissionStatus(
         id=mission_id,
         state=known(State, word(entry["state"])),
@@ -101,12 +101,12 @@ def status_of(mission_id: str, entry: Mapping[str, bytes]) -> MissionStatus:
 
 
 def priority_of(entry: Mapping[str, bytes]) -> Priority | str:
-    """A mission's priority; an entry that holds none is of a normal one."""
+    """A mission's priority; normal if the entry has none."""
     return known(Priority, word(entry.get("priority"))) or Priority.NORMAL
 
 
 def known(kind: type[_Word], text: str) -> _Word | str:
-    """The member of that name; the text itself where this release has none."""
+    """The member of that name; the text itself if this release has none."""
     try:
         return kind(text)
     except ValueError:

@@ -1,6 +1,6 @@
 """The ledger: the truth about every mission, in Redis. Celery only moves the work.
 
-Each state change is one Lua script under `mission/store/lua/`, atomic on the server and timed by its clock. A `claim` hands out a
+Each state change is one Lua function in `mission/store/lua/`, atomic on the server and timed by its clock. A `claim` hands out a
 lease and a fencing token; only the holder of the current token commits (Kleppmann, "How to do distributed locking", 2016).
 """
 
@@ -34,14 +34,14 @@ from mission.store.scripts import Scripts, as_text
 
 REAP_INTERVAL_SECONDS = 1.0
 REAP_LIMIT = 1000
-# How long a key stays that was set aside: a person has time to look at it, and no garbage stays for good.
+# How long a key stays set aside: a person has time to look at it, and no garbage stays forever.
 ASIDE_SECONDS = 7 * 86_400
 
 
 class Ledger:
-    """The one place that talks to the ledger's keys.
+    """The only class that accesses the ledger's keys.
 
-    Every method raises `LedgerUnavailable` where Redis does not answer in time or refuses.
+    Every method raises `LedgerUnavailable` if Redis does not answer in time or refuses.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -58,9 +58,9 @@ class Ledger:
         batch_id: str = "",
         priority: Priority = Priority.NORMAL,
     ) -> list[Admitted]:
-        """Admit missions of one submitter and wake workers for them, in one atomic call. Doing it again with the same ids changes nothing.
+        """Admit missions of one submitter and wake workers for them, in one atomic call. Repeating it with the same ids changes nothing.
 
-        With a batch, its ids are kept as long as an entry may be there. What is there already keeps its priority.
+        With a batch, its ids are kept as long as its entries may exist. An existing mission keeps its priority.
         """
         quota, seconds = self._settings.quota_rate
         limits = (self._settings.queue_limit, quota, seconds * 1000, int(self._settings.stored_quota))
@@ -70,7 +70,7 @@ class Ledger:
         for admission in admissions:
             named = json.dumps([(*one[:3], int(one.alone)) for one in admission.known]) if admission.known else ""
             args += [admission.id, admission.url_record, round(admission.lifetime_seconds * 1000), named]
-        if priority is not Priority.NORMAL:  # a server with the functions of the last release takes no priority
+        if priority is not Priority.NORMAL:  # the functions of the last release take no priority
             args.append(priority)
         answers = self._scripts.run("admit", *args, replicated=True)
         found = [Admitted(admission.id, State.QUEUED, False, priority=priority) for admission in admissions]
@@ -95,16 +95,16 @@ class Ledger:
         suspect_after: int = 0,
         suspect_delay_seconds: float = 0.0,
     ) -> Claimed:
-        """Take a lease on up to `count` missions: those whose turn it is, by priority and submitter.
+        """Take a lease on up to `count` missions whose turn it is, by priority and submitter.
 
         Args:
             count: how many at most.
-            lease_seconds: until then each must be told of, or it goes to another.
-            waited_seconds: only if the oldest of a priority has waited for so long.
-            only: of this priority alone. What it gets beside its turns is counted as its turns.
+            lease_seconds: after this time, an unfinished mission goes to another worker.
+            waited_seconds: claim only if the oldest mission of a priority has waited this long.
+            only: claim only this priority. Claims beyond its share still count as its turns.
             suspect: whether one suspect may be among them.
-            suspect_after: a mission that outlived so many leases is a suspect; with 0 none is.
-            suspect_delay_seconds: after so long the suspects that were not taken are due again.
+            suspect_after: a mission that lost this many leases is a suspect; with 0 none is.
+            suspect_delay_seconds: after this time, suspects that were not claimed are due again.
         """
         rule = (int(suspect), suspect_after, round(suspect_delay_seconds * 1000))
         args: list[Any] = [*scripts.READS, count, round(lease_seconds * 1000), self._ttl, *rule, _now_ms()]
@@ -135,13 +135,13 @@ class Ledger:
         )
 
     def commit(self, commits: Sequence[Commit], result_ttl: float) -> list[State | None]:
-        """End missions, each with its result, in one transaction; the state that each is in now.
+        """End missions, each with its result, in one transaction; return the state that each is in now.
 
-        None for one whose token is no longer current; `DEAD` for one whose result would have passed its submitter's
+        None for a mission whose token is no longer current; `DEAD` if its result would have exceeded its submitter's
         `DECODER_STORED_QUOTA`.
 
-        The sealed record is written beside the script call, not by it: a worker's login may not read results, and a key that a
-        call declares counts as read. Where the record does not count the script takes it back, in the same transaction.
+        The sealed record is written beside the function call, not by it: a worker's login may not read results, and a key that a
+        call declares counts as read. If the record does not count, the function deletes it in the same transaction.
         """
         seconds = max(1, round(result_ttl))
 
@@ -155,10 +155,10 @@ class Ledger:
                 self._scripts.put(pipe, "commit", *ending, *stored, ",".join(sorted(commit.cut)), commit.allowed_by)
 
         answers = map(as_text, self._scripts.send(queue, transaction=True, replicated=True))
-        return [None if answer == "stale" else State(answer) for answer in answers if answer != "OK"]  # SET's own
+        return [None if answer == "stale" else State(answer) for answer in answers if answer != "OK"]  # the SETs
 
     def release(self, releases: Sequence[Release], max_attempts: int) -> list[State | None]:
-        """Give missions back; `DEAD` for one whose attempts are used up, None for one whose token is no longer current."""
+        """Give missions back; `DEAD` for a mission without attempts left, None for one whose token is no longer current."""
 
         def queue(pipe: Any) -> None:
             for item in releases:
@@ -174,8 +174,8 @@ class Ledger:
         """Find expired leases, and missions that are too old.
 
         Args:
-            max_attempts: as many a mission has.
-            suspect_after: so many leases may be lost without using up an attempt.
+            max_attempts: how many attempts a mission has.
+            suspect_after: how many lost leases use up no attempt.
         """
         interval = round(REAP_INTERVAL_SECONDS * 900)
         args = ("", 0, REAP_LIMIT, max_attempts, self._ttl, interval, _now_ms(), suspect_after)
@@ -187,11 +187,11 @@ class Ledger:
         )
 
     def mend(self, longest_lease: float, longest_wait: float) -> list[Mended]:
-        """Put right what would stop every script: keys of another type, counters that are none, times too far ahead.
+        """Repair whatever would block all functions: keys of another type, broken counters, times too far ahead.
 
         Args:
-            longest_lease: that there is, in seconds.
-            longest_wait: that there is between two attempts, in seconds.
+            longest_lease: the longest possible lease, in seconds.
+            longest_wait: the longest possible wait between two attempts, in seconds.
         """
         times = (longest_lease * 1000, longest_wait * 1000, REAP_INTERVAL_SECONDS * 2000)
         types = chain.from_iterable(TYPES.items())
@@ -201,7 +201,7 @@ class Ledger:
         ]
 
     def take_due(self, count: int) -> tuple[list[str], bool]:
-        """Up to `count` missions whose time has come, from each host in turn, to be published; and whether there are more."""
+        """Take up to `count` due missions, from each host in turn, to publish them; and whether there are more."""
         ids, more = self._scripts.run("due", count)
         return list(map(as_text, ids)), bool(more)
 
@@ -216,13 +216,13 @@ class Ledger:
                 self.client.lpush(queue, *wake_ups(some, queue))
 
     def listen(self, mission_ids: Collection[str]) -> AbstractContextManager[EndNotice | Ends]:
-        """Hear of missions' ends at once, as long as they are in the collection."""
+        """Hear at once of the ends of missions in the collection, which may change."""
         if len(mission_ids) == 1:
             return self._notices.of(next(iter(mission_ids)))
         return nullcontext(Ends(self.outcomes, mission_ids))
 
     def waiting(self) -> int:
-        """How many messages wait, in all queues."""
+        """The number of messages in all queues."""
         pipe: Any
         with outages(), self.client.pipeline(transaction=False) as pipe:
             for queue in QUEUE_OF.values():
@@ -230,38 +230,38 @@ class Ledger:
             return sum(pipe.execute())
 
     def host_failed(self, host: str, submitter: str, threshold: int, pause_seconds: float) -> bool:
-        """Count a submitter's fetch that did not reach its host; whether that pauses it for all workers.
+        """Count a submitter's fetch that did not reach its host; return whether the host is now paused for all workers.
 
-        It takes `threshold` of them in a row; and of one submitter's alone, that nobody reached the host of late.
+        A pause needs `threshold` consecutive failures. If they are all of one submitter, also no recent successful fetch.
         """
         return bool(self._scripts.run("host", "failed", host, round(pause_seconds * 1000), threshold, submitter))
 
     def host_reached(self, host: str) -> None:
-        """The host answers: forget its failures."""
+        """Forget a host's failures, since it answered."""
         self._scripts.run("host", "reached", host, 0)
 
     def host_probe(self, host: str, pause_seconds: float) -> bool:
-        """Whether the caller is the one who may try a paused host now."""
+        """Whether the caller may try a paused host now."""
         return bool(self._scripts.run("host", "probe", host, round(pause_seconds * 1000)))
 
     def host_unprobed(self, host: str) -> None:
-        """Whoever tried the paused host learnt nothing of it: another one may."""
+        """Report that the probe of a paused host was inconclusive: another worker may try."""
         self._scripts.run("host", "unprobed", host, 0)
 
     def hosts(self) -> dict[str, float]:
-        """The hosts in trouble, and for how many seconds each is paused yet.
+        """The failing hosts, and for how many seconds each is still paused.
 
-        0 or less where its pause is over and it wants a probe; minus infinity where it has not been paused.
+        0 or less if its pause is over and it needs a probe; minus infinity if it has not been paused.
         """
         now, *found = self._scripts.run("hosts")
         pairs = zip(map(as_text, found[::2]), map(int, found[1::2]), strict=True)
         return {host: (until - now) / 1000 if until else -math.inf for host, until in pairs}
 
     def status(self, mission_id: str) -> MissionStatus:
-        """How a mission stands. What a newer release stored is told as it is.
+        """A mission's status. Values that a newer release stored are returned as they are.
 
         Raises:
-            UnknownMission: the ledger holds no such mission (any more).
+            UnknownMission: the ledger holds no such mission, or no longer.
         """
         (status,) = self.statuses([mission_id])
         if status is None:
@@ -269,12 +269,12 @@ class Ledger:
         return status
 
     def statuses(self, ids: Sequence[str]) -> list[MissionStatus | None]:
-        """The same of many, in their order; None for one that the ledger does not hold."""
+        """The statuses of many missions, in their order; None for one that the ledger does not hold."""
         entries = read_entries(self.client, ids, STATUS_FIELDS)
         return [status_of(id_, entry) if entry.get("state") else None for id_, entry in zip(ids, entries, strict=True)]
 
     def batch(self, batch_id: str) -> Iterator[list[str]]:
-        """The ids of a batch's missions, a few hundred at a time. One is told twice where it was enqueued twice."""
+        """The ids of a batch's missions, a few hundred at a time. An id appears twice if it was enqueued twice."""
         key = batch_key(batch_id)
         with outages():
             for _, ids in self.client.hscan_iter(key, count=64):
@@ -282,13 +282,13 @@ class Ledger:
                 yield [id_ for at in range(0, len(text), 36) if is_mission_id(id_ := text[at : at + 36])]
 
     def stats(self) -> Stats:
-        """How many missions stand in each state. Succeeded and failed count all since the ledger began."""
+        """The number of missions in each state. Succeeded and failed count all since the ledger began."""
         now, *counts = self._scripts.run("stats", "priorities")
         high, normal, low = counts[8:] or (
             0,
             counts[0],
             0,
-        )  # a server with the functions of the last release tells no more
+        )  # the functions of the last release return only these
         counts, oldest = counts[:7], counts[7]
         names = ("queued", "running", "retrying", "dead", "succeeded", "failed", "cancelled")
         found = {name: number(as_text(count).encode()) or 0 for name, count in zip(names, counts, strict=True)}
@@ -301,7 +301,7 @@ class Ledger:
         )
 
     def waits(self) -> dict[Priority, float]:
-        """For how many seconds the mission of each priority has waited that came first; 0 where none waits. A worker's login may ask."""
+        """The wait in seconds of the first mission of each priority; 0 if none waits. A worker's login may call this."""
         pipe: Any
         with outages(), self.client.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -318,20 +318,20 @@ class Ledger:
         return waits
 
     def refusals(self) -> dict[str, int]:
-        """How many admissions were refused since the ledger began, by reason."""
+        """The number of refused admissions since the ledger began, by reason."""
         with outages():
             found = cast("dict[bytes, bytes]", self.client.hgetall(Key.REFUSALS))
         return {word(reason): number(count) or 0 for reason, count in found.items()}
 
     def damaged(self) -> int:
-        """How many missions were found whose entry no release could have written."""
+        """The number of missions found whose entry no release could have written."""
         with outages():
             return int(self.client.hlen(Key.DAMAGED))
 
     def keys_seen(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
-        """When each key, named by kind and id, was first asked for here, in seconds since the epoch; from now on where never.
+        """When each key, named by kind and id, was first passed here, in seconds since the epoch; a new key gets the current time.
 
-        A file's date would not do: in a pod it is that of the mount.
+        A file's date does not work: in a pod, it is the date of the mount.
         """
         names = {f"{kind}:{key}": (kind, key) for kind, key in keys}
         if not names:
@@ -346,7 +346,7 @@ class Ledger:
         return dict(zip(names.values(), map(float, cast("list[int]", found)), strict=True))
 
     def count_refusals(self, reason: Reason, count: int = 1) -> None:
-        """Count what was refused before it came to `admit`."""
+        """Count admissions that were refused before `admit`."""
         with outages():
             self.client.hincrby(Key.REFUSALS, reason.value, count)
 

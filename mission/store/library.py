@@ -1,6 +1,6 @@
-"""The library of Redis functions: the files of `lua/`, each a function `decoder_NAME`, loaded by whoever deploys.
+"""The library of Redis functions: each file of `lua/` is a function `decoder_NAME`. The deployer's login loads them.
 
-A login needs no script of its own so: it may call the functions that its work needs, and load none.
+So the other logins need no right to load scripts: each may only call the functions that its work needs.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import redis
 from mission.errors import DecoderError
 from mission.store.names import ENDED, QUEUE_OF, Key
 
-# The number of the functions' arguments and answers, stored in the library. A change of a file under `lua/` that a release brings
-# brings a new number. A release also serves the one before: a function that the last release calls keeps its name, its arguments and its
-# answers for one release more. So a rollback by one release leaves the newer library in its place, and works.
+# The version of the functions' code, stored in the library. A release that changes the code of a file under `lua/` raises it.
+# A release also serves the last one: a function that the last release calls keeps its name, arguments and answers for one more
+# release. So a rollback by one release leaves the newer library on the server, and works.
 LIBRARY = 2
 
-# So many of the newest outcomes are kept, each some 100 bytes of Redis.
+# How many of the newest outcomes are kept. Each takes about 100 bytes in Redis.
 MOST_OUTCOMES = 1_000_000
 
-# The first Redis that has functions; each Valkey tells that it is as good as a newer one.
+# The first Redis version with functions. Every Valkey reports a newer one.
 OLDEST = "7.0"
 
 NAME = "decoder"
 REMEDY = "run `decoder migrate` with the deployer's login"
 _NUMBER = re.compile(rf"#!lua name={NAME}\n-- The decoder's library number (\d+)\n")
 
-# A full Redis refuses every other function before it begins. These end missions, give way or delete; or only read.
+# When its memory is full, Redis refuses all functions but these before they start. They end, release or delete missions, or only read.
 _EVEN_WHEN_FULL = ("audit_trim", "cancel", "commit", "discard", "forget", "host", "hosts", "mend", "release")
 _FLAGS = dict.fromkeys(_EVEN_WHEN_FULL, "'allow-oom'") | {"stats": "'no-writes'"}
 
@@ -38,29 +38,29 @@ _FLAGS = dict.fromkeys(_EVEN_WHEN_FULL, "'allow-oom'") | {"stats": "'no-writes'"
 class Loaded(StrEnum):
     """What `load` did."""
 
-    LOADED = "loaded"  # there was none
-    REPLACED = "replaced"  # an older one, or another text of the same number
-    KEPT = "kept"  # it is there
-    NEWER = "newer"  # one of a newer release is there, and stays
+    LOADED = "loaded"  # there was no library
+    REPLACED = "replaced"  # there was an older one, or one with the same number and another text
+    KEPT = "kept"  # it was already there
+    NEWER = "newer"  # a newer release's library is there, and stays
 
 
 def too_old(version: str) -> bool:
-    """Whether a server of this `redis_version` has no functions."""
+    """Whether a server with this `redis_version` lacks functions."""
     return [int(part) for part in version.split(".")[:2]] < [int(part) for part in OLDEST.split(".")]
 
 
 def function_name(script: str) -> str:
-    """The name that `FCALL` takes for the file NAME.lua."""
+    """The name to pass to `FCALL` for the file NAME.lua."""
     return f"{NAME}_{script}"
 
 
 def load(client: redis.Redis) -> Loaded:
-    """Have the server hold this release's functions, or those of a newer one.
+    """Load this release's functions, unless the server holds those of a newer release.
 
     The login needs FUNCTION LOAD and FUNCTION LIST.
 
     Raises:
-        DecoderError: a library of that name is there that is not the decoder's.
+        DecoderError: the server has a library of that name that is not the decoder's.
         redis.RedisError: Redis does not answer, or refuses.
     """
     code = stored(client)
@@ -70,7 +70,7 @@ def load(client: redis.Redis) -> Loaded:
         number = _NUMBER.match(code)
         if number is None:
             raise DecoderError(
-                f"the server has a library {NAME!r} that is not the decoder's: FUNCTION DELETE it, if nobody needs it"
+                f"the server has a library {NAME!r} that is not the decoder's: if nobody needs it, delete it with FUNCTION DELETE"
             )
         if int(number[1]) > LIBRARY:
             return Loaded.NEWER
@@ -79,7 +79,7 @@ def load(client: redis.Redis) -> Loaded:
 
 
 def number(client: redis.Redis) -> int | None:
-    """The number of the functions on the server, None where there are none. The login needs no right to look at their text.
+    """The number of the library on the server, None if there is none. The login needs no right to read its text.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -93,12 +93,12 @@ def number(client: redis.Redis) -> int | None:
 
 
 def not_found(error: redis.ResponseError) -> bool:
-    """Whether Redis says that it has no such function."""
+    """Whether Redis reports that it has no such function."""
     return "Function not found" in str(error)
 
 
 def stored(client: redis.Redis) -> str | None:
-    """The text of the library on the server; None where there is none."""
+    """The text of the library on the server; None if there is none."""
     found = client.function_list(NAME, withcode=True)
     if not found:
         return None
@@ -112,7 +112,7 @@ def stored(client: redis.Redis) -> str | None:
 def source() -> str:
     """The library's text.
 
-    Each file is the body of a function. The names of the keys and `common.lua` stand once in front.
+    Each file is the body of a function. The names of the keys and `common.lua` come once before them.
     """
     folder = files("mission.store") / "lua"
     texts = {file.name[:-4]: file.read_text() for file in folder.iterdir() if file.name.endswith(".lua")}

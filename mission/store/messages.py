@@ -1,7 +1,7 @@
 """The messages: Celery's settings that both sides share, and the publishing of wake-ups.
 
-A message carries the ids of the missions that it was sent for, and nothing else. It may be lost or doubled: the ledger knows better. Whoever
-takes it claims as many missions, those whose turn it is.
+A message only carries the ids of the missions that it was sent for. It may be lost or duplicated: the ledger holds the truth. A worker
+that takes it claims that many missions, namely those whose turn it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESULT_SECONDS = 3600
 # Only `decoder.submit` depends on redelivery; a decode message that comes twice is a no-op.
 VISIBILITY_SECONDS = 300
 
-_as_json = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` makes an encoder for each call
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` creates an encoder for each call
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": settings.redis_timeout,
         "redis_socket_connect_timeout": settings.redis_timeout,
         "task_default_queue": QUEUE,
-        # Each bound by its own name: by default all were by that of the first.
+        # Each is bound by its own name; by default, all would be bound by the name of the first.
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUE_OF.values()],  # type: ignore[no-untyped-call]  # kombu has few types
         "task_create_missing_queues": False,
         "task_ignore_result": True,
@@ -75,7 +75,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 
 
 def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any], queue: str = QUEUE) -> bytes:
-    """A message for a task, as it lies in its queue: what Celery cannot do without, since there may be very many.
+    """A message for a task, as stored in its queue. It only has the fields that Celery needs, since there may be very many.
 
     Source: https://docs.celeryq.dev/en/stable/internals/protocol.html (version 2), in kombu's envelope.
     """
@@ -90,7 +90,7 @@ def compose(task: str, task_id: str, args: list[Any], kwargs: dict[str, Any], qu
 
 
 def wake_ups(ids: Sequence[str], queue: str = QUEUE, per_message: int = IDS_PER_MESSAGE) -> list[bytes]:
-    """Messages for a queue that wake workers for these missions, each for so many of them."""
+    """Messages for a queue that wake workers for these missions, `per_message` missions each."""
     return [
         compose(DECODE, new_mission_id(), [list(ids[start : start + per_message])], {}, queue)
         for start in range(0, len(ids), per_message)

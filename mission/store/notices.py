@@ -1,4 +1,4 @@
-"""Word of a mission's end, to who waits for it: the ledger's functions publish it (https://redis.io/docs/latest/develop/pubsub/)."""
+"""Notices of a mission's end for waiting clients; the ledger's functions publish them (https://redis.io/docs/latest/develop/pubsub/)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import redis
 from mission.store.names import ENDED
 
 _PAUSE_SECONDS = 0.5
-# So many connections are kept for the next who wait, however many waited at once.
+# How many idle connections are kept for later waits.
 MOST_IDLE = 16
 
 
 class EndNotices:
-    """Hears of missions' ends. Connections are kept for the next who waits: to open one takes longer than to enqueue. Thread-safe."""
+    """Receives notices of missions' ends. It keeps connections for later waits: opening one takes longer than enqueueing. Thread-safe."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -27,8 +27,8 @@ class EndNotices:
 
     @contextmanager
     def of(self, mission_id: str) -> Iterator[EndNotice]:
-        """Word of one mission's end."""
-        if self._process != os.getpid():  # those are the parent's
+        """Receive the notice of one mission's end."""
+        if self._process != os.getpid():  # the idle connections are the parent's
             self._idle, self._process = [], os.getpid()
         try:
             pubsub = self._idle.pop()
@@ -50,7 +50,7 @@ class EndNotices:
 
 
 class EndNotice:
-    """Hears of one mission's end. It may be missed, while Redis or the connection is away: who waits looks at the ledger, too."""
+    """Receives the notice of one mission's end. A notice is lost while Redis or the connection is down, so callers also read the ledger."""
 
     def __init__(self, pubsub: Any, mission_id: str) -> None:
         self._pubsub = pubsub
@@ -59,13 +59,13 @@ class EndNotice:
         self._subscribed = False
 
     def wait(self, seconds: float) -> list[str]:
-        """The mission, as soon as there may be news of it, and after so many seconds. The first time that is once it listens."""
+        """The mission, once there may be news of it, at the latest after `seconds`. The first call returns once it listens."""
         until = time.monotonic() + seconds
         try:
             if not self._subscribed:
                 self._pubsub.subscribe(self._channel)
                 self._subscribed = True
-            # Redis' confirmation that it listens comes first; before that, what was said to who waited before.
+            # Redis' confirmation of the subscription comes first, after leftovers for earlier waits.
             while message := self._pubsub.get_message(timeout=max(0.0, until - time.monotonic())):
                 if message["channel"] == self._channel.encode():
                     break

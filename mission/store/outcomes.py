@@ -1,9 +1,9 @@
-"""How missions ended, as a stream: each end an entry, for whoever follows it (https://valkey.io/topics/streams-intro/).
+"""How missions ended, as a stream with one entry for each end (https://valkey.io/topics/streams-intro/).
 
 An entry holds id, submitter, state, reason, number of secrets and times; never a URL or a secret. The newest million are kept
-(`mission.store.library.MOST_OUTCOMES`), and none for longer than an ended mission itself (`DECODER_LEDGER_TTL`).
+(`mission.store.library.MOST_OUTCOMES`), but no longer than an ended mission itself (`DECODER_LEDGER_TTL`).
 
-A group of readers shares them: each outcome goes to one reader, and to another where that one does not say that it has dealt with it.
+A group of readers shares them: each outcome goes to one reader. If that reader does not acknowledge it, it goes to another.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from mission.store.scripts import Scripts, as_text
 log = logging.getLogger("mission.outcomes")
 
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# A reader takes up to this many at a time. One that needs longer than this time (in seconds) for a lot takes fewer, down to one.
+# A reader takes up to this many at a time. If a batch takes it longer than this time (in seconds), it takes fewer, down to one.
 MOST_AT_ONCE = 256
 _AT_ONCE_SECONDS = 0.5
-# For so long at most one command waits for the next outcome: connections have a time limit.
+# The longest time that a command waits for the next outcome: connections have a time limit.
 _LISTEN_SECONDS = 1.0
-# While Redis is away; and where another reader of the group was faster.
+# Pauses while Redis is down, and after another reader of the group was faster.
 _AWAY_SECONDS = 0.5
 _LATE_SECONDS = 0.05
-# So many ids are looked at in turn where no word of them comes.
+# How many ids are checked in turn when no notice of them comes.
 _TURN = 256
 
 
 class Outcomes:
     """Reads the stream. Thread-safe.
 
-    Every method raises `LedgerUnavailable` where Redis does not answer in time or refuses.
+    Every method raises `LedgerUnavailable` if Redis does not answer in time or refuses.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -59,15 +59,15 @@ class Outcomes:
     def follow(
         self, group: str | None, since: datetime | None, *, endless: bool, hold_seconds: float
     ) -> Iterator[Outcome]:
-        """What is told to a reader of the group, or to one by himself. A new one begins now, or where `since` says.
+        """The outcomes for a reader of the group, or for a reader without a group. A new group or reader begins now, or at `since`.
 
         Raises:
             InvalidMission: an argument is refused.
         """
         if group is not None and not _GROUP.fullmatch(group):
-            raise _refused("a group's name has up to 64 letters, digits and . _ -, the first of them a letter or digit")
+            raise _refused("a group's name has up to 64 letters, digits and . _ -, and starts with a letter or digit")
         if since is not None and since.tzinfo is None:
-            raise _refused("the time to begin at has a zone, like datetime.now(UTC)")
+            raise _refused("`since` takes a time with a zone, like datetime.now(UTC)")
         if not 1 <= hold_seconds <= 86_400:
             raise _refused("hold_seconds takes 1 to 86400")
         begin = "$" if since is None else f"{max(0, math.ceil(since.timestamp() * 1000) - 1)}-{2**64 - 1}"
@@ -78,7 +78,7 @@ class Outcomes:
     def take(
         self, group: str, most: int, hold_seconds: float, place: str, count: str, done: Sequence[str]
     ) -> tuple[str, str, list[Outcome]]:
-        """Up to `most` outcomes; and the place behind them, with how many were told by there. See `lua/follow.lua`."""
+        """The position after the next outcomes, the count delivered up to there, and up to `most` outcomes. See `lua/follow.lua`."""
         args = (group, most, round(hold_seconds * 1000), self._stay, place, count, *done)
         place, told, missed, entries = self._scripts.run("follow", *args)
         found = [_outcome(id_, dict(zip(fields[::2], fields[1::2], strict=False))) for id_, fields in entries]
@@ -87,21 +87,21 @@ class Outcomes:
         return as_text(place), as_text(told), found
 
     def after(self, place: str, seconds: float, most: int) -> list[Outcome]:
-        """Up to `most` outcomes behind a place: at once where there are any, else waiting for so long."""
+        """Up to `most` outcomes after a position: at once if there are any, else after waiting up to `seconds`."""
         block = max(1, round(1000 * min(seconds, self._listen_seconds)))
         with outages():
             answer: Any = self._client.xread({Key.OUTCOMES: place}, count=most, block=block)
         return [_outcome(id_, fields) for _, entries in answer or () for id_, fields in entries]
 
     def now(self) -> str:
-        """A place that is before all that ends from now on."""
+        """A position before all missions that end from now on."""
         with outages():
             seconds, micros = self._client.time()
         return f"{seconds * 1000 + micros // 1000}-0"
 
 
 class _Reader:
-    """One who follows: by himself he keeps his place, in a group the group does."""
+    """A reader of outcomes. It keeps its own position; in a group, Redis keeps the group's."""
 
     def __init__(self, source: Outcomes, group: str, begin: str, hold_seconds: float) -> None:
         self._source = source
@@ -111,21 +111,21 @@ class _Reader:
         self._done: list[str] = []
 
     def take(self, most: int) -> list[Outcome]:
-        """The next ones; what was done is told with the same call."""
+        """The next outcomes; the same call acknowledges the finished ones."""
         at = (self._place, self._count)
         self._place, self._count, told = self._source.take(self._group, most, self._hold_seconds, *at, self._done)
         self._done.clear()
         return told
 
     def outcomes(self, *, endless: bool) -> Iterator[Outcome]:
-        """Each outcome; who comes back for the next one has dealt with it."""
+        """Yield each outcome; asking for the next one acknowledges it."""
         most, late = 1, False
         try:
             while True:
                 told = self._patiently(most) if endless else self.take(most)
                 began = time.monotonic()
                 for outcome in told:
-                    # What has waited here for too long is left to whoever has time: it soon goes to another anyway.
+                    # Leave outcomes that have waited here for too long to another reader: they soon go there anyway.
                     if self._group and time.monotonic() - began > self._hold_seconds / 2:
                         break
                     yield outcome
@@ -146,34 +146,34 @@ class _Reader:
                     self.take(0)
 
     def _patiently(self, most: int) -> list[Outcome]:
-        """`take`, however long Redis is away."""
+        """Call `take`, and wait while Redis is down."""
         away = False
         while True:
             try:
                 told = self.take(most)
             except LedgerUnavailable as error:
                 if not away:
-                    log.warning("outcomes cannot be followed now: %s", error)
+                    log.warning("cannot follow the outcomes now: %s", error)
                 away = True
                 time.sleep(_AWAY_SECONDS)
             else:
                 if away:
-                    log.warning("outcomes are followed again")
+                    log.warning("following the outcomes again")
                 return told
 
     def _listen(self) -> bool:
-        """Wait for a while; whether something has ended."""
+        """Wait for a while; return whether a mission has ended."""
         try:
             return bool(self._source.after(self._place, _LISTEN_SECONDS, 1))
         except LedgerUnavailable:
-            return False  # the next question waits
+            return False  # the next call waits
 
 
 class Ends:
-    """Hears of the ends of several missions, as long as they are among `waiting`: whoever waits takes those off that have ended.
+    """Reports the ends of several missions while they are in `waiting`; the caller removes those that have ended.
 
-    One reader of the stream costs Redis less than to ask for each mission again and again; who waits for a single one hears of that alone
-    (`mission.store.notices`).
+    One reader of the stream costs Redis less than polling each mission. To wait for only one mission, use
+    `mission.store.notices`.
     """
 
     def __init__(self, source: Outcomes, waiting: Collection[str]) -> None:
@@ -183,7 +183,7 @@ class Ends:
         self._turn: Iterator[str] = iter(())
 
     def wait(self, seconds: float) -> list[str]:
-        """The missions of which there may be news. The first time all of them, once it listens; where no word comes, some in turn."""
+        """The missions that may have news. The first call returns all of them, once it listens; without news, later calls return some in turn."""
         until = time.monotonic() + seconds
         try:
             if self._place is None:
@@ -195,7 +195,7 @@ class Ends:
                     self._place = ended[-1].place
                 if ours := dict.fromkeys(one.id for one in ended if one.id in self._waiting):
                     return list(ours)
-        except LedgerUnavailable:  # also where this login may not follow the outcomes
+        except LedgerUnavailable:  # also if this login may not read the outcomes
             time.sleep(max(0.0, until - time.monotonic()))
         if not (some := list(islice(self._turn, _TURN))):
             self._turn = iter(list(self._waiting))
@@ -208,7 +208,7 @@ def _refused(detail: str) -> InvalidMission:
 
 
 def _outcome(place: bytes, fields: Mapping[bytes, bytes]) -> Outcome:
-    """An entry, whoever wrote it."""
+    """An outcome from an entry, which any login may have written."""
     return Outcome(
         id=word(fields.get(b"id")),
         submitter=word(fields.get(b"submitter")),

@@ -1,4 +1,4 @@
-"""Celery's result backends, with TLS verified as the ledger's is. Celery imports them by name: see `celery_config`."""
+"""Celery's result backends, with TLS verified like the ledger's. Celery imports them by name: see `celery_config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Direct(celery.RedisBackend):  # type: ignore[misc]  # celery has no types
 
 
 class BySentinel(celery.SentinelBackend):  # type: ignore[misc]  # celery has no types
-    """For the master that Sentinels name; `sentinel://` to Celery, whatever they are asked by."""
+    """For the master that Sentinels name. Celery's scheme is always `sentinel://`, even with TLS to the Sentinels."""
 
     connection_class_ssl = VerifiedSentinelConnection
 

@@ -1,4 +1,4 @@
-"""What the Redis server says of itself, by INFO and by its certificate: memory, durability, replicas."""
+"""The condition of the Redis server, from INFO and its certificate: memory, durability, replicas."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import redis
 from mission.store.connection import outages
 from mission.store.tls import VerifiedConnection
 
-# A renewed certificate is seen by new connections alone, and a handshake for each scrape would be too many.
+# Only new connections show a renewed certificate, and one handshake for each scrape would be too many.
 CERTIFICATE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the server is.
+    """The server's condition.
 
     Args:
         memory_used: in bytes.
-        memory_limit: in bytes, 0 where there is none.
-        evicts: a full server would throw keys away.
-        aof_written: the AOF is on, and its last write went well.
-        replicas: how many are connected and in step.
-        replica_lag: seconds since the one that is furthest behind told what it has; None without one.
-        certificate_end: when its certificate expires, in seconds since the epoch; None where it shows none.
+        memory_limit: in bytes, 0 without one.
+        evicts: the server would evict keys when its memory is full.
+        aof_written: the AOF is on, and its last write succeeded.
+        replicas: how many are connected and in sync.
+        replica_lag: seconds since the last report of the replica that is furthest behind; None without replicas.
+        certificate_end: when its certificate expires, in seconds since the epoch; None without TLS.
     """
 
     memory_used: int
@@ -48,7 +48,7 @@ class Server:
         self._look_again_at = 0.0
 
     def condition(self) -> Condition:
-        """How it is now; its certificate as of at most an hour ago.
+        """The condition now; the certificate's end may be up to an hour old.
 
         Raises:
             LedgerUnavailable: it does not answer, or the login may not ask.

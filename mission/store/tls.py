@@ -1,4 +1,4 @@
-"""TLS to Redis and to its Sentinels: one way to verify, for the ledger, the broker and the result backend."""
+"""TLS to Redis and to its Sentinels, verified in one way for the ledger, the broker and the result backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mission.settings import Settings
 
 
 def tls_options(settings: Settings) -> dict[str, Any]:
-    """TLS as redis-py names it: always verified, whatever the libraries' default is."""
+    """redis-py's TLS options: always verified, whatever the libraries' defaults are."""
     files = {
         "ssl_ca_certs": settings.redis_ca_file,
         "ssl_certfile": settings.redis_cert_file,
@@ -26,11 +26,11 @@ def tls_options(settings: Settings) -> dict[str, Any]:
 
 
 class Distrusted(redis.ConnectionError):
-    """A file that the connection would go by may be changed by everybody. Its text says what to do."""
+    """Everybody may change a file that the connection depends on. The message says what to do."""
 
 
 class VerifiedConnection(redis.SSLConnection):
-    """A connection that trusts the CA file alone where one is given; redis-py's own trusts the system's authorities beside it.
+    """A connection that trusts only the CA file if there is one; redis-py would also trust the system's authorities.
 
     No option switches the checks off.
 
@@ -44,7 +44,7 @@ class VerifiedConnection(redis.SSLConnection):
         for file in (self.ca_certs, self.certfile, self.keyfile):  # read for each connection: they may have changed
             if file and (problem := distrust(Path(file))):
                 raise Distrusted(problem)
-        context = ssl.create_default_context(cafile=self.ca_certs)  # the system's authorities only where this is None
+        context = ssl.create_default_context(cafile=self.ca_certs)  # the system's authorities only if this is None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.certfile:
             context.load_cert_chain(self.certfile, self.keyfile)
@@ -54,11 +54,11 @@ class VerifiedConnection(redis.SSLConnection):
 
 
 class VerifiedSentinelConnection(SentinelManagedConnection, VerifiedConnection):
-    """The same to whom the Sentinels call the master."""
+    """A verified connection to the master that the Sentinels name."""
 
 
 def verified(sentinel: Sentinel) -> Sentinel:
-    """With the same connections to the Sentinels themselves, where they are asked by TLS: redis-py takes no class for these."""
+    """Set verified connections to the Sentinels too, if they use TLS: redis-py has no option for their class."""
     for node in sentinel.sentinels:
         if issubclass(node.connection_pool.connection_class, redis.SSLConnection):
             node.connection_pool.connection_class = VerifiedConnection

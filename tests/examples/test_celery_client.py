@@ -65,7 +65,7 @@ def test_a_refusal_and_a_failure_are_told(examples: Examples, start_worker: Star
 def test_without_a_worker_it_gives_up_in_time_and_says_how_to_go_on(examples: Examples) -> None:
     done = examples.run(CLIENT, "https://docs.example.com/", "--timeout", "0.5")
     assert done.returncode == 1
-    assert "does a worker run? Go on with --id " in done.stderr
+    assert "is a worker running? To continue, use --id " in done.stderr
 
 
 def test_without_redis_it_gives_up_in_one_line(examples: Examples) -> None:
@@ -85,18 +85,18 @@ def test_ctrl_c_ends_it_with_how_to_go_on(examples: Examples, client: redis.Redi
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.startswith("interrupted; go on with --id ")
+    assert said.startswith("interrupted; to continue, use --id ")
 
 
 @pytest.fixture(scope="session")
 def celery_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where npm's packages are."""
+    """The folder of the npm packages."""
     return node_modules(tmp_path_factory.mktemp("npm"))
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A server that knows the logins, with a worker and a site."""
+    """A server with the decoder's logins, a worker and a site."""
 
     server: EmbeddedRedis
     site: SampleSite
@@ -154,7 +154,7 @@ const ask = (task, argument) => client.sendTask(task, [argument], {}).get(20000)
 
 def test_a_client_for_node_that_asks_wrongly_is_told_what_the_tasks_take(stack: Stack) -> None:
     done = stack.node("-e", ASK, redis_url=stack.server.login_url("celery") + "?allowUsernameInURI=true")
-    submit = "malformed_message: decoder.submit requires a URL, "
+    submit = "malformed_message: decoder.submit requires a URL; "
     status = "malformed_message: decoder.status requires a mission id "
     answers = done.stdout.splitlines()
     assert len(answers) == 3, done.stderr
@@ -162,7 +162,7 @@ def test_a_client_for_node_that_asks_wrongly_is_told_what_the_tasks_take(stack: 
 
 
 def test_a_client_for_node_needs_the_words_in_the_url_that_let_its_user_through(stack: Stack) -> None:
-    """As docs/producers.md says: without them ioredis 4 leaves the user out, and Redis refuses the password."""
+    """As docs/producers.md says: without `allowUsernameInURI`, ioredis 4 omits the user, and Redis refuses the password."""
     done = stack.node(NODE, "https://docs.example.com/", redis_url=stack.server.login_url("celery"))
     assert done.returncode == 1
     assert "WRONGPASS" in done.stderr

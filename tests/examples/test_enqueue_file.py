@@ -56,8 +56,8 @@ def test_after_ctrl_c_a_rerun_admits_the_rest_and_nothing_twice(
         wait_for(lambda: mission_client.stats().queued == 2500, what="the quota to be used up")
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (130, "interrupted; run it again to go on\n")
-    # What was tried when it was pressed is not counted in full: the rest of it is a duplicate the next time.
+    assert (process.returncode, said) == (130, "interrupted; run it again to continue\n")
+    # The chunk in flight at Ctrl-C is not counted in full: the next run finds the rest as duplicates.
     assert 2048 <= summary(printed)[0] <= 2500
     again = examples.run(LOADER, file)
     assert (again.returncode, summary(again.stdout)) == (0, (500, 2500, 0))
@@ -131,7 +131,7 @@ def test_when_nothing_is_admitted_for_too_long_it_says_why_and_how_to_go_on(exam
     done = examples.run(LOADER, file, "--patience", "0", DECODER_REDIS_URL=NOWHERE)
     assert (done.returncode, summary(done.stdout)) == (1, (0, 0, 0))
     assert done.stderr.startswith("error: store_unavailable: ")
-    assert done.stderr.endswith("; run it again to go on\n")
+    assert done.stderr.endswith("; run it again to continue\n")
     done = examples.run(LOADER, file, "--patience", "0", DECODER_QUOTA="2/day")
     assert (done.returncode, summary(done.stdout)) == (1, (2, 0, 0))
     assert "quota_exceeded" in done.stderr

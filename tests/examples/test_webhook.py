@@ -1,4 +1,4 @@
-"""The service that tells others how missions end: signed, again where it failed, nowhere that the guard does not open."""
+"""The webhook service: it signs outcomes, retries failures, and only connects where the guard allows it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ URL = "https://docs.example.com/page?token=hidden"
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """What came: the path, the header fields, the body."""
+    """A received request: the path, the header fields, the body."""
 
     path: str
     fields: Mapping[str, str]
@@ -62,7 +62,7 @@ class Hook:
 
 @dataclass
 class Receiver:
-    """An app that is told. `answers` by path: statuses for the first so many requests; then 204. `held`: paths that do not answer."""
+    """An app that receives webhooks. `answers` by path: statuses of the first requests; then 204. `held`: paths that do not answer."""
 
     port: int = 0
     hooks: list[Hook] = field(default_factory=list)
@@ -118,7 +118,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def service(examples: Examples, receiver: Receiver, secret: str) -> Start:
-    """Start the service with an endpoint for each submitter; when it is entered it follows."""
+    """Start the service with an endpoint for each submitter; on entry it follows the outcomes."""
 
     @contextmanager
     def start(*arguments: str, **endpoints: str) -> Iterator[Popen[str]]:
@@ -130,7 +130,7 @@ def service(examples: Examples, receiver: Receiver, secret: str) -> Start:
         }
         with examples.start(WEBHOOK, "endpoints.toml", *arguments, **env) as process:
             assert process.stderr is not None
-            assert process.stderr.readline() == "telling webhooks\n"
+            assert process.stderr.readline() == "sending outcomes of group webhooks\n"
             yield process
 
     return start
@@ -145,7 +145,7 @@ def write_endpoints(folder: Path, secret: str, endpoints: Mapping[str, str], mod
 
 
 def finished(missions: MissionClient, ledger: Ledger, submitter: str = "app", state: State = State.SUCCEEDED) -> str:
-    """A mission of a submitter that has ended; its id."""
+    """Enqueue and end a mission of a submitter; return its id."""
     ticket = missions.enqueue(URL, submitter=submitter)
     (claim,) = claim_these(ledger, [ticket.id], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, state, secrets=3)], 60)
@@ -189,7 +189,7 @@ def test_what_was_not_taken_is_told_again_under_the_same_id_and_given_up_in_the_
         gone, kept = finished(mission_client, ledger, "gone"), finished(mission_client, ledger)
         wait_for(lambda: len(receiver.at("/app")) == 3, what="the third try")
         assert re.fullmatch(
-            rf"msg_\d+-\d+: mission {gone} of gone was not told: answered 410\n", process.stderr.readline()
+            rf"msg_\d+-\d+: mission {gone} of gone was not sent: answered 410\n", process.stderr.readline()
         )
         wait_for(lambda: client.zcard(Key.HELD + "webhooks") == 0, what="the group to have dealt with them")
     tries = receiver.at("/app")[:3]
@@ -233,7 +233,7 @@ def test_what_a_killed_service_was_about_to_tell_is_told_by_another(
     receiver.held["/app"].set()
     held: Any = client.zrange(Key.HELD + "webhooks", 0, -1)
     assert len(held) == 1
-    client.zadd(Key.HELD + "webhooks", dict.fromkeys(held, 1))  # as if its time were over
+    client.zadd(Key.HELD + "webhooks", dict.fromkeys(held, 1))  # as if its hold time were over
     with service("--threads", "1", app=receiver.url("/app")):
         wait_for(lambda: len(receiver.hooks) == 2, what="the second try")
         wait_for(lambda: client.zcard(Key.HELD + "webhooks") == 0, what="the group to have dealt with it")
@@ -252,10 +252,10 @@ def test_it_ends_when_it_is_asked_to(service: Start, receiver: Receiver, number:
 @pytest.mark.parametrize(
     ("text", "mode", "told"),
     [
-        ("", 0o644, "is open to others: run `chmod go= endpoints.toml`"),
+        ("", 0o644, "but other users can access it: run `chmod go= endpoints.toml`"),
         ("[app", 0o600, "endpoints.toml: "),
-        ('[app]\nurl = "http://x.example/"\n', 0o600, "[app] takes a url, and a secret as --new-secret prints it"),
-        ("app = 7\n", 0o600, "[app] takes a url"),
+        ('[app]\nurl = "http://x.example/"\n', 0o600, "[app] needs a url, and a secret as printed by --new-secret"),
+        ("app = 7\n", 0o600, "[app] needs a url"),
     ],
 )
 def test_a_bad_file_is_refused_in_a_line(examples: Examples, text: str, mode: int, told: str) -> None:

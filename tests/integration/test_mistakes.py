@@ -88,8 +88,8 @@ MISTAKES = [
     Mistake("the wrong kind of key", f"DECODER_URL_KEY=reader.pub mission enqueue {URL}", 2, "reader.pub: expected a URL key, got a recipient (public key)"),
     Mistake("a key over another", "decoder keys generate --url-key url.key", 1, "never overwritten; name another, or move it away"),
     Mistake("no folder for a key", "decoder keys generate --url-key none/url.key", 1, "cannot write the key file none/url.key: No such file"),
-    Mistake("no identity", f"mission reveal {DONE} --reason x", 2, "takes the file of the reader's identity, or give it with --identity FILE"),
-    Mistake("the wrong identity", f"mission reveal {DONE} --reason x --identity other.key", 1, "of which no identity was given: name its file with --identity"),
+    Mistake("no identity", f"mission reveal {DONE} --reason x", 2, "takes the file of the reader's identity (or use --identity FILE)"),
+    Mistake("the wrong identity", f"mission reveal {DONE} --reason x --identity other.key", 1, "but its identity is missing: add its file with --identity"),
     Mistake("a URL key for an identity", f"mission reveal {DONE} --reason x --identity url.key", 2, "url.key: expected an identity (private key), got a URL key"),
     # A worker's settings.
     Mistake("no recipient", "decoder worker", 2, "DECODER_RECIPIENT: not set; takes the public key to seal results to"),

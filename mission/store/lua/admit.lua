@@ -1,13 +1,13 @@
--- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. All or none of a mission.
--- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, how many bytes of sealed results the submitter may
--- have stored (0: any number), for how many missions a message is, the batch that they belong to or '', how long it is kept in s, how
--- many messages, the messages, then for each mission, of which there are 1,024 at most:
---   id, URL record, lifetime in ms, idempotency or '';
--- and in the end their priority, which is normal where none is told.
--- Idempotency is a JSON list of the missions that the key may stand for: [id, key id, fingerprint of the URL, 1 where the id stands for
--- this URL alone and so another one is a conflict], this mission's own first.
--- A message wakes a worker for the missions of its place; one without a new mission is not sent.
--- Returns for each mission that was not admitted as new {its place from 1, verdict, id, state or milliseconds to wait}.
+-- Admit missions of one submitter: queue limit, quotas (GCRA; stored bytes), idempotency, ledger entry. Each mission is atomic.
+-- ARGV: schema to write, submitter, queue limit, quota missions, quota milliseconds, the submitter's limit for stored sealed results in
+-- bytes (0: no limit). Then missions per message, their batch or '', how long it is kept in s, the number of messages, the messages.
+-- Then for each mission, at most 1,024:
+--   id, URL record, lifetime in ms, idempotency or ''.
+-- Last, their priority, by default normal.
+-- Idempotency is a JSON list of the missions that the key may stand for: [id, key id, fingerprint of the URL, 1 if the id only stands for
+-- this URL, so that another one is a conflict], this mission first.
+-- Each message wakes a worker for the missions at its position; a message without a new mission is not sent.
+-- Returns for each mission that was not newly admitted {its position from 1, verdict, id, state or milliseconds to wait}.
 local per_message, messages = whole(ARGV[7], 4), whole(ARGV[10], 4)
 local batch, batch_seconds = ARGV[8], whole(ARGV[9], 10)
 if not (batch == '' or #batch == 36 and batch_seconds) then return redis.error_reply('ERR admit takes no such batch') end
@@ -27,7 +27,7 @@ if last >= first_mission + 4 * 1024 then return redis.error_reply('ERR admit tak
 local schema, submitter = ARGV[1], ARGV[2]
 local limit, quota, period, stored_quota = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
--- Before anything is written: what somebody sends who calls this by hand must not end half done, nor keep the server busy.
+-- Validate before writing: arguments of a manual call must neither fail halfway nor keep the server busy.
 local known = {}
 local function sound(id, key)
   if type(key[1]) ~= 'table' or key[1][1] ~= id or #key > 32 then return false end
@@ -55,32 +55,32 @@ for i = first_mission, last, 4 do
   if not good or #ARGV[i + 1] > MOST_URL then return redis.error_reply('ERR admit takes no such mission') end
 end
 
--- These fail where a key is of another type, before there is an entry that stands in no index.
+-- These calls fail if a key has another type, before there is an entry that no index contains.
 local waiting = redis.call('ZCARD', OPEN)
 redis.call('ZCARD', INDEX_OF[priority])
 redis.call('ZCARD', EXPIRY)
 local missions = (last - first_mission + 1) / 4
-local seq = redis.call('INCRBY', SEQ, missions) - missions + 1 -- the first one's age
+local seq = redis.call('INCRBY', SEQ, missions) - missions + 1 -- the age of the first mission
 local quota_key = QUOTA .. submitter
 local tat = quota > 0 and tonumber(redis.pcall('GET', quota_key)) or now
--- More than a period ahead no admission has put it: somebody else has, or Redis' clock has gone back since.
+-- No admission sets it more than a period ahead: somebody else did, or Redis' clock went back.
 if not (tat <= now + period) then tat = now end
 local spent = false
 local bytes, first = 0, now
 if stored_quota > 0 then bytes, first = stored(submitter, '') end
 local answers, wakes = {}, {}
 local at = string.format('%.0f', now)
--- Of all new missions: what the indexes, and their line, take at once.
+-- The entries of all new missions, for one write to each index and to their line.
 local queued, open, expiry, new = {}, {}, {}, {}
 local members = {} -- of the batch
 
 local function refuse(reason, id, wait)
-  redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a counter that is none must not end what others admit half done
+  redis.pcall('HINCRBY', REFUSALS, reason, 1) -- a broken counter must not abort an admission halfway
   return {reason, id, tostring(wait)}
 end
 
--- The mission that an earlier admission left under one of these ids, if any. Who names an id that is known must show that it stands
--- for the same URL: where the entry has no fingerprint, or is none at all, nobody can tell.
+-- The mission that an earlier admission stored under one of these ids, if any. A caller that names a known id must show that it stands
+-- for the same URL. If the key holds no entry, or an entry without a fingerprint, that is not possible.
 local function earlier(id, key)
   local conflict
   for _, one in ipairs(key or {{id, '', '', 1}}) do
@@ -135,13 +135,13 @@ if #open > 0 then
   redis.call('ZADD', INDEX_OF[priority], unpack(queued))
   line_up(priority, submitter, new)
 end
--- The same missions once more, after an interruption, are the same field. Where the batch is of another type they are admitted all the same.
+-- The same missions, sent again after an interruption, use the same field. A batch key of another type does not prevent the admission.
 if batch ~= '' and #members > 0 then
   redis.pcall('HSET', BATCH .. batch, members[1], table.concat(members))
   redis.pcall('EXPIRE', BATCH .. batch, batch_seconds)
 end
 if spent then redis.call('SET', quota_key, string.format('%.3f', tat), 'PX', math.ceil(period)) end
--- Where the queue is of another type the missions are admitted all the same: the reaper finds them.
+-- If the queue has another type, the missions are still admitted: the reaper finds them.
 for place = 1, messages do
   if wakes[place] then redis.pcall('LPUSH', MESSAGES_OF[priority], ARGV[10 + place]) end
 end

@@ -1,8 +1,8 @@
--- Claim up to `count` of these missions, for workers of the last release: those of this one claim by turns (see next). One that is done or
--- leased is passed over. Those that would be claimable but exceed `count` are held: no longer missed, so that the last release's reaper does
--- not take them for lost.
+-- Claim up to `count` of these missions, for workers of the last release; this release claims by turns (see next). Skip missions that
+-- have ended or have a lease. Hold those that are claimable but exceed `count`: they no longer count as missed, so that the last
+-- release's reaper does not consider them lost.
 -- ARGV: the numbers that begin a claim, id...
--- Returns {the time by which missions expire, claims, held ids, expired ids, unreadable ids}.
+-- Returns {the clock that expiry uses, claims, held ids, expired ids, unreadable ids}.
 if #ARGV > 9 + MOST_CLAIMS then return redis.error_reply('ERR claim takes 1024 ids at most') end
 local claim = begin_claim(ARGV)
 if not claim then return redis.error_reply('ERR claim takes whole numbers before the ids') end
@@ -14,7 +14,7 @@ for i = 10, #ARGV do
   local id = ARGV[i]
   local found = read(id, 'again', 'priority') or {}
   local priority = INDEX_OF[found[2]] and found[2] or 'normal'
-  -- An older message may still wake a mission that was published again: that tells nothing of how far the queue has come.
+  -- An older message may still wake a mission that was published again: that does not show how far the queue has advanced.
   local seq = not found[1] and tonumber(redis.call('ZSCORE', INDEX_OF[priority], id))
   if seq and seq > head then head, moved = seq, true end
   local why = claim_one(claim, id, priority)

@@ -1,16 +1,15 @@
 -- End a mission, if the caller holds its current token. A stale holder changes nothing.
--- Its sealed result was set beside this call, since a worker may not read results. Where it does not count it goes again; so it does
--- where its submitter has too much stored: then the mission is a dead letter, to be replayed when there is room.
--- ARGV: id, token, state, reason, secrets, ledger TTL in s, bytes of the sealed result (0 without one), its lifetime in ms, how many
--- bytes its submitter may have stored (0: any number), what cut the search short or '',
--- the allowlist entry that its host is allowed by or ''.
--- Returns the mission's state (also when this very commit had been done before: its answer was lost), or 'stale'.
+-- The caller sets the sealed result in the same transaction, since a worker may not read results. This function deletes a result that does
+-- not count. It also does so if the submitter's quota for stored results is full: it becomes a dead letter, to replay once there is room.
+-- ARGV: id, token, state, reason, secrets, ledger TTL in s. Then the sealed result's bytes (0 without one) and its lifetime in ms, the
+-- submitter's limit for stored bytes (0: no limit), what cut the search short or '', and the allowlist entry of its host or ''.
+-- Returns the mission's state (also if this commit was already done and only its answer was lost), or 'stale'.
 for i = 6, 9 do
   if not whole(ARGV[i]) then return redis.error_reply('ERR commit takes whole numbers after the secrets') end
 end
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
 local size, lifetime, quota = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local found = redis.pcall('HMGET', entry(id), 'state', 'token', 'reason', 'submitter') -- of another type: nobody holds it
+local found = redis.pcall('HMGET', entry(id), 'state', 'token', 'reason', 'submitter') -- an error for another type: nobody holds it
 
 local function take_back(answer)
   if size > 0 then redis.call('DEL', RESULT .. id .. ':' .. token) end

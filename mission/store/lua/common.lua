@@ -1,13 +1,13 @@
--- Stands in front of the functions, after the names of the keys (`mission.store.names.Key`).
+-- The library's first part, between the names of the keys (`mission.store.names.Key`) and the functions.
 
--- The server's clock as TIME has it, and in milliseconds. Each function begins with a look at it.
+-- The server's clock, as TIME returns it and in milliseconds. Each function reads it first.
 local clock, now
 local function read_clock()
   clock = redis.call('TIME')
   now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 end
 
--- By what time missions expire: Redis' clock, unless it is a minute or more ahead of the caller's. No clock that jumps ends one alone.
+-- The clock that expiry uses: Redis' clock, or the caller's if Redis' is a minute or more ahead. So one jumping clock ends no mission.
 local function agreed(callers)
   callers = tonumber(callers)
   return now - callers < 60000 and now or callers
@@ -15,33 +15,33 @@ end
 
 local function entry(id) return ENTRY .. id end
 
--- The most bytes of a submitter's name, of an encrypted URL, whose text has 8,192 characters at most, and of a message for 256 missions.
+-- The most bytes of a submitter's name, of an encrypted URL (at most 8,192 characters of text), and of a message for 256 missions.
 local MOST_NAME, MOST_URL, MOST_MESSAGE = 64, 16384, 16384
--- The most missions that are claimed in one call.
+-- The most missions to claim in one call.
 local MOST_CLAIMS = 1024
 
--- Those that wait for a host lie together; the others, '', have a group of their own.
+-- The missions that wait for one host form a group; those that wait for no host ('') form another.
 local function group_of(host) return host == '' and DUE or DUE_OF .. host end
 
--- Each priority, and the index of its missions that wait for a worker. An entry without a priority is of a normal one.
+-- The priorities, and the index of each one's waiting missions. An entry without a priority counts as normal.
 local PRIORITIES = {'high', 'normal', 'low'}
 local INDEX_OF = {high = QUEUED_HIGH, normal = QUEUED, low = QUEUED_LOW}
 local function line_of(priority, submitter) return LINE .. priority .. ':' .. submitter end
 
--- Take an id off all indexes but its host's; whether it was on one.
+-- Remove an id from all indexes except its host's; return whether one contained it.
 local function off_indexes(id)
   local count = 0
   for _, index in ipairs({QUEUED, QUEUED_HIGH, QUEUED_LOW, LEASES, DUE, OPEN, EXPIRY, DEAD}) do count = count + redis.call('ZREM', index, id) end
   return count > 0
 end
 
--- What is no mission is put aside, so that it is in nobody's way: off the indexes, on a list that an operator sees.
+-- Set aside an id that is not a mission, so that it blocks nobody: off the indexes, on a list that an operator sees.
 local function put_aside(id, what)
   off_indexes(id)
   if redis.call('HLEN', DAMAGED) < 10000 then redis.call('HSET', DAMAGED, string.sub(id, 1, 64), what) end
 end
 
--- Fields of a mission's entry; nil where a key of another type stands in its place, which is put aside.
+-- Fields of a mission's entry; nil if its key has another type: then it is set aside.
 local function read(id, ...)
   local found = redis.pcall('HMGET', entry(id), ...)
   if not found.err then return found end
@@ -50,19 +50,19 @@ local function read(id, ...)
   return nil
 end
 
--- The whole number that a field holds, of so many digits at most (15; a token, a time in µs, has 16); nil where it holds none.
+-- The whole number in a field, of at most `digits` digits (by default 15; a token, a time in µs, has 16); nil if it holds none.
 local function whole(text, digits)
   return text and #text <= (digits or 15) and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
--- Whether this may be the id of a mission; what may not is put aside.
+-- Whether this may be a mission's id; other ids are set aside.
 local function is_id(id)
   if #id == 36 and string.match(id, '^[%x-]+$') then return true end
   put_aside(id, 'id')
   return false
 end
 
--- The state of a mission from an index. Nil where it has none any more (forgotten, evicted by hand): then it is in no index either.
+-- The state of a mission from an index. Nil if it no longer has one (forgotten, or deleted by hand): then remove it from the indexes.
 local function state_of(id)
   if not is_id(id) then return nil end
   local found = read(id, 'state', 'attempts', 'crashes', 'missed_at')
@@ -86,8 +86,8 @@ local function remember(id, reason)
   redis.call('HSET', entry(id), 'history', history .. now .. ':' .. reason)
 end
 
--- Put missions at the end of their submitter's line, and the submitter, if it has no missions there yet, behind those whose turn comes
--- before. Only the index says who waits: what is in no line, because this failed, is claimed by its age.
+-- Append missions to their submitter's line. If the submitter has no line so far, put it behind those whose turn comes first.
+-- Only the index decides which missions wait: if this fails, missions without a line are claimed by age.
 local function line_up(priority, submitter, ids)
   if #submitter > MOST_NAME then return end
   redis.pcall('RPUSH', line_of(priority, submitter), unpack(ids))
@@ -95,7 +95,7 @@ local function line_up(priority, submitter, ids)
   redis.pcall('ZADD', RING .. priority, 'NX', (type(turn) == 'string' and whole(turn) or 0) + 1, submitter)
 end
 
--- Put a mission (back) among those that wait for a worker. Returns nothing: publishing is the caller's.
+-- Put a mission (back) among those that wait for a worker. The caller publishes it.
 local function enqueue(id)
   local seq = redis.call('INCR', SEQ)
   local found = redis.call('HMGET', entry(id), 'submitter', 'priority')
@@ -112,22 +112,22 @@ local function enqueue_again(id)
 end
 
 local function detach(id)
-  -- It is in a worker's hands, or waits for one: then it waits for no host.
+  -- If a worker holds it, or it waits for a worker, it waits for no host.
   for _, index in ipairs({LEASES, QUEUED, QUEUED_HIGH, QUEUED_LOW}) do
     if redis.call('ZREM', index, id) == 1 then return end
   end
   local found = read(id, 'host')
   local host = found and found[1]
-  redis.pcall('ZREM', group_of(host or ''), id) -- whatever lies there: it is not in it
+  redis.pcall('ZREM', group_of(host or ''), id) -- a key of another type does not contain it
   if host then redis.call('HDEL', entry(id), 'host', 'put_off', 'due_at') end
 end
 
--- A host's breaker: failures in a row, whose they were ('*': of several submitters), and times in ms, 0 where it never was.
--- For so long after somebody reached the host, the failures of one submitter alone do not pause it for the others.
+-- A host's breaker: consecutive failures, their submitter ('*': several), and times in ms (0: never).
+-- For TRUSTED_FOR ms after a successful fetch, the failures of only one submitter do not pause the host for the others.
 local TRUSTED_FOR = 30000
 local BREAKER = {'failures', 'paused_until', 'failed_at', 'reached_at', 'probed_at'}
 
--- The breaker that a text holds; nil where it holds none.
+-- The breaker in a text; nil if it holds none.
 local function breaker_in(text)
   local a, b, c, d, e, submitter = string.match(text or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
   if not a then return nil end
@@ -136,7 +136,7 @@ local function breaker_in(text)
     breaker[BREAKER[i]] = whole(value)
     if not breaker[BREAKER[i]] then return nil end
   end
-  -- What is still to come did not happen: the clock ran back. It must not make a pause longer.
+  -- Times in the future mean that the clock went back. They must not make a pause longer.
   if breaker.failed_at > now then
     breaker.failed_at, breaker.paused_until, breaker.ran_back = now, math.min(breaker.paused_until, now), true
   end
@@ -145,7 +145,7 @@ local function breaker_in(text)
   return breaker
 end
 
--- The breaker of a host; nil where there is none, whatever stands in its place.
+-- The breaker of a host; nil if there is none, or its value is not one.
 local function breaker_of(host)
   local text = redis.pcall('HGET', HOSTS, host)
   return type(text) == 'string' and breaker_in(text) or nil
@@ -157,33 +157,33 @@ local function keep_breaker(host, breaker)
   redis.call('HSET', HOSTS, host, table.concat(text, ' ') .. ' ' .. breaker.submitter)
 end
 
--- Try it again after `time`; when the host that it waits for is not paused then, nor wants a probe first.
+-- Retry the mission at `time`, or later if its host is then paused or needs a probe first.
 local function retry_at(id, time, host)
   host = host or ''
   local breaker = host ~= '' and breaker_of(host)
-  -- A paused host's turn is known; for another one it comes as early as its first mission is due. First of all: where this fails, the
-  -- mission is still in the hands that it was in.
+  -- A paused host already has a turn; for another host, the turn comes when its first mission is due. This is the first write: if it
+  -- fails, the mission stays where it was.
   redis.call('ZADD', DUE_HOSTS, breaker and breaker.paused_until > 0 and 'NX' or 'LT', time, host)
   detach(id)
   redis.call('HSET', entry(id), 'state', 'retrying', 'host', host, 'due_at', math.max(time, breaker and breaker.paused_until or 0))
   if type(redis.pcall('ZADD', group_of(host), time, id)) == 'table' then
-    redis.call('DEL', group_of(host)) -- no sorted set: no mission is in it
+    redis.call('DEL', group_of(host)) -- not a sorted set, so it contains no mission
     redis.call('ZADD', group_of(host), time, id)
   end
 end
 
--- The states that a mission stays in.
+-- The final states.
 local ENDED_IN = {succeeded = true, failed = true, dead = true, cancelled = true}
 
--- Say so to who follows the outcomes. Whatever stands in the place of the stream, or who may not write to it, must not end this half done.
+-- Add the end to the outcomes. Neither a key of another type nor a login without the right to it may abort this halfway.
 local function tell(id, state, reason, secrets)
   local found = redis.pcall('HMGET', entry(id), 'submitter', 'submitted_at')
-  local function told(value) return value and #value <= MOST_NAME and value or '' end -- a longer one no release wrote
+  local function told(value) return value and #value <= MOST_NAME and value or '' end -- no release writes a longer one
   redis.pcall('XADD', OUTCOMES, 'MAXLEN', '~', MOST_OUTCOMES, '*', 'id', id, 'submitter', told(found[1]), 'state', state,
     'reason', reason, 'secrets', secrets, 'submitted_at', told(found[2]), 'finished_at', now)
 end
 
--- The one way into one of them.
+-- The only way into a final state.
 local function finish(id, state, reason, secrets, ttl)
   detach(id)
   redis.call('ZREM', OPEN, id)
@@ -193,18 +193,18 @@ local function finish(id, state, reason, secrets, ttl)
     remember(id, reason)
     redis.call('ZADD', DEAD, now, id)
   else
-    -- Nobody fetches it again: what need not be kept is not kept.
+    -- Nobody fetches it again: delete what is no longer needed.
     redis.call('HDEL', entry(id), 'url', 'expires_at')
   end
-  redis.pcall('HINCRBY', FINISHED, state, 1) -- a count that cannot be kept must not end this half done
+  redis.pcall('HINCRBY', FINISHED, state, 1) -- a broken counter must not abort this halfway
   redis.call('EXPIRE', entry(id), ttl)
   tell(id, state, reason, secrets)
-  redis.pcall('PUBLISH', ENDED .. id, state) -- to who waits for it; a login that may not must not end this half done
+  redis.pcall('PUBLISH', ENDED .. id, state) -- notify waiting clients; a login without the right must not abort this halfway
 end
 
--- How many bytes of sealed results a submitter has stored, when in ms the next of them are gone, and how many go at this moment. They
--- stand in a hash: bytes by the moment when the last of them are gone; `bytes`, their sum, as long as `until` has not come. After that
--- they are counted anew: then a fourth answer holds the fields that go; it is 'all' where this is no such hash.
+-- How many bytes of sealed results a submitter has stored, when in ms the next ones expire, and how many expire at `moment`. They are
+-- kept in a hash: bytes by expiry time in ms, and `bytes`, their sum, which is valid until `until`. After that, they are counted again;
+-- then the fourth value lists the fields to delete, or is 'all' if the key is not such a hash.
 local function stored(submitter, moment)
   local function ahead(text)
     local number = whole(text)
@@ -216,7 +216,7 @@ local function stored(submitter, moment)
   if not (bytes and first) then
     bytes, first, over = 0, math.huge, {}
     found = redis.call('HGETALL', STORED .. submitter)
-    if #found > 1000 then return 0, first, 0, 'all' end -- dozens would be many
+    if #found > 1000 then return 0, first, 0, 'all' end -- a sound hash has a few dozen at most
     for i = 1, #found, 2 do
       local when, size = ahead(found[i]), whole(found[i + 1])
       if when and size then
@@ -229,13 +229,14 @@ local function stored(submitter, moment)
   return bytes, first, at_moment, over
 end
 
--- A claim under way: what it gives out, and what it finds beside. Nil where ARGV does not begin with these numbers:
---   oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed, how many lost leases make one (0:
---   there are none), delay of the others in ms, the caller's clock in ms.
--- A mission that outlived so many leases may be what kills its workers: a suspect. One of them is claimed at most, and only where the
--- caller has room for it; the others come back after the delay.
--- Fencing tokens come from one counter for all missions, so many as are claimed at most at once: none comes back, not even under an id that
--- was forgotten and admitted anew. It keeps up with the clock in µs, so that it does not fall where a failover or a crash lost the newest of it.
+-- A claim in progress: the missions that it claims, and those that it finds expired. Nil if ARGV does not begin with these numbers:
+--   oldest and newest schema to read, count, lease in ms, ledger TTL in s, 1 if a suspect may be claimed. Then how many lost leases make
+--   a suspect (0: none is), the delay of the other suspects in ms, and the caller's clock in ms.
+-- A mission that lost that many leases is a suspect: it may be what kills its workers. At most one is claimed, and only if the caller
+-- has room for it; the others are due again after the delay.
+-- Fencing tokens come from one counter for all missions, which each claim advances by its maximum. So no token repeats, not even for
+-- an id that was forgotten and admitted again. The counter follows the clock in µs, so it does not fall if a failover or a crash loses
+-- its newest value.
 local function begin_claim(ARGV)
   for i = 1, 9 do
     if not whole(ARGV[i]) then return nil end
@@ -247,7 +248,7 @@ local function begin_claim(ARGV)
   }
 end
 
--- The field that no release could have left so. The large ones are not read to find that out.
+-- The name of a field with a value that no release writes, if any. This does not read the large fields.
 local function damaged(id, submitted_at, expires_at, attempts)
   for name, most in pairs({submitter = MOST_NAME, url = MOST_URL}) do
     local size = redis.call('HSTRLEN', entry(id), name)
@@ -258,8 +259,8 @@ local function damaged(id, submitted_at, expires_at, attempts)
   return attempts and not whole(attempts) and 'attempts' or nil
 end
 
--- Claim a mission of a priority: 'claimed'. Or say why not: it is 'elsewhere' (it does not wait), its schema is 'unreadable', the claim is
--- 'full', or nothing where that was dealt with here. A claim is {id, token, attempt, submitter, url, submitted_at, expires_at, lost leases}.
+-- Claim a mission of a priority. Returns 'claimed', 'elsewhere' (it does not wait), 'unreadable' (its schema), 'full' (the claim), or nil
+-- if this function ended, delayed or set it aside. A claim is {id, token, attempt, submitter, url, submitted_at, expires_at, lost leases}.
 local function claim_one(claim, id, priority)
   local found = read(id, 'v', 'state', 'submitted_at', 'expires_at', 'crashes', 'attempts')
   if not found or found[2] ~= 'queued' then return 'elsewhere' end

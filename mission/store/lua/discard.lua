@@ -1,4 +1,4 @@
--- Take a mission off the dead letters for good: it stays dead, and its URL goes.
+-- Remove a mission from the dead letters permanently: it stays dead, and its URL is deleted.
 -- ARGV: id. Returns 'discarded', 'not_dead' or 'unknown'.
 local id = ARGV[1]
 if redis.call('TYPE', entry(id)).ok ~= 'hash' then return 'unknown' end

@@ -1,13 +1,13 @@
--- Take missions whose time has come, from each host in turn: first from the host whose turn has come the longest ago; then it goes
--- behind the others. From a paused host none is taken; once its pause is over one, and the others when that one has reached it.
+-- Take due missions from each host in turn, first from the host whose turn came the longest ago; then that host goes to the back.
+-- Take none from a paused host. After the pause, take one as a probe, and the others once it has reached the host.
 -- ARGV: how many at most, up to 1000.
 -- Returns {ids to publish, 1 if there are more}.
 local most = math.min(tonumber(ARGV[1]) or 0, 1000)
--- A probe that was published and has not come to the host by then is followed by another one.
+-- If a published probe has not reached the host by then, another one follows.
 local patience = 5000
 local ids, more = {}, false
 
--- What an earlier release left, and what was put there by hand, has a turn too.
+-- Missions from an earlier release, or put there by hand, have a turn too.
 if redis.call('EXISTS', DUE) == 1 then redis.call('ZADD', DUE_HOSTS, 'NX', now, '') end
 
 local function take(host, count)
@@ -22,7 +22,7 @@ local function take(host, count)
   end
 end
 
--- Turns of this very millisecond have come as well: who asks twice within one is not told that there are no more.
+-- Include turns of this millisecond: a second call within it must not report that there are no more.
 local waiting = redis.call('ZCOUNT', DUE_HOSTS, '-inf', now + 1)
 local share = math.max(1, math.floor(most / math.max(1, waiting)))
 for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now + 1, 'LIMIT', 0, most)) do
@@ -37,7 +37,7 @@ for turn, host in ipairs(redis.call('ZRANGEBYSCORE', DUE_HOSTS, '-inf', now + 1,
     take(host, share)
   end
   local group = redis.pcall('ZRANGE', group_of(host), 0, 0, 'WITHSCORES')
-  if group.err then redis.call('DEL', group_of(host)) end -- no sorted set: no mission is in it
+  if group.err then redis.call('DEL', group_of(host)) end -- not a sorted set, so it contains no mission
   local first = group[2]
   if not first then
     redis.call('ZREM', DUE_HOSTS, host)

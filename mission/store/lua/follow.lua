@@ -1,13 +1,13 @@
--- Tell how missions ended: what comes behind a reader's place in the stream. Of a group each outcome goes to one reader, who has it in
--- hand for a while; then, if he has not said that he has dealt with it, to another. The group's place is kept here.
--- ARGV: the group, or '' for a reader by himself; how many at most; for how long one is in a reader's hands in ms; how long a group stays
--- that nobody asks for in s; where to begin, of a group only where no place is kept: an id, or '$' for what ends from now on; how many had
--- been told by there, or '' where nothing was told before; then the ids of what the reader has dealt with.
--- Returns {the place after that, how many have been told by there, how many were dropped before anybody asked for them, {entry...}}.
+-- Return the outcomes after a reader's position in the stream. In a group, each outcome goes to one reader, which holds it for a while.
+-- If that reader does not acknowledge it, it goes to another. The group's position is kept here.
+-- ARGV: the group, or '' for a reader without a group. The most outcomes to return. How long a reader holds one, in ms. How long an
+-- unused group is kept, in s. The position to begin at: an id, or '$' for missions that end from now on; a group's own position has
+-- precedence. How many outcomes were delivered up to there, or '' if none was. Then the ids that the reader acknowledges.
+-- Returns {the new position, how many were delivered up to there, how many were dropped before any reader asked, {entry...}}.
 local group, most, hold, stay = ARGV[1], math.min(whole(ARGV[2]) or 0, 1000), whole(ARGV[3]), whole(ARGV[4], 10)
 if #group > MOST_NAME or not (hold and stay) or #ARGV > 6 + 1000 then return redis.error_reply('ERR follow takes no such group') end
 
--- The two numbers of an id; nil where it is none.
+-- The two numbers of a stream id; nil if it is not one.
 local function parts(id)
   local ms, seq = string.match(id or '', '^(%d+)%-(%d+)$')
   return tonumber(ms), tonumber(seq)
@@ -19,7 +19,7 @@ local function before(id, other)
   return ms < other_ms or ms == other_ms and seq < other_seq
 end
 
--- What a key of the group holds; where somebody put another type there, it begins anew.
+-- The value of a group's key; a key of another type is deleted and starts empty.
 local function sound(found, key)
   if not found.err then return found end
   redis.call('DEL', key .. group)
@@ -27,7 +27,7 @@ local function sound(found, key)
 end
 
 local stream = {}
-local facts = redis.pcall('XINFO', 'STREAM', OUTCOMES) -- an error, without parts, as long as no mission has ended
+local facts = redis.pcall('XINFO', 'STREAM', OUTCOMES) -- an error, which has no elements, until a mission has ended
 for i = 1, #facts, 2 do stream[facts[i]] = facts[i + 1] end
 local newest, added = stream['last-generated-id'] or '0-0', stream['entries-added'] or 0
 local dropped, first = added - (stream.length or 0), (stream['first-entry'] or {'0-0'})[1]
@@ -39,18 +39,18 @@ if stays then place, count, missed = kept[1], whole(kept[2]), whole(kept[3]) end
 if not parts(place) or not count and before(newest, place) then
   place, count = newest, added
 elseif not count then
-  count = dropped -- so many at least
+  count = dropped -- at least that many
 elseif before(newest, place) then
-  -- A failover has lost the newest ones, and ids like theirs may have been given since: rather twice than never.
+  -- A failover lost the newest outcomes, and others may have received their ids since: rather deliver twice than never.
   place, count = string.format('%.0f-0', math.max(0, parts(newest) - 60000)), dropped
 end
 
 local told = {}
 if group ~= '' then
   if #ARGV > 6 then redis.pcall('ZREM', HELD .. group, unpack(ARGV, 7)) end
-  -- What somebody has had for too long. Further ahead than that is none, unless the clock ran back.
+  -- Outcomes that a reader has held for too long. A time further ahead than `hold` means that the clock went back.
   for _, range in ipairs({{'-inf', now}, {string.format('(%.0f', now + hold), '+inf'}}) do
-    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, 1000) -- more than asked for: what is none goes
+    local late = redis.pcall('ZRANGEBYSCORE', HELD .. group, range[1], range[2], 'LIMIT', 0, 1000) -- more than needed: some may be gone
     for _, id in ipairs(sound(late, HELD)) do
       if #told == most then break end
       local found = redis.pcall('XRANGE', OUTCOMES, id, id)
@@ -65,7 +65,7 @@ if group ~= '' then
 end
 if #told < most then
   local new = redis.pcall('XRANGE', OUTCOMES, '(' .. place, '+', 'COUNT', most - #told)
-  if new.err then -- a place that no id may have, or no stream
+  if new.err then -- not a valid id, or not a stream
     place, count = '0-0', dropped
     new = redis.pcall('XRANGE', OUTCOMES, '-', '+', 'COUNT', most - #told)
   end
@@ -74,7 +74,7 @@ if #told < most then
     place, count = new[#new][1], count + #new
     for _, one in ipairs(new) do told[#told + 1] = one end
   end
-  if #told < most then count = added end -- there is no more
+  if #told < most then count = added end -- the stream has no more
 end
 
 if group ~= '' then

@@ -1,13 +1,13 @@
 -- The breaker of one host, shared by all workers.
--- ARGV: verb, host, pause in ms; for `failed` also how many failures open it, and the submitter.
--- `failed`, `reached`: report a fetch; the time until which the host is paused in ms, 0 if it is not.
--- `probe`: once the pause is over, one worker at a time may try; 1 if it is this one. `unprobed`: it learnt nothing.
+-- ARGV: verb, host, pause in ms; for `failed` also how many failures open the breaker, and the submitter.
+-- `failed`, `reached`: report a fetch. Returns the end of the host's pause in ms, 0 if it is not paused.
+-- `probe`: after the pause, one worker at a time may try. Returns 1 if it is this one. `unprobed`: the probe was inconclusive.
 local verb, host, pause, threshold = ARGV[1], ARGV[2], math.min(tonumber(ARGV[3]) or 0, 3600000), tonumber(ARGV[4])
--- Strangers may name hosts without end (under a wildcard, say), and every worker reads them all each second.
+-- A stranger may name any number of hosts (under a wildcard, for example), and every worker reads them all each second.
 local most_hosts = 1024
 
--- Out of a few, first one of the same submitter: who names hosts without end forgets his own. Then one that is not paused, then
--- the one that failed the longest ago.
+-- Delete one of a few random hosts. Prefer a host of the same submitter, so that a submitter who names very many loses his own.
+-- Then prefer a host that is not paused, then the oldest failure.
 local function make_room(submitter)
   local victim, least
   for _, name in ipairs(redis.call('HRANDFIELD', HOSTS, 16)) do

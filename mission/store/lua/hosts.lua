@@ -1,5 +1,5 @@
--- What is known of all hosts in trouble. One that nobody failed to reach for an hour is forgotten, and one that was reached soon.
--- Returns {now, host, the time until which it is paused in ms or 0, ...}.
+-- List all failing hosts. Forget a host without failures for an hour, and soon one that was reached.
+-- Returns {now, host, the end of its pause in ms or 0, ...}.
 local found = redis.call('HGETALL', HOSTS)
 local answer = {now}
 for i = 1, #found, 2 do

@@ -1,13 +1,13 @@
--- What no other script could go on with is put right: a key of another type is set aside, a counter that is none is counted anew from
--- what is there, a time further ahead than any can be (the clock ran ahead, and was put back) comes closer.
--- ARGV: how long what is set aside stays in s, the longest lease and the longest wait between attempts in ms, how long a reaper's turn
--- may last in ms, then each key and the type that it has.
--- Returns pairs of what was put right: key, and the type that it had, or a word of what it was.
+-- Repair whatever would block all other functions. Set aside keys of another type. Restore broken counters from the data that is there.
+-- Move times closer that are further ahead than possible, since the clock ran ahead and was put back.
+-- ARGV: how long keys stay set aside in s, the longest lease and the longest wait between attempts in ms, the longest reaper's turn in
+-- ms, then each key and its proper type.
+-- Returns a pair for each repair: the key, and the type that it had, or a word for the fault.
 if #ARGV > 4 + 2 * 64 then return redis.error_reply('ERR mend takes 64 keys at most') end
 local stay, longest_lease, longest_wait, turn = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local at_once = 1000 -- members of an index; the rest comes with the next rounds
-local most_fields = 100 -- of a hash that counts by words of a closed set
-local most = 2 ^ 52 -- up to here every whole number can be told from the next
+local at_once = 1000 -- members of an index; the next rounds repair the rest
+local most_fields = 100 -- of a hash with a counter for each word of a fixed set
+local most = 2 ^ 52 -- up to here, every whole number has an exact value
 local mended = {}
 
 local function say(key, was) mended[#mended + 1] = {key, was} end
@@ -19,7 +19,7 @@ local function set_aside(key, was)
   say(key, was)
 end
 
--- As `whole`, but up to a token, which is a time in µs.
+-- Like `whole`, but up to a token, which is a time in µs.
 local function counted(text)
   local number = whole(text, 16)
   return number and number <= 2 * most and number or nil
@@ -30,8 +30,8 @@ for i = 5, #ARGV, 2 do
   if type ~= 'none' and type ~= ARGV[i + 1] then set_aside(ARGV[i], type) end
 end
 
--- The highest score that can be one of these indexes' members has, or this one. (The last release does not name all of them: one may be of
--- another type yet.)
+-- The highest possible score in these indexes, at least `newest`. (The last release does not name all of them, so one may still have
+-- another type.)
 local function newest_of(indexes, newest)
   for _, index in ipairs(indexes) do
     local top = redis.pcall('ZREVRANGEBYSCORE', index, most, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -40,13 +40,13 @@ local function newest_of(indexes, newest)
   return newest
 end
 
--- Those with a score that cannot be.
+-- Members with an impossible score.
 local function beyond(index, newest)
   local bound = '(' .. string.format('%.0f', math.max(newest, most))
   return redis.pcall('ZRANGEBYSCORE', index, bound, '+inf', 'LIMIT', 0, at_once)
 end
 
--- Ages: none is higher than the newest one given.
+-- Ages: no member's may be higher than SEQ.
 local seq = redis.call('GET', SEQ)
 local newest = newest_of({QUEUED, QUEUED_HIGH, QUEUED_LOW}, counted(seq) or 0)
 if newest ~= (counted(seq) or 0) or seq and not counted(seq) then
@@ -57,7 +57,7 @@ for _, index in pairs(INDEX_OF) do
   for _, id in ipairs(beyond(index, newest)) do redis.call('ZADD', index, redis.call('INCR', SEQ), id) end
 end
 
--- And turns.
+-- Turns, in the same way.
 local rings = {}
 for i, priority in ipairs(PRIORITIES) do rings[i] = RING .. priority end
 local taken = redis.pcall('HGET', TURNS, 'turn')
@@ -83,11 +83,11 @@ if looked and looked ~= '-inf' and not counted(string.match(looked, '^%(?(.*)$')
 end
 local token = redis.call('GET', TOKEN)
 if token and not counted(token) then
-  redis.call('DEL', TOKEN) -- the next one is the clock's: see claim
+  redis.call('DEL', TOKEN) -- the next one comes from the clock: see begin_claim
   say(TOKEN, 'no number')
 end
 
--- A stream whose newest id no clock gives takes no more ids, sooner or later.
+-- A stream whose newest id is beyond any clock eventually takes no more entries.
 local told = redis.pcall('XINFO', 'STREAM', OUTCOMES)
 for i = 1, #told, 2 do
   if told[i] == 'last-generated-id' and not whole(string.match(told[i + 1], '^%d+')) then set_aside(OUTCOMES, 'too far ahead') end
@@ -108,17 +108,17 @@ for _, key in ipairs({TURNS, FINISHED, REFUSALS}) do
   end
 end
 
--- A turn that ends too late, or never.
+-- A reaper's turn that ends too late, or never.
 local left = redis.call('PTTL', REAPER)
 if left == -1 or left > turn then
   redis.call('DEL', REAPER)
   say(REAPER, 'too long')
 end
--- Bring what is further ahead closer; what that was.
+-- Move scores closer that are further ahead than `longest`; return their members.
 local function closer(index, longest)
   local beyond = '(' .. string.format('%.0f', now + longest)
   local far = redis.pcall('ZRANGEBYSCORE', index, beyond, '+inf', 'LIMIT', 0, at_once)
-  if far.err then return {} end -- a host's missions, of another type: see due
+  if far.err then return {} end -- a host's group of another type: see due
   for _, member in ipairs(far) do redis.call('ZADD', index, now + longest, member) end
   if #far > 0 then say(index, 'too far ahead') end
   return far

@@ -1,24 +1,24 @@
--- Claim the missions whose turn it is, up to so many. A message is only a wake-up: it does not say whose turn it is.
--- Of 13 claims 8 are of high priority, 4 of normal and 1 of low while all three wait; of fewer, in the same proportion. That is start-time fair
--- queueing (Goyal, Vin and Cheng, 1996): what does not wait gets no credit for that time.
--- Within a priority submitters take turns, each with its oldest missions: first whose last turn is the longest ago. Turns are given when they
--- come, and not at admission: what expires in its line takes nobody's turn along.
--- Anybody may name submitters without end, and a producer's login may write over rings and indexes. So one call in eight goes by age instead,
--- and of these one in four by lot: whatever stands in the ring, each mission of a priority comes up.
--- ARGV: the numbers that begin a claim; then, for who has no message to show, for how long in ms a mission must have waited, or ''; and the
--- one priority that is claimed, where not all are.
--- Returns {the time by which missions expire, claims, expired ids, unreadable ids, 1 if not all that wait were looked at}; a claim tells its
--- priority, too.
+-- Claim up to `count` missions whose turn it is. A message is only a wake-up: it does not decide whose turn it is.
+-- While all priorities wait, 13 claims are 8 of high, 4 of normal and 1 of low priority; fewer claims have the same proportion.
+-- This is start-time fair queueing (Goyal, Vin and Cheng, 1996): a priority without waiting missions earns no credit.
+-- Within a priority, submitters take turns with their oldest missions; the longest wait since the last turn comes first. A turn is
+-- assigned when it comes, not at admission, so a mission that expires in its line uses up no turn.
+-- Anybody may name any number of submitters, and a producer's login may overwrite rings and indexes. So one call in eight claims by age
+-- instead, and one in four of these at random: whatever the ring contains, each mission of a priority is eventually claimed.
+-- ARGV: the numbers that begin a claim; then, for a caller without a message, how long in ms a mission must have waited, or ''; and the
+-- priority to claim, if not all.
+-- Returns {the clock that expiry uses, claims, expired ids, unreadable ids, 1 if it did not look at all waiting missions}; a claim also
+-- contains its priority.
 local claim = begin_claim(ARGV)
 if not claim then return redis.error_reply('ERR next takes whole numbers') end
 local claims, unreadable = claim.claims, {}
 local most = claim.count
--- So many that cannot be claimed are looked at beside.
+-- It looks at up to 256 more missions, for those that cannot be claimed.
 local most_looks = most + 256
--- What a claim costs its priority.
+-- The cost of a claim for its priority.
 local COST = {high = 1, normal = 2, low = 8}
 local waited, only = ARGV[10] or '', ARGV[11]
--- A mission of a schema that is not read here waits so long for a release that reads it.
+-- How long in ms a mission with an unreadable schema waits for a release that reads it.
 local unreadable_delay = 60000
 
 local waiting, all, several = {}, 0, 0
@@ -31,7 +31,7 @@ local function count_waiting()
   if only then all = waiting[only] or 0 end
 end
 
--- Whether the oldest mission of a priority has waited for so long, or cannot tell: it came while the clock was ahead, say.
+-- Whether the oldest mission of a priority has waited for `least` ms, or its wait is unknown, for example since the clock went back.
 local function has_waited(least)
   for _, priority in ipairs(PRIORITIES) do
     local id = redis.call('ZRANGE', INDEX_OF[priority], 0, 0)[1]
@@ -48,7 +48,7 @@ local turn = redis.call('HINCRBY', TURNS, 'turn', 1)
 local by_age, by_lot = turn % 8 == 0, turn % 32 == 0
 local served = 0
 
--- How many of so many claims each priority has.
+-- The number of claims for each priority, out of `count`.
 local function shared(count)
   local share = {high = 0, normal = 0, low = 0}
   if several == 1 then
@@ -58,7 +58,7 @@ local function shared(count)
   local found = redis.call('HMGET', TURNS, 'at', unpack(PRIORITIES))
   local at, used = whole(found[1]) or 0, {}
   for i, priority in ipairs(PRIORITIES) do used[priority] = whole(found[i + 1]) or 0 end
-  if only then -- it takes no more than its share: the others have theirs next time
+  if only then -- it only takes its share: the others get theirs next time
     share[only] = math.min(count, all)
     redis.call('HSET', TURNS, only, math.max(at, used[only]) + share[only] * COST[only])
     return share
@@ -92,13 +92,13 @@ local function claim_all(ids, priority)
   end
 end
 
--- A submitter's turn: claim so many from its line, where some may be gone, and put it behind the others.
+-- A submitter's turn: claim `count` missions from its line, in which some may be gone, and put it behind the others.
 local function take_turn(priority, submitter, count)
   local line, goal, last_look = line_of(priority, submitter), #claims + count, looks + count + 64
   repeat
     local ids = redis.pcall('LPOP', line, goal - #claims)
     if type(ids) ~= 'table' then break end
-    if ids.err then redis.call('UNLINK', line) end -- no list: no mission is in it
+    if ids.err then redis.call('UNLINK', line) end -- not a list, so it contains no mission
     claim_all(ids, priority)
   until ids.err or #claims >= goal or looks >= last_look
   if redis.call('EXISTS', line) == 1 then
@@ -119,7 +119,7 @@ local function by_turns(priority, goal)
   end
 end
 
--- Claim so many of a priority, if there are so many. What stands in no line is claimed by its age.
+-- Claim up to `count` missions of a priority. Missions in no line are claimed by age.
 local function claim_some(priority, count)
   local index, goal = INDEX_OF[priority], #claims + count
   if not by_age then by_turns(priority, goal) end

@@ -1,7 +1,7 @@
--- Find what is stuck and say what is to be published again. At most one reaper does it in a second, whatever their number.
--- ARGV: '' (of the last release 1 if the queue holds no message, or 0), grace in ms for it, limit, max attempts, ledger TTL in s, interval in
--- ms, the caller's clock in ms, how many lost leases make a suspect.
--- Returns {ids whose lease ran out, ids of lost messages, dead as id, reason pairs, expired leases, lost messages}.
+-- Find stuck missions, and return those to publish again. Only one reaper runs within an interval, whatever their number.
+-- ARGV: '' (the last release sends 1 if the queue holds no message, else 0), its grace period in ms, limit, max attempts. Then the ledger
+-- TTL in s, the interval in ms, the caller's clock in ms, and how many lost leases make a suspect.
+-- Returns {ids whose lease expired, ids of lost messages, dead missions as {id, reason}, expired leases, lost messages}.
 local idle, grace, limit = ARGV[1] == '1', tonumber(ARGV[2]), tonumber(ARGV[3])
 local max_attempts, ttl, suspect_after = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[8])
 local alone, batch, dead = {}, {}, {}
@@ -13,8 +13,8 @@ local function bury(id, reason)
   dead[#dead + 1] = {id, reason}
 end
 
--- Too old, paused or not. A running one that somebody holds ends with its lease, which is short. What else is there a newer release left, or
--- somebody put there: it is looked at again in an hour, and hides no other until then.
+-- Missions that are too old, paused or not. A running one with a lease ends with the lease, which is short. Others are from a newer release
+-- or were put there by hand: look at them again in an hour, so that they hide no other.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]), 'LIMIT', 0, limit)) do
   local state = state_of(id)
   local lease = state == 'running' and redis.call('ZSCORE', LEASES, id)
@@ -25,8 +25,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', EXPIRY, '-inf', agreed(ARGV[7]),
   end
 end
 
--- 1. A lease has run out: its worker is gone. The first few times that may be a neighbour's fault, and its attempt does not count; from
--- then on it is a suspect.
+-- 1. A lease has expired: its worker is gone. The first few times, another mission may be the cause, and the attempt does not count;
+-- from then on the mission is a suspect.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, limit)) do
   if state_of(id) then
     leases = leases + 1
@@ -42,10 +42,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0,
   end
 end
 
--- 2. For workers of the last release, which claim what a message names: it was lost before that. The queue is empty, or has moved past
--- it, or is not theirs, and nobody sees the mission for the grace period from there on. From its publication would not do: one that waited
--- for hours may be in a worker's hands right now, not claimed yet.
--- Each round looks on from where the last one ended: those that workers hold may be very many.
+-- 2. For workers of the last release, which claim the missions that a message names: the message was lost. The queue is empty, or has
+-- advanced past the mission, or is not theirs, and nobody sees the mission for the grace period after that. The period cannot start
+-- at publication: a mission that waited for hours may just have reached a worker that has not yet claimed it.
+-- Each round continues where the last one ended, since workers may hold very many missions.
 local passed = {}
 if ARGV[1] ~= '' then
   local bound = idle and '+inf' or '(' .. (redis.call('GET', HEAD) or '0')
@@ -72,7 +72,7 @@ for i = 1, #passed, 2 do
   end
 end
 
--- Where nothing of a priority waits, nobody has a turn: what is left of lines is of missions that went otherwise.
+-- If no mission of a priority waits, nobody has a turn: its lines only contain missions that already left the index.
 for _, priority in ipairs(PRIORITIES) do
   local ring = RING .. priority
   if redis.call('ZCARD', INDEX_OF[priority]) == 0 then
@@ -83,7 +83,7 @@ for _, priority in ipairs(PRIORITIES) do
   end
 end
 
--- What stands among the unfinished ones and is none counts towards the queue's limit. A few are looked at, and more while many are none.
+-- Entries of OPEN that are no unfinished missions count towards the queue limit. Check a few, and more while many of them are wrong.
 for _ = 1, 20 do
   local none = 0
   for _, id in ipairs(redis.call('ZRANDMEMBER', OPEN, 100)) do
@@ -96,9 +96,9 @@ for _ = 1, 20 do
   if none < 10 then break end
 end
 
--- The oldest first, and no more at once than is done in milliseconds.
+-- The oldest first, and only as many at once as take milliseconds.
 local gone = math.min(redis.call('ZCOUNT', DEAD, '-inf', now - tonumber(ttl) * 1000), 10 * limit)
 if gone > 0 then redis.call('ZREMRANGEBYRANK', DEAD, 0, gone - 1) end
--- Whole blocks of them go at once, so that this takes milliseconds for a million.
+-- This deletes whole blocks, so a million outcomes take milliseconds.
 redis.pcall('XTRIM', OUTCOMES, 'MINID', string.format('%.0f', math.max(0, now - tonumber(ttl) * 1000)))
 return {alone, batch, dead, leases, lost}

@@ -1,6 +1,6 @@
--- Make the indexes say of each mission what its entry says; an entry that no release writes is set aside, with its mission.
--- ARGV: how long what is set aside stays, and an ended mission's entry, in s; a lease in ms; then ids.
--- Returns for each id what was done: 'ok' (nothing), 'indexed', 'damaged', or 'gone' where indexes held what has no entry.
+-- Make the indexes agree with each mission's entry; set aside an entry that no release writes.
+-- ARGV: how long a damaged entry stays set aside and how long an ended mission's entry is kept, in s; a lease in ms; then ids.
+-- Returns for each id what was done: 'ok' (nothing), 'indexed', 'damaged', or 'gone' if indexes held an id without an entry.
 if #ARGV > 3 + 1024 then return redis.error_reply('ERR reindex takes 1024 ids at most') end
 local stay, ttl, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local hex = '%x%x%x%x'
@@ -8,10 +8,10 @@ local uuid = '^' .. hex .. hex .. '%-' .. hex .. '%-' .. hex .. '%-' .. hex .. '
 local place = {queued = QUEUED, running = LEASES, retrying = DUE}
 local done = {}
 
--- Take an id off an index; whether it was there.
+-- Remove an id from an index; return whether it was there.
 local function off(index, id) return redis.call('ZREM', index, id) == 1 end
 
--- Put it there with this score if it is not, or with none that can be; whether that changed anything.
+-- Add it with this score if it is missing or its score is impossible; return whether that changed anything.
 local function on(index, id, score, strict)
   local found = tonumber(redis.call('ZSCORE', index, id) or nil)
   if found and found > 0 and found < 2 ^ 53 and (not strict or found == score) then return false end
@@ -19,10 +19,10 @@ local function on(index, id, score, strict)
   return true
 end
 
--- A field of a mission that has not ended, and so cannot be missed.
+-- Whether the entry has all fields that its state needs.
 local function complete(state, found)
   if ENDED_IN[state] then return true end
-  -- Before its first claim it has neither token nor attempts.
+  -- Before its first claim, a mission has neither token nor attempts.
   return found[2] and (not found[3] or whole(found[3], 16)) and (not found[4] or whole(found[4])) and whole(found[5]) and whole(found[6])
 end
 
@@ -54,7 +54,7 @@ for i = 4, #ARGV do
       if of ~= state then changed = off(index, id) or changed end
     end
     if state == 'retrying' then
-      -- With the others of its host, which has its turn.
+      -- With the host's other missions, until the host's turn.
       place.retrying = group_of(found[8] or '')
       if place.retrying ~= DUE then changed = off(DUE, id) or changed end
       if redis.call('TYPE', place.retrying).ok ~= 'zset' then redis.call('DEL', place.retrying) end
@@ -87,7 +87,7 @@ for i = 4, #ARGV do
     redis.call('HDEL', DAMAGED, id)
     done[#done + 1] = changed and 'indexed' or 'ok'
   else
-    done[#done + 1] = 'ok' -- a state of a newer release: its own indexes are its own
+    done[#done + 1] = 'ok' -- a state of a newer release, which maintains its own indexes
   end
 end
 return done

@@ -1,7 +1,7 @@
--- Give a mission back, to be tried again after a delay; or end it as dead when its attempts are used up.
--- ARGV: id, token, reason, delay in ms, 1 if it used an attempt up, max attempts, ledger TTL in s, the host that it waits for or '',
--- the allowlist entry that its host is allowed by or ''.
--- Returns 'retrying' or 'dead' (also when this very release had been done before: its answer was lost), or 'stale'.
+-- Give a mission back for a retry after a delay, or end it as dead if its attempts are used up.
+-- ARGV: id, token, reason, delay in ms, 1 if it used up an attempt, max attempts, ledger TTL in s, the host that it waits for or '',
+-- the allowlist entry of its host or ''.
+-- Returns 'retrying' or 'dead' (also if this release was already done and only its answer was lost), or 'stale'.
 local id, token, reason = ARGV[1], ARGV[2], ARGV[3]
 local time = now + tonumber(ARGV[4])
 local found = read(id, 'state', 'token', 'attempts', 'reason', 'put_off')
@@ -20,7 +20,7 @@ if counts and attempts >= tonumber(ARGV[6]) then
   return 'dead'
 end
 retry_at(id, time, ARGV[8])
--- What is no failure of its own does not hide why its last attempt failed.
+-- A delay that is not the mission's own failure must not hide why its last attempt failed.
 redis.call('HSET', entry(id), counts and 'reason' or 'put_off', reason)
 if counts then remember(id, reason) else redis.call('HINCRBY', entry(id), 'attempts', -1) end
 return 'retrying'

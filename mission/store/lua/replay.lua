@@ -1,4 +1,4 @@
--- Give a dead mission a new life: attempts from zero, a lifetime from now, due at once. One that is not dead stays as it is.
+-- Requeue a dead mission: zero attempts, a lifetime from now, due at once. A mission that is not dead stays as it is.
 -- ARGV: id, lifetime in ms. Returns 'replayed', 'not_dead' or 'unknown'.
 local id, lifetime = ARGV[1], whole(ARGV[2], 14)
 if not lifetime then return redis.error_reply('ERR replay takes a lifetime in ms') end
@@ -11,9 +11,9 @@ redis.call('PERSIST', entry(id))
 redis.call('HSET', entry(id), 'attempts', '0', 'expires_at', now + lifetime)
 redis.call('HDEL', entry(id), 'finished_at', 'secrets', 'reason')
 redis.call('ZREM', DEAD, id)
--- It waits since now: what lay dead for days must not look like a queue that is stuck.
+-- Its wait starts now: a mission that was dead for days must not look like a stuck queue.
 redis.call('ZADD', OPEN, now, id)
 redis.call('ZADD', EXPIRY, now + lifetime, id)
--- By way of the due times a reaper publishes it at its next round, and many of them at its pace.
+-- Through the due times, a reaper publishes it in its next round, and many of them at its own pace.
 retry_at(id, now)
 return 'replayed'

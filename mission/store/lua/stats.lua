@@ -1,8 +1,8 @@
--- How many missions stand in each state, and since when the oldest unfinished one waits.
--- ARGV: 'priorities' to tell of those as well, which the last release does not ask for.
--- Returns {now, queued, running, retrying, dead, succeeded, failed, cancelled, the time in ms when the oldest was submitted, or 0}, and then
--- how many of the queued ones are of high, of normal and of low priority.
--- The time is found by counting: to look at the oldest one would take a right that lists the ids of all.
+-- Count the missions in each state, and find out since when the oldest unfinished one waits.
+-- ARGV: 'priorities' to count them by priority too; the last release does not send it.
+-- Returns {now, queued, running, retrying, dead, succeeded, failed, cancelled, the oldest submission time in ms or 0}, then the
+-- queued missions of high, normal and low priority.
+-- It finds the time by counting: reading the oldest mission would need a right that lists all ids.
 local oldest = 0
 if redis.call('ZCARD', OPEN) > 0 then
   local low, high = 0, now
@@ -13,7 +13,7 @@ if redis.call('ZCARD', OPEN) > 0 then
   oldest = low
 end
 local finished = redis.call('HMGET', FINISHED, 'succeeded', 'failed', 'cancelled')
--- What is unfinished and neither waits nor runs is to be tried again: these lie with their hosts.
+-- Unfinished missions that neither wait nor run are due for a retry: they are stored with their hosts.
 local queued, running, of = 0, redis.call('ZCARD', LEASES), {}
 for i, priority in ipairs(PRIORITIES) do
   of[i] = redis.call('ZCARD', INDEX_OF[priority])

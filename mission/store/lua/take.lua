@@ -1,7 +1,7 @@
--- Take more messages of a queue that wake workers for missions, up to so many. One of another kind ends it: kombu keeps account of those. So does
--- one that is too large: who takes several such at once may have no memory for them.
--- ARGV: how many at most, a text that such a message has and no other kind, how many bytes it has at most, the queue: the last release
--- names none and has one.
+-- Take additional wake-up messages from a queue. Stop at a message of another kind, since kombu must track those, and at a message that is
+-- too large, since a worker may not have the memory for several of them.
+-- ARGV: how many at most, a text that only wake-up messages contain, the most bytes of a message, the queue (the last release names none
+-- and only has one).
 -- Returns the messages.
 local most, queue = tonumber(ARGV[3]), ARGV[4] or MESSAGES_OF.normal
 local taken = {}

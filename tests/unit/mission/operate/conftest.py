@@ -1,4 +1,4 @@
-"""The audit that people's operations write to."""
+"""The audit log that operations of people write to."""
 
 from __future__ import annotations
 

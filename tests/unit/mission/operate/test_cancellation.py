@@ -42,7 +42,7 @@ def test_a_mission_that_waits_ends_in_a_state_of_its_own_and_is_never_worked(
     stats = ledger.stats()
     assert (stats.cancelled, stats.queued, stats.retrying, stats.oldest_seconds) == (1, 0, 0, 0)
     assert client.zcard(Key.OPEN) == client.zcard(Key.EXPIRY) == 0
-    assert not client.hexists(entry_key(mission_id), "url"), "what need not be kept is not kept"
+    assert not client.hexists(entry_key(mission_id), "url"), "what is no longer needed is deleted"
     assert client.ttl(entry_key(mission_id)) > 0
     assert [(entry.action, entry.mission_id, entry.why, entry.outcome) for entry in audit.entries()] == [
         ("cancel", mission_id, WHY, "started"),
@@ -86,7 +86,7 @@ def test_what_there_is_not_is_unknown_and_a_reason_is_wanted(
     with pytest.raises(UnknownMission):
         cancel(client, settings, audit, new_mission_id(), why=WHY)
     client.delete(entry_key(mission_id))
-    client.set(entry_key(mission_id), "a string where the entry should be")
+    client.set(entry_key(mission_id), "a string in place of the entry")
     with pytest.raises(UnknownMission):
         cancel(client, settings, audit, mission_id, why=WHY)
     for bad in (("x", WHY), (mission_id, " ")):

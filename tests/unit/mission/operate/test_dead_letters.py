@@ -41,12 +41,12 @@ def die(ledger: Ledger, mission_id: str, reason: Reason = Reason.READ_TIMEOUT, *
 
 
 def wake(ledger: Ledger, mission_id: str) -> None:
-    """Let a reaper find that its due time has come."""
+    """Let a reaper find the mission due."""
     assert mission_id in ledger.take_due(10)[0]
 
 
 def aged(client: redis.Redis, mission_id: str, milliseconds: int) -> None:
-    """Let a mission have died so long ago."""
+    """Backdate a mission's death by this time."""
     died = int(client.zscore(PREFIX + "dead", mission_id) or 0) - milliseconds
     client.zadd(PREFIX + "dead", {mission_id: died})
     client.hset(entry_key(mission_id), "finished_at", died)
@@ -118,8 +118,8 @@ def test_a_replayed_mission_runs_again_with_all_its_attempts(
     status, stats = ledger.status(mission_id), ledger.stats()
     assert (status.state, status.attempts, status.reason, status.finished_at) == (State.RETRYING, 0, None, None)
     assert (stats.dead, stats.retrying) == (0, 1)
-    assert stats.oldest_seconds < 60, "it looks like a queue that is stuck"
-    assert client.ttl(entry_key(mission_id)) == -1, "it goes when the dead ones do"
+    assert stats.oldest_seconds < 60, "it looks like a stuck queue"
+    assert client.ttl(entry_key(mission_id)) == -1, "it expires with the dead letters"
     assert list(letters.find()) == []
     wake(ledger, mission_id)
     (claim,) = claim_these(ledger, [mission_id], 1, 60).claims

@@ -1,4 +1,4 @@
-"""The ledger's model with an operator in it: replaying and discarding break «one terminal state, one result» as little."""
+"""The ledger's model with an operator: replaying and discarding also keep «one terminal state, one result»."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.settings import WorkerSettings
 
 
 class OperatorModel(LedgerModel):
-    """That careless world, and somebody who looks after its dead."""
+    """That careless world, with an operator who handles its dead letters."""
 
     letters: DeadLetters
 

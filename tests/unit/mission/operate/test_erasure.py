@@ -51,7 +51,7 @@ def bring_to(ledger: Ledger, state: State) -> str:
 
 
 def places(client: redis.Redis, mission_id: str) -> set[bytes]:
-    """Where a mission's id still stands: keys of its own, and indexes that hold it."""
+    """Where a mission's id is still stored: its own keys, and the indexes that contain it."""
     own = set(client.scan_iter(match=f"*{mission_id}*"))
     return own | {key for key in client.scan_iter(_type="zset") if client.zscore(key, mission_id) is not None}
 
@@ -86,7 +86,7 @@ def test_other_missions_stay(ledger: Ledger, client: redis.Redis, settings: Sett
 def test_a_record_that_no_commit_stands_for_goes_as_well(
     ledger: Ledger, client: redis.Redis, settings: Settings, audit: AuditLog
 ) -> None:
-    """A release before this one, or a stolen worker, wrote it."""
+    """A previous release, or a compromised worker, wrote it."""
     mission_id = bring_to(ledger, State.SUCCEEDED)
     client.set(result_key(mission_id, 1), b"orphan")
     assert forget(client, settings, audit, mission_id, why=WHY) == 2

@@ -17,7 +17,7 @@ HOUR = 3600
 
 @pytest.fixture
 def missions(ledger: Ledger, client: redis.Redis) -> dict[str, str]:
-    """A mission in each state but `cancelled`, by it; each an hour older than the one before."""
+    """Missions by state, one for each state except `cancelled`; each is an hour older than the one before."""
     ids = {state.value: new_mission_id() for state in State if state is not State.CANCELLED}
     for name, mission_id in ids.items():
         ledger.admit(

@@ -1,4 +1,4 @@
-"""What each operation on a mission promises: it is on record before it begins, and what it cannot do it says."""
+"""The promises of each operation on a mission: the audit log records it before it begins, and it reports what it cannot do."""
 
 from __future__ import annotations
 

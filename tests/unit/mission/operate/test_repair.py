@@ -1,4 +1,4 @@
-"""Repair of the ledger: what it finds, what it leaves alone, and that it is on record."""
+"""Repair of the ledger: what it finds, what it leaves unchanged, and its audit record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(client: redis.Redis, settings: Settings, audit: AuditLog) -> Repair:
 
 @pytest.fixture
 def missions(ledger: Ledger) -> dict[str, str]:
-    """A mission in each state, by it; `discarded` is dead without its URL."""
+    """Missions by state, one for each; `discarded` is dead without its URL."""
     ids = {name: new_mission_id() for name in (*State, "discarded")}
     ledger.admit([Admission(mission_id, b"u", 60) for mission_id in ids.values()], "app")
     claims = {
@@ -51,7 +51,7 @@ def missions(ledger: Ledger) -> dict[str, str]:
 
 
 def stored(client: redis.Redis) -> dict[Any, Any]:
-    """All that the ledger holds but for the audit, and whether it ends."""
+    """Everything in the ledger except the audit, with whether each key expires."""
     kept: dict[Any, Any] = {}
     for key in client.scan_iter():
         read: dict[Any, Callable[[Any], Any]] = {

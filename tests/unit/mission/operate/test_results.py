@@ -41,7 +41,7 @@ def reader(client: redis.Redis, audit: AuditLog) -> ResultReader:
 
 
 def _finish(client: redis.Redis, mission_id: str = MISSION, identity: Identity = IDENTITY, token: int = 3) -> bytes:
-    """Put a mission into the ledger that succeeded."""
+    """Put a succeeded mission into the ledger."""
     record = seal_secrets(identity.recipient, SECRETS, mission_id=mission_id, token=token)
     client.hset(entry_key(mission_id), mapping={"state": "succeeded", "token": token})
     client.set(result_key(mission_id, token), record)
@@ -175,7 +175,7 @@ def test_a_mission_that_found_nothing_has_no_record_and_its_read_is_on_record(
 def test_a_record_that_is_there_is_opened_whatever_the_ledger_counts(
     client: redis.Redis, reader: ResultReader, audit: AuditLog
 ) -> None:
-    """A stolen login may falsify the ledger; a release before sealed a record for each success."""
+    """A stolen login may falsify the ledger; an earlier release sealed a record for each success."""
     _finish(client)
     client.hset(entry_key(MISSION), "secrets", 0)
     assert reader.reveal(MISSION, reason="incident 4711") == SECRETS

@@ -41,7 +41,7 @@ main = Commands(commands=[keys])
 
 @pytest.fixture
 def rewrapper(client: redis.Redis, settings: Settings, audit: AuditLog) -> Rewrapper:
-    """From the old key to the new one."""
+    """A rewrapper from the old key to the new one."""
     return Rewrapper(client, settings, [OLD], NEW.recipient, audit)
 
 
@@ -50,7 +50,7 @@ def secrets_of(mission_id: str) -> list[Secret]:
 
 
 def finish(client: redis.Redis, count: int, identity: Identity = OLD) -> list[str]:
-    """Missions that succeeded, each sealed to this identity's key; token 3, an hour to live."""
+    """Succeeded missions, each sealed to this identity's key, with token 3 and an hour to live."""
     ids = [new_mission_id() for _ in range(count)]
     with client.pipeline(transaction=False) as pipe:
         for mission_id in ids:
@@ -62,7 +62,7 @@ def finish(client: redis.Redis, count: int, identity: Identity = OLD) -> list[st
 
 
 def readable(client: redis.Redis, audit: AuditLog, ids: Sequence[str], identity: Identity) -> bool:
-    """Whether this identity alone opens all of them, as the results of their own missions."""
+    """Whether this identity opens them all without others, as the results of their own missions."""
     reader = ResultReader(client, [identity], audit)
     return all(reader.reveal(mission_id, reason="a test") == secrets_of(mission_id) for mission_id in ids)
 
@@ -135,7 +135,7 @@ def test_what_goes_meanwhile_is_counted_and_not_brought_back(client: redis.Redis
 
 
 class Meddling(redis.Redis):
-    """A client behind whose back something happens, once, between reading and writing."""
+    """A client during whose work something happens once, between reading and writing."""
 
     meddle: Callable[[], object] | None = None
 
@@ -165,7 +165,7 @@ def test_a_record_that_is_written_anew_or_forgotten_meanwhile_is_not_overwritten
 
 
 class Interrupted(Exception):
-    """Somebody pulled the plug."""
+    """An interruption of the process."""
 
 
 def test_an_interruption_is_on_record_with_how_far_it_came(
@@ -194,7 +194,7 @@ def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
     write_key_file(tmp_path / "old.key", old.line)
     write_key_file(tmp_path / "new.pub", new.recipient.line)
     ids = finish(client, 10_000, old)
-    # Politely, so that it is not through before this process sees how far it is.
+    # At low priority, so that it does not finish before this process sees its progress.
     command = ["nice", "-n", "19", sys.executable, "-m", "worker", "keys", "rewrap", "--json"]
     command += ["--from", str(tmp_path / "old.key"), "--to", str(tmp_path / "new.pub")]
     environment = os.environ | {"DECODER_REDIS_URL": settings.redis_url.get_secret_value()}
@@ -206,7 +206,7 @@ def test_killed_twice_it_ends_with_everything_readable_and_nothing_lost(
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             wait_for(lambda part=part: exchanged() > part * len(ids), seconds=50, what="some records")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, "it was through before it was killed"
+            assert process.wait() == -signal.SIGKILL, "it finished before it was killed"
     last = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     done = json.loads(last.stdout)
     assert done["rewrapped"] > 0

@@ -26,7 +26,7 @@ NEXT = DAY + timedelta(days=1)
 
 
 def _put(client: redis.Redis, ended: datetime, *, token: int = 1, **fields: str | int) -> str:
-    """Put a result into the ledger; its mission's id."""
+    """Put a result into the ledger; return its mission's id."""
     mission_id = new_mission_id()
     entry: dict[Any, Any] = {
         "state": "succeeded",

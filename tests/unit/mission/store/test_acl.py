@@ -1,4 +1,4 @@
-"""The table of rights states what the functions do. What it allows on real servers is tried in tests/security/test_acl.py."""
+"""The table of rights matches the functions' commands. tests/security/test_acl.py tests it on real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission where the store holds what no release writes, and where somebody calls it by hand."""
+"""Admission with data that no release writes, and with calls by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.settings import WorkerSettings
 OWN, OTHER = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 GOOD = [OWN, "k", "aa", 1]
 
-# What can stand at a key of another type.
+# Values of other types that a key may have.
 OTHERS: dict[str, Callable[[redis.Redis, str], object]] = {
     "string": lambda client, key: client.set(key, "x"),
     "list": lambda client, key: client.lpush(key, "x"),
@@ -100,7 +100,7 @@ def test_an_entry_whose_fingerprint_cannot_be_told_is_a_conflict(
         json.dumps([[OTHER, *GOOD[1:]], GOOD]),
         json.dumps([GOOD, "x"]),
         json.dumps([GOOD, [{}, *GOOD[1:]]]),
-        # Each is looked up: 1,024 missions of 1,300 held the server for 1.4 s.
+        # Each is looked up: 1,024 missions with 1,300 each blocked the server for 1.4 s.
         json.dumps([GOOD, *([["", "", "", 0]] * 32)]),
         json.dumps([[OWN, "k", 7, 1]]),
         json.dumps([[OWN, None, "aa", 1]]),
@@ -225,7 +225,7 @@ def test_missions_are_admitted_where_the_batch_is_of_another_type(
 
 def test_a_batch_holds_the_same_missions_once_and_goes_with_the_ledger(ledger: Ledger, client: redis.Redis) -> None:
     ids = [new_mission_id() for _ in range(3)]
-    for _ in range(2):  # what is admitted again is a duplicate, and no longer there twice
+    for _ in range(2):  # missions admitted again are duplicates, and no longer listed twice
         ledger.admit([Admission(id_, b"u", 100) for id_ in ids], "app", OTHER)
     assert list(ledger.batch(OTHER)) == [ids]
     assert 0 < client.ttl(batch_key(OTHER)) <= 31 * 86400 + 1

@@ -1,4 +1,4 @@
-"""How Redis is reached: time limits, TLS, Sentinel, and what an outage is called."""
+"""Connections to Redis: time limits, TLS, Sentinel, and the errors for outages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.settings import WorkerSettings
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says anything."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""What is due: taken from each host in turn, and of a paused host nothing but a probe."""
+"""Due missions: taken from each host in turn, and from a paused host only a probe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def admit(ledger: Ledger, count: int) -> list[str]:
 
 
 def put_off(ledger: Ledger, ids: Sequence[str], host: str, *, seconds: float = 0.0) -> None:
-    """As after a claim that found the host paused, or busy."""
+    """Give a mission back, as after a claim that found the host paused or busy."""
     claims = claim_these(ledger, ids, len(ids), 60).claims
     ledger.release([Release(c.id, c.token, Reason.HOST_PAUSED, seconds, False, host) for c in claims], 5)
 
@@ -68,7 +68,7 @@ def test_each_host_has_its_turn_however_many_there_are(ledger: Ledger) -> None:
 
 def test_who_asks_twice_within_a_millisecond_gets_more_of_each_host(client: redis.Redis, ledger: Ledger) -> None:
     of = {host: set(due(ledger, host, 12)) for host in (DEAD, OTHER)}
-    with client.pipeline() as pipe:  # both at nearly the same moment
+    with client.pipeline() as pipe:  # both at almost the same moment
         for _ in range(2):
             Scripts(client).put(pipe, "due", 6)
         answers = pipe.execute()
@@ -121,7 +121,7 @@ def test_after_the_pause_one_mission_probes_and_the_others_follow_when_it_has_re
     pause_is_over(client, ledger)
     (probe,), more = ledger.take_due(1000)
     assert not more
-    late = due(ledger, DEAD, 3)  # found the host paused as well: no reason for another probe
+    late = due(ledger, DEAD, 3)  # also found the host paused: no reason for another probe
     assert ledger.take_due(1000) == ([], False)
     ledger.host_reached(DEAD)
     assert sorted([probe, *ledger.take_due(1000)[0]]) == sorted(ids + late)

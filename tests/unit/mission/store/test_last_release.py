@@ -1,7 +1,7 @@
-"""What workers and apps of the last release call goes on as they know it, after the functions were exchanged and after a rollback.
+"""Calls of the last release's workers and apps keep working, with newer functions on the server and after a rollback.
 
-They claim the missions that a message names, and their reaper publishes again what was lost with a message. All of this goes with the
-next release.
+They claim the missions that a message names, and their reaper publishes missions again whose message was lost. The next release
+removes all of this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.settings import WorkerSettings
 
 
 class Last:
-    """Its calls, as `mission.store.ledger` had them."""
+    """The last release's calls, as in its `mission.store.ledger`."""
 
     def __init__(self, client: redis.Redis, settings: WorkerSettings) -> None:
         self.client = client
@@ -46,7 +46,7 @@ class Last:
         return ids
 
     def claim(self, ids: Sequence[str], count: int, lease_ms: int = 60_000) -> tuple[list[str], list[str]]:
-        """Those it claims, and those that it holds."""
+        """The claimed ids, and the held ids."""
         now = 10**12
         _, claims, held, expired, unreadable = self.scripts.run(
             "claim", *scripts.READS, count, lease_ms, 60, 1, 2, 2000, now, *ids
@@ -59,7 +59,7 @@ class Last:
         return [as_text(claim[0]) for claim in claims], list(map(as_text, held))
 
     def reap(self) -> list[str]:
-        """The ids that it publishes, since their messages were lost."""
+        """The ids that it publishes again, since their messages were lost."""
         self.client.delete(Key.REAPER)
         idle = int(not self.client.llen(QUEUE))
         answer: Any = self.scripts.run("reap", idle, self.grace, self.limit, 5, 60, 900, 10**13, 2)
@@ -74,7 +74,7 @@ def last(client: redis.Redis, settings: WorkerSettings) -> Last:
 
 
 def held(last: Last, ids: Sequence[str]) -> list[str]:
-    """Those that a worker without a slot holds."""
+    """The ids that a worker without a free slot holds."""
     return last.claim(ids, 0)[1]
 
 
@@ -149,7 +149,7 @@ def test_a_message_that_the_queue_has_moved_past_is_published_again(last: Last) 
 
 
 def test_an_older_message_for_a_mission_published_again_does_not_make_the_backlog_look_lost(last: Last) -> None:
-    """A worker holds the first mission, is thought dead, and takes it after all; the queue has come no further."""
+    """A worker holds the first mission, is considered dead, and then claims it; the queue has not advanced."""
     (first,) = last.admit(1)
     last.client.delete(QUEUE)
     assert (last.reap(), last.reap()) == ([], [first])
@@ -160,13 +160,13 @@ def test_an_older_message_for_a_mission_published_again_does_not_make_the_backlo
 
 
 def test_a_message_is_not_lost_within_the_grace_period_since_the_queue_moved_past_it(last: Last) -> None:
-    """However long it waited before: a worker may have it in hand, on the way to its claim."""
+    """However long it waited before, a worker may just be about to claim it."""
     last.grace = 15_000
     ids = last.admit(3)
     last.client.delete(QUEUE)
     assert [last.reap() for _ in range(3)] == [[], [], []]
     last.client.hset(entry_key(ids[1]), "missed_at", "1")
-    # once published again, it has that period anew
+    # once published again, its period starts again
     assert [last.reap() for _ in range(3)] == [[ids[1]], [], []]
 
 

@@ -23,12 +23,12 @@ TTL = 60.0
 
 def admit(ledger: Ledger, count: int = 1, *, lifetime: float = 100.0, submitter: str = "app") -> list[str]:
     answers = ledger.admit([Admission(new_mission_id(), b"sealed url", lifetime) for _ in range(count)], submitter)
-    ledger.client.delete(QUEUE)  # their messages are taken
+    ledger.client.delete(QUEUE)  # their messages have been taken
     return [answer.id for answer in answers if answer.refusal is None]
 
 
 def its_time_has_come(client: redis.Redis, mission_id: str) -> None:
-    """That of a mission that is to be tried again."""
+    """Make a mission due that waits for a retry."""
     client.zadd(PREFIX + "due", {mission_id: 1}, xx=True)
     client.zadd(PREFIX + "due_hosts", {"": 1}, xx=True)
 
@@ -79,7 +79,7 @@ def test_the_queue_limit_refuses_what_is_above_it_and_counts_it(client: redis.Re
     assert [answer.refusal for answer in answers] == [None, None, None, Reason.QUEUE_FULL, Reason.QUEUE_FULL]
     assert ledger.refusals() == {"queue_full": 2}
     assert succeed(ledger, claim_one(ledger, answers[0].id))
-    assert len(admit(ledger, 2)) == 1, "what has finished makes room"
+    assert len(admit(ledger, 2)) == 1, "finished missions make room"
 
 
 def test_a_quota_is_kept_for_each_submitter_and_says_when_to_come_back(
@@ -102,7 +102,7 @@ def test_what_was_admitted_before_or_is_refused_uses_up_no_quota(client: redis.R
 
 def test_a_quota_that_was_not_used_does_not_grow(client: redis.Redis, settings: WorkerSettings) -> None:
     ledger = Ledger(client, settings.model_copy(update={"quota": "2/hour"}))
-    client.set(PREFIX + "quota:app", 1)  # last used long ago
+    client.set(PREFIX + "quota:app", 1)  # its last use was long ago
     assert [len(admit(ledger)) for _ in range(3)] == [1, 1, 0]
 
 
@@ -275,7 +275,7 @@ def test_commits_are_settled_together_each_by_its_own_token(ledger: Ledger) -> N
 
 @pytest.mark.parametrize(("max_attempts", "state"), [(5, State.RETRYING), (1, State.DEAD)])
 def test_a_release_sent_twice_is_done_once(ledger: Ledger, max_attempts: int, state: State) -> None:
-    """Its answer may be lost: a death must be told to whoever asks again, or nobody counts it."""
+    """Its answer may be lost: a repeated call must report the death too, or nobody counts it."""
     claim = claim_one(ledger, admit(ledger)[0])
     release = Release(claim.id, claim.token, Reason.READ_TIMEOUT, 60.0)
     assert [ledger.release([release], max_attempts) for _ in range(2)] == [[state], [state]]
@@ -339,7 +339,7 @@ def test_a_mission_out_of_attempts_is_dead_with_its_last_reason(ledger: Ledger) 
 
 
 def lose(ledger: Ledger, mission_id: str, *, max_attempts: int) -> MissionStatus:
-    """Its worker dies; the status after it was noticed."""
+    """Let its worker die; the status after a reaper noticed it."""
     claim_one(ledger, mission_id, lease=0.001)
     wait_for(lambda: ledger.reap(max_attempts, 2).leases_expired == 1)
     return ledger.status(mission_id)
@@ -369,7 +369,7 @@ def test_attempts_that_failed_before_do_not_make_a_lost_lease_fatal(ledger: Ledg
 
 
 def suspects(ledger: Ledger, count: int) -> list[str]:
-    """Missions that outlived two leases."""
+    """Missions that lost two leases."""
     ids = admit(ledger, count)
     for _ in range(2):
         claim_these(ledger, ids, count, 0.001)
@@ -409,7 +409,7 @@ def test_only_one_reaper_works_at_a_time(ledger: Ledger, client: redis.Redis) ->
 
 
 def reap_now(ledger: Ledger) -> list[str]:
-    """Reap, however little time has passed since the last time."""
+    """Reap, even directly after the last time."""
     ledger.client.delete(PREFIX + "reaper")
     return ledger.reap(5, 2).again
 
@@ -522,7 +522,7 @@ def test_a_token_never_falls_even_where_a_failover_lost_the_counter(ledger: Ledg
 
 def test_a_token_rises_also_where_the_clock_is_behind_it(ledger: Ledger, client: redis.Redis) -> None:
     (mission_id,) = admit(ledger)
-    ahead = 2**53 - 10  # what a double holds exactly, as Lua's numbers are: the year 2255
+    ahead = 2**53 - 10  # the largest exact integer in a double, as in Lua: the year 2255
     client.set(PREFIX + "token", ahead)
     claim = claim_one(ledger, mission_id)
     assert claim.token == ahead + 1

@@ -1,4 +1,4 @@
-"""A model of the ledger's states, driven against the real scripts on a real server: no interleaving of admit, claim, crash,
+"""A model of the ledger's states, run against the real functions on a real server: no interleaving of admit, claim, crash,
 reap, commit and release breaks «one terminal state, one result»."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LONG_AGO = 1
 
 
 class LedgerModel(RuleBasedStateMachine):
-    """Missions as a careless world treats them."""
+    """Missions in a careless world."""
 
     ledger: Ledger
     client: redis.Redis
@@ -58,7 +58,7 @@ class LedgerModel(RuleBasedStateMachine):
         self.committed: dict[str, set[int]] = {}
         self.tokens: dict[str, int] = {}
 
-    @precondition(lambda self: len(self.ids) < 3)  # few missions, so that their stories cross
+    @precondition(lambda self: len(self.ids) < 3)  # few missions, so that their histories interleave
     @rule(target=missions, submitter=st.sampled_from(("app", "bulk")), priority=st.sampled_from(Priority))
     def admit(self, submitter: str, priority: Priority) -> str:
         (answer,) = self.ledger.admit([Admission(new_mission_id(), b"u", 1000)], submitter, priority=priority)
@@ -77,20 +77,20 @@ class LedgerModel(RuleBasedStateMachine):
     def claimed(self, claims: list[Claim], count: int) -> object:
         assert len(claims) <= count
         for claim in claims:
-            assert claim.token > self.tokens.get(claim.id, 0), "a token fell or came back"
+            assert claim.token > self.tokens.get(claim.id, 0), "a token fell or was reused"
             self.tokens[claim.id] = claim.token
             assert claim.attempt <= MAX_ATTEMPTS
         return multiple(*claims)
 
     @rule(target=claims, claim=claims)
     def another_worker_takes_over(self, claim: Claim) -> object:
-        """The story that fencing exists for; the first holder may still come back."""
+        """The case for fencing tokens; the first holder may still come back."""
         self.time_passes(claim.id)
         return self.claimed(claim_these(self.ledger, [claim.id], 1, 1000, **RULE).claims, 1)
 
     @rule(mission=missions)
     def time_passes(self, mission: str) -> None:
-        """Its lease has run out or its due time has come, and a reaper looks."""
+        """Let its lease expire or its due time come, and reap."""
         self.its_time_comes(mission)
         self.reap()
 
@@ -99,7 +99,7 @@ class LedgerModel(RuleBasedStateMachine):
             self.client.zadd(PREFIX + index, {mission: LONG_AGO}, xx=True)
         self.client.zadd(PREFIX + "due_hosts", dict.fromkeys(HOSTS, LONG_AGO), xx=True)
 
-    @precondition(lambda self: not self.aged)  # once a story, or few would come to another end
+    @precondition(lambda self: not self.aged)  # once in a run, or few missions would reach another end
     @rule(mission=missions)
     def grows_too_old(self, mission: str) -> None:
         self.aged = True
@@ -136,7 +136,7 @@ class LedgerModel(RuleBasedStateMachine):
 
     @rule(claim=consumes(claims))
     def crash(self, claim: Claim) -> None:
-        """Whoever held this claim is gone and will never say so."""
+        """Drop a claim, as if its holder crashed."""
 
     @invariant()
     def each_mission_is_in_the_index_of_its_state_and_no_other(self) -> None:
@@ -172,7 +172,7 @@ class LedgerModel(RuleBasedStateMachine):
         assert all(len(tokens) == 1 for tokens in self.committed.values())
 
     def teardown(self) -> None:
-        """However it went, a world that behaves from now on brings every mission to its end."""
+        """Whatever happened, a well-behaved world brings every mission to its end from now on."""
         for _ in range(4 * MAX_ATTEMPTS):
             for mission in self.ids:
                 self.its_time_comes(mission)

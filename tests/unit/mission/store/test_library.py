@@ -1,4 +1,4 @@
-"""The library of functions: when it is loaded, by whom, and what is said where it is missing."""
+"""The library of functions: when it is loaded, by which login, and the error if it is missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBER = f"library number {library.LIBRARY}\n"
 
 @pytest.fixture(autouse=True)
 def _without_functions(client: redis.Redis) -> Iterator[None]:
-    """A server without the functions; it has them again for the other tests, whose logins may not load them."""
+    """A server without the functions; they are restored for the other tests, whose logins may not load them."""
     client.function_flush()
     yield
     client.function_flush()

@@ -1,4 +1,4 @@
-"""Messages: Celery's settings for each kind of Redis, and what is published."""
+"""Messages: Celery's settings for each kind of Redis, and the published messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.server("kombu's own connections")
 
 
 def messages(client: redis.Redis) -> list[bytes]:
-    """What is in the queue, the oldest first."""
+    """The messages in the queue, the oldest first."""
     entries: Any = client.lrange(QUEUE, 0, -1)
     return list(reversed(entries))
 
@@ -60,7 +60,7 @@ def test_a_message_is_for_the_decode_task_and_shows_no_ids_to_watchers() -> None
 
 
 def test_a_queue_that_refuses_is_an_outage(ledger: Ledger, client: redis.Redis) -> None:
-    client.set(QUEUE, "a string where the list should be")
+    client.set(QUEUE, "a string in place of the list")
     with pytest.raises(LedgerUnavailable, match=r"^store_unavailable: "):
         ledger.wake([new_mission_id()])
 

@@ -1,4 +1,4 @@
-"""Each key is spelled in one place, and so is how functions are called and loaded."""
+"""Only one file spells the keys, and only two call and load functions."""
 
 from __future__ import annotations
 

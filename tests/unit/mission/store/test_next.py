@@ -1,4 +1,4 @@
-"""Whose turn it is: between priorities, between the submitters of one, and whatever somebody wrote over what says so."""
+"""Turns between priorities and between their submitters, also with overwritten indexes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.settings import WorkerSettings
 
 HIGH, NORMAL, LOW = Priority
 RING, LINE = Key.RING + NORMAL, Key.LINE + NORMAL + ":"
-# Of 32 claims one goes by lot, and of the others each eighth by age.
+# One of 32 claims is random, and every eighth of the others goes by age.
 LOTS = 32
 
 
@@ -38,7 +38,7 @@ def admit(
 
 
 def claims(ledger: Ledger, count: int, each: int = 1) -> list[Claim]:
-    """So many, in calls for `each`."""
+    """Claim this many, in calls for `each`."""
     found: list[Claim] = []
     while len(found) < count:
         found += ledger.claim(min(each, count - len(found)), 60).claims
@@ -55,7 +55,7 @@ def of_priorities(found: Sequence[Claim]) -> list[int]:
 
 
 def before_turn(client: redis.Redis, turn: int) -> None:
-    """The next claim takes this turn."""
+    """Set the turn that the next claim takes."""
     client.hset(Key.TURNS, "turn", turn - 1)
 
 
@@ -92,7 +92,7 @@ def test_a_submitter_who_comes_last_waits_for_one_turn_of_the_others(ledger: Led
 
 
 def test_what_expired_in_its_line_takes_nobodys_turn_along(ledger: Ledger) -> None:
-    """With a place that is decided at admission, a submitter whose line is longer than its missions live would have no turn at all."""
+    """If admission assigned turns, a submitter whose line outlasts its missions' lifetime would get no turn at all."""
     admit(ledger, 300, "slow", lifetime=0.0)
     admit(ledger, 50, "slow")
     admit(ledger, 1000, "app")
@@ -101,7 +101,7 @@ def test_what_expired_in_its_line_takes_nobodys_turn_along(ledger: Ledger) -> No
 
 
 def test_a_mission_that_is_tried_again_stands_in_its_own_submitters_line(ledger: Ledger) -> None:
-    first, *_ = admit(ledger, 20, "bulk")  # few enough that no call goes by lot
+    first, *_ = admit(ledger, 20, "bulk")  # few enough that no call is random
     (claim,) = ledger.claim(1, 60).claims
     ledger.release([Release(first, claim.token, Reason.READ_TIMEOUT, 0.0)], 5)
     wait_for(lambda: ledger.take_due(10)[0] == [first], what="its time")
@@ -112,7 +112,7 @@ def test_a_mission_that_is_tried_again_stands_in_its_own_submitters_line(ledger:
 
 
 def test_what_waits_in_no_line_is_claimed_by_its_age(ledger: Ledger, client: redis.Redis) -> None:
-    """The last release, a repair, or somebody who deleted a line left it so."""
+    """The last release, a repair or a deleted line may cause this."""
     ids = admit(ledger, 20)
     client.delete(LINE + "app", RING)
     assert [claim.id for claim in claims(ledger, 20, each=3)] == ids
@@ -265,7 +265,7 @@ def test_a_claim_of_one_priority_owes_nothing_where_no_other_waits(ledger: Ledge
     assert of_priorities(claims(ledger, 9)) == [8, 0, 1]
 
 
-# Written over
+# Overwritten data
 
 
 def garbage(key: str) -> dict[str, Callable[[redis.Redis], Any]]:

@@ -1,4 +1,4 @@
-"""Word of a mission's end, as who waits for it hears it: at once, and sooner or later where it is missed."""
+"""Notices of a mission's end: a waiting client receives them at once, and finds the end later if it missed the notice."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from tests.conftest import wait_for
 from worker.local.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
 
-LONG = 30.0  # seconds: who looks by himself only so often has not heard, and the test fails
+LONG = 30.0  # seconds between polls: a client without the notice is so slow that the test fails
 
 
 @pytest.fixture
 def hearing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits does not look by himself, so that what brings him back is the word alone."""
+    """Make polling so rare that only the notice ends a wait."""
     monkeypatch.setattr(mission.client, "_LOOK_SECONDS", LONG)
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each look that is taken at the ledger."""
+    """The reads of the ledger."""
     found: list[str] = []
     statuses = Ledger.statuses
 
@@ -84,7 +84,7 @@ Waiting = Callable[[str], "Future[MissionStatus]"]
 
 @pytest.fixture
 def waiting(mission_client: MissionClient, threads: ThreadPoolExecutor) -> Waiting:
-    """Somebody who waits for a mission meanwhile."""
+    """A concurrent wait for a mission."""
     return lambda mission_id: threads.submit(mission_client.wait, mission_id, LONG)
 
 
@@ -143,7 +143,7 @@ def test_an_end_that_came_before_is_seen_at_the_first_look(
 def test_an_end_between_the_question_and_the_listening_is_not_missed(
     ledger: Ledger, mission_client: MissionClient, monkeypatch: pytest.MonkeyPatch, looks: list[str]
 ) -> None:
-    """It listens first and looks then: the other way round, an end in between would be heard by nobody."""
+    """It subscribes first and reads then: in the other order, it would miss an end in between."""
     ids = admitted(ledger)
     statuses = Ledger.statuses
 
@@ -171,7 +171,7 @@ def test_an_end_of_which_no_word_came_is_seen_all_the_same(
 
 @pytest.mark.usefixtures("hearing_alone")
 def test_each_of_very_many_who_wait_hears_of_his_own(ledger: Ledger, client: redis.Redis, waiting: Waiting) -> None:
-    """More than the 100 connections that redis-py's pool has by itself."""
+    """More waits than the 100 connections of redis-py's default pool."""
     ids = admitted(ledger, 150)
     futures = {id_: waiting(id_) for id_ in ids}
     wait_for_listeners(client, ids)
@@ -233,7 +233,7 @@ def test_who_waits_listens_again_when_the_connection_was_lost(
     assert future.result(LONG / 2).state is State.SUCCEEDED
 
 
-@pytest.mark.server("it is stopped and started")
+@pytest.mark.server("the server is stopped and started")
 @pytest.mark.usefixtures("hearing_alone")
 def test_who_waits_is_still_there_when_redis_comes_back(
     ledger: Ledger, client: redis.Redis, waiting: Waiting, looks: list[str], redis_server: EmbeddedRedis

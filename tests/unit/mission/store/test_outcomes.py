@@ -1,4 +1,4 @@
-"""How missions ended, as who follows it is told: each end once in the stream, and of a group each to one reader, at least once."""
+"""Following the outcomes: the stream contains each end once; in a group, each goes to one reader, at least once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def end(ledger: Ledger, ids: list[str], **fields: Any) -> None:
 
 
 def ended(ledger: Ledger, count: int = 1) -> list[str]:
-    """So many missions that have ended, in order."""
+    """This many ended missions, in order."""
     ids = []
     for at in range(0, count, 500):
         some = admitted(ledger, min(500, count - at))
@@ -78,7 +78,7 @@ def what_there_is(missions: MissionClient, group: str) -> list[str]:
     return [one.id for one in missions.outcomes(group, follow=False)]
 
 
-# What is told
+# Content
 
 
 def fail(ledger: Ledger, mission_id: str) -> None:
@@ -166,7 +166,7 @@ def test_a_dead_letter_that_is_replayed_ends_a_second_time_in_another_place(
     assert (first.id, first.state, second.id, second.state) == (mission_id, State.DEAD, mission_id, State.SUCCEEDED)
     assert first.place != second.place
     erasure.forget(client, settings, audit, mission_id, why="x")
-    assert all_of(missions) == [], "neither of its ends is told any more"
+    assert all_of(missions) == [], "neither of its ends is in the outcomes any more"
 
 
 def test_who_forgets_a_mission_leaves_what_is_told_of_the_others(
@@ -177,7 +177,7 @@ def test_who_forgets_a_mission_leaves_what_is_told_of_the_others(
     assert [one.id for one in all_of(missions)] == ids[:7] + ids[8:]
 
 
-# What must not end a mission half done
+# Faults that must not interrupt the end of a mission
 
 
 def test_where_no_stream_is_a_mission_ends_all_the_same_and_the_next_is_told(
@@ -231,7 +231,7 @@ def test_on_a_full_redis_what_runs_ends_and_is_told_once_there_is_room(
     assert next(told).id == claim.id
 
 
-# How long it is kept
+# Retention
 
 
 def test_no_more_are_kept_than_are_wanted(ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_no_more_are_kept_than_are_wanted(ledger: Ledger, client: redis.Redis, m
         library.source.cache_clear()
         library.load(client)
     kept = stored(client)
-    assert 200 <= len(kept) <= 300, "whole blocks of them go"
+    assert 200 <= len(kept) <= 300, "Redis deletes whole blocks"
     assert [fields[b"id"].decode() for _, fields in kept] == ids[-len(kept) :]
 
 
@@ -258,7 +258,7 @@ def test_an_outcome_goes_with_the_missions_own_lifetime(ledger: Ledger, client: 
     assert [fields[b"id"] for _, fields in stored(client)] == [str(30 * day - 60_000).encode()]
 
 
-# A reader by himself
+# A reader without a group
 
 
 def test_who_follows_alone_is_told_all_that_ends_from_his_call_on_in_order(
@@ -330,7 +330,7 @@ def test_what_was_dealt_with_is_nobodys_any_more(ledger: Ledger, client: redis.R
 
 
 def its_time_is_over(client: redis.Redis) -> None:
-    """As if what is in readers' hands had been there for too long."""
+    """Make all held outcomes overdue."""
     held: Any = client.zrange(Key.HELD + "g", 0, -1)
     if held:
         client.zadd(Key.HELD + "g", dict.fromkeys(held, 1))
@@ -343,9 +343,9 @@ def test_what_a_reader_left_goes_to_another_and_not_before_its_time(
     ids = ended(ledger, 4)
     assert [next(told).id for _ in range(2)] == ids[:2]
     told.close()  # type: ignore[attr-defined]  # a generator's; as an exception in the loop does, and `break`
-    assert what_there_is(missions, "g") == ids[3:], "with the second one the third came, for he had been quick"
+    assert what_there_is(missions, "g") == ids[3:], "the quick reader received the third one together with the second"
     its_time_is_over(client)
-    assert what_there_is(missions, "g") == ids[1:3], "he had come back for the second one, so the first is done"
+    assert what_there_is(missions, "g") == ids[1:3], "asking for the second one acknowledged the first"
 
 
 def test_one_who_is_slow_has_one_in_hand_and_one_who_is_quick_has_more(
@@ -373,9 +373,9 @@ def test_what_has_lain_for_too_long_with_one_who_is_slow_is_not_told_by_him(
     told = reader.outcomes(endless=False)
     assert next(told).id == ids[0]
     assert next(told).id == ids[1]
-    wait_for(lambda: client.zcount(Key.HELD + "g", "-inf", 1000 * client.time()[0]) > 0, what="its time to be over")
+    wait_for(lambda: client.zcount(Key.HELD + "g", "-inf", 1000 * client.time()[0]) > 0, what="its hold time to end")
     rest = [one.id for one in told]
-    assert rest == ids[2:], "he got it anew, like anybody"
+    assert rest == ids[2:], "the reader receives it again, like any other"
 
 
 def test_a_reader_of_a_group_that_is_behind_is_told_how_many_were_dropped(
@@ -387,7 +387,7 @@ def test_a_reader_of_a_group_that_is_behind_is_told_how_many_were_dropped(
     assert [(one.id, one.missed) for one in told] == [(ids[6], 6), *((id_, 0) for id_ in ids[7:])]
     ended(ledger, 3)
     client.xtrim(Key.OUTCOMES, maxlen=0, approximate=False)
-    assert what_there_is(missions, "g") == [], "nobody to tell it with"
+    assert what_there_is(missions, "g") == [], "no outcome to report it with"
     (last,) = ended(ledger)
     assert [(one.id, one.missed) for one in missions.outcomes("g", follow=False)] == [(last, 3)]
 
@@ -454,7 +454,7 @@ def test_what_is_dropped_behind_a_group_is_not_missed(client: redis.Redis, missi
     assert (last.id, last.missed) == ("4000", 0)
 
 
-# What goes wrong
+# Faults
 
 
 def test_after_a_failover_that_lost_the_newest_none_of_the_next_is_missed(
@@ -473,7 +473,7 @@ GARBAGE: dict[str, Callable[[redis.Redis], Any]] = {
     "a group of another type": lambda client: client.set(Key.GROUP + "g", "x"),
     "held of another type": lambda client: client.set(Key.HELD + "g", "x"),
     "no place": lambda client: client.hset(Key.GROUP + "g", "place", "x"),
-    "a place that no id may have": lambda client: client.hset(Key.GROUP + "g", "place", "1-" + "9" * 30),
+    "a position that is no valid id": lambda client: client.hset(Key.GROUP + "g", "place", "1-" + "9" * 30),
     "no count": lambda client: client.hset(Key.GROUP + "g", "count", "-1"),
     "no number of missed": lambda client: client.hset(Key.GROUP + "g", "missed", "9" * 400),
     "no ids": lambda client: client.zadd(Key.HELD + "g", {"x": 1, "": 2, "-": 3, "\xff": float("-inf")}),
@@ -528,7 +528,7 @@ def test_what_a_clock_ahead_gave_is_not_kept_for_as_long_as_it_was_ahead(
         {"group": "-x"},
         {"hold_seconds": 0.5},
         {"hold_seconds": 90_000},
-        {"since": datetime(2026, 11, 28)},  # noqa: DTZ001 (that is what is refused)
+        {"since": datetime(2026, 11, 28)},  # noqa: DTZ001 (this is what the call refuses)
     ],
 )
 def test_bad_arguments_are_refused_at_once(missions: MissionClient, arguments: Any) -> None:
@@ -551,7 +551,7 @@ def test_where_redis_does_not_answer_who_begins_is_told() -> None:
         nowhere.outcomes("g")
 
 
-@pytest.mark.server("it is stopped and started")
+@pytest.mark.server("the server is stopped and started")
 def test_who_follows_is_still_there_when_redis_comes_back(
     ledger: Ledger, missions: MissionClient, redis_server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -561,11 +561,11 @@ def test_who_follows_is_still_there_when_redis_comes_back(
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "mission.outcomes"):
         waiting = pool.submit(next, told)
         redis_server.stop()
-        wait_for(lambda: "cannot be followed now" in caplog.text, what="the outage to be noticed")
+        wait_for(lambda: "cannot follow the outcomes now" in caplog.text, what="the outage to be noticed")
         redis_server.start()
         after = ended(ledger)
         assert waiting.result(LONG).id == after[0]
-    assert "followed again" in caplog.text
+    assert "following the outcomes again" in caplog.text
 
 
 def test_ctrl_c_leaves_what_was_not_dealt_with(ledger: Ledger, client: redis.Redis, missions: MissionClient) -> None:
@@ -582,7 +582,7 @@ def test_ctrl_c_leaves_what_was_not_dealt_with(ledger: Ledger, client: redis.Red
     assert what_there_is(missions, "g") == ids
 
 
-# Who waits for several missions
+# Waiting for several missions
 
 
 def test_who_waits_for_several_hears_of_each_and_does_not_ask_for_the_others(
@@ -604,13 +604,13 @@ def test_who_waits_for_several_hears_of_each_and_does_not_ask_for_the_others(
         wait_for(lambda: len(looks) == 300, what="the first look")
         end(ledger, ids[7:8])
         assert waiting.result(LONG / 2).id == ids[7]
-        ended(ledger, 1100)  # others, more than one command reads
+        ended(ledger, 1100)  # other missions, more than one command reads
         end(ledger, ids[8:20])
         assert {next(told).id for _ in range(12)} == set(ids[8:20])
     assert looks[300:] == ids[7:20]
 
 
-@pytest.mark.server("fakeredis stumbles over XREAD where no stream is")
+@pytest.mark.server("fakeredis fails at XREAD without a stream")
 @pytest.mark.parametrize("silent", ["no stream", "no word"])
 def test_an_end_of_which_the_stream_says_nothing_is_seen_all_the_same(
     ledger: Ledger, client: redis.Redis, missions: MissionClient, monkeypatch: pytest.MonkeyPatch, silent: str

@@ -1,4 +1,4 @@
-"""What the server says of itself, asked of real servers: of one whose disk takes no more, of one with a replica, of one that speaks TLS."""
+"""The server's condition, read from real servers: with a full disk, with a replica, with TLS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture
 def own() -> Iterator[tuple[EmbeddedRedis, redis.Redis]]:
-    """A server of this test's own."""
+    """A server only for this test."""
     with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
         yield server, client
 
@@ -70,11 +70,11 @@ def test_settings_that_lose_missions_are_seen(own: tuple[EmbeddedRedis, redis.Re
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[redis.Redis]:
-    """A server whose files may not grow beyond 64 KiB; the kernel answers a write with an error, as on a full disk."""
+    """A server whose files cannot grow beyond 64 KiB; then the kernel fails a write, as on a full disk."""
     socket = folder / "s"
     command = [server_program(), "--port", "0", "--unixsocket", socket, "--appendonly", "yes", "--dir", folder]
     script = (
-        'trap "" XFSZ; ulimit -f 128; exec "$@"'  # in units of 512 bytes; without the trap the kernel kills who writes
+        'trap "" XFSZ; ulimit -f 128; exec "$@"'  # in units of 512 bytes; without the trap, the kernel kills the writer
     )
     process = subprocess.Popen(["sh", "-c", script, "sh", *map(str, command)], stdout=subprocess.DEVNULL)
     try:
@@ -117,9 +117,9 @@ def test_a_certificates_end_is_that_of_the_one_shown_now(tmp_path: Path, monkeyp
         server = Server(client)
         assert days_left(server) == 3
         client.config_set("tls-cert-file", str(new), "tls-key-file", str(new))
-        assert days_left(server) == 3  # it was looked at within the hour
+        assert days_left(server) == 3  # it was checked within the hour
         monkeypatch.setattr(module, "CERTIFICATE_SECONDS", 0.0)
-        server = Server(client)  # its connection is from before
+        server = Server(client)  # its connection is older
         assert days_left(server) == 20
 
 

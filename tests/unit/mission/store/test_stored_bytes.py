@@ -1,4 +1,4 @@
-"""How many bytes of results a submitter may have stored: where it is counted, what is refused, and when there is room again."""
+"""The limit for a submitter's stored results: where bytes are counted, what is refused, and when there is room again."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def admit(ledger: Ledger, submitter: str = "app") -> Admitted:
 
 
 def store(ledger: Ledger, size: int, *, submitter: str = "app", ttl: float = TTL) -> tuple[str, State | None]:
-    """A mission whose record has this size; its result's key, and how it ended."""
+    """Run a mission whose record has this size; return its result's key, and its state."""
     claim = claim_these(ledger, [admit(ledger, submitter).id], 1, 60.0).claims[0]
     commit = Commit(claim.id, claim.token, State.SUCCEEDED, None, 1, b"r" * size, allowed_by="*.example.com")
     (state,) = ledger.commit([commit], ttl)
-    assert ledger.commit([commit], ttl) == [state], "sent twice, it is told the same"
+    assert ledger.commit([commit], ttl) == [state], "sent twice, it gets the same answer"
     return result_key(claim.id, claim.token), state
 
 
 def bytes_of(client: redis.Redis, submitter: str = "app") -> int:
-    """Summed up here; the sum that is kept there must be the same."""
+    """The sum of the counts; it must equal the stored sum."""
     held = {field: int(value) for field, value in client.hgetall(Key.STORED + submitter).items()}
     until, kept = held.pop(b"until"), held.pop(b"bytes")
     assert (until, kept) == (min(map(int, held)), sum(held.values()))
@@ -57,7 +57,7 @@ def test_what_would_pass_the_quota_is_a_dead_letter_without_a_record(ledger: Led
     assert ledger.status(mission_id).reason is Reason.STORED_QUOTA_EXCEEDED
     assert client.hexists(entry_key(mission_id), "url"), "it can be replayed"
     assert client.hget(entry_key(mission_id), "allowed_by") == b"*.example.com"
-    assert not client.hexists(entry_key(fits.split(":")[2]), "allowed_by"), "what need not be kept is not kept"
+    assert not client.hexists(entry_key(fits.split(":")[2]), "allowed_by"), "what is no longer needed is deleted"
     assert (ledger.stats().succeeded, ledger.stats().dead) == (1, 1)
 
 
@@ -93,7 +93,7 @@ def test_there_is_room_again_when_results_are_gone(ledger: Ledger, client: redis
     assert admit(ledger).refusal is Reason.STORED_QUOTA_EXCEEDED
     wait_for(lambda: admit(ledger).refusal is None)
     assert store(ledger, 400)[1] is State.SUCCEEDED
-    assert bytes_of(client) == QUOTA, "what is over was dropped"
+    assert bytes_of(client) == QUOTA, "expired counts were dropped"
 
 
 def test_the_count_goes_with_the_last_result(ledger: Ledger, client: redis.Redis) -> None:
@@ -122,9 +122,9 @@ GARBAGE: dict[str, Callable[[redis.Redis], object]] = {
     "a list": lambda client: client.lpush(APP, "x"),
     "no numbers": lambda client: client.hset(APP, mapping={"x": "y", "": "", "1e999": "nan", "9" * 30: "-5"}),
     "numbers that cannot grow": lambda client: client.hset(APP, mapping={"nan": "1", "inf": "inf", "9" * 13: "10.5"}),
-    "a sum that is none": lambda client: client.hset(APP, mapping={"bytes": "0x10", "until": "9" * 12}),
-    "a sum until for ever": lambda client: client.hset(APP, mapping={"bytes": QUOTA, "until": "9" * 16}),
-    "far more than anybody writes": lambda client: client.hset(
+    "a sum that is not a number": lambda client: client.hset(APP, mapping={"bytes": "0x10", "until": "9" * 12}),
+    "a sum that never expires": lambda client: client.hset(APP, mapping={"bytes": QUOTA, "until": "9" * 16}),
+    "far more fields than any release writes": lambda client: client.hset(
         APP, mapping={str(10**12 * 2 + n): 9 for n in range(600)}
     ),
 }

@@ -1,5 +1,5 @@
-"""Claims by turns against a model: whatever is admitted, claimed, given back or too old, in whatever order, nothing is lost or
-doubled, a claim is as large as it can be, priorities have their shares, and submitters who wait have as many turns as each other.
+"""Claims by turns against a model, with missions admitted, claimed, given back and expired in any order. Nothing is lost or
+doubled, a claim is as large as possible, priorities get their shares, and waiting submitters get equally many turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COST = {Priority.HIGH: 1, Priority.NORMAL: 2, Priority.LOW: 8}
 
 
 class Shares:
-    """How many of a claim each priority has: start-time fair queueing, as its paper has it."""
+    """Each priority's share of a claim: start-time fair queueing, as in its paper."""
 
     def __init__(self) -> None:
         self.at = 0
@@ -45,7 +45,7 @@ class Shares:
 
 
 class TurnsModel(RuleBasedStateMachine):
-    """Apps and workers without any order between them."""
+    """Apps and workers in any order."""
 
     ledger: Ledger
     client: redis.Redis
@@ -72,7 +72,7 @@ class TurnsModel(RuleBasedStateMachine):
         waits = Counter(priority for priority, _ in self.waiting.values())
         share = self.shares.of(count, {priority: waits[priority] for priority in Priority})
         found = self.ledger.claim(count, 1000)
-        assert len(found.claims) == min(count, len(self.waiting)), "a claim was smaller than it could be"
+        assert len(found.claims) == min(count, len(self.waiting)), "a claim was smaller than possible"
         for claim in found.claims:
             priority, submitter = self.waiting.pop(claim.id)
             assert (claim.priority, claim.submitter) == (priority, submitter)
@@ -96,7 +96,7 @@ class TurnsModel(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def lose(self, data: st.DataObject) -> None:
-        """Its worker died, and a reaper looks."""
+        """Let its worker die, and reap."""
         claim, priority, submitter = self.running.pop(data.draw(st.sampled_from(sorted(self.running))))
         self.client.zadd(PREFIX + "leases", {claim.id: 1})
         self.client.delete(Key.REAPER)
@@ -136,7 +136,7 @@ class TurnsModel(RuleBasedStateMachine):
         assert len(self.waiting) + len(self.running) + len(self.retrying) + self.ended == self.admitted
 
     def teardown(self) -> None:
-        """In the end all come up."""
+        """In the end, all are claimed."""
         self.retrying and self.come_due()
         while self.waiting:
             self.claim(7)
@@ -164,7 +164,7 @@ def test_submitters_who_wait_all_the_time_have_as_many_turns_as_each_other(ledge
             if sum(had.values()) + count > 240:
                 break
             had.update(claim.submitter for claim in ledger.claim(count, 1000).claims)
-            # What went by age or by lot is taken off the line that it stood in, when that comes to it.
+            # Missions claimed by age or at random leave their line only when its turn comes to them.
             assert max(had.values()) - min(had.values()) <= 3 * 16
 
     holds()
