@@ -1,4 +1,4 @@
-"""Run the examples as a user would: each in its own process, against the real components."""
+"""Running the examples as a person would: each a process, against the real pieces."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 @dataclass(slots=True)
 class Examples:
-    """Runs examples in a folder, with an environment that holds only their settings."""
+    """Runs examples in a folder, with an environment of nothing but what they are set to."""
 
     folder: Path
     env: dict[str, str] = field(repr=False)
 
     def _with(self, env: Mapping[str, str]) -> dict[str, str]:
-        """The environment with these changes; an empty value removes a variable."""
+        """The environment with these changes; what is empty is not set."""
         return {name: value for name, value in (self.env | dict(env)).items() if value}
 
     def run(self, name: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run an example to its end."""
+        """Run one to its end."""
         command = [sys.executable, str(EXAMPLES / name), *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=self._with(env), capture_output=True, text=True, timeout=100, check=False
@@ -44,7 +44,7 @@ class Examples:
 
     @contextmanager
     def start(self, name: str, *arguments: str, **env: str) -> Iterator[subprocess.Popen[str]]:
-        """Start an example; kill it at the end of the block if it still runs."""
+        """Start one; killed at the end where it still runs."""
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, str(EXAMPLES / name), *arguments]
         with started(command, cwd=self.folder, env=self._with(env), **options) as process:
@@ -53,7 +53,7 @@ class Examples:
 
 @pytest.fixture
 def examples(settings: WorkerSettings, keys: Keys, tmp_path: Path) -> Examples:
-    """Examples with the settings of the empty ledger and with a producer's and a reader's keys."""
+    """Examples set to the empty ledger, with a producer's and a reader's keys."""
     folder = tmp_path / "examples"
     folder.mkdir()
     write_key_file(tmp_path / "reader.key", keys.identity.line)

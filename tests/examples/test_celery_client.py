@@ -90,7 +90,7 @@ def test_ctrl_c_ends_it_with_how_to_go_on(examples: Examples, client: redis.Redi
 
 @pytest.fixture(scope="session")
 def celery_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of npm's packages."""
+    """Where npm's packages are."""
     return node_modules(tmp_path_factory.mktemp("npm"))
 
 
@@ -162,7 +162,7 @@ def test_a_client_for_node_that_asks_wrongly_is_told_what_the_tasks_take(stack: 
 
 
 def test_a_client_for_node_needs_the_words_in_the_url_that_let_its_user_through(stack: Stack) -> None:
-    """The README explains this: without the parameters ioredis 4 omits the user, and Redis refuses the password."""
+    """As the README says it: without them ioredis 4 leaves the user out, and Redis refuses the password."""
     done = stack.node(NODE, "https://docs.example.com/", redis_url=stack.server.login_url("celery"))
     assert done.returncode == 1
     assert "WRONGPASS" in done.stderr

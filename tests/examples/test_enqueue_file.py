@@ -57,7 +57,7 @@ def test_after_ctrl_c_a_rerun_admits_the_rest_and_nothing_twice(
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, "interrupted; run it again to go on\n")
-    # The chunk in progress at the interrupt is not counted in full: its rest counts as duplicates in the next run.
+    # What was tried when it was pressed is not counted in full: the rest of it is a duplicate the next time.
     assert 2048 <= summary(printed)[0] <= 2500
     again = examples.run(LOADER, file)
     assert (again.returncode, summary(again.stdout)) == (0, (500, 2500, 0))

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.full
 EXPORT = "export_findings.py"
 DAY = datetime(2026, 5, 4, 12, tzinfo=UTC)
 ARGUMENTS = ("--day", "2026-05-04", "--reason", "a test")
-# Document texts that could make a spreadsheet compute, split or misread a cell.
+# What a document may hold to make a spreadsheet compute, split or misread a cell.
 NASTY = [
     "=1+1",
     "+1",
@@ -45,7 +45,7 @@ NASTY = [
 
 
 def put(client: redis.Redis, identity: Identity, values: Sequence[str], ended: datetime = DAY) -> str:
-    """Put a succeeded mission into the ledger and return its id."""
+    """Put a mission into the ledger that succeeded; its id."""
     return put_secrets(client, identity, [Secret(value, value, value, 1, 2, path=value) for value in values], ended)
 
 
@@ -71,7 +71,7 @@ def test_what_workers_found_today_is_exported_and_each_read_is_on_record(
 ) -> None:
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}")
     ids, ended = [], []
-    for name in ("letter", "plain", "missing", "map"):  # one after the other, so that they end in this order
+    for name in ("letter", "plain", "missing", "map"):  # each after the other, so that they end in this order
         ids.append(mission_client.enqueue(f"{site.url}/{name}.txt").id)
         ended.append(mission_client.wait(ids[-1], timeout=60).finished_at or "")
     day = min(ended)[:10]
@@ -86,7 +86,7 @@ def test_what_workers_found_today_is_exported_and_each_read_is_on_record(
     ]
     assert rows[1]["value"] == "correct-horse-battery-staple"
     assert rows[1]["finished_at"] == ended[0]
-    # The mission without secrets has no result.
+    # The one that held no secret has no result.
     assert outcomes(client) == [(ids[n], how) for n in (0, 3) for how in ("started", "opened")]
     assert done.stderr.count("ticket 4711") == 4
     assert "correct-horse" not in done.stderr + done.stdout
@@ -114,7 +114,7 @@ def test_no_cell_of_a_table_is_a_formula_and_nothing_is_lost(
     assert [[json.loads(row[name]) for row in rows] for name in ("detector", "category", "value", "path")] == [
         NASTY
     ] * 4
-    # Every CSV parser must agree, even one that ignores quotes across lines or splits at other separators.
+    # However a program takes it apart, also one that minds no quotes between lines or splits at other marks.
     assert raw.count(b"\n") == raw.count(b"\r\n") == len(NASTY) + 1
     assert raw.isascii()
     assert not re.search(rb"[\t;]", raw)

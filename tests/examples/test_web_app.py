@@ -32,14 +32,14 @@ SECRET = "correct-horse-battery-staple"
 
 
 class Browser:
-    """A browser for the pages of a running app."""
+    """Looks at pages of a running app."""
 
     def __init__(self, home: str) -> None:
         self.home = home
         self.address = ""
 
     def page(self, path: str, **form: str) -> str:
-        """A page's text, after redirects; with a form, the answer to it."""
+        """A page's text, after redirects; with a form, what it answers."""
         data = urllib.parse.urlencode(form).encode() if form else None
         with urllib.request.urlopen(urllib.parse.urljoin(self.home, path), data, timeout=30) as answer:
             self.address = answer.url
@@ -48,7 +48,7 @@ class Browser:
 
 @contextmanager
 def serving(examples: Examples, *arguments: str) -> Iterator[tuple[Browser, list[str]]]:
-    """The app as a process; its log is available at the end."""
+    """The app as a process; what it logged is there at the end."""
     said: list[str] = []
     with examples.start(APP, "--port", "0", *arguments) as process:
         assert process.stdout is not None
@@ -69,7 +69,7 @@ def test_a_mission_is_enqueued_followed_and_read_for_a_reason(
         page = browser.page(mission)
         assert "<dd>3</dd>" in page
         assert SECRET not in page
-        assert "http-equiv" not in page  # the mission is finished, so the page does not refresh
+        assert "http-equiv" not in page  # it is finished: no need to look again
         assert AuditLog(client).entries() == []
         assert SECRET in browser.page(mission, reason="a test")
         assert [entry.outcome for entry in AuditLog(client).entries()] == ["started", "opened"]
@@ -112,7 +112,7 @@ def test_a_bad_file_of_the_readers_stops_the_start(examples: Examples, text: str
 
 
 def visitor(settings: Settings, reader: ResultReader | None = None, **changes: object) -> FlaskClient:
-    """A test client for an app with these settings."""
+    """A browser before an app with these settings."""
     values = {"redis_url": settings.redis_url, "url_key": settings.url_key} | changes
     return create_app(MissionClient(Settings.from_env(**values)), reader).test_client()
 

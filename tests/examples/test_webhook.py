@@ -1,4 +1,4 @@
-"""The webhook service reports how missions end: it signs, retries failures, and only reaches addresses that the guard allows."""
+"""The service that tells others how missions end: signed, again where it failed, nowhere that the guard does not open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ URL = "https://docs.example.com/page?token=hidden"
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A received request: the path, the header fields, the body."""
+    """What came: the path, the header fields, the body."""
 
     path: str
     fields: Mapping[str, str]
@@ -52,7 +52,7 @@ class Hook:
         return str(json.loads(self.body)["data"]["id"])
 
     def verify(self, secret: str) -> None:
-        """The signature of https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md."""
+        """As https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md has it."""
         timestamp = self.fields["webhook-timestamp"]
         assert abs(int(timestamp) - time()) < 60
         signed = b".".join([self.id.encode(), timestamp.encode(), self.body])
@@ -62,7 +62,7 @@ class Hook:
 
 @dataclass
 class Receiver:
-    """An app that receives webhooks. `answers`, by path: the statuses of the first requests; then 204. `held`: paths that do not answer."""
+    """An app that is told. `answers` by path: statuses for the first so many requests; then 204. `held`: paths that do not answer."""
 
     port: int = 0
     hooks: list[Hook] = field(default_factory=list)
@@ -118,7 +118,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def service(examples: Examples, receiver: Receiver, secret: str) -> Start:
-    """Start the service with an endpoint for each submitter; it follows outcomes once the block begins."""
+    """Start the service with an endpoint for each submitter; when it is entered it follows."""
 
     @contextmanager
     def start(*arguments: str, **endpoints: str) -> Iterator[Popen[str]]:
@@ -145,7 +145,7 @@ def write_endpoints(folder: Path, secret: str, endpoints: Mapping[str, str], mod
 
 
 def finished(missions: MissionClient, ledger: Ledger, submitter: str = "app", state: State = State.SUCCEEDED) -> str:
-    """Finish a mission of a submitter and return its id."""
+    """A mission of a submitter that has ended; its id."""
     ticket = missions.enqueue(URL, submitter=submitter)
     (claim,) = claim_these(ledger, [ticket.id], 1, 60).claims
     ledger.commit([Commit(claim.id, claim.token, state, secrets=3)], 60)
@@ -233,7 +233,7 @@ def test_what_a_killed_service_was_about_to_tell_is_told_by_another(
     receiver.held["/app"].set()
     held: Any = client.zrange(Key.HELD + "webhooks", 0, -1)
     assert len(held) == 1
-    client.zadd(Key.HELD + "webhooks", dict.fromkeys(held, 1))  # as if its time had run out
+    client.zadd(Key.HELD + "webhooks", dict.fromkeys(held, 1))  # as if its time were over
     with service("--threads", "1", app=receiver.url("/app")):
         wait_for(lambda: len(receiver.hooks) == 2, what="the second try")
         wait_for(lambda: client.zcard(Key.HELD + "webhooks") == 0, what="the group to have dealt with it")

@@ -1,4 +1,4 @@
-"""The pinned adapter: trust, pools and silence."""
+"""The pinned adapter: trust, pools and silent servers."""
 
 from __future__ import annotations
 
