@@ -1,7 +1,7 @@
-"""The bare loop, `python -m benchmarks.bare_loop NUMBER`: fetch, extract, seal, SET. No queue, no policy, nothing kept account of.
+"""The bare loop, `python -m benchmarks.bare_loop NUMBER`: fetch, extract, seal, SET. No queue, no policy, no accounting.
 
-Whatever has a queue does all of this as well: two processes of it are the limit. Each takes the core that the decoder's worker process
-of that number takes.
+Every system with a queue does at least this work, so two such processes are the upper limit. Process NUMBER runs on the same core as the
+decoder's worker process of that number.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SHARES = "shares"
 
 
 def mission_id(number: int) -> str:
-    """Stands for an id that a queue would give."""
+    """A substitute for the id that a queue would give."""
     return str(uuid.UUID(int=number))
 
 
 def main() -> None:
-    """Work off one share after the other: a list of numbers and URLs each."""
+    """Process one share after the other; each is a list of numbers and URLs."""
     if (core := core_of(int(sys.argv[1]), PROCESSES)) is not None:
         os.sched_setaffinity(0, {core})
     shares, results = (redis.Redis.from_url(os.environ[name]) for name in (BROKER_VARIABLE, RESULTS_VARIABLE))

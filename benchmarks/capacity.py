@@ -38,18 +38,18 @@ from worker.costs import MODEL, Cost, Model, Stored
 from worker.local.stack import Child, ending_on_signals
 
 HOSTS = 64
-# Between these stands the model in worker/costs.py.
+# The lines around the model in worker/costs.py.
 BEGIN, END = "# fitted: written by `python -m benchmarks.capacity --write`", "# end of fitted"
-# The most that a prediction may be off.
+# The largest relative error that a prediction may have.
 OFF = 0.15
 _LOOK_SECONDS = 0.1
-# What is found between these in the site's documents: nothing; one word in each line of filler, 30 in 2 KB; otherwise it is 3 secrets.
+# Markers for the site's documents. The first finds nothing, the second a word in each line of filler (30 in 2 KB); the default ones find 3 secrets.
 _NOTHING, _WORDS = "<<< >>>", "quick fox"
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A configuration. The document's KB are 1,000 bytes; `secrets` of each document are 0, 3 or 30 (then it is of 2 KB)."""
+    """A configuration. A KB is 1,000 bytes; a document has 0, 3 or 30 `secrets` (30 only with 2 KB)."""
 
     name: str
     document_kb: float = 2.0
@@ -60,7 +60,7 @@ class Setup:
 
     @property
     def parts(self) -> dict[str, float]:
-        """How often each cost of the model is met in a mission of this."""
+        """How often each cost of the model occurs in a mission of this setup."""
         return {
             "document_kb": self.document_kb,
             "records": float(self.secrets > 0),
@@ -93,7 +93,7 @@ PREDICTED = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came out of one: missions a second, what each cost, and how long a slot was taken beside the latency, in ms."""
+    """The result of a setup: missions per second, the cost of each, and the slot time beyond the latency, in ms."""
 
     rate: float
     cost: Cost
@@ -101,7 +101,7 @@ class Measured:
 
 
 class _Watched(Decoder):
-    """One worker process on the last core; Redis is looked at before and after the work."""
+    """One worker process on the last core; Redis' counters are read before and after the work."""
 
     def __init__(self, place: Place, setup: Setup, client: redis.Redis) -> None:
         markers = {0: _NOTHING, 30: _WORDS}.get(setup.secrets)
@@ -113,7 +113,7 @@ class _Watched(Decoder):
 
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
-        """The worker, bound."""
+        """The worker, bound to its core."""
         with ExitStack() as stack:
             with on_cores(_cores()[-1:]):
                 children = stack.enter_context(super().workers())
@@ -125,7 +125,7 @@ class _Watched(Decoder):
         super().enqueue(urls)
 
     def finished(self) -> int:
-        """How many succeeded; asked seldom and by one command, since it is Redis that is measured."""
+        """Missions that succeeded; queried seldom and with one command, because Redis is being measured."""
         time.sleep(_LOOK_SECONDS)
         counts = cast("dict[bytes, bytes]", self._client.hgetall(Key.FINISHED))
         ended = {state.decode(): int(count) for state, count in counts.items()}
@@ -134,7 +134,7 @@ class _Watched(Decoder):
         return ended.get(State.SUCCEEDED, 0)
 
     def check(self) -> None:
-        """Look at the last mission, and at Redis."""
+        """Check the last mission, and read Redis' counters."""
         self.after = self._look()
         found = self.client.status(self._last).secrets
         if found != self._secrets:
@@ -144,7 +144,7 @@ class _Watched(Decoder):
         return {**self._client.info("cpu"), **self._client.info("stats")}
 
     def costs(self, missions: int, worker_ms: float) -> Cost:
-        """What a mission cost."""
+        """The cost of a mission."""
 
         def grown(*names: str) -> float:
             return sum(float(self.after[name]) - float(self.before[name]) for name in names) / missions
@@ -160,15 +160,15 @@ class _Watched(Decoder):
 
 
 def _cores() -> list[int]:
-    """All that there are, those of the others first, the worker's last."""
+    """All cores: the last one is the worker's."""
     cores = list(range(os.cpu_count() or 1))
     if len(cores) < 2 or not hasattr(os, "sched_setaffinity"):
-        raise DecoderError("takes Linux and two cores: one for the worker, one for all else")
+        raise DecoderError("needs Linux and two cores: one for the worker, one for everything else")
     return cores
 
 
 def work(setup: Setup, seconds: float) -> Measured:
-    """Run one for about so many seconds.
+    """Run a setup for about `seconds`.
 
     Raises:
         DecoderError: a mission failed, or a result is wrong.
@@ -178,7 +178,7 @@ def work(setup: Setup, seconds: float) -> Measured:
         if setup.latency_ms
         else 1000 / MODEL.cost(**setup.parts).worker_ms
     )
-    # Whole rounds of all slots, so that few of them stand idle at the end.
+    # Whole rounds of all slots, so that few slots are idle at the end.
     missions = setup.concurrency * max(10, round(rate * seconds / setup.concurrency))
     hosts = HOSTS if setup.latency_ms else 1
     with (
@@ -197,7 +197,7 @@ def work(setup: Setup, seconds: float) -> Measured:
 
 
 def least(several: Sequence[Measured]) -> Measured:
-    """The least of each figure: what else the machine does only adds."""
+    """The least of each figure: other load on the machine only adds to it."""
     cost = Cost(*(min(getattr(one.cost, column.name) for one in several) for column in fields(Cost)))
     return Measured(max(one.rate for one in several), cost, min(one.slot_ms for one in several))
 
@@ -206,14 +206,14 @@ _PARTS = ("mission", "document_kb", "record", "secret", "waiting_second", "alone
 
 
 def _row(setup: Setup, rate: float) -> list[float]:
-    """How often each of these is met."""
+    """How often each of `_PARTS` occurs in a mission of this setup."""
     *parts, alone = setup.parts.values()
     waits = setup.latency_ms > 0
     return [1.0, *parts, waits / rate, alone * (not waits), alone * waits]
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """The x that makes the sum of the squares of rows · x - values the least: normal equations, by Gauss and Jordan."""
+    """The x that minimises the sum of squares of rows · x - values: normal equations, by Gauss-Jordan elimination."""
     size = len(rows[0])
     matrix = [
         [sum(row[i] * row[j] for row in rows) for j in range(size)]
@@ -231,9 +231,9 @@ def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> l
 
 
 def fit(measured: Sequence[tuple[Setup, Measured]], stored: Stored) -> Model:
-    """The model of these. Each figure of a cost is fitted by itself; what came out below 0 is noise, and 0.
+    """Fit the model. Each figure of a cost is fitted separately; a value below 0 is noise and becomes 0.
 
-    It is the relative errors whose squares are the least: so a configuration that costs little counts like one that costs much.
+    The fit minimises the squares of the relative errors, so that a cheap configuration counts as much as an expensive one.
     """
     columns = []
     for column in fields(Cost):
@@ -251,7 +251,7 @@ def fit(measured: Sequence[tuple[Setup, Measured]], stored: Stored) -> Model:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A figure of a configuration: what the model said, and what came out."""
+    """A figure of a configuration: the prediction and the measurement."""
 
     setup: str
     figure: str
@@ -260,11 +260,11 @@ class Check:
 
     @property
     def off(self) -> float:
-        """By which part of what came out."""
+        """The prediction's relative error."""
         return self.predicted / self.measured - 1
 
     def cells(self) -> tuple[str, ...]:
-        """For a table."""
+        """The row of a table."""
         return (
             self.setup,
             self.figure.replace("_", " "),
@@ -275,7 +275,7 @@ class Check:
 
 
 def predictions(model: Model, setup: Setup, measured: Measured) -> Iterator[Check]:
-    """What the model says of a configuration, beside what came out."""
+    """The model's predictions for a configuration, beside the measurements."""
     of_slots, of_core = model.of_slots(setup.concurrency, setup.latency_ms), 1000 / model.cost(**setup.parts).worker_ms
     waits = setup.latency_ms > 0 and of_slots < of_core
     yield Check(setup.name, "missions/s", of_slots if waits else of_core, measured.rate)
@@ -286,10 +286,10 @@ def predictions(model: Model, setup: Setup, measured: Measured) -> Iterator[Chec
 
 
 def run(rounds: int, seconds: float) -> Iterator[tuple[Setup, Measured]]:
-    """All configurations, each the best of so many rounds.
+    """All configurations, each with the best of `rounds` rounds.
 
     Raises:
-        DecoderError: one did not do its work.
+        DecoderError: a configuration did not do its work.
     """
     found: dict[Setup, list[Measured]] = {setup: [] for setup in (*FITTED, *PREDICTED)}
     for number in range(rounds):
@@ -300,12 +300,16 @@ def run(rounds: int, seconds: float) -> Iterator[tuple[Setup, Measured]]:
 
 
 @click.command()
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How many; the best counts.")
-@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1), help="Of each measurement, about.")
-@click.option("--write", is_flag=True, help="Write the model to worker/costs.py, the checks to docs/SCALING.md.")
+@click.option(
+    "--rounds", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds; the best counts."
+)
+@click.option(
+    "--seconds", default=8.0, show_default=True, type=click.FloatRange(1), help="Approximate length of a measurement."
+)
+@click.option("--write", is_flag=True, help="Write the model to worker/costs.py and the checks to docs/SCALING.md.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
-    """Measure, fit and check the capacity model. Exit code 1 where a prediction is off by more than 15 %.
+    """Measure, fit and check the capacity model. Exit code 1 if a prediction is off by more than 15 %.
 
     \b
     Example:
@@ -343,13 +347,13 @@ def main(rounds: int, seconds: float, *, write: bool, as_json: bool) -> None:
         ]
         lines += [f"| {' | '.join(check.cells())} |" for check in checks]
         _put(scaling.DOCUMENT, scaling.CHECKS, scaling.END, "\n".join(lines))
-        # Of its own: here the model is still the one before.
+        # In a new process: this one still has the old model.
         subprocess.run([sys.executable, "-m", "ci.scaling"], check=True)
     sys.exit(any(abs(check.off) > OFF for check in checks))
 
 
 def as_python(model: Model) -> str:
-    """The model as it stands in worker/costs.py."""
+    """The model as Python code for worker/costs.py."""
     lines = ["MODEL = Model("]
     for part in _PARTS:
         cost = getattr(model, part)

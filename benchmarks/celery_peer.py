@@ -8,16 +8,16 @@ from celery import Celery
 
 from benchmarks import BROKER_VARIABLE, tutorial
 
-# No other app of the process is to see it, or its task: the tests have several.
+# Hide the app and its task from the process' other apps: the tests have several.
 app = Celery("tutorial", broker=os.environ[BROKER_VARIABLE], set_as_current=False)
 
 
 @app.task(shared=False)  # type: ignore[untyped-decorator]  # celery has no types
 def decode(number: int, url: str) -> None:
-    """The task."""
+    """Fetch a URL and store its secrets."""
     tutorial.decode(number, url)
 
 
 def send(number: int, url: str) -> None:
-    """Enqueue one."""
+    """Enqueue a task."""
     decode.delay(number, url)

@@ -11,14 +11,14 @@ from itertools import cycle
 from pathlib import Path
 
 KINDS = ("source", "JSON", "logs", "minified JS", "HTML")
-# Bytes of a document at most, and of text for each credential in it.
+# The most bytes of a document, and the bytes of text per credential.
 LARGEST = 256 * 1024
 RATE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Its bytes, the same in a file, and the credentials that were put there."""
+    """A document as bytes and as a file, with the credentials planted in it."""
 
     kind: str
     body: bytes
@@ -27,9 +27,9 @@ class Document:
 
 
 def corpus(folder: Path, size: int) -> Iterator[Document]:
-    """About so many bytes of text, the same each time on one machine, as much of each kind; with a credential for each `RATE` of it.
+    """About `size` bytes of text in equal shares of each kind, always the same on one machine, with one credential per `RATE` bytes.
 
-    What Python and its packages brought is repeated where it is too little; pages of HTML are filled up with source as such.
+    If Python and its packages have too little text of a kind, the text is repeated. Source code, marked up as pages, fills up the HTML.
     """
     some = random.Random(14)
     for kind in KINDS:
@@ -85,7 +85,7 @@ def _log_line(number: int, some: random.Random) -> str:
 
 
 def _planted(text: str, end: str, some: random.Random) -> tuple[str, frozenset[str]]:
-    """A text with credentials of the right shape that nobody issued, each in a statement of its own."""
+    """A text with invented credentials of the right shape, each in its own statement."""
     pieces: list[str] = []
     start, planted, count = 0, [], int(len(text) / RATE + some.random())
     for wish in sorted(some.randrange(len(text)) for _ in range(count)):

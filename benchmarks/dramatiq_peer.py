@@ -1,4 +1,4 @@
-"""The same body as an actor of Dramatiq, with its stock settings."""
+"""The tutorial's task on Dramatiq, with its stock settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ dramatiq.set_broker(RedisBroker(url=os.environ[BROKER_VARIABLE]))  # type: ignor
 
 @dramatiq.actor
 def decode(number: int, url: str) -> None:
-    """The actor."""
+    """Fetch a URL and store its secrets."""
     tutorial.decode(number, url)
 
 
 def send(number: int, url: str) -> None:
-    """Enqueue one."""
+    """Enqueue a message."""
     decode.send(number, url)

@@ -1,4 +1,4 @@
-"""What it costs to find secrets, beside Yelp's detect-secrets on the same files: `python -m benchmarks.extraction`."""
+"""The cost of finding secrets, compared to Yelp's detect-secrets on the same files: `python -m benchmarks.extraction`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mission.cli.console import emit_records
 from worker.extract import Detectors, Extractor
 from worker.extract.detectors import GENERIC, MARKER, NO_ENGINE, PROVIDER, engine_installed
 
-# Of so many documents detect-secrets, which would take minutes for all, gets one.
+# detect-secrets gets one document out of this many; it would take minutes for all.
 SAMPLE = 8
 SMALL, SMALL_REPEATS = 2 * 1024, 2000
 MIDDLE, MIDDLE_DOCUMENTS = 64 * 1024, 500
@@ -37,7 +37,7 @@ Row = dict[str, str | float]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What so many MB took: seconds by the clock, and of CPU without the kernel's. Of the credentials in them, so many were found."""
+    """The cost of `mb` MB: wall-clock seconds and process CPU seconds, with the credentials planted and found in them."""
 
     mb: float = 0.0
     wall: float = 0.0
@@ -50,26 +50,26 @@ class Cost:
 
 
 def engine() -> Scan:
-    """The engine and its catalog, without anything of ours."""
-    from kingfisher_sdk import Rules, Scanner  # not everywhere there is a wheel of it
+    """The engine and its catalog, without our code."""
+    from kingfisher_sdk import Rules, Scanner  # not every platform has a wheel of it
 
     scanner = Scanner(Rules(confidence="low", cache_dir=Detectors().cache), base64=False)
     return lambda document: (finding.secret for finding in scanner.scan(document.body))
 
 
 def ours(*names: str) -> Scan:
-    """These of our detectors, on what stands encoded in a document too."""
+    """The named ones of our detectors, which also search encoded text."""
     extractor = Extractor(Detectors(names))
     return lambda document: (secret.value for secret in extractor.extract(document.body))
 
 
 def peer(document: Document) -> Iterator[str | None]:
-    """detect-secrets with all its plugins and default filters, none of which asks a service; the file's name tells it the format."""
+    """detect-secrets with all its plugins and default filters; none of them asks a service. The file's name gives the format."""
     return (secret.secret_value for secret in scan_file(str(document.file)))
 
 
 def timed(scan: Scan, documents: Sequence[Document]) -> Cost:
-    """What these documents cost, one after the other."""
+    """The cost of these documents, scanned one after the other."""
     found: set[str | None] = set()
     cpu, wall = time.process_time(), time.perf_counter()
     for each in documents:
@@ -80,7 +80,7 @@ def timed(scan: Scan, documents: Sequence[Document]) -> Cost:
 
 
 def rounds(documents: Sequence[Document], count: int) -> dict[str, list[dict[str, Cost]]]:
-    """Each contender's costs by kind, and of all, in each round; every second round runs them the other way round."""
+    """Each contender's costs in each round, by kind and in total; every second round reverses the order."""
     sample = [each for kind in KINDS for each in [one for one in documents if one.kind == kind][::SAMPLE]]
     everything = ours(MARKER, PROVIDER, GENERIC)
     contenders: dict[str, tuple[Scan, Sequence[Document]]] = {
@@ -92,7 +92,7 @@ def rounds(documents: Sequence[Document], count: int) -> dict[str, list[dict[str
         PEER: (peer, sample),
     }
     for scan, texts in contenders.values():
-        timed(scan, texts[:1])  # the first one takes longer
+        timed(scan, texts[:1])  # the first scan takes longer
     costs: dict[str, list[dict[str, Cost]]] = {name: [] for name in contenders}
     for number in range(count):
         for name, (scan, texts) in list(contenders.items())[:: 1 - 2 * (number % 2)]:
@@ -103,7 +103,7 @@ def rounds(documents: Sequence[Document], count: int) -> dict[str, list[dict[str
 
 
 def speeds(costs: dict[str, list[dict[str, Cost]]]) -> Iterator[Row]:
-    """MB a second of CPU by kind; of all also by the clock; and which part of the planted credentials was found."""
+    """MB per CPU second by kind, MB per wall-clock second in total, and the share of planted credentials that was found."""
     for name, each in costs.items():
         row: Row = {"mb_per_cpu_second": name}
         row |= {kind: _short(median(one[kind].mb / one[kind].cpu for one in each)) for kind in each[0]}
@@ -112,7 +112,7 @@ def speeds(costs: dict[str, list[dict[str, Cost]]]) -> Iterator[Row]:
 
 
 def ratios(costs: dict[str, list[dict[str, Cost]]]) -> Iterator[Row]:
-    """How many times as fast everything is as detect-secrets, on the same files in the same round."""
+    """The speed of everything as a multiple of detect-secrets', on the same files in the same round."""
     pairs = list(zip(costs[EVERYTHING], costs[PEER], strict=True))
     summaries: dict[str, Callable[[list[float]], float]] = {"median": median, "min": min, "max": max}
     for name, of in summaries.items():
@@ -127,7 +127,7 @@ def _short(figure: float) -> float:
 
 
 def _pieces(documents: Sequence[Document], size: int, count: int) -> dict[str, list[bytes]]:
-    """So many pieces of each kind, of so many characters."""
+    """At most `count` pieces of each kind, of `size` characters."""
     texts = {kind: b"".join(each.body for each in documents if each.kind == kind).decode() for kind in KINDS}
     return {
         kind: [text[number * size :][:size].encode() for number in range(min(count, len(text) // size))]
@@ -136,7 +136,7 @@ def _pieces(documents: Sequence[Document], size: int, count: int) -> dict[str, l
 
 
 def middle(documents: Sequence[Document]) -> Iterator[Row]:
-    """Milliseconds by the clock for a document of 64 KiB."""
+    """Wall-clock milliseconds for a document of 64 KiB."""
     bodies = _pieces(documents, MIDDLE, MIDDLE_DOCUMENTS // len(KINDS))
     for name, detectors in {"provider": Detectors((PROVIDER,)), "everything": Detectors()}.items():
         extractor, times = Extractor(detectors), []
@@ -149,7 +149,7 @@ def middle(documents: Sequence[Document]) -> Iterator[Row]:
 
 
 def growth(documents: Sequence[Document]) -> Iterator[Row]:
-    """Milliseconds of CPU for each MB of a document in which the same MB stands again and again, everything on."""
+    """CPU milliseconds per MB of a document that repeats the same MB, with every detector."""
     extractor = Extractor()
     one = b"".join(body for (body,) in _pieces(documents, 1_000_000 // len(KINDS), 1).values())
     for size in GROWTH_MB:
@@ -162,7 +162,7 @@ def growth(documents: Sequence[Document]) -> Iterator[Row]:
 
 
 def small(documents: Sequence[Document]) -> Iterator[Row]:
-    """Microseconds by the clock that a document of 2 KB takes more than with markers alone: the median of pairs."""
+    """Additional wall-clock microseconds for a document of 2 KB, compared to markers only: the median of pairs."""
     alone, everything = Extractor(Detectors((MARKER,))), Extractor()
     for name, bodies in {"the site's": [document(1).encode()], **_pieces(documents, SMALL, 20)}.items():
         more: list[list[float]] = [[] for _ in bodies]
@@ -177,10 +177,10 @@ def small(documents: Sequence[Document]) -> Iterator[Row]:
 
 @click.command()
 @click.option("--mb", default=55, show_default=True, type=click.IntRange(2), help="Size of the corpus.")
-@click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="Number of rounds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(mb: int, count: int, *, as_json: bool) -> None:
-    """Measure what it costs to find secrets, by kind of text and of detector, on one core.
+    """Measure the cost of finding secrets on one core, by kind of text and by detector.
 
     \b
     Example:

@@ -47,31 +47,31 @@ def hanging_host() -> Iterator[str]:
 
 
 def dead_host() -> str:
-    """A host where nobody listens."""
+    """A host with a closed port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 class Beside(Decoder):
-    """The decoder, whose `finished` counts the good host's missions: those of a bad one never succeed.
+    """The decoder, whose `finished` counts only the good host's missions: those of a bad host never succeed.
 
-    One worker's default limits hold, so the good host has no more than its own places either way.
+    One worker's default limits apply, so the good host has the same slots in every case.
     """
 
     def finished(self) -> int:
-        """How many missions of the good host succeeded."""
+        """Missions of the good host that succeeded."""
         return self.client.stats().succeeded
 
 
 @click.command()
-@click.option("--missions", default=1000, show_default=True, type=click.IntRange(1), help="For each host.")
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option("--missions", default=1000, show_default=True, type=click.IntRange(1), help="Missions for each host.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds.")
 @click.option(
-    "--latency", default=0.05, show_default=True, type=click.FloatRange(0), help="Of the good host, in seconds."
+    "--latency", default=0.05, show_default=True, type=click.FloatRange(0), help="Latency of the good host, in seconds."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(missions: int, rounds: int, latency: float, *, as_json: bool) -> None:
-    """Measure how much of its speed a good host keeps beside a bad one.
+    """Measure how much of its speed a good host keeps beside a bad host.
 
     \b
     Example:
@@ -103,7 +103,7 @@ def main(missions: int, rounds: int, latency: float, *, as_json: bool) -> None:
 
 
 def _rate(system: Beside, good: list[str], neighbour: str | None) -> float:
-    """Missions per second of the good host, from a full backlog in which each stands behind one of the neighbour's."""
+    """Missions per second of the good host, from a full backlog in which each one follows a mission of the neighbour."""
     if neighbour is None:
         return measure(system, good, backlog=True).rate
     mixed = [url for n, own in enumerate(good) for url in (f"http://{neighbour}/{n}", own)]

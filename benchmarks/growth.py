@@ -27,7 +27,7 @@ from producer import MissionClient
 from worker.local.stack import ending_on_signals
 
 BACKLOGS = (1_000, 100_000, 1_000_000)
-# So many missions of each backlog are timed; of a short one all, several times.
+# Missions of each backlog that are timed. A short backlog is timed in full, several times.
 TIMED = 10_000
 STORED = 20_000
 STATS = 200
@@ -35,7 +35,7 @@ _CHUNK = 512
 
 
 class Counted(Decoder):
-    """The decoder; while its workers are held, `stats` is timed on the backlog."""
+    """The decoder; it times `stats` on the backlog while the workers are paused."""
 
     def enqueue(self, urls: Iterable[str]) -> None:
         """Give it work."""
@@ -49,7 +49,7 @@ class Counted(Decoder):
 
 
 def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> Iterator[tuple[int, dict[str, float]]]:
-    """For each length: missions a second, CPU ms of the workers for each, ms of a call of `stats`."""
+    """For each length: missions per second, the workers' CPU ms per mission, and ms per call of `stats`."""
     for backlog in backlogs:
         rounds = max(1, TIMED // backlog)
         samples, stats_ms = [], []
@@ -70,7 +70,7 @@ def of_backlogs(place: Place, client: redis.Redis, backlogs: Sequence[int]) -> I
 
 
 def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[float, float]:
-    """Bytes of a mission that waits, and of one that ended and had no secrets."""
+    """Bytes of a queued mission, and of a finished mission without secrets."""
     client.flushall()
     producer, ledger = MissionClient(settings), Ledger(client, settings)
     before = _used(client)
@@ -86,7 +86,7 @@ def in_redis(place: Place, client: redis.Redis, settings: Settings) -> tuple[flo
 
 
 def _used(client: redis.Redis) -> int:
-    """Bytes of what is stored: without the buffers, and once Redis is done with moving its tables to larger or smaller ones."""
+    """Bytes of the stored data, without buffers, once Redis has finished resizing its tables."""
     last = 0
     while True:
         found: dict[str, int] = client.info("memory")
@@ -99,19 +99,17 @@ def _used(client: redis.Redis) -> int:
 
 def _worker_bytes(place: Place, client: redis.Redis, missions: int) -> int:
     client.flushall()
-    # One submitter has all the results: more than it may have by default.
+    # One submitter has all the results: more than the default quota.
     system = Decoder(place, bulk=True, settings={"stored_quota": "0"})
     return measure(system, place.urls(missions), backlog=True).peak_bytes or 0
 
 
 @click.command()
 @click.option("--most", default=BACKLOGS[-1], show_default=True, help="The longest backlog.")
-@click.option(
-    "--worked", default=100_000, show_default=True, help="Missions after which a worker's memory is looked at."
-)
+@click.option("--worked", default=100_000, show_default=True, help="Missions after which a worker's memory is read.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(most: int, worked: int, *, as_json: bool) -> None:
-    """Measure cost by backlog, bytes in Redis by state, and a worker's memory after many missions and after a tenth of them.
+    """Measure the cost by backlog, the bytes in Redis by state, and a worker's memory after many missions and after a tenth of them.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Documents of 10 MiB, beside the bare loop: `python -m benchmarks.large`."""
+"""Documents of 10 MiB, compared to the bare loop: `python -m benchmarks.large`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from benchmarks.throughput import bench_place
 from mission.errors import DecoderError
 
 BYTES = 10 * 1024**2 - 4096
-# What a process may use: less than all of its fetches of such documents at once would take, so they get turns.
+# Memory limit of a process: too little for all its fetches of such documents at once, so they take turns.
 MEMORY = 768 * 1024**2
 
 
 def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
-    """Samples as they come, with their round.
+    """Yield each sample with its round.
 
     Raises:
-        DecoderError: a side did not do its work, or a worker process took more than `MEMORY`.
+        DecoderError: a side did not do its work, or a worker process used more than `MEMORY`.
     """
     with bench_place("everysec", document_bytes=BYTES) as (place, client):
         decoder = Decoder(place, bulk=True, settings={"memory": f"{MEMORY // 1024**2}MiB"})
@@ -32,16 +32,18 @@ def rounds(missions: int, count: int) -> Iterator[tuple[int, Sample]]:
                 client.flushall()
                 sample = measure(side, urls, backlog=True, warm_up=8)
                 if side is decoder and (sample.peak_bytes or 0) > MEMORY:
-                    raise DecoderError(f"a worker process took {sample.peak_bytes} bytes; it may take {MEMORY}")
+                    raise DecoderError(f"a worker process used {sample.peak_bytes} bytes; the limit is {MEMORY}")
                 yield number, sample
 
 
 @click.command()
-@click.option("--missions", default=200, show_default=True, type=click.IntRange(1), help="For each side and round.")
-@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option(
+    "--missions", default=200, show_default=True, type=click.IntRange(1), help="Missions for each side and round."
+)
+@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(missions: int, count: int, *, as_json: bool) -> None:
-    """Measure what large documents cost, and what memory they take: exit code 1 where it is more than DECODER_MEMORY, set to 768MiB.
+    """Measure the cost and the memory of large documents. Exit code 1 if memory exceeds DECODER_MEMORY, set to 768MiB.
 
     \b
     Example:

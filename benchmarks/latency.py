@@ -1,4 +1,4 @@
-"""From a call of `enqueue` to its result, one mission at a time: `python -m benchmarks.latency`."""
+"""The time from a call of `enqueue` to its result, one mission at a time: `python -m benchmarks.latency`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WARM_UP = 200
 
 
 @click.command()
-@click.option("--missions", default=2000, show_default=True, type=click.IntRange(100), help="How many.")
+@click.option("--missions", default=2000, show_default=True, type=click.IntRange(100), help="Number of missions.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(missions: int, *, as_json: bool) -> None:
-    """Measure how long a mission takes where nothing else is to be done, and of that the producer's call.
+    """Measure how long a mission takes on an idle worker, and the producer's call within it.
 
     \b
     Example:

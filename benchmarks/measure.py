@@ -1,4 +1,4 @@
-"""One measurement: work for a warm system, from the first enqueue to the last result."""
+"""One measurement of a warm system, from the first enqueue to the last result."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _STALLED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one system did in one round, times in seconds.
+    """The result of one system in one round; times are in seconds.
 
-    `seconds` go from the first enqueue to the last result, or, where all was enqueued before, from when the workers may
-    begin. `cpu_seconds` is the worker processes', `peak_bytes` the most memory that one of them ever had; None where it is not known.
+    `seconds` run from the first enqueue to the last result. With a backlog they begin when the workers may start.
+    `cpu_seconds` is the CPU time of the worker processes, `peak_bytes` the peak memory of the largest one; None if unknown.
     """
 
     system: str
@@ -43,7 +43,7 @@ class Sample:
 
     @property
     def cpu_ms(self) -> float | None:
-        """CPU time of the workers for a mission, in milliseconds."""
+        """CPU time of the workers per mission, in milliseconds."""
         return None if self.cpu_seconds is None else 1000 * self.cpu_seconds / self.missions
 
 
@@ -56,18 +56,18 @@ def measure(
     warm_up_urls: Sequence[str] = (),
     expected: int | None = None,
 ) -> Sample:
-    """Start a system, warm it up, and time it on these URLs. Redis has to be empty.
+    """Start a system, warm it up, and time it on these URLs. Redis must be empty.
 
     Args:
-        system: a contender.
-        urls: the work.
-        backlog: enqueue all of it before the workers may begin, so that the producer takes no CPU from them.
-        warm_up: so many missions go before.
-        warm_up_urls: those, where they are others than the work.
-        expected: how many of the work's missions are waited for; all without it.
+        system: the contender.
+        urls: the documents to process.
+        backlog: enqueue all URLs before the workers may start, so that the producer takes no CPU from them.
+        warm_up: number of missions that run first.
+        warm_up_urls: URLs for the warm-up; default `urls`.
+        expected: number of missions to wait for; default all.
 
     Raises:
-        DecoderError: a worker ended, a mission failed, a result is wrong, or nothing moves any more.
+        DecoderError: a worker ended, a mission failed, a result is wrong, or the work stalled.
     """
     with system.workers() as workers:
         system.enqueue(list(islice(cycle(warm_up_urls or urls), warm_up)))
@@ -80,7 +80,7 @@ def measure(
         _wait(system, workers, warm_up + (len(urls) if expected is None else expected))
         ended = time.perf_counter()
         cpu_after, peak = _cpu_seconds(workers), _peak_bytes(workers)
-        if expected is None:  # else the last one has not had its turn
+        if expected is None:  # otherwise the last mission may not have run
             system.check()
     cpu = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     seconds = ended - (enqueued if backlog else started)
@@ -89,7 +89,7 @@ def measure(
 
 @contextmanager
 def _held(workers: Sequence[Child]) -> Iterator[None]:
-    """Stop the worker processes, all warm as they are, for the length of the block."""
+    """Pause the warm worker processes for the length of the block."""
     for worker in workers:
         os.killpg(worker.process.pid, signal.SIGSTOP)
     try:
@@ -101,7 +101,7 @@ def _held(workers: Sequence[Child]) -> Iterator[None]:
 
 @contextmanager
 def on_cores(cores: Iterable[int]) -> Iterator[None]:
-    """Run on these alone, with every child that is started meanwhile."""
+    """Run only on these cores, with every child that is started meanwhile."""
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -116,22 +116,20 @@ def _wait(system: System, workers: Sequence[Child], count: int) -> None:
         if finished > seen:
             seen, moved = finished, time.monotonic()
         if time.monotonic() - moved > _STALLED_SECONDS:
-            raise DecoderError(
-                f"{system.name}: {finished} of {count} done, and nothing moved for {_STALLED_SECONDS:g} s"
-            )
+            raise DecoderError(f"{system.name}: {finished} of {count} done, and no progress for {_STALLED_SECONDS:g} s")
         for worker in workers:
             worker.check()
         time.sleep(_POLL_SECONDS)
 
 
 def _cpu_seconds(workers: Sequence[Child]) -> float | None:
-    """CPU time so far of the workers and the processes under them, by proc(5); None where there is no /proc."""
+    """CPU time so far of the workers and their child processes, by proc(5); None if there is no /proc."""
     ticks = [int(fields[11]) + int(fields[12]) for _, fields in _processes(workers)]
     return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
 
 
 def _peak_bytes(workers: Sequence[Child]) -> int | None:
-    """The most memory that one of them ever had resident, by proc(5)."""
+    """The peak resident memory of the largest process, by proc(5)."""
     peaks = []
     for folder, _ in _processes(workers):
         with suppress(OSError):
@@ -140,10 +138,10 @@ def _peak_bytes(workers: Sequence[Child]) -> int | None:
 
 
 def _processes(workers: Sequence[Child]) -> Iterator[tuple[Path, list[str]]]:
-    """The workers and the processes under them: folders of /proc, with the fields of `stat` from the state on."""
+    """The workers and their child processes: folders of /proc, with the fields of `stat` from the state on."""
     sessions = {worker.process.pid for worker in workers}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # gone meanwhile
+        with suppress(OSError):  # the process has ended
             fields = path.read_text().rpartition(")")[2].split()
             if int(fields[3]) in sessions:
                 yield path.parent, fields

@@ -1,6 +1,6 @@
-"""What it costs to be watched: `python -m benchmarks.observability`.
+"""The cost of observability: `python -m benchmarks.observability`.
 
-The decoder with metrics (scraped each second), logs, events and Flower on, beside the same with all of that off.
+Compares the decoder with metrics (scraped each second), logs, events and Flower to the decoder without them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GOAL = 0.92
 
 
 class Watched(Decoder):
-    """The decoder as it is run: Flower beside it, and both scraped more often than any Prometheus would."""
+    """The decoder as in production, with Flower; both are scraped more often than Prometheus would."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place, bulk=True)
@@ -36,7 +36,7 @@ class Watched(Decoder):
 
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
-        """The worker processes, ready; Flower is not among them: its CPU time is not theirs."""
+        """The worker processes, ready. Flower is not included, so its CPU time does not count."""
         with ExitStack() as stack:
             flower = stack.enter_context(running_flower(self._folder(), self._values))
             children = stack.enter_context(super().workers())
@@ -47,7 +47,7 @@ class Watched(Decoder):
 
 
 class Unwatched(Decoder):
-    """The decoder with all of it taken out."""
+    """The decoder without metrics, logs and events."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place, bulk=True)
@@ -59,7 +59,7 @@ class Unwatched(Decoder):
 
 @contextmanager
 def _scraping(targets: Sequence[str]) -> Iterator[None]:
-    """Ask for all metrics again and again."""
+    """Scrape all targets periodically."""
     over = threading.Event()
 
     def loop() -> None:
@@ -78,7 +78,7 @@ def _scraping(targets: Sequence[str]) -> Iterator[None]:
 
 
 def rounds(missions: int, count: int, *, warm_up: int = WARM_UP) -> Iterator[tuple[int, Sample]]:
-    """Samples as they come, with their round: both sides in each, another one first each time; the workers alone are timed.
+    """Yield each sample with its round. Both sides run in each round, in alternating order; only the workers are timed.
 
     Raises:
         DecoderError: a side did not do its work.
@@ -93,11 +93,13 @@ def rounds(missions: int, count: int, *, warm_up: int = WARM_UP) -> Iterator[tup
 
 
 @click.command()
-@click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each side and round.")
-@click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="How many rounds.")
+@click.option(
+    "--missions", default=4000, show_default=True, type=click.IntRange(1), help="Missions for each side and round."
+)
+@click.option("--rounds", "count", default=5, show_default=True, type=click.IntRange(1), help="Number of rounds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(missions: int, count: int, *, as_json: bool) -> None:
-    """Measure what metrics, logs, events and Flower cost; exit code 1 where less than 0.92 of the speed is left.
+    """Measure the cost of metrics, logs, events and Flower. Exit code 1 if less than 0.92 of the speed is left.
 
     \b
     Example:
@@ -105,7 +107,7 @@ def main(missions: int, count: int, *, as_json: bool) -> None:
     """
     found = report(rounds(missions, count))
     if not as_json:
-        click.echo(f"missions: {missions}, rounds: {count}, workers alone, {os.cpu_count()} CPUs")
+        click.echo(f"missions: {missions}, rounds: {count}, workers only, {os.cpu_count()} CPUs")
     found.show(as_json=as_json)
     ((_, _, ratios),) = found.ratios()
     sys.exit(int(median(ratios) < GOAL))

@@ -1,4 +1,4 @@
-"""The plot of a report: missions a second, a bar for each system, with the extremes of its rounds."""
+"""The plot of a report: missions per second, a bar for each system, with the extremes of its rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 
 def plot(rates: Mapping[str, Sequence[float]]) -> str:
-    """An SVG from the rates in each round, by system; the first system is at the top."""
+    """Draw an SVG of each system's rates in all rounds; the first system is at the top."""
     systems = list(rates)[::-1]
     medians = [median(rates[name]) for name in systems]
     figure = Figure(figsize=(9, 1 + 0.45 * len(systems)), layout="constrained")

@@ -1,4 +1,7 @@
-"""How fast a producer is: `python -m benchmarks.producing`. `enqueue_many` beside a loop of Celery's `apply_async`, and a loop of `enqueue`; no workers."""
+"""The speed of a producer: `python -m benchmarks.producing`.
+
+Compares `enqueue_many` to a loop of Celery's `apply_async`, and measures a loop of `enqueue`. No workers run.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ def _rate(enqueue: Callable[[], None], missions: int) -> float:
 
 
 def _resident() -> float:
-    """The most MiB that this process ever had."""
+    """The peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _add(batch: Batch, urls: Iterator[str]) -> None:
-    """Enqueue what is too long to be kept, a piece at a time."""
+    """Enqueue an iterable that is too long for memory, one piece at a time."""
     while piece := list(islice(urls, CHUNK)):
         batch.add(piece)
     if batch.refused:
@@ -38,10 +41,10 @@ def _add(batch: Batch, urls: Iterator[str]) -> None:
 
 
 @click.command()
-@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(8), help="In one batch.")
+@click.option("--missions", default=1_000_000, show_default=True, type=click.IntRange(8), help="Missions in one batch.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(missions: int, *, as_json: bool) -> None:
-    """Measure missions per second of a producer, CPU of a call for one mission, and whether memory grows over a long iterable.
+    """Measure a producer's missions per second, the CPU of one `enqueue`, and whether memory grows over a long iterable.
 
     \b
     Example:

@@ -22,10 +22,10 @@ _RATIO_HEAD = ("ratio of missions/s", "median", "min to max")
 
 
 class Report:
-    """Collects samples. Systems keep the order in which they first came: in the first round, the contenders' order.
+    """Collects samples. Systems keep the order of their first sample: in the first round, the contenders' order.
 
     Args:
-        ours: so many of them, from the first on, are set beside each one after them.
+        ours: the first `ours` systems are compared to every system after them.
     """
 
     def __init__(self, ours: int = 1) -> None:
@@ -33,11 +33,11 @@ class Report:
         self._samples: dict[str, list[Sample]] = {}
 
     def add(self, sample: Sample) -> None:
-        """Take one up. Samples of a system come in the order of the rounds."""
+        """Add a sample. Samples of a system must come in the order of the rounds."""
         self._samples.setdefault(sample.system, []).append(sample)
 
     def ratios(self) -> Iterator[tuple[str, str, list[float]]]:
-        """For each of ours and each system after it: the one, the other, and their ratio in each round."""
+        """For each of ours and each system after it: both names, and their ratio in each round."""
         names = list(self._samples)
         for index, one in enumerate(names[: self._ours]):
             for other in names[index + 1 :]:
@@ -45,7 +45,7 @@ class Report:
                 yield one, other, [a.rate / b.rate for a, b in pairs]
 
     def show(self, *, as_json: bool) -> None:
-        """Print a row for each system, then one for each pair: a table for people, JSON lines for machines."""
+        """Print a row for each system, then a row for each pair: a table for people, JSON lines for machines."""
         if as_json:
             for line in self.lines():
                 emit_json(line)
@@ -69,7 +69,7 @@ class Report:
         emit_table(_RATIO_HEAD, ratios)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """For machines: a line for each system, then one for each pair."""
+        """The JSON lines: one for each system, then one for each pair."""
         for name, samples in self._samples.items():
             yield {
                 "system": name,
@@ -83,7 +83,7 @@ class Report:
             yield {"system": one, "beside": other, "ratios": [round(value, 3) for value in values]}
 
     def write(self, folder: Path, **about: Any) -> None:
-        """Write `throughput.json`, with what is to be known about the run, and the plot into a folder, which is made."""
+        """Write `throughput.json`, with the facts `about` the run, and the plot into a folder; create the folder if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(about | {"results": list(self.lines())}, indent=1)
         (folder / "throughput.json").write_text(f"{text}\n", encoding="utf-8")
@@ -92,7 +92,7 @@ class Report:
 
 
 def report(rounds: Iterable[tuple[int, Sample]], ours: int = 1) -> Report:
-    """The report of these rounds, each sample told on stderr as it comes. Ends with 1 where a system did not do its work."""
+    """Report these rounds; print each sample on stderr as it comes. Exit with 1 if a system did not do its work."""
     found = Report(ours)
     try:
         with ending_on_signals():

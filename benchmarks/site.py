@@ -1,7 +1,7 @@
-"""A web site that is no bottleneck: small documents with three secrets each, made beforehand, over kept-alive connections.
+"""A web site that is no bottleneck: it serves small prepared documents with three secrets each, over kept-alive connections.
 
-`python -m benchmarks.site [SECONDS [HOSTS [BYTES]]]` serves on so many addresses of loopback, each answer after so many seconds, with
-documents of at least so many bytes, and prints its port, which is the same for all.
+`python -m benchmarks.site [SECONDS [HOSTS [BYTES]]]` serves on HOSTS loopback addresses and delays each answer by SECONDS. Documents
+are at least BYTES long. It prints its port, which is the same for all addresses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ANSWERS = [_answer(number) for number in range(_DOCUMENTS)]
 
 
 class _Site(asyncio.Protocol):
-    """Answers `GET /NUMBER`; whatever else a request says is read over."""
+    """Answers `GET /NUMBER`; ignores the rest of the request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

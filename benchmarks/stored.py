@@ -1,4 +1,4 @@
-"""What Redis' memory takes of each thing that is stored, for `benchmarks.capacity`."""
+"""The bytes of Redis' memory that each kind of stored item takes, for `benchmarks.capacity`."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _T = TypeVar("_T")
 
 
 def rounded(value: float) -> float:
-    """To three digits."""
+    """Round to three significant digits."""
     return float(f"{value:.3g}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Weighed:
-    """A server of its own, and how much its memory has grown since it was empty."""
+    """A fresh server that reports how much its memory has grown since it was empty."""
 
     client: redis.Redis
     settings: Settings
     empty: int
 
     def grown(self, count: int) -> float:
-        """Bytes, of each of so many."""
+        """Bytes per item, for `count` items."""
         used: int = self.client.info("memory")["used_memory"]
         return round((used - self.empty) / count)
 
@@ -58,7 +58,7 @@ def _weighed() -> Iterator[_Weighed]:
 
 
 def in_redis() -> Stored:
-    """What is stored of each."""
+    """Measure the bytes of each kind of item."""
     queued, leased, finished, outcome = _missions(State.SUCCEEDED)
     dead = _missions(State.DEAD)[2]
     few, many = _records(3), _records(30)
@@ -67,7 +67,7 @@ def in_redis() -> Stored:
 
 
 def _missions(end: State) -> tuple[float, float, float, float]:
-    """Bytes of a mission in each of three states: queued, leased, and finished; and of what is told of its end."""
+    """Bytes of a mission in three states: queued, leased and finished; and the bytes of its outcome."""
     with _weighed() as place:
         producer, ledger = MissionClient(place.settings), Ledger(place.client, place.settings)
         page = "https://docs.example.com/".ljust(URL_CHARACTERS - 6, "x")
@@ -92,7 +92,7 @@ def _lots(items: Iterator[_T]) -> Iterator[list[_T]]:
 
 
 def _records(secrets: int) -> float:
-    """Bytes of a sealed record with so many secrets."""
+    """Bytes of a sealed record with `secrets` secrets."""
     recipient = Identity.generate().recipient
     found = [Secret("marker", "API_KEY", f"sample-{number:04}-1111", number, 12) for number in range(secrets)]
     with _weighed() as place:

@@ -1,4 +1,4 @@
-"""The systems under test: how each is started, given work, and asked how far it is."""
+"""The systems under test: how to start each, give it work, and read its progress."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from producer import MissionClient
 from worker.local.children import end_child, start_child
 from worker.local.stack import Child, running_worker
 
-# Nothing is in hand when a measurement is over, so nothing needs a grace period.
+# No mission is in flight at the end of a measurement, so none needs a grace period.
 _GRACE_SECONDS = 0.0
-# So many missions a process of the bare loop takes at once, at most: few enough that both end at a time, and many enough to cost nothing.
+# The most missions that a process of the bare loop takes at once: few enough that both processes end together, many enough to cost nothing.
 _SHARE = 50
 _ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it all happens: Redis (its database 0, 1 and 2 are ours), the site's hosts with their port, a folder for logs."""
+    """The environment: Redis (we use its databases 0, 1 and 2), the site's hosts with their port, a folder for logs."""
 
     redis_url: str
     sites: Sequence[str]
     folder: Path
 
     def urls(self, count: int) -> list[str]:
-        """So many documents, of each host in turn."""
+        """The URLs of `count` documents, from each host in turn."""
         return [f"http://{site}/{number}" for number, site in zip(range(count), cycle(self.sites), strict=False)]
 
     def database(self, number: int) -> str:
@@ -65,23 +65,23 @@ class System(Protocol):
         """Give it work."""
 
     def finished(self) -> int:
-        """How many results there are since Redis was emptied.
+        """Number of results since Redis was emptied.
 
         Raises:
-            DecoderError: something ended otherwise: then its speed says nothing.
+            DecoderError: a mission failed, so the speed is meaningless.
         """
 
     def check(self) -> None:
-        """Look whether the last results are what the documents hold.
+        """Check that the last result matches its document.
 
         Raises:
-            DecoderError: they are not.
+            DecoderError: it does not.
         """
 
 
 @contextmanager
 def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Child]:
-    """A Python module as a child process, which can import this package; its children end with it."""
+    """Run a Python module as a child process that can import this package; its children end with it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     log = folder / f"{name}.log"
     env = {**env, "PYTHONPATH": str(_ROOT)}
@@ -95,14 +95,14 @@ def running(name: str, arguments: Sequence[str], folder: Path, env: Mapping[str,
 
 
 class Decoder:
-    """This project, two workers. `DECODER_…` variables reach them, but for those that are set here.
+    """This project, two workers. They inherit `DECODER_…` variables, except for the settings made here.
 
     `settings` and `client` are the producer's.
 
     Args:
         bulk: enqueue with `enqueue_many` rather than one by one with `enqueue`.
-        processes: of the worker.
-        settings: what is set otherwise, by field name.
+        processes: number of worker processes.
+        settings: settings to change, by field name.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Decoder:
             "metrics_host": "127.0.0.1",
             "metrics_port": "0",
             "log_level": "info",  # readiness is read from the log
-            # All documents are of one host here: politeness to it would be all that is measured.
+            # All documents are from one host: with the default limit, the benchmark would measure only that limit.
             "host_concurrency": "1024",
             **(settings or {}),
         }
@@ -143,11 +143,11 @@ class Decoder:
             yield [child]
 
     def _worker(self) -> AbstractContextManager[Child]:
-        """Their parent."""
+        """The parent of the worker processes."""
         return running_worker(self._folder(), self._values, processes=self.processes, grace=_GRACE_SECONDS)
 
     def _folder(self) -> Path:
-        """A new one for a process of this system."""
+        """A new folder for a process of this system."""
         return Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=self._place.folder))
 
     def enqueue(self, urls: Iterable[str]) -> None:
@@ -162,28 +162,28 @@ class Decoder:
             self._last = verdict.id
 
     def finished(self) -> int:
-        """How many missions succeeded."""
+        """Number of missions that succeeded."""
         stats = self.client.stats()
         if stats.failed or stats.dead:
             raise DecoderError(f"{stats.failed} missions failed, {stats.dead} are dead: see the workers' logs")
         return stats.succeeded
 
     def check(self) -> None:
-        """Look at the last mission."""
+        """Check the last mission."""
         status = self.client.status(self._last)
         if status.secrets != SECRETS:
             raise DecoderError(f"the last mission has {status.secrets} secrets, not {SECRETS}")
 
 
 class Peer:
-    """The tutorial's body under another queue.
+    """The tutorial's task on another queue.
 
     Args:
-        name: for the table.
-        module: of this package; its `send` enqueues.
-        arguments: of `python`, to start the workers.
-        ready: what each of them logs when it is; `count` times in all.
-        session: whether each thread keeps a `requests.Session`, as who tunes it would have it.
+        name: its name in the table.
+        module: a module of this package; its `send` enqueues.
+        arguments: the arguments of `python` that start the workers.
+        ready: what a worker logs when it is ready; it appears `count` times in all.
+        session: whether each thread keeps a `requests.Session`, as in a tuned setup.
     """
 
     def __init__(
@@ -196,14 +196,14 @@ class Peer:
         self._starts = 0
         self._last = -1
         self._env = _redis_of(place) | ({SESSION_VARIABLE: "1"} if session else {})
-        os.environ.update(_redis_of(place))  # the module reads them when it is imported: anew for each place
+        os.environ.update(_redis_of(place))  # the module reads them on import, so it is imported again for each place
         sys.modules.pop(module, None)
         self._send: Callable[[int, str], None] = importlib.import_module(module).send
         self._results = redis.Redis.from_url(place.database(2))
 
     @contextmanager
     def workers(self) -> Iterator[list[Child]]:
-        """The main process, all workers under it ready."""
+        """The main process, with all its workers ready."""
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
         with running("workers", self._arguments, folder, os.environ | self._env) as child:
@@ -217,18 +217,18 @@ class Peer:
             self._send(self._last, url)
 
     def finished(self) -> int:
-        """How many results there are."""
+        """Number of results."""
         return self._results.dbsize()
 
     def check(self) -> None:
-        """Look at the last result."""
+        """Check the last result."""
         found: list[Any] = json.loads(cast("bytes", self._results.get(f"result:{self._last}")))
         if len(found) != SECRETS:
             raise DecoderError(f"the last result has {len(found)} secrets, not {SECRETS}")
 
 
 class BareLoop:
-    """The limit: what every contender does for a mission, in two processes, without a queue."""
+    """The upper limit: the work that every contender does for a mission, in two processes, without a queue."""
 
     name = "bare loop"
 
@@ -258,7 +258,7 @@ class BareLoop:
             yield children
 
     def enqueue(self, urls: Sequence[str]) -> None:
-        """Lay out shares; each process takes the next one when it is done, so that none has nothing to do before the end."""
+        """Queue shares; each process takes the next share when it is done, so that both are busy until the end."""
         numbered = list(enumerate(urls, self._last + 1))
         self._last += len(urls)
         size = max(1, min(_SHARE, len(urls) // (8 * PROCESSES)))
@@ -266,11 +266,11 @@ class BareLoop:
         self._shares.rpush(SHARES, *shares)
 
     def finished(self) -> int:
-        """How many results there are."""
+        """Number of results."""
         return self._results.dbsize()
 
     def check(self) -> None:
-        """Open the last result."""
+        """Decrypt and check the last result."""
         record = cast("bytes", self._results.get(f"result:{self._last}"))
         found = open_secrets(self._identity, record, mission_id=mission_id(self._last), token=self._last)
         if len(found) != SECRETS:
@@ -282,11 +282,11 @@ def _redis_of(place: Place) -> dict[str, str]:
 
 
 def contenders(place: Place) -> list[System]:
-    """The decoder first, then its peers, as their tutorials have them and tuned, and the limit."""
+    """The decoder first, then its peers (tuned, and as in their tutorials), then the limit."""
 
     def celery(*, session: bool) -> Peer:
         arguments = ["celery", "-A", "benchmarks.celery_peer", "worker", f"-c{PROCESSES}", "--loglevel=INFO"]
-        if session:  # what Celery's own guide advises for many short tasks
+        if session:  # as Celery's own guide advises for many short tasks
             arguments += ["--prefetch-multiplier=64", "--without-gossip", "--without-mingle"]
         return Peer(
             place,

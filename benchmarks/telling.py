@@ -1,6 +1,6 @@
-"""What it takes to be told how missions end: `python -m benchmarks.telling`.
+"""The cost of learning how missions end: `python -m benchmarks.telling`.
 
-Missions end by the ledger alone, without a worker, so that what is measured is the telling.
+The ledger ends the missions without a worker, so that only the notification is measured.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from worker.local.embedded import EmbeddedRedis
 from worker.local.stack import ending_on_signals
 
 _LOT = 250
-# Ends come as fast as this while others wait for them, a few at a time, as workers commit them.
+# The rate at which missions end while clients wait, and how many each commit ends.
 PER_SECOND, TOGETHER = 200, 4
 
 
 class Bench:
-    """A ledger on a server of its own."""
+    """A ledger on its own server."""
 
     def __init__(self, url: str, client: redis.Redis) -> None:
         self.settings = Settings.from_env(redis_url=url)
@@ -43,28 +43,28 @@ class Bench:
         self._ledger = Ledger(client, self.settings)
 
     def producer(self) -> MissionClient:
-        """A client of its own, as another process has one."""
+        """A new client, as in another process."""
         return MissionClient(self.settings)
 
     def admit(self, count: int) -> list[str]:
-        """So many missions; their ids."""
+        """Admit `count` missions and return their ids."""
         all_of_them = (Admission(new_mission_id(), b"u", 3600) for _ in range(count))
         lots = iter(lambda: list(islice(all_of_them, _LOT)), [])
         return [one.id for lot in lots for one in self._ledger.admit(lot, "app")]
 
     def running(self) -> str:
-        """One that does not end; its id."""
+        """Claim a mission that does not end, and return its id."""
         self.admit(1)
         return self._ledger.claim(1, 3600.0).claims[0].id
 
     def end(self, count: int) -> list[str]:
-        """So many succeed, those whose turn it is; their ids."""
+        """Let the next `count` missions succeed, and return their ids."""
         claims = self._ledger.claim(count, 60.0).claims
         self._ledger.commit([Commit(one.id, one.token, State.SUCCEEDED, None, 0) for one in claims], 60.0)
         return [one.id for one in claims]
 
     def end_slowly(self, count: int) -> dict[str, float]:
-        """So many at a steady rate; when each was committed, on the clock of `perf_counter`."""
+        """End `count` missions at a steady rate; return when each commit began, by `perf_counter`."""
         due, ended = time.perf_counter(), dict[str, float]()
         while len(ended) < count:
             began = time.perf_counter()
@@ -75,27 +75,27 @@ class Bench:
         return ended
 
     def thread_us(self) -> float:
-        """CPU of Redis' one thread."""
+        """CPU time of Redis' one thread so far, in microseconds."""
         cpu: dict[str, Any] = self.client.info("cpu")
         return 1e6 * float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
 
 @contextmanager
 def bench(fsync: str) -> Iterator[Bench]:
-    """One, gone at the end."""
+    """A bench, removed at the end."""
     with EmbeddedRedis(env=as_packaged()) as server, redis.Redis.from_url(server.url, max_connections=4096) as client:
         client.config_set("appendfsync", fsync)
         yield Bench(server.url, client)
 
 
 def backlog(place: Bench, count: int, group: str | None) -> float:
-    """Outcomes a second that one reader takes who finds so many."""
+    """Outcomes per second that one reader takes from a backlog of `count`."""
     told = place.producer().outcomes(group)
     place.admit(count)
     ids = [one for _ in range(0, count, _LOT) for one in place.end(_LOT)]
     began = time.perf_counter()
     if [one.id for one in islice(told, count)] != ids:
-        raise DecoderError("not all were told, or not in order")
+        raise DecoderError("outcomes are missing or out of order")
     return count / (time.perf_counter() - began)
 
 
@@ -103,9 +103,9 @@ Hear = Callable[[list[str], dict[str, float]], list[threading.Thread]]
 
 
 def beside(place: Bench, count: int, hear: Hear | None) -> dict[str, float]:
-    """Redis' CPU for each end, and how long after it somebody hears of it, while so many end.
+    """Redis' CPU for each of `count` ends, and the delay until a listener learns of it.
 
-    `hear` starts who listens: each notes when he heard of a mission.
+    `hear` starts the listeners; each notes when it learned of a mission.
     """
     ids, heard = place.admit(count), dict[str, float]()
     listening = hear(ids, heard) if hear else []
@@ -118,13 +118,13 @@ def beside(place: Bench, count: int, hear: Hear | None) -> dict[str, float]:
     if not hear:
         return used
     if missing := ended.keys() - heard.keys():
-        raise DecoderError(f"of {len(missing)} ends nobody heard")
+        raise DecoderError(f"no listener learned of {len(missing)} ends")
     cuts = quantiles((1000 * (heard[one] - at) for one, at in ended.items()), n=100)
     return used | {"p50_ms": cuts[49], "p99_ms": cuts[98]}
 
 
 def started(target: Callable[..., None], several: list[tuple[Any, ...]]) -> list[threading.Thread]:
-    """A thread for each."""
+    """Start a thread for each tuple of arguments."""
     threads = [threading.Thread(target=target, args=arguments, daemon=True) for arguments in several]
     for thread in threads:
         thread.start()
@@ -132,7 +132,7 @@ def started(target: Callable[..., None], several: list[tuple[Any, ...]]) -> list
 
 
 def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Who hears how, and what that takes."""
+    """Each way to learn of an end, with its cost."""
     missions, never, few = place.producer(), place.running(), min(waiters, count)
 
     def follow(told: Iterator[Any], heard: dict[str, float]) -> None:
@@ -144,7 +144,7 @@ def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict
         heard[mission_id] = time.perf_counter()
 
     def listen(mission_id: str, heard: dict[str, float]) -> None:
-        next(iter(missions.follow([mission_id, never], 120)))  # of two, by the stream
+        next(iter(missions.follow([mission_id, never], 120)))  # two ids, so that it reads the stream
         heard[mission_id] = time.perf_counter()
 
     def wait_for_all(ids: list[str], heard: dict[str, float]) -> None:
@@ -154,21 +154,27 @@ def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict
     yield "nobody", beside(place, count, None)
     yield "a reader", beside(place, count, lambda _, heard: started(follow, [(missions.outcomes(), heard)]))
     yield "a group of one", beside(place, count, lambda _, heard: started(follow, [(missions.outcomes("one"), heard)]))
-    yield "who waits for all of them", beside(place, count, lambda *args: started(wait_for_all, [args]))
-    for who, by in (("by its id", wait), ("by the stream", listen)):
+    yield "one client that waits for all", beside(place, count, lambda *args: started(wait_for_all, [args]))
+    for who, by in (("by id", wait), ("by stream", listen)):
         found = beside(place, few, lambda ids, heard, by=by: started(by, [(one, heard) for one in ids]))  # type: ignore[misc]  # mypy infers no type for it
-        yield f"{few} who wait for one each, {who}", found
+        yield f"{few} clients, one mission each, {who}", found
 
 
 @click.command()
-@click.option("--outcomes", "count", default=2000, show_default=True, type=click.IntRange(100), help="How many.")
-@click.option("--waiters", default=200, show_default=True, type=click.IntRange(100, 2000), help="Side by side.")
 @click.option(
-    "--fsync", default="everysec", show_default=True, type=click.Choice(["everysec", "always"]), help="Of Valkey's AOF."
+    "--outcomes", "count", default=2000, show_default=True, type=click.IntRange(100), help="Number of outcomes."
+)
+@click.option("--waiters", default=200, show_default=True, type=click.IntRange(100, 2000), help="Parallel waiters.")
+@click.option(
+    "--fsync",
+    default="everysec",
+    show_default=True,
+    type=click.Choice(["everysec", "always"]),
+    help="Fsync policy of Valkey's AOF.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(count: int, waiters: int, fsync: str, *, as_json: bool) -> None:
-    """Measure how fast outcomes are read, how soon somebody is told, and what that costs Redis.
+    """Measure how fast outcomes are read, how soon a client learns of an end, and the cost in Redis.
 
     \b
     Example:

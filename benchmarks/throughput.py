@@ -1,4 +1,4 @@
-"""Missions per second, the decoder beside a tutorial's Celery task and Dramatiq: `python -m benchmarks.throughput`."""
+"""Missions per second of the decoder, a tutorial's Celery task, and Dramatiq: `python -m benchmarks.throughput`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.local.stack import temporary_folder
 
 
 def as_packaged() -> dict[str, str]:
-    """A server's environment with the allocator that packaged ones have; with glibc's own, each command takes longer the more there is."""
+    """A server's environment with the allocator of packaged servers. With glibc's allocator, commands slow down as data grows."""
     allocator = find_library("jemalloc")
     return {"LD_PRELOAD": allocator} if allocator else {}
 
@@ -30,14 +30,14 @@ def as_packaged() -> dict[str, str]:
 def bench_place(
     fsync: str, *, delay_seconds: float = 0.0, hosts: int = 1, document_bytes: int = 0
 ) -> Iterator[tuple[Place, redis.Redis]]:
-    """A Valkey with its AOF synced as told, the site, its answers delayed, and a folder; all gone at the end."""
+    """A Valkey with this fsync policy, the site with delayed answers, and a folder; all are removed at the end."""
     with (
         temporary_folder() as folder,
         EmbeddedRedis(env=as_packaged()) as server,
         redis.Redis.from_url(server.url) as client,
     ):
         client.config_set("appendfsync", fsync)
-        client.config_set("auto-aof-rewrite-percentage", 0)  # none in the middle of a measurement
+        client.config_set("auto-aof-rewrite-percentage", 0)  # no rewrite in the middle of a measurement
         arguments = ["benchmarks.site", *map(str, (delay_seconds, hosts, document_bytes))]
         with running("site", arguments, folder / "site", os.environ) as site:
             port = site.wait_until(r"port (\d+)\n")[1]
@@ -47,7 +47,7 @@ def bench_place(
 def rounds(
     missions: int, count: int, fsync: str, *, backlog: bool = False, warm_up: int = WARM_UP
 ) -> Iterator[tuple[int, Sample]]:
-    """Samples as they come, with their round: each round has all systems, one after the other, another one first each time.
+    """Yield each sample with its round. Each round runs all systems in turn and starts with a different one.
 
     Raises:
         DecoderError: a system did not do its work.
@@ -63,12 +63,20 @@ def rounds(
 
 
 @click.command()
-@click.option("--missions", default=4000, show_default=True, type=click.IntRange(1), help="For each system and round.")
-@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="How many rounds.")
 @click.option(
-    "--fsync", default="everysec", show_default=True, type=click.Choice(["everysec", "always"]), help="Of Valkey's AOF."
+    "--missions", default=4000, show_default=True, type=click.IntRange(1), help="Missions for each system and round."
 )
-@click.option("--backlog", is_flag=True, help="Enqueue all before the workers may begin, and time the workers alone.")
+@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds.")
+@click.option(
+    "--fsync",
+    default="everysec",
+    show_default=True,
+    type=click.Choice(["everysec", "always"]),
+    help="Fsync policy of Valkey's AOF.",
+)
+@click.option(
+    "--backlog", is_flag=True, help="Enqueue all missions before the workers start, and time only the workers."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option(
     "--out",
@@ -83,7 +91,7 @@ def main(missions: int, count: int, fsync: str, out: Path | None, *, backlog: bo
       python -m benchmarks.throughput --missions 1000 --rounds 2
     """
     found = report(rounds(missions, count, fsync, backlog=backlog), ours=2)
-    mode = "workers alone" if backlog else "producer beside workers"
+    mode = "workers only" if backlog else "producer beside workers"
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
     machine += f", Valkey with {find_library('jemalloc') or 'the C library'} for its memory"
     if not as_json:

@@ -1,4 +1,4 @@
-"""What a tutorial's task does with a URL: the body that both peers run."""
+"""A tutorial's task for a URL: the code that both peers run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _results = redis.Redis.from_url(os.environ[RESULTS_VARIABLE])
 
 
 def decode(number: int, url: str) -> None:
-    """Fetch, extract, and keep the result in clear. No ledger, no lease, no policy, no cap, no sealing."""
+    """Fetch, extract, and store the result in the clear. No ledger, no lease, no policy, no cap, no sealing."""
     text = _client().get(url, timeout=10).text
     _results.set(f"result:{number}", json.dumps(_MARKED.findall(text)))
 
 
 def _client() -> Any:
-    """What a tutorial takes; or, as who measured would have it, one session for each thread."""
+    """`requests` itself, as in a tutorial; or, in a tuned setup, one session for each thread."""
     if not _KEEPS_CONNECTIONS:
         return requests
     if not hasattr(_thread, "session"):

@@ -1,4 +1,4 @@
-"""A worker that nobody can watch: `python -m benchmarks.unwatched`. The other side of `benchmarks.observability`, and of no other use."""
+"""A worker without observability, only for comparison in `benchmarks.observability`: `python -m benchmarks.unwatched`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.settings import WorkerSettings
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """In the place of a measurement."""
+    """Replaces a metric's update."""
 
 
 def _myself(metric: MetricWrapperBase, *_: object, **__: object) -> MetricWrapperBase:
-    """In the place of a lookup by labels."""
+    """Replaces a lookup by labels."""
     return metric
 
 
@@ -29,7 +29,7 @@ def _no_server(*_: object, **__: object) -> tuple[WSGIServer | None, int]:
 
 
 def main() -> None:
-    """Take out the metrics and their server, all logs, all events; then be the usual worker."""
+    """Remove the metrics and their server, all logs and all events; then run the usual worker."""
     for kind, names in ((Counter, ["inc"]), (Gauge, ["inc", "dec", "set"]), (Histogram, ["observe"])):
         for name in names:
             setattr(kind, name, _nothing)
@@ -42,7 +42,7 @@ def main() -> None:
     from worker.app import app  # reads the settings, and the parts above
 
     app.conf.worker_send_task_events = False
-    # What a benchmark waits for; the log does not say it here. In one write, since all processes share one file.
+    # A benchmark waits for this line, which the log does not have here. It is one write, since all processes share one file.
     signals.worker_ready.connect(lambda **_: print("ready\n", end="", flush=True), weak=False)
     app.Worker(quiet=True, without_gossip=True, without_mingle=True).start()
 

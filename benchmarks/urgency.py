@@ -1,7 +1,7 @@
-"""What a backlog costs those who should not wait for it: `python -m benchmarks.urgency`.
+"""The effect of a backlog on missions that should not wait for it: `python -m benchmarks.urgency`.
 
-An urgent mission before so many of low priority, a submitter's hundred beside another's backlog, and the shares of the three priorities while all
-wait. Servers take a moment, so that slots are what is short, and not this machine's processors.
+It measures an urgent mission beside a backlog of low priority, a submitter's hundred missions beside another submitter's backlog, and the
+shares of the three priorities while all wait. Servers answer slowly, so that slots are scarce, not this machine's processors.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from mission.errors import DecoderError
 from mission.model import Priority
 from worker.local.stack import ending_on_signals
 
-# Of another submitter, and of each priority.
+# Missions of the other submitter, and of each priority.
 FEW, SHARED = 100, 4000
 _PAUSE_SECONDS = 0.05
 _PATIENCE_SECONDS = 600.0
 
 
 class Timed(Decoder):
-    """The decoder, and a producer that times what it enqueues."""
+    """The decoder, with a producer that times its missions."""
 
     def __init__(self, place: Place, concurrency: int, host_concurrency: int) -> None:
         settings = {"concurrency": str(concurrency), "host_concurrency": str(host_concurrency)}
-        # Nobody reads what the backlog found, so a submitter's results would soon fill its quota.
+        # No reader fetches the backlog's results, so they would soon fill the submitter's quota.
         super().__init__(place, bulk=True, settings=settings | {"stored_quota": "0"})
         self._urls = (f"http://{place.sites[0]}/{number}" for number in count())
 
     def urgent(self, missions: int) -> list[float]:
-        """Milliseconds from the call to the end of each, one after the other."""
+        """Milliseconds from the call to the end of each mission, one after the other."""
         times = []
         for _ in range(missions):
             began = time.perf_counter()
@@ -47,20 +47,20 @@ class Timed(Decoder):
         return times
 
     def few(self) -> float:
-        """Seconds until a submitter's few missions are done."""
+        """Seconds until a submitter's `FEW` missions are done."""
         began = time.perf_counter()
         self.client.enqueue_many(next(self._urls) for _ in range(FEW)).wait(_PATIENCE_SECONDS)
         return time.perf_counter() - began
 
     def backlog(self, missions: int, priority: Priority) -> None:
-        """Have so many missions of another submitter wait."""
+        """Enqueue a backlog of another submitter."""
         urls = (next(self._urls) for _ in range(missions))
         batch = self.client.enqueue_many(urls, submitter="bulk", priority=priority)
         if batch.refused:
             raise DecoderError(f"{batch.refused.total()} URLs were refused")
 
     def shares(self) -> list[float]:
-        """Of 13 claims how many each priority has, from when all three wait until one of them is nearly done."""
+        """Each priority's share of 13 claims, while all three have missions that wait."""
         for priority in Priority:
             self.backlog(SHARED, priority)
         before = self._queued()
@@ -75,16 +75,22 @@ class Timed(Decoder):
 
 
 @click.command()
-@click.option("--backlog", default=200_000, show_default=True, type=click.IntRange(1), help="Missions that wait.")
-@click.option("--missions", default=200, show_default=True, type=click.IntRange(2), help="Urgent ones that are timed.")
-@click.option("--latency", default=0.1, show_default=True, type=click.FloatRange(0), help="Of the site, in seconds.")
-@click.option("--concurrency", default=16, show_default=True, type=click.IntRange(1), help="Of each of two workers.")
-@click.option("--host-concurrency", default=1024, show_default=True, type=click.IntRange(1), help="All have one host.")
+@click.option("--backlog", default=200_000, show_default=True, type=click.IntRange(1), help="Missions in the backlog.")
+@click.option("--missions", default=200, show_default=True, type=click.IntRange(2), help="Urgent missions to time.")
+@click.option(
+    "--latency", default=0.1, show_default=True, type=click.FloatRange(0), help="Latency of the site, in seconds."
+)
+@click.option(
+    "--concurrency", default=16, show_default=True, type=click.IntRange(1), help="Slots of each of two workers."
+)
+@click.option(
+    "--host-concurrency", default=1024, show_default=True, type=click.IntRange(1), help="Slots of the one host."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(
     backlog: int, missions: int, latency: float, concurrency: int, host_concurrency: int, *, as_json: bool
 ) -> None:
-    """Measure what is urgent and who has few missions, alone and beside a backlog; and the shares of the priorities.
+    """Measure urgent missions and a small submitter, with and without a backlog; and the shares of the priorities.
 
     \b
     Example:

@@ -1,7 +1,6 @@
 """One worker process that mostly waits: `python -m benchmarks.waiting`.
 
-Many hosts that answer after a tenth of a second. As many fetches as the concurrency side by side give concurrency / latency missions a
-second at most.
+Many hosts answer after a tenth of a second. The upper limit is concurrency / latency missions per second.
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ SECONDS = 10
 
 
 @click.command()
-@click.option("--latency", default=0.1, show_default=True, help="Of each answer, in seconds.")
-@click.option(
-    "--concurrency", "several", default=(64, 256), multiple=True, show_default=True, help="Fetches side by side."
-)
+@click.option("--latency", default=0.1, show_default=True, help="Latency of each answer, in seconds.")
+@click.option("--concurrency", "several", default=(64, 256), multiple=True, show_default=True, help="Parallel fetches.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(latency: float, several: tuple[int, ...], *, as_json: bool) -> None:
-    """Measure what one process sustains on slow servers, and what memory it takes.
+    """Measure the throughput and the memory of one process with slow servers.
 
     \b
     Example:

@@ -1,6 +1,6 @@
-"""Writes the tables of docs/SCALING.md: the model's constants, and what `decoder capacity` prints.
+"""Write the tables of docs/SCALING.md: the model's constants, and the output of `decoder capacity`.
 
-`python -m ci.scaling`; a test holds document and command together. `python -m benchmarks.capacity --write` measures the constants anew.
+Run `python -m ci.scaling`; a test fails if the document is out of date. `python -m benchmarks.capacity --write` measures the constants again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ END = "<!-- end -->"
 CHECKS = "<!-- checks: made by `python -m benchmarks.capacity --write` -->"
 EXAMPLE = "decoder capacity --missions-per-day 50M --document-kb 40 --latency 200ms"
 LOADS = {"10⁶": "1M", "10⁸": "100M", "10⁹": "1G"}
-# How long finished missions and results are kept: the defaults, and shorter.
+# How long finished missions and results are kept: the defaults, then shorter periods.
 RETENTIONS = {
     "30 d, 7 d": "",
     "2 d, 1 d": " --ledger-ttl 2d --result-ttl 1d",
@@ -34,17 +34,17 @@ RETENTIONS = {
 }
 _PARTS = {
     "mission": "a mission",
-    "document_kb": "a KB of its document",
-    "record": "its record, where it has secrets",
-    "secret": "each secret in that",
-    "waiting_second": "a second of a worker that mostly waits for servers, divided by its missions in it",
-    "alone": "enqueued by itself, not by `enqueue_many`; a busy worker",
-    "alone_waiting": "the same; a worker that mostly waits",
+    "document_kb": "each KB of its document",
+    "record": "its record, if it has secrets",
+    "secret": "each secret in the record",
+    "waiting_second": "one second of a mostly waiting worker, divided by the missions that it does in that second",
+    "alone": "enqueued one by one, not by `enqueue_many`; busy worker",
+    "alone_waiting": "enqueued one by one; mostly waiting worker",
 }
 
 
 def printed(command: str) -> str:
-    """What a `decoder` command prints with the default settings."""
+    """The output of a `decoder` command with the default settings."""
     unset = {name: None for name in os.environ if name.upper().startswith(PREFIX)}
     result = CliRunner().invoke(decoder, shlex.split(command)[1:], env=unset, catch_exceptions=False)
     return result.stdout.rstrip("\n")
@@ -62,7 +62,7 @@ def costs() -> str:
     stored = MODEL.stored
     rows += ["", "| bytes in Redis | |", "|---|---|"]
     rows += [f"| {one.name.replace('_', ' ')} | {getattr(stored, one.name):,g} |" for one in fields(stored)]
-    rows += ["", f"A slot of the worker is taken for {MODEL.slot_ms:g} ms beside the server's latency."]
+    rows += ["", f"A mission occupies a slot for the server's latency plus {MODEL.slot_ms:g} ms."]
     return "\n".join(rows)
 
 
@@ -70,9 +70,9 @@ def loads() -> str:
     """The three loads with each retention, as a Markdown table."""
     head = (
         "missions a day",
-        "kept: finished, results",
+        "retention: finished, results",
         "worker pods",
-        "their CPU at the peak, cores",
+        "worker CPU at the peak, cores",
         "Redis' thread at the peak",
         "Redis' memory, GiB",
         "from the sites, Mbit/s",
@@ -106,7 +106,7 @@ BLOCKS = {
 
 
 def with_tables(document: str) -> str:
-    """The document with its tables made anew."""
+    """The document with its tables regenerated."""
     for begin, block in BLOCKS.items():
         document = with_block(document, begin, END, block())
     return document

@@ -1,4 +1,4 @@
-"""Shared fixtures: a real Valkey for the session, and settings that point to it."""
+"""Shared fixtures: a real Valkey for the session, and settings for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ for number, handler in (
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment(pytestconfig: pytest.Config) -> None:
-    """The developer's own settings must not affect the tests. Rules are compiled once for all runs here."""
+    """Hide the developer's own settings from the tests. All runs here share the compiled rules."""
     assert pytestconfig.cache is not None
     os.environ["XDG_CACHE_HOME"] = str(pytestconfig.cache.mkdir("compiled"))
     for name in [name for name in os.environ if name.startswith("DECODER_") and name not in CORPORA]:
@@ -51,7 +51,7 @@ def rules_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
-    """A Valkey that only this test process uses."""
+    """A Valkey only for this test process."""
     with EmbeddedRedis() as server:
         yield server
 
@@ -59,8 +59,8 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The store of a unit test: fakeredis in memory, and in the full suite a real server as well.
 
-    fakeredis 2.40 has no INFO, CONFIG or WAIT, no HRANDFIELD in scripts and no restricted logins; and it
-    is out of reach of kombu and child processes. A test that needs one of these is marked `server`, with its reason.
+    fakeredis 2.40 has no INFO, CONFIG or WAIT, no HRANDFIELD in scripts and no restricted logins;
+    kombu and child processes cannot reach it. A test that needs one of these is marked `server`, with its reason.
     """
     unit, server = "/unit/" in metafunc.definition.nodeid, metafunc.definition.get_closest_marker("server")
     if "redis_url" in metafunc.fixturenames and unit and not server:
@@ -68,7 +68,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files: those with long tests first, then the full suite's, so that no core is idle at the end."""
+    """Order the files: long tests first, then the full suite's, so that no core is idle at the end."""
 
     def seconds(item: pytest.Item) -> int:
         timeout = item.get_closest_marker("timeout")
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def redis_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty store: that Valkey, or one in memory that only clients in this process reach."""
+    """The URL of an empty store: the Valkey, or an in-memory store that only clients in this process reach."""
     if getattr(request, "param", "server") == "server":
         server: EmbeddedRedis = request.getfixturevalue("redis_server")
         with redis.Redis.from_url(server.url) as client:
@@ -101,13 +101,13 @@ def redis_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def settings(redis_url: str) -> WorkerSettings:
-    """Settings for an empty ledger."""
+    """Settings of an empty ledger."""
     return WorkerSettings.from_env(redis_url=redis_url)
 
 
 @pytest.fixture
 def client(settings: WorkerSettings) -> Iterator[redis.Redis]:
-    """A client of that Valkey."""
+    """A client of the store."""
     with connect(settings) as client:
         yield client
 

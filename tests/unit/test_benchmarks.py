@@ -1,4 +1,4 @@
-"""The benchmarks still run, and their table says what was measured."""
+"""The benchmarks still run, and their tables show the measurements."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_decoder_does_its_missions_watched_and_unwatched() -> None:
 
 
 def lines(main: click.Command, *arguments: str) -> list[dict[str, Any]]:
-    """What a benchmark prints for machines."""
+    """The JSON output of a benchmark."""
     done = CliRunner().invoke(main, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -236,10 +236,10 @@ def test_telling_tells_of_each_who_hears_of_ends(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.full
 def test_extraction_finds_what_was_planted_and_tells_what_each_contender_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "RATE", 16 * 1024)  # many, of little text
+    monkeypatch.setattr(corpus, "RATE", 16 * 1024)  # many credentials in little text
     monkeypatch.setattr(
         extraction, "SMALL_REPEATS", 300
-    )  # many pairs of each text: one that was interrupted is no median
+    )  # many pairs of each text, so that an interrupted one does not shift the median
     monkeypatch.setattr(extraction, "GROWTH_MB", (1,))
     found = lines(extraction.main, "--mb", "2", "--rounds", "1")
     speeds, (median, *_), (provider, everything), (growth,), small = (

@@ -1,4 +1,4 @@
-"""The cluster's releases that fail are made from this tree's sources: what is changed in them is there."""
+"""The cluster's broken releases are built from this tree's sources: the source texts that they replace exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of settings in docs/configuration.md, made from the settings classes."""
+"""The table of settings in docs/configuration.md, generated from the settings classes."""
 
 from __future__ import annotations
 

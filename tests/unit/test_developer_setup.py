@@ -1,4 +1,4 @@
-"""What editors and pre-commit are told agrees with the tools and with the files that there are."""
+"""The configuration of editors and pre-commit agrees with the tools and with the existing files."""
 
 from __future__ import annotations
 

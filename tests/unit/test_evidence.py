@@ -1,4 +1,4 @@
-"""The page of evidence: made from ci/evidence.toml, with the results of a JUnit file, and checked."""
+"""The page of evidence: generated from ci/evidence.toml with the results of a JUnit file, and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE, ALL_OF_B, TWO = "tests/test_a.py::test_one", "tests/test_b.py", "tests/test
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two claims, their tests, and the page of them."""
+    """A project with two claims, their tests, and their page."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests/test_a.py").write_text("def test_one(): ...\ndef test_two(): ...\n")
     (tmp_path / "tests/test_b.py").write_text("def test_three(): ...\n")
@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def junit(folder: Path, *cases: tuple[str, str, str]) -> str:
-    """A JUnit file as pytest writes it: class name, name, and what is in the case."""
+    """A JUnit file as pytest writes it: class name, name, and content of each case."""
     file = folder / "junit.xml"
     lines = [f'<testcase classname="{where}" name="{name}">{inner}</testcase>' for where, name, inner in cases]
     file.write_text(f"<testsuites><testsuite>{''.join(lines)}</testsuite></testsuites>")

@@ -1,4 +1,4 @@
-"""The help of both commands: every command says what it is for, shows an example that works, defaults and variables."""
+"""The help of both programs: every command describes its purpose, a working example, defaults and variables."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from worker.cli import main as decoder
 from worker.settings import WorkerSettings
 
 PROGRAMS: dict[str, click.Group] = {"mission": mission, "decoder": decoder}
-# Those that neither connect nor read a setting.
+# Commands that neither connect nor read a setting.
 WITHOUT_VARIABLES = {
     "mission completion",
     "decoder completion",
-    "decoder settings",  # all of them, and it says so
+    "decoder settings",  # it reads every setting, and its help says so
     "decoder keys generate",
     "decoder keys show",
     "decoder acl",
@@ -59,7 +59,7 @@ def help_of(name: str) -> str:
 
 
 def examples(name: str) -> list[str]:
-    """The lines below `Example:`, continued ones in one piece."""
+    """The lines below `Example:`, with continued lines joined."""
     block = re.search(r"^  Example[^\n]*:\n((?:    .*\n)+)", help_of(name), re.MULTILINE)
     assert block, f"{name}: no example"
     return [line.strip() for line in re.sub(r"\\\n *", "", block[1]).splitlines()]
@@ -159,7 +159,7 @@ def test_every_example_is_taken_by_the_command_itself(
                 word for word in shlex.split(re.sub(r" (<|>>?) \S+", "", piece)) if not re.match(r"DECODER_\w+=", word)
             ]
             if words[0] not in PROGRAMS:
-                continue  # the other end of a pipe
+                continue  # another program in the pipe
             for word in words:
                 if word.endswith((".txt", ".log")):
                     Path(word).touch()

@@ -1,4 +1,4 @@
-"""The rules of the house: what the requirements hold, what the Makefile lists, what is packed. Who imports whom: import-linter."""
+"""The project's own rules for requirements, Makefile targets and packages. import-linter checks the imports."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_requirements_hold_what_the_project_asks_for() -> None:
         asked = dict(re.match(r"([\w.-]+)(\[\w+\])?", item.lower()).groups("") for item in wanted[file.name])  # type: ignore[union-attr, misc]  # fails here if one is no requirement
         asked.pop("mission-decoder", None)
         assert asked.keys() <= pins.keys(), file.name
-        # pip holds `name[extra]` for unpinned where only `name` is, as soon as there is a newer release.
+        # If only `name` is pinned, pip treats `name[extra]` as unpinned as soon as there is a newer release.
         assert {name: extras for name, extras in asked.items() if extras and extras not in pins[name]} == {}, file.name
 
 

@@ -1,4 +1,4 @@
-"""The reference in docs/metrics.md, made from the catalogue that a worker serves."""
+"""The reference in docs/metrics.md, generated from the catalogue that a worker serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = re.findall(r"^\| `(decoder_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", TEXT, re
 
 
 def test_the_reference_is_in_step_with_the_catalogue() -> None:
-    # In a process of its own: other tests have added series to this one's.
+    # In a new process: other tests have added series in this one.
     program = "from ci.metrics import DOCUMENT, with_tables; print(with_tables(DOCUMENT.read_text()), end='')"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert made == TEXT, "run `python -m ci.metrics`"

@@ -1,4 +1,4 @@
-"""The linter for prose: each rule's own examples, the passages of each kind of file, the command's exit code."""
+"""The prose linter: each rule's own examples, the passages of each kind of file, the command's exit code."""
 
 from __future__ import annotations
 

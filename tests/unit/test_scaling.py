@@ -1,4 +1,4 @@
-"""docs/SCALING.md: its tables are what `decoder capacity` prints, and it shows how the model was checked."""
+"""docs/SCALING.md: its tables match the output of `decoder capacity`, and it shows how the model was checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each setting is read by the code that it is for: a variable that is documented, checked and then not looked at would be a lie."""
+"""Code reads each setting: a documented and validated variable without effect would mislead users."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PRODUCT = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if path not in DECLARED
 ]
-# What holds the settings is called so everywhere: `.quota` of something else is no reading of DECODER_QUOTA.
+# Every object with settings has one of these names: `.quota` of another object does not read DECODER_QUOTA.
 HOLDERS = ("settings", "_settings")
 
 
 def reads(trees: Iterable[ast.AST], *holders: str) -> Iterator[str]:
-    """What is read of something of these names, and used."""
+    """The attributes of objects with these names that code reads and uses."""
     for tree in trees:
         idle = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
@@ -33,7 +33,7 @@ def reads(trees: Iterable[ast.AST], *holders: str) -> Iterator[str]:
 
 
 def unread(fields: Iterable[str], product: Iterable[str], declared: Iterable[str]) -> set[str]:
-    """The fields that no code reads: neither by themselves, nor by a property that is read. That a validator looks at one is no use of it."""
+    """The fields that no code reads, directly or by a property that is read. A read by a validator does not count."""
     used = set(reads(map(ast.parse, product), *HOLDERS))
     properties = [
         node

@@ -1,7 +1,7 @@
-"""Messages, ledger entries and records as releases wrote them, each kept here from the day its schema was new.
+"""Messages, ledger entries and records as earlier releases wrote them, each kept since its schema was new.
 
-A release reads its own schema and the one before: an upgrade meets what the older release left. After a rollback it meets what
-the newer one left, and loses none of it.
+A release reads its own schema and the previous one: after an upgrade it finds the older release's data. After a rollback it finds
+the newer release's data, and loses none of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from worker.queue.intake import GuardedConnection
 from worker.settings import WorkerSettings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-# What the samples were sealed and encrypted with.
+# The keys that sealed and encrypted the samples.
 KEY = bytes(range(32))
 
 
@@ -39,7 +39,7 @@ def sample(kind: str, schema: int) -> Any:
 
 
 def kept(kind: str, oldest: int, newest: int) -> list[int]:
-    """The numbers of what a release is to read; of its newest a sample must be there."""
+    """The schema numbers that a release must read; a sample of the newest must exist."""
     return [n for n in range(oldest, newest + 1) if n == newest or (SAMPLES / f"{kind}-{n}.json").exists()]
 
 
@@ -77,7 +77,7 @@ def test_a_message_that_names_no_schema_is_read_as_one_of_today() -> None:
 
 @pytest.fixture
 def channel(settings: WorkerSettings) -> Iterator[Any]:
-    """kombu's channel of a worker process."""
+    """A worker process' kombu channel."""
     with GuardedConnection(settings.redis_url.get_secret_value()) as connection:  # type: ignore[no-untyped-call]  # kombu has few types
         yield connection.channel()
 
@@ -98,7 +98,7 @@ def test_a_message_of_a_newer_release_is_passed_over_after_a_rollback_and_is_not
 
 
 def restored(client: redis.Redis, schema: int) -> Any:
-    """Put a stored entry into the ledger, as one that waits for its message."""
+    """Put a stored entry into the ledger, as a mission that waits for its message."""
     found = sample("entry", schema)
     fields = {name: bytes.fromhex(value) for name, value in found["fields"].items()}
     assert fields["v"] == str(schema).encode()
@@ -163,7 +163,7 @@ def test_what_rules_found_is_opened_and_a_release_without_rules_passes_over_what
 
 
 def test_an_outcome_as_releases_write_it_is_read(ledger: Ledger, client: redis.Redis) -> None:
-    """One of a newer release may hold more, or a state that this one does not know."""
+    """An outcome of a newer release may have additional fields or an unknown state."""
     client.xadd(Key.OUTCOMES, sample("outcome", 1), id="1800000000000-0")
     client.xadd(Key.OUTCOMES, sample("outcome", 1) | {"state": "archived", "kept": "x"}, id="1800000000000-1")
     first, newer = ledger.outcomes.follow(None, datetime.fromtimestamp(0, UTC), endless=False, hold_seconds=60)

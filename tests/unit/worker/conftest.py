@@ -10,9 +10,9 @@ from tests.unit.worker.parts import BEGUN
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Iterator[Ledger]:
-    """An empty ledger. When the test is over its coordinators look no more: the next test's missions are not theirs."""
+    """An empty ledger. After the test its coordinators stop looking, so that they do not take the next test's missions."""
     yield ledger
     while BEGUN:
         coordinator = BEGUN.pop()
         coordinator.close()
-        coordinator.work(1)  # it says that it claims nothing: so no claim is under way
+        coordinator.work(1)  # it reports that it claims nothing, so no claim is in progress

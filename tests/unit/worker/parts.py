@@ -1,4 +1,4 @@
-"""A worker's parts put together within the test process: real ledger, real keys, and whatever decodes."""
+"""A worker's parts within the test process: real ledger, real keys, and a replaceable pipeline."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from worker.work.endings import Outcome
 from worker.work.pipeline import Pipeline
 
 URL = "https://docs.example/page?signature=sesame"
-BEGUN: list[Coordinator] = []  # to be closed when the test is over
+BEGUN: list[Coordinator] = []  # closed after the test
 
 
 class Keys:
-    """Keys of one test, and missions under them whose messages are gone."""
+    """The keys of one test, and missions encrypted with them whose messages are gone."""
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self.ledger = ledger
@@ -41,7 +41,7 @@ class Keys:
         expires_seconds: float | None = None,
         priority: Priority = Priority.NORMAL,
     ) -> list[str]:
-        """Missions that wait for their claim; their ids."""
+        """Admit missions that wait for their claim, and return their ids."""
         verdicts = self.admitter.admit(
             urls or [URL], submitter=submitter, expires_seconds=expires_seconds, priority=priority
         )
@@ -50,23 +50,23 @@ class Keys:
         return [cast("Ticket", verdict).id for verdict in verdicts]
 
     def claim(self, *urls: str, submitter: str = "app", priority: Priority = Priority.NORMAL) -> Claim:
-        """A mission in hand."""
+        """Claim a mission."""
         ids = self.admit(*urls, submitter=submitter, priority=priority)
         return claim_these(self.ledger, ids, 1, 60.0).claims[0]
 
 
 def succeeded(_claim: Claim) -> Outcome:
-    """How an attempt goes whose document holds no secrets."""
+    """The outcome of an attempt whose document holds no secrets."""
     return Outcome({}, record=b"sealed")
 
 
 def timed_out(_claim: Claim) -> Outcome:
-    """How an attempt goes that another one shall follow, in a minute."""
+    """The outcome of an attempt to be repeated in a minute."""
     return Outcome({}, Reason.READ_TIMEOUT, retry_after=60)
 
 
 class Scripted:
-    """What stands in for the pipeline where only the handling of its outcomes is looked at."""
+    """A stub of the pipeline, for tests of how its outcomes are handled."""
 
     def __init__(self, outcome: Callable[[Claim], Outcome] = succeeded) -> None:
         self._outcome = outcome
@@ -88,7 +88,7 @@ class Scripted:
 
 
 def coordinator_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted, **changes: object) -> Coordinator:
-    """A coordinator over the script that has begun, with some settings changed."""
+    """Start a coordinator on the scripted pipeline, with some settings changed."""
     coordinator = Coordinator(ledger, cast("Pipeline", scripted), settings.model_copy(update=changes))
     coordinator.start()
     BEGUN.append(coordinator)
@@ -96,16 +96,16 @@ def coordinator_of(ledger: Ledger, settings: WorkerSettings, scripted: Scripted,
 
 
 def states(ledger: Ledger, ids: Sequence[str]) -> set[State | str]:
-    """The states that missions are in."""
+    """The states of missions."""
     return {ledger.status(mission_id).state for mission_id in ids}
 
 
 def ended(outcome: State, reason: str = "") -> float:
-    """How many missions ended so, as the metric counts them."""
+    """The number of missions with this end, from the metric."""
     return float(metrics.MISSIONS.labels(outcome.value, reason)._value.get())
 
 
 def deaths(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """The missions whose death the log tells, and what each died of."""
+    """The dead missions in the log, each with its reason."""
     lines = [vars(record) for record in caplog.records if record.getMessage() == "mission dead"]
     return [(line["mission.id"], line["mission.reason"]) for line in lines]

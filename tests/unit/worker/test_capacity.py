@@ -1,4 +1,4 @@
-"""The capacity model: its costs add up, more work never takes less, and what breaks is told."""
+"""The capacity model: its costs add up, more work never costs less, and it reports the exceeded limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs: they add up, and wait by the second."""
+"""Costs: they add up, and waiting is charged by the second."""
 
 from __future__ import annotations
 

@@ -40,20 +40,20 @@ Configure = Callable[..., None]
 
 @pytest.fixture
 def good(redis_server: EmbeddedRedis, rules_cache: Path) -> dict[str, Any]:
-    """Settings that a production may have, on a Redis that is as it should be but for its login."""
+    """Settings fit for production, on a Redis that is correct except for its login."""
     return {
         "redis_url": redis_server.url,
         "url_key": generate_url_key(),
         "recipient": IDENTITY.recipient.text,
         "allowed_hosts": "docs.example.com",
         "rules_cache": str(rules_cache),
-        "detectors": "marker",  # rules take their time to load: in the tests that are about them
+        "detectors": "marker",  # rules load slowly: only the tests about them use them
     }
 
 
 @pytest.fixture
 def configure(client: redis.Redis) -> Iterator[Configure]:
-    """Set options of the server; they are put back."""
+    """Set options of the server and restore them afterwards."""
     before: dict[str, str] = {}
 
     def change(**options: str) -> None:
@@ -152,7 +152,7 @@ ALL = {"detectors": "marker,provider,generic"}
 
 
 def detectors(values: dict[str, Any]) -> tuple[Level, str]:
-    """How that check comes out; the ones of Redis are not come to."""
+    """The result of the check of detectors; the later checks of Redis do not run."""
     return next(
         (each.level, each.detail) for each in examine(WorkerSettings.from_env(**values)) if each.check == "detectors"
     )
@@ -316,7 +316,7 @@ def test_a_login_that_sees_nothing_gets_warnings(
 
 
 def findings(login: str, server: EmbeddedRedis, **values: Any) -> dict[str, tuple[Level, str]]:
-    """What a login of the ACL file is told, with nothing set but this."""
+    """The findings for a login of the ACL file, with only these settings."""
     found = examine(WorkerSettings.from_env(redis_url=server.login_url(login), **values))
     return {finding.check: (finding.level, finding.detail) for finding in found}
 
@@ -390,7 +390,7 @@ def test_entries_that_take_twice_the_memory_are_found(good: dict[str, Any], conf
 def test_a_replica_is_no_place_to_write_to_and_counts_where_it_replicates(
     good: dict[str, Any], redis_server: EmbeddedRedis, configure: Configure
 ) -> None:
-    configure(repl_diskless_sync_delay="0")  # of itself the server waits 5 s for more replicas
+    configure(repl_diskless_sync_delay="0")  # by default the server waits 5 s for more replicas
     with EmbeddedRedis() as second, redis.Redis.from_url(second.url) as replica:
         password = redis_server.url.partition("@")[0].rpartition(":")[2]
         replica.config_set("masterauth", password)

@@ -1,4 +1,4 @@
-"""What `DECODER_EGRESS_PROXY` may be."""
+"""The valid values of `DECODER_EGRESS_PROXY`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's settings, and the command that shows them."""
+"""The worker's settings, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ PASSWORD = uuid4().hex
 @pytest.mark.parametrize(
     "value",
     ["{}:3128", "http://user:{}@proxy", "socks5://user:{}@proxy:1"]
-    # What the masking of a URL would read otherwise: it is to be percent-encoded.
+    # Characters that the masking of a URL would misread: they must be percent-encoded.
     + [f"http://user:{{}}{mark}@proxy:1" for mark in "#?/[]@ \\é"],
 )
 def test_a_proxy_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.fetch.addresses import blocked
 
-# Written out anew, not imported: a row that is lost from the table must fail here.
+# Repeated here, not imported: a row missing from the table must fail a test.
 FORBIDDEN_IPV4 = [
     "0.0.0.0/8",
     "0.0.0.0/32",
@@ -135,7 +135,7 @@ PUBLIC = [
     "3fff:1000::1",
 ]
 
-# How an IPv6 address can hold an IPv4 one: prefix, and where it stands, in bits from the right.
+# How an IPv6 address can embed an IPv4 address: prefix, and position in bits from the right.
 EMBEDDINGS = {
     "compatible": ("::", 0),
     "mapped": ("::ffff:0:0", 0),
@@ -149,7 +149,7 @@ EMBEDDINGS = {
     "isatap, group": ("2a00:1450::100:5efe:0:0", 0),
 }
 HOW = [*EMBEDDINGS, "teredo client"]
-# Where the layout of a NAT64 prefix for local use is not certain, the widest network does not open it.
+# If the layout of a NAT64 prefix for local use is uncertain, even the widest network does not open it.
 ALL_IPV6 = (IPv6Network("::/0"), IPv6Network("64:ff9b:1:fffe::/96"))
 
 
@@ -205,7 +205,7 @@ def test_an_opened_embedding_of_an_opened_address_passes() -> None:
 
 
 def test_local_use_nat64_opens_only_where_its_layout_is_certain() -> None:
-    """With a wider prefix, the IPv4 address could stand elsewhere than where we look."""
+    """With a wider prefix, the IPv4 address could be at another position than the one we check."""
     address = IPv6Address("64:ff9b:1:fffe::8.8.8.8")
     assert blocked(address, (IPv6Network("64:ff9b:1::/48"),))
     assert blocked(address, (IPv6Network("64:ff9b:1:fffe::/64"),))

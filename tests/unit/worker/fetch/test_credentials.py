@@ -1,4 +1,4 @@
-"""The file of credentials: what it may say, for which URLs that counts, and how it changes under a worker."""
+"""The file of credentials: its valid content, the URLs that it applies to, and changes while a worker runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTS = (
     *("docs.example.com", "docs.example.com:443", "docs.example.com:8443", "*.example.com", "*.deep.example.com"),
     *("wiki.example.org", "bücher.example", "127.0.0.1:8080", "[::1]:8080", "10.0.0.1:8080", "login.example.org"),
 )
-# Of each entry's value: whatever an error says, none of these may stand in it.
+# Parts of each entry's value: no error may contain one of them.
 VALUE = secrets.token_urlsafe(24)
 OAUTH2 = f"""
 ["wiki.example.org".oauth2]
@@ -70,7 +70,7 @@ def make(file: Path, text: str | None = None, egress_proxy: str = "") -> Credent
 
 
 def sent(credentials: Credentials, url: str) -> dict[str, str]:
-    """The header fields that go along to a URL; asked for without a token's server."""
+    """The header fields that go to a URL, without a token server."""
     found = credentials.of(parse_url(url))
     return {} if found is None else dict(found.fields(lambda *_: pytest.fail("nobody is asked for a token"), LIMITS))
 
@@ -117,7 +117,7 @@ def test_header_fields_stand_in_the_file_or_in_files_beside_it_or_elsewhere(file
         ("https://a.example.com:8443/", None),
         ("https://docs.example.com:444/", None),
         ("https://other.example/", None),
-        # In clear, to somebody else than this machine.
+        # In the clear, to another machine.
         ("http://wiki.example.org/", None),
         ("http://docs.example.com:443/", None),
         ("http://10.0.0.1:8080/", None),
@@ -233,7 +233,7 @@ def test_a_file_that_is_open_to_others_is_refused(file: Path, mode: int) -> None
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o440, 0o640])
 def test_a_group_may_read_it_as_kubernetes_mounts_it(file: Path, mode: int) -> None:
-    """A Secret's files are links, by way of one to the folder of the generation."""
+    """A Secret's files are links through another link to the folder of the generation."""
     generation = file.parent / "..2026_01_01"
     generation.mkdir()
     text = '["wiki.example.org".header-files]\nX-Key = "key"\n'
@@ -284,7 +284,7 @@ def test_a_file_that_turns_bad_keeps_what_it_said_is_logged_once_and_counted(
     assert line.endswith("; its last valid content stays in use")
     assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 1
     write(file, headers("wiki.example.org", "new"))
-    assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 0  # a scrape looks, without any traffic
+    assert metrics.REGISTRY.get_sample_value("decoder_bad_credentials") == 0  # a scrape looks, without traffic
     assert sent(credentials, "https://wiki.example.org/") == {"X-Key": "new"}
 
 

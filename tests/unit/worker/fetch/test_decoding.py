@@ -1,4 +1,4 @@
-"""Content codings: what comes out, piece by piece, and what is refused."""
+"""Content codings: the decoded pieces, and the refused bodies."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_reads_no_more_of_a_bomb_than_it_takes_to_pass_the_limit(coding: str) ->
         pieces.extend(len(piece) for piece in layers)
     assert sum(pieces) <= MIB
     assert max(pieces) <= STEP
-    if coding not in ("br", "zstd"):  # their bombs are a few bytes, all of them in the first piece or two
+    if coding not in ("br", "zstd"):  # their bombs are a few bytes, which all fit into the first piece or two
         assert len(given) < 5 * MIB / 64 / 100
 
 
 def test_limits_the_layers_in_between_too() -> None:
-    # RFC 1952: a member may carry a file name, of any length; nothing comes out of it.
+    # RFC 1952: a member may have a file name of any length, which yields no output.
     member = compress(b"", "gzip")
     named = member[:3] + b"\x08" + member[4:10] + b"a" * 5 * MIB + b"\0" + member[10:]
     assert undo(compress(named, "gzip"), "gzip", "gzip") == b""

@@ -1,4 +1,4 @@
-"""The resolver: it ends in time whatever the look-up does, and asks once for all who wait."""
+"""The resolver: it returns in time whatever the look-up does, and asks once for all callers that wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG = Wait(30.0, cut_short=False)
 
 
 class Lookup:
-    """Answers as told; hosts that start with `stuck` wait until `release` is set."""
+    """Gives scripted answers; hosts that start with `stuck` wait until `release` is set."""
 
     def __init__(self, *answers: str) -> None:
         self.answers = answers or ("192.0.2.1",)

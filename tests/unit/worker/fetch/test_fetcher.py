@@ -1,4 +1,4 @@
-"""What the fetcher keeps to itself, and what it tells."""
+"""The information that the fetcher keeps private, and the information that it reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OAuth tokens: how one is asked for, how long it is kept, and what a server's failure costs."""
+"""OAuth tokens: the request for a token, its lifetime, and the effect of a server's failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Clock:
 
 
 class Server:
-    """Stands where the fetcher's guard is: answers with a new token each time, or as it is told."""
+    """Replaces the fetcher's guard: answers with a new token each time, or as scripted."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -64,7 +64,7 @@ class Server:
         return token.field(self.post, self._clock.limits())
 
     def failing(self, token: Token, reason: Reason, **options: Any) -> MissionFailed:
-        """How it fails, if the server does for this reason."""
+        """The failure of a token if the server fails for this reason."""
         self.failure = MissionFailed(reason, **options)
         with pytest.raises(MissionFailed) as caught:
             self.field(token)
@@ -263,12 +263,12 @@ def test_a_server_that_takes_longer_than_it_may_is_left_alone(server: Server, to
 
 def test_a_token_that_is_refused_is_given_up_but_for_a_new_one(server: Server, token: Token, clock: Clock) -> None:
     field = server.field(token)
-    assert not token.refused(field)  # another one would be refused alike
+    assert not token.refused(field)  # a new one would be refused too
     assert server.field(token) == "Bearer token-1"
     clock.ahead = PATIENCE_SECONDS + 1
     assert token.refused(field)
     assert server.field(token) == "Bearer token-2"
-    assert token.refused(field)  # somebody else has given it up already
+    assert token.refused(field)  # another mission has already given it up
     assert server.field(token) == "Bearer token-2"
 
 

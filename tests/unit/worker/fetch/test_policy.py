@@ -1,4 +1,4 @@
-"""The URL policy: allowlist, ports, schemes, addresses. Closed when in doubt."""
+"""The URL policy: allowlist, ports, schemes, addresses. It fails closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tunnels through a proxy that plays along, and through each kind that does not."""
+"""Tunnels through a proxy that works, and through each kind that does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from worker.fetch.proxy import NOWHERE, RETURN_SECONDS, NoWayOut, Proxy, ProxyFa
 from worker.fetch.transport import tls_context
 from worker.fetch.wire import ConnectFailed, Wait
 
-ADDRESS = "192.0.2.80"  # where the proxy is to connect to: it does not
+ADDRESS = "192.0.2.80"  # the requested target of the proxy, which does not really connect
 UNUSED = Resolver(lambda _host, _port: ())
 GRACE = 1.0
 
@@ -52,20 +52,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def proxy() -> Iterator[PlayingProxy]:
-    """Plays hosts of http."""
+    """A proxy that plays http hosts."""
     with PlayingProxy(MisbehavingServer()) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def tls_proxy(authority: Authority) -> Iterator[PlayingProxy]:
-    """Plays hosts of https; nobody needs TLS to speak with it."""
+    """A proxy that plays https hosts; the connection to the proxy itself needs no TLS."""
     with PlayingProxy(MisbehavingServer(authority.context(NAME))) as proxy:
         yield proxy
 
 
 def through(proxy: PlayingProxy, **options: Any) -> dict[str, Any]:
-    """Settings for `fetching`: through the proxy to `NAME`, which is at `ADDRESS`."""
+    """Settings for `fetching` through the proxy to `NAME`, which is at `ADDRESS`."""
     return {
         "egress_proxy": proxy.setting(),
         "allowed_hosts": (NAME, "192.0.2.81"),
@@ -80,7 +80,7 @@ def failure(rig: Fetching, url: str = f"http://{NAME}/ok", seconds: float = 10.0
     return caught.value
 
 
-# What a tunnel is.
+# Tunnels.
 
 
 def test_https_goes_through_a_tunnel_to_the_checked_address(tls_proxy: PlayingProxy, authority: Authority) -> None:
@@ -237,7 +237,7 @@ def test_without_that_a_name_is_handed_to_nobody(proxy: PlayingProxy) -> None:
     assert not proxy.connections
 
 
-# What is wrong with the proxy says nothing of the host, and what a proxy that works says of a host does.
+# A proxy's own fault says nothing about the host; the answer of a working proxy does.
 
 NOT_REACHED = (Reach.UNKNOWN, Reach.UNREACHED)
 NO_ANSWER = (Reach.UNKNOWN, Reach.UNKNOWN)
@@ -245,7 +245,7 @@ NOT_OPENED = (Reach.UNREACHED, Reach.REACHED)
 
 
 def said(proxy: PlayingProxy, manner: Manner, *, answers_others: bool = False) -> tuple[Reason, Reach, Reach]:
-    """The reason, and what is said of host and way, where the proxy has this manner."""
+    """The reason, and the reach of the host and of the proxy, if the proxy has this manner."""
     options = through(proxy, connect_timeout=0.5, read_timeout=0.5)
     with fetching(**options) as rig:
         if answers_others:
@@ -304,7 +304,7 @@ def test_one_that_breaks_off_for_a_host_alone_refuses_it(proxy: PlayingProxy, na
 
 
 def test_one_that_answers_others_meanwhile_and_is_silent_to_a_host_waits_for_that_host(proxy: PlayingProxy) -> None:
-    """As a proxy does for a host that swallows its packets: a mission for such a one must not look like a broken proxy."""
+    """A proxy behaves so for a host that drops packets: a mission for such a host must not look like a broken proxy."""
     proxy.manners[ADDRESS] = hangs
     own = Proxy(ProxyUrl.parse(proxy.setting()), tls_context(None), UNUSED, resolves=False)
 

@@ -1,4 +1,4 @@
-"""What a fetch has to say of each host that it went to: reached, not reached, or nothing."""
+"""The reach that a fetch reports for each host: reached, not reached, or unknown."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def server() -> Iterator[MisbehavingServer]:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a listener that takes connections and never says a word: a TLS handshake with it has no end."""
+    """The port of a listener that accepts connections and sends nothing: a TLS handshake with it never ends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def said(rig: Fetching, url: str, *, seconds: float = 10.0) -> list[Reach]:
-    """What is said of the hosts on the way, the one that was left first before the others."""
+    """The reach of each host on the way, in the order in which the fetch left them."""
     with suppress(DecoderError):
         rig.fetch(url, seconds=seconds)
     return [reach for _, reach in rig.said]

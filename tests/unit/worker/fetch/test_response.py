@@ -20,7 +20,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n"
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Wire, socket.socket]]:
-    """A wire, and the server's end of it."""
+    """A wire and the server's end of it."""
     near, far = socket.socketpair()
     far.settimeout(5)
     wire = Wire(near, Limits(time.monotonic() + 10, 1, 1))
@@ -32,7 +32,7 @@ def pair() -> Iterator[tuple[Wire, socket.socket]]:
 
 @pytest.fixture
 def respond(pair: tuple[Wire, socket.socket]) -> Respond:
-    """A response that these bytes make; the connection ends after them."""
+    """The response from these bytes; the connection ends after them."""
 
     def make(data: bytes) -> StrictResponse:
         wire, far = pair

@@ -1,4 +1,4 @@
-"""TLS with each call bounded in time, on a socket pair with a real TLS server at its other end."""
+"""TLS with a time limit for each call, on a socket pair with a real TLS server at the other end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "docs.example"
 
 
 class Server:
-    """The other end: shakes hands in a thread, then sends `sent` of the `ready` bytes that follow, if anybody reads."""
+    """The other end: does the handshake in a thread, then sends `ready` more bytes as the client reads; `sent` counts them."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self.ready = 0
@@ -49,7 +49,7 @@ class Server:
                 self.sent += self._sock.send(rest[self.sent : self.sent + 65536])
 
     def say(self, data: bytes, *, goodbye: bool = False) -> None:
-        """Send data, whose end may be that of all."""
+        """Send data; with `goodbye`, close the TLS session after it."""
         self._thread.join()
         if data:
             self.tls.write(data)
@@ -59,8 +59,8 @@ class Server:
         self._sock.sendall(self._outgoing.read())
 
     def hear(self, size: int) -> bytes:
-        """Data of the client."""
-        self._thread.join()  # OpenSSL's connections are for one thread at a time
+        """Receive data from the client."""
+        self._thread.join()  # only one thread at a time may use an OpenSSL connection
         while True:
             try:
                 return self.tls.read(size)
@@ -151,7 +151,7 @@ def test_silence_and_deafness_end_in_time(authority: Authority, pair: tuple[sock
 def test_what_is_no_data_does_not_keep_a_call_beyond_its_time(
     authority: Authority, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    """An `SSLSocket` reads on as long as there is something: all of these tickets."""
+    """An `SSLSocket` reads on while data arrives: all these tickets."""
     client, server = connected(authority, pair, tickets=40_000)
     wait_for(lambda: server.sent, what="the first tickets")
     client.settimeout(0.05)

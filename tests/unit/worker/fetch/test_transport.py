@@ -1,4 +1,4 @@
-"""The pinned adapter: trust, pools and silence."""
+"""The pinned adapter: trust, pools, and no leak of the target."""
 
 from __future__ import annotations
 

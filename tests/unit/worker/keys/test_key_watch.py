@@ -1,4 +1,4 @@
-"""Which keys workers use is on record: once for each change, whoever of them is first, and again when Redis is back."""
+"""The audit log records the keys that workers use: once per change, whichever worker sees it first, and again when Redis is back."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ URL, ALL, TEAM = "DECODER_URL_KEY", "DECODER_RECIPIENT", "DECODER_RECIPIENTS, te
 
 @pytest.fixture
 def audit(client: redis.Redis) -> AuditLog:
-    """The keys' chain, empty."""
+    """The empty audit chain of the keys."""
     return AuditLog(client, Actor("worker", "decoder", "pod-1"), lambda _line: None, Key.AUDIT_KEYS)
 
 
 @pytest.fixture
 def keys() -> dict[str, str]:
-    """What is in use; to be changed."""
+    """The keys in use; tests change them."""
     return {URL: "0001", ALL: "00aa"}
 
 

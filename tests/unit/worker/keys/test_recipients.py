@@ -1,4 +1,4 @@
-"""Whose key a submitter's results are sealed to, also while keys change under the worker."""
+"""The key that a submitter's results are sealed to, also while keys change during the worker's run."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_without_a_default_is_refused(tmp_path: Path) -> None:
-    """Every mission would end without a result."""
+    """Otherwise every mission would end without a result."""
     with pytest.raises(SettingsError, match=r"DECODER_RECIPIENTS: got '.*', which contains no NAME\.pub"):
         make(recipients=tmp_path)
 
 
 def test_hidden_files_do_not_count(folder: Path) -> None:
-    """Editors leave them, and Kubernetes keeps the generations of a mounted volume so."""
+    """Editors leave hidden files, and Kubernetes keeps the generations of a mounted volume in them."""
     write(folder / ".team-c.pub", "half a key")
     assert of(make(recipient=DEFAULT.text, recipients=folder), "team-c") == DEFAULT.key_id
 
@@ -181,7 +181,7 @@ def test_a_change_of_key_is_logged_with_both_key_ids(folder: Path, caplog: pytes
 
 @pytest.mark.parametrize("place", ["", "team-a.pub"], ids=["folder", "file"])
 def test_what_everybody_may_change_is_refused_at_the_start(folder: Path, place: str) -> None:
-    """In the folder, too: who may put a file there gets a submitter's results."""
+    """This includes the folder: a user who can add a file there receives a submitter's results."""
     path = folder / place
     path.chmod(0o777)
     with pytest.raises(SettingsError, match=rf"^DECODER_RECIPIENTS: {path} .*: run `chmod o-w {path}`$"):

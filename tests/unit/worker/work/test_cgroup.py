@@ -1,4 +1,4 @@
-"""What cgroups leave a process, from files as the kernel has them."""
+"""The memory and CPU limits that cgroups give a process, from files in the kernel's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message's missions: claimed as slots come free, worked side by side, settled, also while Redis comes and goes."""
+"""A message's missions: claimed as slots come free, processed in parallel, settled, also through Redis outages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(method: Callable[..., Any], times: int, error: Exception = AWAY) -> Callable[..., Any]:
-    """The method, once it has failed so many times. Looks without a message do not count."""
+    """The method, after it has failed `times` times. Looks without a message do not count."""
     left = iter(range(times))
 
     def call(*args: Any, **options: Any) -> Any:
@@ -188,7 +188,7 @@ def test_a_mission_that_comes_again_while_its_first_attempt_is_still_here_ends_o
         client.zadd(PREFIX + "leases", {mission_id: 1})
         ledger.reap(5, 2)
         coordinator.work(1)
-        assert coordinator.oldest_seconds() > 0  # the first attempt is still in hand
+        assert coordinator.oldest_seconds() > 0  # the first attempt is still in flight
         first_may_end.set()
         first.result(30)
     assert states(ledger, [mission_id]) == {State.SUCCEEDED}

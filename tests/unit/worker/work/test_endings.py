@@ -1,4 +1,4 @@
-"""What an ending means: to the ledger, to the metrics, to the log."""
+"""The effect of an ending on the ledger, the metrics and the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLAIM = Claim(
 )
 PHASES = {"validate": 0.001, "fetch": 0.25}
 
-# Written out, not derived: a reason that moves from one to another changes what becomes of missions.
+# Written out, not derived: a reason that moves to another list changes the fate of missions.
 WOULD_NOT_CHANGE = (
     *(Reason.INVALID_URL, Reason.SCHEME_NOT_ALLOWED, Reason.HOST_NOT_ALLOWED, Reason.PORT_NOT_ALLOWED),
     *(Reason.CREDENTIALS_IN_URL, Reason.BLOCKED_ADDRESS, Reason.TLS_FAILURE, Reason.HTTP_CLIENT_ERROR),
@@ -57,7 +57,7 @@ def counted(metric: Any, *labels: str) -> float:
 
 
 def entries() -> Counter[tuple[str, str]]:
-    """How many missions ended, by entry of the allowlist and how."""
+    """The number of missions that ended, by allowlist entry and outcome."""
     (family,) = metrics.ENTRY_MISSIONS.collect()
     return Counter(
         {
@@ -72,7 +72,7 @@ def observed(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(f"decoder_{name}_count", labels) or 0.0
 
 
-# What the ledger is to be told
+# Changes for the ledger
 
 
 def test_a_success_is_committed_with_its_record() -> None:
@@ -117,7 +117,7 @@ def test_the_wait_grows_with_the_attempt(attempt: int, limit: float, monkeypatch
     assert told == Release(CLAIM.id, 7, Reason.READ_TIMEOUT, limit)
 
 
-# What is counted and logged of an attempt
+# Metrics and log of an attempt
 
 
 def test_one_line_tells_how_an_attempt_went(caplog: pytest.LogCaptureFixture) -> None:
@@ -157,7 +157,7 @@ def test_what_policy_refused_is_a_security_event() -> None:
     assert counted(metrics.SECURITY_EVENTS, "blocked_address") == before + 1
 
 
-# What is counted of a mission
+# Metrics of a mission
 
 
 def end_mission(ledger: Ledger, settings: WorkerSettings, outcome: Outcome, claim: Claim, **changes: object) -> None:

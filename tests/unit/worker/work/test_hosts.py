@@ -62,7 +62,7 @@ def pause_is_over(client: redis.Redis, seconds_ago: int = 1, *, of: str = "") ->
 
 
 def teach_that_it_is_slow(hosts: Hosts) -> None:
-    """As after fetches of ten minutes each."""
+    """The state after fetches of ten minutes each."""
     fetch(hosts)
     for host in hosts._hosts.values():
         host.usual_seconds = 600.0
@@ -101,7 +101,7 @@ def test_a_mission_waits_for_a_place_that_comes_free_soon(hosts: Hosts) -> None:
 
 
 class Waiters:
-    """Missions that wait in line at a host. One that got a place notes it in `entered`, and leaves when it may."""
+    """Missions that wait for a slot at a host. A mission that gets one notes it in `entered`, and leaves when `may_leave` is set."""
 
     def __init__(self, hosts: Hosts, threads: ThreadPoolExecutor) -> None:
         fetch(hosts)  # it learns that this host is fast
@@ -307,7 +307,7 @@ def test_a_probe_that_reaches_the_host_opens_it_for_all(hosts: Hosts, client: re
     fetch(hosts)
 
 
-# The way out, where it is a proxy.
+# The egress proxy.
 
 
 def find_no_way_out(hosts: Hosts, times: int = FAILURES_TO_PAUSE) -> None:

@@ -1,4 +1,4 @@
-"""The process' memory: its limit, its worst case, and who waits for whom."""
+"""The process' memory: its limit, its worst case, and the order of waiting missions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def waiters() -> Iterator[ThreadPoolExecutor]:
 
 
 def sized(places: int, **values: Any) -> WorkerSettings:
-    """Settings whose room holds so many of the largest documents."""
+    """Settings with room for `places` of the largest documents."""
     rough = WorkerSettings.from_env(concurrency=8, max_bytes=MIB, **values)
     return WorkerSettings.from_env(
         concurrency=8, max_bytes=MIB, memory=memory.fixed(rough) + places * largest(rough), **values
@@ -199,7 +199,7 @@ def test_first_come_first_served_but_for_who_has_all_that_one_may_have(waiters: 
         for name, submitter in (("a2", "a"), ("c", "c"), ("d", "d")):
             waiting.append(waiters.submit(wait, enter(submitter), name))
             wait_for(lambda: len(room._waiting) == len(waiting))
-        b.give_back()  # `a` has one place of two already: `c` is next
+        b.give_back()  # `a` already has one of two places: `c` is next
         waiting[1].result(30)
         assert order == ["c"]
         a.give_back()

@@ -45,14 +45,14 @@ def site() -> Iterator[SampleSite]:
 
 @pytest.fixture
 def other_site() -> Iterator[MisbehavingServer]:
-    """It redirects to wherever it is asked to."""
+    """It redirects to any requested target."""
     with MisbehavingServer() as server:
         yield server
 
 
 @pytest.fixture
 def own(settings: WorkerSettings, keys: Keys, site: SampleSite, other_site: MisbehavingServer) -> WorkerSettings:
-    """Settings that lead to the sites, with one try an attempt."""
+    """Settings that reach the sites, with one try per attempt."""
     changes = {
         "allowed_hosts": (*(f"127.0.0.1:{port}" for port in (site.port, other_site.port, 1)), "169.254.169.254"),
         "allowed_schemes": ("http", "https"),
@@ -94,7 +94,7 @@ def pipeline_of(own: WorkerSettings, keys: Keys, hosts: Hosts) -> Pipeline:
 
 
 def slots_taken(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """For whom the hosts' places are taken from now on, and whether as urgent."""
+    """The submitter and urgency of each host slot taken from now on."""
     slot, taken = hosts.slot, list[tuple[str, bool]]()
 
     def noting(url: MissionUrl, submitter: str, *, urgent: bool) -> AbstractContextManager[Visit]:
@@ -269,7 +269,7 @@ def test_a_host_that_the_proxy_does_not_reach_is_paused_and_no_other(
 def test_the_tries_of_one_attempt_share_one_place_at_the_host(
     own: WorkerSettings, keys: Keys, hosts: Hosts, other_site: MisbehavingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or a busy host would leave each attempt a single try."""
+    """Otherwise a busy host would leave each attempt a single try."""
     taken = slots_taken(hosts, monkeypatch)
     pipeline = pipeline_of(own.model_copy(update={"fetch_attempts": 2}), keys, hosts)
     assert pipeline.decode(keys.claim(other_site.url("/flaky?times=1&code=503"))).reason is None

@@ -1,4 +1,4 @@
-"""The reaper over a real ledger and a real queue: what it publishes again, and what it says."""
+"""The reaper on a real ledger and a real queue: the messages that it publishes again, and its log."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def reaper(ledger: Ledger, settings: WorkerSettings, monkeypatch: pytest.MonkeyP
 
 
 def again(reaper: Reaper, client: redis.Redis) -> list[list[str]]:
-    """One round, however little time has passed since the last one; what is in the queue then."""
+    """Run a round, however little time has passed since the last one; return the queue's content."""
     client.delete(PREFIX + "reaper")
     reaper.round()
     return published(client)
 
 
 def published(client: redis.Redis) -> list[list[str]]:
-    """The ids of each message in the queue, the oldest message first."""
+    """The mission ids of each message in the queue, the oldest message first."""
     entries: Any = client.lrange("missions", 0, -1)
     return [arguments(entry)[0][0] for entry in reversed(entries)]
 
@@ -142,7 +142,7 @@ def test_it_tells_an_error_from_an_outage(
     reaper: Reaper, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Ledger, "mend", lambda *_: [])
-    monkeypatch.setattr(ledger_module, "REAP_INTERVAL_SECONDS", 0.001)  # each round has its turn, and meets it
+    monkeypatch.setattr(ledger_module, "REAP_INTERVAL_SECONDS", 0.001)  # so that each round runs and meets the error
     client.set(Key.LEASES, "x")
     reaper.start()
     wait_for(lambda: "the ledger refuses: store_unavailable: WRONGTYPE" in caplog.text)

@@ -1,4 +1,4 @@
-"""When a try is worth another one, when an attempt is, and how long to wait before it."""
+"""When to repeat a try, when to repeat an attempt, and how long to wait before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.work.retry import (
 
 
 def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> int:
-    """How many tries a failure that always comes is worth."""
+    """The number of tries for a permanent failure."""
     tries: list[None] = []
 
     def fail() -> None:
@@ -37,7 +37,7 @@ def tries_of(failure: Exception, *, attempts: int = 3, seconds: float = 10) -> i
 
 
 class _Body:
-    """Something that can be looked for."""
+    """A body that a weak reference can track."""
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_may_change_is_tried_as_often_as_allowed(reason: Reason) -> None:
 
 
 def test_a_failed_try_holds_nothing_that_it_read() -> None:
-    """Not even until the next collection: what it read was part of the process' memory budget."""
+    """It must not wait for the garbage collector: the body counts against the process' memory budget."""
     bodies: list[weakref.ref[_Body]] = []
 
     def held() -> list[_Body]:

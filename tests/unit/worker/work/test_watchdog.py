@@ -1,4 +1,4 @@
-"""The watchdog: what it says to the probes, and when it ends the process."""
+"""The watchdog: its answers to the probes, and when it ends the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEASE = 60.0
 
 
 class Worker:
-    """What a watchdog looks at, as the test says."""
+    """A scripted worker for the watchdog to observe."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "health"
@@ -154,7 +154,7 @@ def test_each_look_gives_the_next_one_as_long_as_a_mission_has(worker: Worker) -
 
 
 def test_a_native_call_that_keeps_the_gil_ends_the_process_and_only_that(tmp_path: Path) -> None:
-    """Nothing ends while it looks, for longer than the limit; then no thread runs any more."""
+    """While the watchdog runs, the process outlives the limit. It ends once no thread can run."""
     program = (
         "import ctypes, time\n"
         "from worker.work import watchdog\n"
