@@ -141,7 +141,7 @@ def check_options(
     if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
         raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
     if exclusive and key is None:
-        raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive is said of an idempotency key")
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive needs an idempotency key")
     if not isinstance(priority, str) or priority not in list(Priority):
         raise InvalidMission(Reason.MALFORMED_MESSAGE, "a priority is high, normal or low")
     if expires is None:

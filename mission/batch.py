@@ -85,7 +85,7 @@ def pieces(items: Iterable[str]) -> Iterator[list[str]]:
         InvalidMission: it is one text.
     """
     if isinstance(items, str):
-        raise InvalidMission(Reason.MALFORMED_MESSAGE, "takes several URLs or ids, like a list of them, not one text")
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "takes a list of URLs or ids, not a single string")
     remaining = iter(items)
     while piece := list(islice(remaining, CHUNK)):
         yield piece

@@ -78,13 +78,13 @@ class Settings(BaseSettings):
         None,
         description="URL key (`decoder keys generate --url-key FILE`), inline or a file; comma-separated: the first writes",
     )
-    queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 and more")
+    queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 or more")
     quota: str | None = Field(None, description="missions for each submitter, like 600/minute")
     stored_quota: Annotated[Size, BeforeValidator(lambda value: value or 0)] = Field(
         ByteSize(128 * 1024 * 1024),
         ge=0,
         le=1024**4,
-        description="bytes of results that one submitter may have stored at a time, like 128MiB, up to 1TiB; 0: any number",
+        description="bytes of results that one submitter may have stored at a time, like 128MiB, up to 1TiB; 0: no limit",
     )
     max_age: Duration = Field(86400.0, gt=0, le=TEN_YEARS, description="lifetime of a mission, like 24h, up to 3650d")
     ledger_ttl: Duration = Field(
@@ -198,7 +198,7 @@ class Settings(BaseSettings):
             field = name[len(PREFIX) :].lower()
             close = get_close_matches(field, cls.model_fields, 1, cutoff=0.8)
             if close and field not in cls.model_fields:
-                sentences.append(f"{name} is no setting: did you mean {PREFIX}{close[0].upper()}?")
+                sentences.append(f"{name} is not a setting: did you mean {PREFIX}{close[0].upper()}?")
         return sentences
 
     def describe(self) -> list[dict[str, str]]:

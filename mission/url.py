@@ -87,19 +87,19 @@ def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
             `credentials_in_url`. The detail holds nothing of the text.
     """
     if not isinstance(text, str) or not 0 < len(text) <= MAX_LENGTH:
-        raise _invalid(f"takes 1 to {MAX_LENGTH} characters")
+        raise _invalid(f"must have 1 to {MAX_LENGTH} characters")
     if _FORBIDDEN.search(text):
-        raise _invalid("holds a space, a control character, a backslash or a lone surrogate; takes it percent-encoded")
+        raise _invalid("contains a space, a control character, a backslash or a lone surrogate: percent-encode it")
     authority = _authority(text, base)
     if "@" in authority:
         raise InvalidMission(Reason.CREDENTIALS_IN_URL, "leave out the user and password before the @")
     try:
         written = join_url(base.href, text) if base else normalize_url(text)
     except ValueError:
-        raise _invalid("is no URL by the WHATWG standard") from None
+        raise _invalid("is not a valid URL by the WHATWG standard") from None
     url = _rebuild(written)
     if authority and _is_ipv4(url.host) and authority.partition(":")[0] != url.host:
-        raise _invalid("its IPv4 address takes the form of four decimal numbers")
+        raise _invalid("its IPv4 address must be four decimal numbers")
     return url
 
 
@@ -107,15 +107,15 @@ def _authority(text: str, base: MissionUrl | None) -> str:
     """The authority as written, empty where a relative text has none."""
     scheme = _SCHEME.match(text)
     if scheme and scheme[1].lower() not in DEFAULT_PORTS:
-        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED, "takes https:// or http://")
+        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED, "use https:// or http://")
     rest = text[scheme.end() :] if scheme else text
     if scheme or rest.startswith("//"):
         authority = _AUTHORITY.match(rest)
         if authority is None:
-            raise _invalid("takes two slashes and a host after the scheme")
+            raise _invalid("needs two slashes and a host after the scheme")
         return authority[1]
     if base is None:
-        raise _invalid("has no scheme; takes a URL like https://docs.example.com/page")
+        raise _invalid("has no scheme; expected a URL like https://docs.example.com/page")
     return ""
 
 
@@ -128,18 +128,18 @@ def _rebuild(written: str) -> MissionUrl:
     parts = _SERIALISED.fullmatch(written)
     # Refused by the text already, unless the parser's reading were another: then nothing about it can be trusted.
     if parts is None:
-        raise _invalid("is read differently by two rules")
+        raise _invalid("two parsers read it differently")
     scheme, host, port, target = parts.groups()
     host, port = host.removesuffix("."), int(port or DEFAULT_PORTS[scheme])
     if not host.startswith("[") and not _NAME.fullmatch(host):
-        raise _invalid("its host is no name that DNS can hold")
+        raise _invalid("its host is not a valid DNS name")
     if port == 0:
         raise _invalid("its port is 0")
     url = MissionUrl(scheme, host, port, target)
     if not _TARGET.fullmatch(url.target):
         raise _invalid("its path or query is not printable ASCII once encoded")
     if len(url.href) > MAX_LENGTH:
-        raise _invalid(f"takes up to {MAX_LENGTH} characters once encoded")
+        raise _invalid(f"must have at most {MAX_LENGTH} characters once encoded")
     return url
 
 

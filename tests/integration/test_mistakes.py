@@ -83,7 +83,7 @@ MISTAKES = [
     Mistake("a log that is not there", "decoder audit verify --log none.log", 2, "'none.log': No such file or directory"),
     # Keys.
     Mistake("no URL key", f"env -u DECODER_URL_KEY mission enqueue {URL}", 2, "decoder keys generate --url-key FILE"),
-    Mistake("no such key file", f"DECODER_URL_KEY=none.key mission enqueue {URL}", 2, "DECODER_URL_KEY: expected a URL key: a line that starts with decoder-url-key:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"),
+    Mistake("no such key file", f"DECODER_URL_KEY=none.key mission enqueue {URL}", 2, "DECODER_URL_KEY: expected a URL key: a line that starts with decoder-url-key:, or the name of a file that holds it (no such file; `decoder keys generate` creates one)"),
     Mistake("a key open to others", f"DECODER_URL_KEY=open.key mission enqueue {URL}", 2, "run `chmod 600 open.key`"),
     Mistake("the wrong kind of key", f"DECODER_URL_KEY=reader.pub mission enqueue {URL}", 2, "reader.pub: expected a URL key, got a recipient (public key)"),
     Mistake("a key over another", "decoder keys generate --url-key url.key", 1, "never overwritten; name another, or move it away"),
@@ -97,13 +97,13 @@ MISTAKES = [
     Mistake("a folder without recipients", "DECODER_RECIPIENTS=empty decoder worker", 2, "contains no NAME.pub; takes a public key for each submitter"),
     Mistake("a lease too short", "DECODER_LEASE_SECONDS=40s decoder settings", 2, "takes at least DECODER_DEADLINE + 15s = 45s"),
     Mistake("the metrics' port taken", "DECODER_RECIPIENT=reader.pub DECODER_METRICS_HOST=127.0.0.1 DECODER_METRICS_PORT=$TAKEN decoder worker", 2, "cannot listen there on 127.0.0.1 (DECODER_METRICS_HOST): Address already in use"),
-    Mistake("a variable misspelt", "DECODER_ALLOWED_HOST=docs.example decoder settings > /dev/null", 0, "DECODER_ALLOWED_HOST is no setting: did you mean DECODER_ALLOWED_HOSTS?"),
+    Mistake("a variable misspelt", "DECODER_ALLOWED_HOST=docs.example decoder settings > /dev/null", 0, "DECODER_ALLOWED_HOST is not a setting: did you mean DECODER_ALLOWED_HOSTS?"),
     Mistake("a bad number", "DECODER_MAX_ATTEMPTS=many decoder settings", 2, "DECODER_MAX_ATTEMPTS: got 'many'; takes attempts before a mission is dead, 1 to 100"),
     # URLs.
-    Mistake("a URL without a scheme", "mission enqueue docs.example/page", 1, "has no scheme; takes a URL like https://docs.example.com/page"),
-    Mistake("a scheme that is not for the web", "mission enqueue ftp://docs.example/page", 1, "scheme_not_allowed: takes https:// or http://"),
+    Mistake("a URL without a scheme", "mission enqueue docs.example/page", 1, "has no scheme; expected a URL like https://docs.example.com/page"),
+    Mistake("a scheme that is not for the web", "mission enqueue ftp://docs.example/page", 1, "scheme_not_allowed: use https:// or http://"),
     Mistake("a password in a URL", "mission enqueue https://me:sesame@docs.example/", 1, "leave out the user and password before the @"),
-    Mistake("a space in a URL", "mission enqueue 'https://docs.example/a page'", 1, "takes it percent-encoded"),
+    Mistake("a space in a URL", "mission enqueue 'https://docs.example/a page'", 1, "percent-encode it"),
     Mistake("a host off the allowlist", f"DECODER_ALLOWED_HOSTS=other.example decoder check-url {URL}", 1, "add the host to the workers' DECODER_ALLOWED_HOSTS"),
     # Redis.
     Mistake("Redis away", "DECODER_REDIS_URL=redis://127.0.0.1:1/0 mission stats", 1, f"Connection refused: {CHECK_REDIS}"),

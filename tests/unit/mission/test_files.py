@@ -32,7 +32,7 @@ def test_what_a_link_points_to_counts(file: Path, tmp_path: Path) -> None:
     """As Kubernetes mounts them; a link itself has mode 0777."""
     link = tmp_path / "link"
     link.symlink_to(file)
-    assert distrust(link) == f"{link} may be changed by everybody (mode 0666): run `chmod o-w {link}`"
+    assert distrust(link) == f"{link} is writable by every user (mode 0666): run `chmod o-w {link}`"
     file.chmod(0o644)
     assert distrust(link) is None
 

@@ -182,7 +182,7 @@ def test_a_writer_that_always_comes_too_late_gives_up(client: redis.Redis, monke
 
     monkeypatch.setattr(slow._scripts, "run", overtaken)
     monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
-    with pytest.raises(AuditError, match="too many others"):
+    with pytest.raises(AuditError, match="too many other writers"):
         _append(slow)
 
 

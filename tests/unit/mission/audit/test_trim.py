@@ -142,7 +142,7 @@ def test_two_cuts_at_once_do_not_cut_twice(
 
     monkeypatch.setattr(audit, "_put", overtaken)
     monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
-    with pytest.raises(AuditError, match="too many others"):
+    with pytest.raises(AuditError, match="too many other writers"):
         audit.trim(DAY, why="a test")
     assert [entry.action for entry in audit.entries()] == ["reveal", "trim"]
     assert audit.verify() == []

@@ -138,7 +138,7 @@ def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client
 def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) -> None:
     (tmp_path / "audit.log").write_text("another line\n" + lines[0].replace("4711", "0815") + "\n")
     result = _run("verify", "--log", str(tmp_path / "audit.log"))
-    assert (result.exit_code, result.stdout) == (1, "log_changed: line 2 of the log does not have its hash\n")
+    assert (result.exit_code, result.stdout) == (1, "log_changed: the hash on line 2 of the log does not match its content\n")
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_mend_brings_verify_back_to_whole_and_hides_nothing(lines: list[str], cl
     client.rpush(Key.AUDIT, "x", "y")
     assert _run("verify").exit_code == 1
     said = _run("mend", "--reason", "incident 4711").stdout
-    assert said == "inserted: after entry 3 stands what is no audit entry (2 elements there do not fit)\n"
+    assert said == "inserted: an element after entry 3 is not an audit entry (2 elements there do not fit the chain)\n"
     result = _run("verify", "--log", "-", log="\n".join(lines))
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "the audit is intact")
     assert result.stdout.startswith("known: inserted: after entry 3 stands")
