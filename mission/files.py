@@ -1,5 +1,4 @@
-"""File permissions: nobody else may change the files that say whom the decoder trusts, or read those that hold secrets.
-"""
+"""File permissions: nobody else may change the files that say whom the decoder trusts, or read those that hold secrets."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ def check_log(logged: Collection[Logged], checked: Checked) -> Iterator[Finding]
     missing = []
     for record in logged:
         if not record.intact:
-            yield Finding("log_changed", record.seq, f"the hash on line {record.line} of the log does not match its content")
+            yield Finding(
+                "log_changed", record.seq, f"the hash on line {record.line} of the log does not match its content"
+            )
         elif record.hash in seqs or (cut and record.seq <= cut.seq):
             continue
         elif record.seq in there:

@@ -119,7 +119,9 @@ class UrlKeyring:
             raise SealError("this release does not read the format of the URL's record")
         key = self._keys.get(record[1:_NONCE_AT])
         if key is None:
-            raise SealError(f"the URL is encrypted with key {record[1:_NONCE_AT].hex()}, which is not in DECODER_URL_KEY")
+            raise SealError(
+                f"the URL is encrypted with key {record[1:_NONCE_AT].hex()}, which is not in DECODER_URL_KEY"
+            )
         bound = mission_id.encode()
         cipher = AESGCM(_mac(key, b"url" + bound))
         try:

@@ -1,4 +1,4 @@
-"""The `mission` command on a real ledger: what it prints, for people and for scripts, and how it ends."""
+"""The `mission` command on a real ledger: its output for people and for scripts, and its exit codes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def json_lines(result: Result) -> list[dict[str, object]]:
 
 @contextmanager
 def finishing(ledger: Ledger, state: State, **fields: object) -> Iterator[None]:
-    """End every mission that comes, as a worker would."""
+    """Finish every new mission, as a worker would."""
     over = threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""The auditor's cut: what is old goes, on record, and what anybody else cuts is found without a log."""
+"""The auditor's trim removes old entries on record; removals by anybody else are found without a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def aged(client: redis.Redis, *days: float | str) -> None:
-    """Entries so many days old, or of a time as it is given, chained as they should be."""
+    """Chained entries of the given ages in days, or with the given times."""
     prev = GENESIS
     for seq, age in enumerate(days, 1):
         at = age if isinstance(age, str) else (datetime.now(UTC) - timedelta(days=age)).isoformat()

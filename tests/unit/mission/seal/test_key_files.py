@@ -107,7 +107,7 @@ def test_a_recipient_may_be_read_by_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o646, 0o666, 0o602, 0o777])
 def test_a_recipient_that_everybody_may_change_is_refused(tmp_path: Path, mode: int) -> None:
-    """Who changes it reads all results from then on."""
+    """An attacker who replaces the key reads all later results."""
     line = KeyLine(Kind.RECIPIENT, "x25519", bytes(32))
     path = _file(tmp_path / "key", line.text, mode)
     with pytest.raises(KeyFormatError, match=f"{path} is writable by every user .*: run `chmod o-w {path}`"):
