@@ -86,7 +86,7 @@ MISTAKES = [
     Mistake("no such key file", f"DECODER_URL_KEY=none.key mission enqueue {URL}", 2, "DECODER_URL_KEY: expected a URL key: a line that starts with decoder-url-key:, or the name of a file that holds it (no such file; `decoder keys generate` creates one)"),
     Mistake("a key open to others", f"DECODER_URL_KEY=open.key mission enqueue {URL}", 2, "run `chmod 600 open.key`"),
     Mistake("the wrong kind of key", f"DECODER_URL_KEY=reader.pub mission enqueue {URL}", 2, "reader.pub: expected a URL key, got a recipient (public key)"),
-    Mistake("a key over another", "decoder keys generate --url-key url.key", 1, "never overwritten; name another, or move it away"),
+    Mistake("a key over another", "decoder keys generate --url-key url.key", 1, "never overwritten; choose another name, or move it away"),
     Mistake("no folder for a key", "decoder keys generate --url-key none/url.key", 1, "cannot write the key file none/url.key: No such file"),
     Mistake("no identity", f"mission reveal {DONE} --reason x", 2, "takes the file of the reader's identity, or give it with --identity FILE"),
     Mistake("the wrong identity", f"mission reveal {DONE} --reason x --identity other.key", 1, "of which no identity was given: name its file with --identity"),
@@ -98,7 +98,7 @@ MISTAKES = [
     Mistake("a lease too short", "DECODER_LEASE_SECONDS=40s decoder settings", 2, "takes at least DECODER_DEADLINE + 15s = 45s"),
     Mistake("the metrics' port taken", "DECODER_RECIPIENT=reader.pub DECODER_METRICS_HOST=127.0.0.1 DECODER_METRICS_PORT=$TAKEN decoder worker", 2, "cannot listen there on 127.0.0.1 (DECODER_METRICS_HOST): Address already in use"),
     Mistake("a variable misspelt", "DECODER_ALLOWED_HOST=docs.example decoder settings > /dev/null", 0, "DECODER_ALLOWED_HOST is not a setting: did you mean DECODER_ALLOWED_HOSTS?"),
-    Mistake("a bad number", "DECODER_MAX_ATTEMPTS=many decoder settings", 2, "DECODER_MAX_ATTEMPTS: got 'many'; takes attempts before a mission is dead, 1 to 100"),
+    Mistake("a bad number", "DECODER_MAX_ATTEMPTS=many decoder settings", 2, "DECODER_MAX_ATTEMPTS: got 'many'; takes attempts before a mission becomes a dead letter, 1 to 100"),
     # URLs.
     Mistake("a URL without a scheme", "mission enqueue docs.example/page", 1, "has no scheme; expected a URL like https://docs.example.com/page"),
     Mistake("a scheme that is not for the web", "mission enqueue ftp://docs.example/page", 1, "scheme_not_allowed: use https:// or http://"),
