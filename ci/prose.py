@@ -49,7 +49,10 @@ CheckRegistry().register_many(proselint.checks.__register__)
 def check(path: Path) -> list[str]:
     """The findings of one file, as lines to print."""
     name = _name(path)
-    found = passages(path, path.read_text(encoding="utf-8"), messages=not name.startswith(_WITHOUT_MESSAGES))
+    try:
+        found = passages(path, path.read_text(encoding="utf-8"), messages=not name.startswith(_WITHOUT_MESSAGES))
+    except SyntaxError as error:
+        return [f"{name}:{error.lineno}: not valid Python: {error.msg}"]
     every = [*_general(found), *(finding for passage in found for finding in _own(passage))]
     return [f"{name}:{line}: {message}" for line, message in sorted(set(every))]
 

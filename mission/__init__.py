@@ -1,4 +1,4 @@
-"""What producers and workers share. `ResultReader` and `SealedResult` are imported when they are used: they bring Redis."""
+"""The code that producers and workers share. `ResultReader` and `SealedResult` are imported on first use: they import Redis."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """One of the two (PEP 562)."""
+        """Import one of the two (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from mission.operate import results

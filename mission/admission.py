@@ -1,6 +1,6 @@
-"""Admission: from a URL that somebody names to a mission in the ledger with a message to wake a worker, or a refusal.
+"""Admission: turns a URL into a mission in the ledger and a message that wakes a worker, or into a refusal.
 
-Every way in goes through it: `MissionClient`, and `decoder.submit`.
+Both ways to enqueue use it: `MissionClient` and `decoder.submit`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mission.store.ledger import Ledger
 from mission.url import parse_url
 
 DEFAULT_SUBMITTER = "default"
-# A submitter's name stands in logs and in the name of its recipient's key file.
+# A submitter's name appears in logs and in the name of its recipient's key file.
 _SUBMITTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _MAX_KEY_LENGTH = 256
 
@@ -36,7 +36,7 @@ Verdict = Ticket | DecoderError
 
 
 class Admitter:
-    """Checks, encrypts and admits. Refusals for syntax are counted in the ledger beside its own."""
+    """Checks, encrypts and admits. The ledger counts refusals for syntax along with its own."""
 
     def __init__(self, ledger: Ledger, keyring: UrlKeyring, settings: Settings) -> None:
         self._ledger = ledger
@@ -55,21 +55,21 @@ class Admitter:
         batch_id: str = "",
         priority: str = Priority.NORMAL,
     ) -> list[Verdict]:
-        """Admit URLs of one submitter in one call to the ledger, and publish them; a ticket or a refusal for each, in order.
+        """Admit URLs of one submitter in one call to the ledger. Return a ticket or a refusal for each, in order.
 
         Args:
-            urls: what was asked for, as it was written.
-            submitter: who asks; quotas and recipients go by it.
-            idempotency_key: the same key gives the same URL the same mission.
-            exclusive: the key stands for one URL alone: with another one it is a conflict.
-            expires_seconds: lifetime, at most `DECODER_MAX_AGE`, which is the default.
-            mission_id: an id that the caller chose, which then is the idempotency key; for one URL only.
-            batch_id: what they are enqueued together under. Then a key that stands for another URL alone is no conflict.
-            priority: `high`, `normal` or `low`. A mission that is there already keeps its own.
+            urls: the URLs to fetch, as the submitter wrote them.
+            submitter: the name that quotas and recipients depend on.
+            idempotency_key: the same key and URL give the same mission.
+            exclusive: the key stands only for one URL; another URL with it is a conflict.
+            expires_seconds: lifetime; `DECODER_MAX_AGE` is the maximum and the default.
+            mission_id: an id chosen by the caller, used as the idempotency key; for one URL only.
+            batch_id: the id of their batch. In a batch, a key that stands only for another URL is not a conflict.
+            priority: `high`, `normal` or `low`. An existing mission keeps its own.
 
         Raises:
-            InvalidMission: the options are bad.
-            LedgerUnavailable: nothing is known to be accepted.
+            InvalidMission: an option is invalid.
+            LedgerUnavailable: no mission is known to be accepted.
         """
         check_options(submitter, idempotency_key, expires_seconds, priority, exclusive=exclusive)
         lifetime = min(expires_seconds or self._settings.max_age, self._settings.max_age)
@@ -86,7 +86,7 @@ class Admitter:
                 elif idempotency_key is not None:
                     of_url = self._keyring.derive_ids(submitter, idempotency_key, href)
                     known = self._known(href, of_url, alone=True)
-                    # What is admitted so stands for its URL alone, and so does what a single `enqueue` left there before 1.0.
+                    # A mission admitted by its key stands only for its URL, and so does one of a single `enqueue` before 1.0.
                     by_key = self._known(href, of_key, alone=not batch_id)
                     known = by_key + known if exclusive else known + by_key
                 else:
@@ -104,18 +104,18 @@ class Admitter:
         return [refusal or next(rest) for refusal in refusals]
 
     def _known(self, href: str, ids: Mapping[str, str], *, alone: bool) -> list[Known]:
-        """A mission by its id under each URL key, with what tells whether it is of this URL."""
+        """The mission ids under each URL key, with the fingerprint that shows whether the mission has this URL."""
         return [Known(id_, key, self._keyring.fingerprint(key, id_, href), alone) for key, id_ in ids.items()]
 
     def _count(self, refused: Sequence[Reason]) -> None:
-        # A URL is as bad while Redis is away: that it is not counted then must not hide the refusal.
+        # An outage of Redis must not hide the refusal: the URL is invalid all the same.
         with suppress(LedgerUnavailable):
             for reason, count in Counter(refused).items():
                 self._ledger.count_refusals(reason, count)
 
     def _verdict(self, admission: Admission, answer: Admitted) -> Verdict:
         if answer.refusal is None and answer.state is not None:
-            # An id of our own that is known already: the connection broke before the answer, and the call was sent again.
+            # A new id that the ledger knows already: the connection broke before the answer, and the call was repeated.
             return Ticket(answer.id, answer.state, answer.duplicate and bool(admission.known), answer.priority)
         match answer.refusal:
             case Reason.QUEUE_FULL:
@@ -131,20 +131,20 @@ class Admitter:
 def check_options(
     submitter: object, key: object, expires: object, priority: object, *, exclusive: bool = False
 ) -> None:
-    """Refuse what no option of an admission may be.
+    """Refuse invalid options of an admission.
 
     Raises:
-        InvalidMission: the text says what it takes.
+        InvalidMission: the text says what the option takes.
     """
     if not isinstance(submitter, str) or not _SUBMITTER.fullmatch(submitter):
         raise InvalidMission(Reason.MALFORMED_MESSAGE, "a submitter is 1 to 64 letters, digits, '_', '.' or '-'")
     if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH):
         raise InvalidMission(Reason.MALFORMED_MESSAGE, f"an idempotency key is 1 to {_MAX_KEY_LENGTH} characters")
     if exclusive and key is None:
-        raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive is said of an idempotency key")
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "exclusive needs an idempotency key")
     if not isinstance(priority, str) or priority not in list(Priority):
         raise InvalidMission(Reason.MALFORMED_MESSAGE, "a priority is high, normal or low")
     if expires is None:
         return
-    if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is above nothing
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or not expires > 0:  # NaN is not above 0
         raise InvalidMission(Reason.MALFORMED_MESSAGE, "expires is a number of seconds above 0")

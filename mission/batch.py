@@ -1,7 +1,7 @@
 """A batch: missions that were enqueued together, to be followed together.
 
-The ledger keeps their ids under the batch's, as long as it may keep the missions themselves. So whoever has that id can follow them,
-in another process as well.
+The ledger stores their ids under the batch's id for as long as it may keep the missions. So any process with that id can
+follow them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from mission.admission import Verdict
 from mission.errors import DecoderError, InvalidMission
 from mission.model import Priority, Reason, State, Ticket
 
-# So many URLs are admitted in one call to Redis.
+# The URLs admitted in one call to Redis.
 CHUNK = 256
 
 
 class Batch:
-    """Missions that are enqueued together. `add` enqueues more of them; iterated over, it gives what `enqueue_many` did with each URL.
+    """Missions that are enqueued together. `add` enqueues more; iteration gives the verdicts of `enqueue_many`.
 
     Attributes:
-        id: under which they are followed; the same for the same submitter and idempotency key.
+        id: for following them; the same submitter and idempotency key give the same id.
         accepted: how many missions are new.
-        duplicates: how many were there before.
+        duplicates: how many existed before.
         refused: how many URLs were refused, by reason.
-        verdicts: a ticket or a refusal for each URL that `enqueue_many` was given, in order; empty where `add` alone was called.
+        verdicts: a ticket or a refusal for each URL that `enqueue_many` was given, in order; empty if only `add` was called.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Batch:
         self._wait = wait
 
     def add(self, urls: Iterable[str]) -> list[Verdict]:
-        """Enqueue these URLs; a ticket or a refusal for each, in order. The batch counts them and does not keep them.
+        """Enqueue these URLs. Return a ticket or a refusal for each, in order; the batch only counts them.
 
         Raises:
-            InvalidMission: it is one URL, not several.
-            LedgerUnavailable: Redis does not answer; what was enqueued before is accepted and counted.
+            InvalidMission: the argument is a single string.
+            LedgerUnavailable: Redis does not answer; the missions enqueued before are accepted and counted.
         """
         verdicts = list[Verdict]()
         for piece in pieces(urls):
@@ -63,11 +63,11 @@ class Batch:
         return verdicts
 
     def wait(self, timeout: float) -> Counter[State | str]:
-        """Wait until all of its missions are finished, `timeout` seconds at most; how many ended in which state.
+        """Wait up to `timeout` seconds until all missions are finished; return how many ended in each state.
 
         Raises:
             WaitTimeout: some are not finished.
-            LedgerUnavailable: Redis did not answer once.
+            LedgerUnavailable: Redis never answered.
         """
         return self._wait(self.id, timeout)
 
@@ -79,20 +79,20 @@ class Batch:
 
 
 def pieces(items: Iterable[str]) -> Iterator[list[str]]:
-    """As many at a time as go into one call.
+    """Split items into lists, each as long as one call takes.
 
     Raises:
-        InvalidMission: it is one text.
+        InvalidMission: the argument is a single string.
     """
     if isinstance(items, str):
-        raise InvalidMission(Reason.MALFORMED_MESSAGE, "takes several URLs or ids, like a list of them, not one text")
+        raise InvalidMission(Reason.MALFORMED_MESSAGE, "takes a list of URLs or ids, not a single string")
     remaining = iter(items)
     while piece := list(islice(remaining, CHUNK)):
         yield piece
 
 
 class Verdicts(Sequence[Verdict]):
-    """What became of each URL. A ticket takes 17 bytes here, as an object 150: a list may have a million."""
+    """The verdict on each URL. A ticket takes 17 bytes here, and 150 as an object: a list may have a million."""
 
     def __init__(self) -> None:
         self._ids = bytearray()
@@ -101,7 +101,7 @@ class Verdicts(Sequence[Verdict]):
         self._refusals: dict[int, DecoderError] = {}
 
     def extend(self, verdicts: Iterable[Verdict]) -> None:
-        """Put these behind the others."""
+        """Append these."""
         for verdict in verdicts:
             if isinstance(verdict, DecoderError):
                 self._refusals[len(self)] = verdict
@@ -109,7 +109,7 @@ class Verdicts(Sequence[Verdict]):
                 self._kinds.append(0)
                 continue
             kind = (verdict.state, verdict.duplicate, verdict.priority)
-            if kind not in self._tickets:  # of a few states and priorities, each new or not
+            if kind not in self._tickets:  # few combinations exist
                 self._tickets.append(kind)
             self._ids += bytes.fromhex(verdict.id.replace("-", ""))
             self._kinds.append(self._tickets.index(kind))

@@ -20,9 +20,9 @@ from mission.settings import Settings
 from mission.store.connection import connect
 from mission.store.ledger import Ledger
 
-# What is told while a connection or Redis is away is not heard: so often a waiter looks at the ledger itself.
+# Notices sent during an outage are lost, so a waiter also reads the ledger at this interval.
 _LOOK_SECONDS = 1.0
-# Of many, those that end within this time are found at one look.
+# Missions that end within this time are found by one read.
 _GATHER_SECONDS = 0.05
 
 
@@ -38,14 +38,14 @@ class MissionClient:
         self._settings = settings
         self._ledger = Ledger(connect(settings), settings)
         if settings.url_key is not None:
-            _ = self._keyring  # a bad one is told now
+            _ = self._keyring  # report a bad key now
 
     @classmethod
     def from_env(cls) -> Self:
-        """A client as the `DECODER_…` variables say.
+        """A client configured by the `DECODER_…` variables.
 
         Raises:
-            SettingsError: a variable is bad. `DECODER_URL_KEY` is missed where something is enqueued: who only follows missions needs none.
+            SettingsError: a variable is invalid. Only enqueueing needs `DECODER_URL_KEY`, and reports it if it is missing.
         """
         return cls(Settings.from_env())
 
@@ -70,21 +70,21 @@ class MissionClient:
         """Enqueue one mission. Once this returns, the mission reaches a terminal state.
 
         Args:
-            url: what to fetch.
-            submitter: who asks; quotas and recipients go by it.
-            idempotency_key: the same key and URL are one mission, whether they are enqueued alone or among many.
-            exclusive: the key stands for this URL alone: with another one it is a conflict. Whoever enqueues under such a key says so.
-            expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
-            priority: `high`, `normal` or `low`: 8 to 4 to 1 where all three wait. A mission that is there already keeps its own.
+            url: the URL to fetch.
+            submitter: the name that quotas and recipients depend on.
+            idempotency_key: the same key and URL are one mission, whether enqueued singly or in a batch.
+            exclusive: the key stands only for this URL; another URL with it is a conflict. Every enqueue with such a key must set it.
+            expires_seconds: lifetime; `DECODER_MAX_AGE` is the maximum and the default.
+            priority: `high`, `normal` or `low`, served 8 to 4 to 1 while all three wait. An existing mission keeps its own.
 
         Raises:
-            InvalidMission: the URL or an option is refused.
+            InvalidMission: the URL or an option is invalid.
             QueueFull: the ledger's limit is reached.
-            QuotaExceeded: the submitter's quota is used up; `retry_after` says for how long.
-            StoredQuotaExceeded: the submitter's stored results take all the room that they may; a `QuotaExceeded`, too.
-            IdempotencyConflict: the key stands for another URL alone.
-            LedgerUnavailable: Redis does not answer; nothing is known to be accepted.
-            SettingsError: there is no `DECODER_URL_KEY`.
+            QuotaExceeded: the submitter's quota is used up; `retry_after` is the time to wait.
+            StoredQuotaExceeded: the submitter's stored results fill their quota; also a `QuotaExceeded`.
+            IdempotencyConflict: the key stands only for another URL.
+            LedgerUnavailable: Redis does not answer; the mission may or may not be accepted.
+            SettingsError: `DECODER_URL_KEY` is not set.
         """
         (verdict,) = self._admitter.admit(
             [url],
@@ -110,17 +110,17 @@ class MissionClient:
         """Enqueue any number of URLs. The batch is iterable: a ticket or a refusal for each URL, in order.
 
         Args:
-            urls: what to fetch.
-            submitter: who asks; quotas and recipients go by it.
-            idempotency_key: the same key and URL are one mission, and the same key is one batch: after an interruption, enqueue all
-                of them again.
-            expires_seconds: give up after so long; at most, and by default, `DECODER_MAX_AGE`.
-            priority: `high`, `normal` or `low`: 8 to 4 to 1 where all three wait. A mission that is there already keeps its own.
+            urls: the URLs to fetch.
+            submitter: the name that quotas and recipients depend on.
+            idempotency_key: the same key and URL are one mission, and the same key is one batch: after an interruption, enqueue
+                all of them again.
+            expires_seconds: lifetime; `DECODER_MAX_AGE` is the maximum and the default.
+            priority: `high`, `normal` or `low`, served 8 to 4 to 1 while all three wait. An existing mission keeps its own.
 
         Raises:
-            InvalidMission: an option is refused.
-            LedgerUnavailable: Redis does not answer; what was enqueued before is accepted. A `batch` knows how much that is.
-            SettingsError: there is no `DECODER_URL_KEY`.
+            InvalidMission: an option is invalid.
+            LedgerUnavailable: Redis does not answer; the missions enqueued before are accepted. A `batch` counts them.
+            SettingsError: `DECODER_URL_KEY` is not set.
         """
         batch = self.batch(
             submitter=submitter, idempotency_key=idempotency_key, expires_seconds=expires_seconds, priority=priority
@@ -137,11 +137,11 @@ class MissionClient:
         expires_seconds: float | None = None,
         priority: str = Priority.NORMAL,
     ) -> Batch:
-        """An empty batch, to which `Batch.add` enqueues: a piece at a time of what is too long to be kept. Arguments as for `enqueue_many`.
+        """An empty batch, to be filled by `Batch.add`, for lists that are too long for memory. Arguments as for `enqueue_many`.
 
         Raises:
-            InvalidMission: an option is refused.
-            SettingsError: there is no `DECODER_URL_KEY`.
+            InvalidMission: an option is invalid.
+            SettingsError: `DECODER_URL_KEY` is not set.
         """
         check_options(submitter, idempotency_key, expires_seconds, priority)
         batch_id = new_mission_id()
@@ -158,34 +158,34 @@ class MissionClient:
         return Batch(batch_id, admit, self.wait_for_batch)
 
     def status(self, mission_id: str) -> MissionStatus:
-        """How a mission stands.
+        """The status of a mission.
 
         Raises:
-            InvalidMission: the id is none.
+            InvalidMission: not a mission id.
             UnknownMission: the ledger holds no such mission (any more).
             LedgerUnavailable: Redis does not answer.
         """
         return self._ledger.status(check_mission_id(mission_id))
 
     def stats(self) -> Stats:
-        """How many missions stand in each state."""
+        """The number of missions in each state."""
         return self._ledger.stats()
 
     def statuses(self, mission_ids: Iterable[str]) -> Iterator[MissionStatus | None]:
-        """How missions stand, in their order; None for one that the ledger does not hold (any more).
+        """The statuses of missions, in order; None for one that the ledger does not hold (any more).
 
         Raises:
-            InvalidMission: an id is none.
+            InvalidMission: an id is not a mission id.
             LedgerUnavailable: Redis does not answer.
         """
         for piece in pieces(mission_ids):
             yield from self._ledger.statuses([check_mission_id(one) for one in piece])
 
     def missions_of(self, batch_id: str) -> Iterator[str]:
-        """The ids of a batch's missions, each once, in no order.
+        """The ids of a batch's missions, each once, in no particular order.
 
         Raises:
-            InvalidMission: the id is none.
+            InvalidMission: not a mission id.
             UnknownBatch: the ledger holds no such batch (any more).
             LedgerUnavailable: Redis does not answer.
         """
@@ -195,15 +195,15 @@ class MissionClient:
         return iter(ids)
 
     def wait(self, mission_id: str, timeout: float) -> MissionStatus:
-        """Wait until a mission is finished, `timeout` seconds at most.
+        """Wait up to `timeout` seconds until a mission is finished.
 
-        It hears of the end at once, on a connection to Redis that it has for so long. An outage is waited out as long as the time lasts.
+        A dedicated connection to Redis reports the end at once. During an outage it keeps waiting until the timeout.
 
         Raises:
-            WaitTimeout: it is not finished; `statuses` holds how it stands.
-            InvalidMission: the id is none.
+            WaitTimeout: it is not finished; `statuses` holds its status.
+            InvalidMission: not a mission id.
             UnknownMission: the ledger holds no such mission (any more).
-            LedgerUnavailable: Redis did not answer once.
+            LedgerUnavailable: Redis never answered.
         """
         (status,) = self.follow([mission_id], timeout)
         if not status.finished:
@@ -211,13 +211,13 @@ class MissionClient:
         return status
 
     def wait_for_batch(self, batch_id: str, timeout: float) -> Counter[State | str]:
-        """The same for a batch; how many of its missions ended in which state. One that was forgotten meanwhile is none of them.
+        """Wait for a batch; return how many of its missions ended in each state. Missions deleted meanwhile are not counted.
 
         Raises:
-            WaitTimeout: some are not finished; `statuses` holds how these stand.
-            InvalidMission: the id is none.
+            WaitTimeout: some are not finished; `statuses` holds their statuses.
+            InvalidMission: not a mission id.
             UnknownBatch: the ledger holds no such batch (any more).
-            LedgerUnavailable: Redis did not answer once.
+            LedgerUnavailable: Redis never answered.
         """
         statuses = self._follow(self.missions_of(batch_id), timeout)
         states, unfinished = Counter[State | str](), list[MissionStatus]()
@@ -230,12 +230,12 @@ class MissionClient:
         return states
 
     def follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[MissionStatus]:
-        """The missions, each as it finishes; when `timeout` seconds are over, the others as they stand.
+        """Yield the status of each mission as it finishes; after `timeout` seconds, the current status of the others.
 
         Raises:
-            InvalidMission: an id is none.
+            InvalidMission: an id is not a mission id.
             UnknownMission: the ledger holds no such mission (any more).
-            LedgerUnavailable: Redis did not answer once.
+            LedgerUnavailable: Redis never answered.
         """
         for mission_id, status in self._follow(map(check_mission_id, mission_ids), timeout):
             if status is None:
@@ -250,40 +250,40 @@ class MissionClient:
         follow: bool = True,
         hold_seconds: float = 60.0,
     ) -> Iterator[Outcome]:
-        """How missions end, whosever they are: in order for a reader by himself; for those of a group each to one of them, at least once.
+        """The outcomes of all submitters' missions. A single reader gets them in order; in a group, one reader gets each, at least once.
 
-        Whoever comes back for the next outcome has dealt with the last one:
+        Asking for the next outcome confirms the previous one:
 
             for outcome in client.outcomes(group="billing"):
                 book(outcome)
 
-        So deal with it in the loop's body; do not hand it on and go on. What a reader leaves by a crash, an exception or `break`, and
-        what he has for longer than `hold_seconds`, another reader of the group gets, or he himself when he is back; so an outcome may come
-        twice. Any number of processes and threads may read for one group, each by a call of its own, with the same `hold_seconds`. While
-        Redis is away it waits; Ctrl-C and an exception end it.
+        So process it fully in the loop's body. If a reader crashes, raises, breaks out of the loop or holds an outcome for longer than
+        `hold_seconds`, the group's readers get it again; so an outcome may come twice. Any number of processes and threads may
+        read for one group, each with its own call and the same `hold_seconds`. The iterator waits while Redis is unavailable;
+        Ctrl-C and an exception end it.
 
-        A group keeps its place in Redis, for `DECODER_LEDGER_TTL` after it was last read. It may fall behind by a million outcomes, and by
-        that time: how many were dropped before it came to them is told by the `missed` of the next one. `status` tells how each
-        mission stands.
+        Redis keeps a group's position for `DECODER_LEDGER_TTL` after the last read. A group may fall behind by that time, and by a
+        million outcomes; the `missed` of the next outcome counts those dropped before the group read them. `status` still shows
+        each mission.
 
         Args:
-            group: the readers' name, up to 64 letters, digits and `.`, `_`, `-`; None for a reader by himself, who keeps no place.
-            since: where to begin, with its zone; of a group only the first time. Without it, with what ends from now on.
-            follow: go on for ever; else end where no more are there.
-            hold_seconds: how long a reader may take for one outcome, 1 to 86,400.
+            group: the readers' name, up to 64 letters, digits and `.`, `_`, `-`; None for a single reader, whose position is not kept.
+            since: the start time, with its zone; for a group, only the first time. By default, from now on.
+            follow: wait for more outcomes; otherwise end after the last one.
+            hold_seconds: the time that a reader may take for one outcome, 1 to 86,400.
 
         Raises:
-            InvalidMission: an argument is refused.
-            LedgerUnavailable: Redis does not answer now, or this login may not: producers, readers and operators may. Without `follow`
-                also from the iterator, which otherwise waits.
+            InvalidMission: an argument is invalid.
+            LedgerUnavailable: Redis does not answer, or this login lacks permission: producers, readers and operators have it.
+                Without `follow` the iterator raises it too; otherwise the iterator waits.
         """
         return self._ledger.outcomes.follow(group, since, endless=follow, hold_seconds=hold_seconds)
 
     def _follow(self, mission_ids: Iterable[str], timeout: float) -> Iterator[tuple[str, MissionStatus | None]]:
-        """The same of what has been checked; None for what the ledger does not hold."""
+        """`follow` for ids that are checked; None for a mission that the ledger does not hold."""
         give_up = time.monotonic() + timeout
         waiting = dict.fromkeys(mission_ids)
-        seen = dict[str, MissionStatus | None]()  # how they stood last, where they are few
+        seen = dict[str, MissionStatus | None]()  # their last statuses, if they are few
         with self._ledger.listen(waiting.keys()) as ends:
             while waiting:
                 left, before = give_up - time.monotonic(), len(waiting)

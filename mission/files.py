@@ -1,6 +1,4 @@
-"""Files that are not for everybody: those that say whom the decoder trusts, which nobody else may change; those that hold
-something secret, which nobody else may read.
-"""
+"""File permissions: nobody else may change the files that say whom the decoder trusts, or read those that hold secrets."""
 
 from __future__ import annotations
 
@@ -10,27 +8,27 @@ from pathlib import Path
 
 
 def distrust(path: Path, descriptor: int | None = None) -> str | None:
-    """Why a file, or a folder for what lies in it, is not to be trusted: every user of the machine may write to it.
+    """Why a file or folder cannot be trusted: every user of the machine may write to it. None if it can.
 
-    What a link points to counts, as Kubernetes mounts links. So does that nobody can write where the file system is mounted
-    read-only: Kubernetes mounts the folder of a ConfigMap so, with mode 0777.
+    Links are followed: Kubernetes mounts files as links. A read-only file system counts as not writable: Kubernetes
+    mounts the folder of a ConfigMap read-only, with mode 0777.
 
     Args:
         path: its name.
-        descriptor: the file where it is open, so that it is the one that is read.
+        descriptor: of the open file, if it is open, so that the check and the read see the same file.
     """
     file = path if descriptor is None else descriptor
     try:
         mode, flags = stat.S_IMODE(os.stat(file).st_mode), os.statvfs(file).f_flag
-    except OSError:  # there is none: to say so is for who reads it
+    except OSError:  # no such file: its reader reports that
         return None
     if not mode & stat.S_IWOTH or flags & os.ST_RDONLY:
         return None
-    return f"{path} may be changed by everybody (mode {mode:04o}): run `chmod o-w {path}`"
+    return f"{path} is writable by every user (mode {mode:04o}): run `chmod o-w {path}`"
 
 
 def open_to_others(path: Path, mode: int, holds: str, forbidden: int) -> str | None:
-    """Why a file that holds something secret is not to be used: its permission bits have one of the forbidden ones."""
+    """Why a file that holds a secret cannot be used: its mode has a forbidden permission bit. None if it can."""
     if not mode & forbidden:
         return None
     return f"{path} holds {holds} and is open to others (mode {mode:04o}): run `chmod 600 {path}`"

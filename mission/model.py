@@ -1,4 +1,4 @@
-"""What a mission is: its states, its outcomes, the closed set of reasons, and what is told of it."""
+"""The model of a mission: its states, its outcomes, the closed set of reasons, and the records that callers get."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MASK = "********"
 
 
 class State(StrEnum):
-    """Where a mission stands in the ledger. The last four are terminal."""
+    """The state of a mission in the ledger. The last four are terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,12 +23,12 @@ class State(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether a mission in this state stays in it (an operator's replay aside)."""
+        """Whether a mission in this state stays in it, unless an operator requeues it."""
         return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
 
 
 class Priority(StrEnum):
-    """How urgent a mission is. While all three wait, 8 claims in 13 are of `high` ones, 4 of `normal` and 1 of `low`."""
+    """How urgent a mission is. While all three wait, of 13 claims 8 are `high`, 4 `normal` and 1 `low`."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -36,29 +36,29 @@ class Priority(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a mission was refused, failed or is tried again: the one closed set.
+    """Why a mission was refused, failed or is retried: a closed set.
 
-    The same word is the error's slug, the metric's label and the log's field.
+    Errors, metric labels and log fields use the same words.
     """
 
-    # The URL, refused before anything is connected to.
+    # The URL, refused before any connection.
     INVALID_URL = "invalid_url"
     SCHEME_NOT_ALLOWED = "scheme_not_allowed"
     HOST_NOT_ALLOWED = "host_not_allowed"
     PORT_NOT_ALLOWED = "port_not_allowed"
     CREDENTIALS_IN_URL = "credentials_in_url"
     BLOCKED_ADDRESS = "blocked_address"
-    # The way there.
+    # The connection.
     DNS_FAILURE = "dns_failure"
     CONNECT_TIMEOUT = "connect_timeout"
     READ_TIMEOUT = "read_timeout"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     CONNECTION_FAILED = "connection_failed"
     TLS_FAILURE = "tls_failure"
-    PROXY_FAILED = "proxy_failed"  # the egress proxy's own trouble: it opens no way to anywhere
+    PROXY_FAILED = "proxy_failed"  # the egress proxy itself fails: it connects to no host
     PROXY_LOGIN_REFUSED = "proxy_login_refused"
-    PROXY_REFUSED = "proxy_refused"  # it works, and opens no way to this host
-    # The answer.
+    PROXY_REFUSED = "proxy_refused"  # the proxy works, but does not connect to this host
+    # The response.
     HTTP_CLIENT_ERROR = "http_client_error"
     HTTP_SERVER_ERROR = "http_server_error"
     RATE_LIMITED = "rate_limited"
@@ -67,8 +67,8 @@ class Reason(StrEnum):
     MALFORMED_RESPONSE = "malformed_response"
     TOO_MANY_SECRETS = "too_many_secrets"
     RESULT_TOO_LARGE = "result_too_large"
-    EXTRACTION_CRASHED = "extraction_crashed"  # in a process of its own: see `worker.extract.apart`
-    CREDENTIALS_REFUSED = "credentials_refused"  # ours: 401 or 403 to what was sent, or no token for them
+    EXTRACTION_CRASHED = "extraction_crashed"  # in a separate process: see `worker.extract.apart`
+    CREDENTIALS_REFUSED = "credentials_refused"  # our credentials: 401 or 403 in response, or no token for them
     # The mission's life in the ledger.
     STORE_UNAVAILABLE = "store_unavailable"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
@@ -82,19 +82,19 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     # Admission.
     QUOTA_EXCEEDED = "quota_exceeded"
-    STORED_QUOTA_EXCEEDED = "stored_quota_exceeded"  # also of a mission whose result no longer found room
+    STORED_QUOTA_EXCEEDED = "stored_quota_exceeded"  # also for a mission whose result exceeds the quota
     QUEUE_FULL = "queue_full"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     MALFORMED_MESSAGE = "malformed_message"
 
     @property
     def transient(self) -> bool:
-        """Whether trying again later may end differently."""
+        """Whether a retry may succeed."""
         return self in _TRANSIENT
 
     @property
     def policy_refusal(self) -> bool:
-        """Whether policy forbade it: counted apart, never against the success objective."""
+        """Whether policy forbade the mission: counted separately, never against the success objective."""
         return self in _POLICY_REFUSALS
 
 
@@ -138,7 +138,7 @@ _POLICY_REFUSALS = frozenset(
 class Confidence(StrEnum):
     """How sure a detector is that what it found is a secret."""
 
-    CERTAIN = "certain"  # it says so itself: it stands between markers
+    CERTAIN = "certain"  # markers in the document enclose it
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
@@ -159,13 +159,13 @@ class Secret:
     Attributes:
         detector: `marker`, `provider`, `generic`, or `pack:NAME`.
         category: the key of a marked secret, or the id of the rule that found it.
-        value: as the document has it; decoded, where it was encoded.
-        line: where it begins; where it is encoded, where what holds it begins.
+        value: as in the document; decoded if it was encoded.
+        line: where it begins; if it is encoded, where the encoded text begins.
         column: as `line`.
-        confidence: of the detector.
-        path: the member of an archive that holds it; empty for the document itself.
-        encoding: what was undone to reach it, like `base64` or `percent+base64`; empty where nothing was.
-        count: at how many places a rule found it, of which the first one is told.
+        confidence: the detector's.
+        path: the archive member that holds it; empty for the document itself.
+        encoding: the encodings removed to reach it, like `base64` or `percent+base64`; empty if there were none.
+        count: how often a rule found it; line and column are those of the first.
     """
 
     detector: str
@@ -173,7 +173,7 @@ class Secret:
     value: str
     line: int
     column: int
-    confidence: Confidence | str = Confidence.CERTAIN  # text where a newer release sealed it
+    confidence: Confidence | str = Confidence.CERTAIN  # text if a newer release sealed it
     path: str = ""
     encoding: str = ""
     count: int = 1
@@ -182,8 +182,8 @@ class Secret:
         return f"Secret(detector={self.detector!r}, line={self.line}, column={self.column})"
 
     def as_dict(self, *, show: bool = True) -> dict[str, Any]:
-        """The secret as the interface prints it; with `show` false the value is masked."""
-        # `asdict` copies at depth, which takes longer than to seal.
+        """The secret as the CLI prints it; without `show` the value is masked."""
+        # `asdict` makes a deep copy, which takes longer than sealing.
         return {
             "detector": self.detector,
             "category": self.category,
@@ -197,16 +197,16 @@ class Secret:
         }
 
     def stored(self) -> dict[str, Any]:
-        """`as_dict` without the fields that have their usual value: most secrets occur once, and are not encoded."""
+        """`as_dict` without the fields that have their default value: most secrets occur once and are not encoded."""
         return {name: value for name, value in self.as_dict().items() if _UNSAID.get(name) != value}
 
     @classmethod
     def from_dict(cls, item: Mapping[str, object]) -> Self:
-        """The secret of such a dictionary, whoever wrote it; what else it holds is passed over.
+        """A secret from an untrusted dictionary; unknown fields are ignored.
 
         Raises:
-            KeyError: a field is missing that has no default.
-            TypeError: a field is of another type.
+            KeyError: a field without a default is missing.
+            TypeError: a field has another type.
         """
         fields = {name: item[name] for name in _KINDS if name in item or name not in _UNSAID}
         if any(isinstance(value, bool) or not isinstance(value, _KINDS[name]) for name, value in fields.items()):
@@ -218,27 +218,27 @@ _KINDS: Mapping[str, type] = {
     **dict.fromkeys(("detector", "category", "value", "confidence", "path", "encoding"), str),
     **dict.fromkeys(("line", "column", "count"), int),
 }
-# What is not stored where it says just this; records of before 1.0 have none of it.
+# Defaults that are not stored; records from before 1.0 have none of these fields.
 _UNSAID = {"confidence": Confidence.CERTAIN, "path": "", "encoding": "", "count": 1}
 
 
 class Cut(StrEnum):
-    """What ended the search of a document before the document did: its result is not complete."""
+    """Why the search of a document stopped early, so that its result is incomplete."""
 
-    ENGINE = "engine"  # it failed on a piece of a text
+    ENGINE = "engine"  # it failed on a part of a text
     TIME = "time"
-    SECRETS = "secrets"  # more than there may be
-    BYTES = "bytes"  # of what is encoded or packed in it, or of the result
+    SECRETS = "secrets"  # more than the limit
+    BYTES = "bytes"  # of its encoded or packed content, or of the result
     MEMBERS = "members"  # of an archive
     DEPTH = "depth"
     RATIO = "ratio"  # of packed to unpacked: a bomb
     DAMAGED = "damaged"
     ENCRYPTED = "encrypted"
-    UNSUPPORTED = "unsupported"  # packed in a way that is not read here, or that takes too much memory
+    UNSUPPORTED = "unsupported"  # a packing that we do not read, or that needs too much memory
 
 
 class Extraction(list[Secret]):
-    """The secrets of a document, and what ended its search before the document did: text where a newer release says it."""
+    """The secrets of a document, and why its search stopped early: text if a newer release stored it."""
 
     __slots__ = ("cut",)
 
@@ -248,13 +248,13 @@ class Extraction(list[Secret]):
 
     @property
     def complete(self) -> bool:
-        """Whether all of the document was searched."""
+        """Whether the whole document was searched."""
         return not self.cut
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The answer to an enqueue: the mission's id, and whether it had been there before. Then `priority` is the one that it keeps."""
+    """The answer to an enqueue: the mission's id, and whether it existed before. A duplicate keeps its own `priority`."""
 
     id: str
     state: State | str
@@ -262,21 +262,21 @@ class Ticket:
     priority: Priority | str = Priority.NORMAL
 
     def as_dict(self) -> dict[str, Any]:
-        """The ticket as the interface prints it."""
+        """The ticket as the CLI prints it."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class MissionStatus:
-    """How a mission stands. Times are RFC 3339 in UTC. State and reasons are text where a newer release stored them; what no release
-    writes is `unreadable`.
+    """The status of a mission. Times are RFC 3339 in UTC. State and reasons are text if a newer release stored them, and
+    `unreadable` if no release writes them.
 
     Attributes:
         secrets: how many were found; None until it succeeded.
-        reason: why it ended as it did, or why its last attempt failed.
-        cut: what ended the search before the document did.
-        put_off: why it is to be tried again, where that is no failure of its own: its host is busy or paused, its worker stopped.
-        next_try_at: before then it is not tried again.
+        reason: why it ended, or why its last attempt failed.
+        cut: why the search stopped early.
+        put_off: why it is retried, if it did not fail itself: its host is busy or paused, or its worker stopped.
+        next_try_at: the earliest time of the next attempt.
     """
 
     id: str
@@ -293,27 +293,27 @@ class MissionStatus:
 
     @property
     def complete(self) -> bool | None:
-        """Whether all of the document was searched; None until it succeeded."""
+        """Whether the whole document was searched; None until it succeeded."""
         return None if self.secrets is None else not self.cut
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, in whatever state."""
+        """Whether it has ended, in any terminal state."""
         return self.finished_at is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The status as the interface prints it."""
+        """The status as the CLI prints it."""
         return asdict(self) | {"complete": self.complete, "cut": list(self.cut)}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a mission ended, as it is told to who follows. Times are RFC 3339 in UTC. State and reason as in `MissionStatus`.
+    """How a mission ended, for readers of outcomes. Times are RFC 3339 in UTC. State and reason as in `MissionStatus`.
 
     Attributes:
         secrets: how many were found; None unless it succeeded.
-        place: of this end in the order of all; the same where it is told again, another one where a dead letter ends a second time.
-        missed: how many outcomes, at most, were dropped before this one because nobody had asked for them in time: too old, or too many.
+        place: its position in the order of all outcomes; a repeat has the same, a dead letter's second end another.
+        missed: an upper bound on the outcomes dropped before this one because they were unread for too long, or too many.
     """
 
     id: str
@@ -327,16 +327,16 @@ class Outcome:
     missed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The outcome as the interface prints it."""
+        """The outcome as the CLI prints it."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A mission in a worker's hands: only the holder of its current `token` may commit it.
+    """A mission that a worker holds: only the holder of its current `token` may commit it.
 
     Times are milliseconds since the epoch, by the Redis server's clock. A `suspect` has lost so many leases that it
-    may be what ends its workers.
+    may be the cause of its workers' crashes.
     """
 
     id: str
@@ -357,9 +357,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many missions stand in each state, and how long the oldest unfinished one has waited, in seconds.
+    """The number of missions in each state, and how long the oldest unfinished one has waited, in seconds.
 
-    Of the queued ones it is told how many have which priority.
+    Queued missions are also counted by priority.
     """
 
     queued: int
@@ -375,5 +375,5 @@ class Stats:
     queued_low: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The stats as the interface prints them."""
+        """The stats as the CLI prints them."""
         return asdict(self) | {"oldest_seconds": round(self.oldest_seconds, 3)}

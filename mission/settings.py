@@ -1,6 +1,6 @@
 """The settings that producer and worker share: environment variables with the prefix `DECODER_`.
 
-One class, one place. A bad value is a `SettingsError` of one line: variable, what it got, what it takes.
+A bad value raises a `SettingsError` of one line: the variable, the value it got, the value it takes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TEN_YEARS = 3650 * 86400.0
 
 
 def split_list(value: object) -> object:
-    """The items of a comma-separated list, trimmed, empty ones dropped."""
+    """The items of a comma-separated list, trimmed and without empty ones."""
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
     return value
@@ -44,7 +44,7 @@ def split_list(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Size = Annotated[ByteSize, PlainSerializer(format_size)]
-# An empty variable names no file: without this it would be the working folder.
+# An empty variable means no file: without this it would be the working directory.
 Place = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 
@@ -54,12 +54,12 @@ _QUOTA_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
 class Settings(BaseSettings):
-    """What both sides read. Field descriptions say what a variable takes; `decoder settings` prints them."""
+    """The settings of both sides. Field descriptions say what a variable takes; `decoder settings` prints them."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     TRUSTED: ClassVar = frozenset({"redis_ca_file", "redis_cert_file", "redis_key_file"})
-    # Secret for the password in them alone.
+    # Only the password in these is secret.
     URLS: ClassVar = frozenset({"redis_url"})
 
     redis_url: SecretStr = Field(
@@ -78,13 +78,13 @@ class Settings(BaseSettings):
         None,
         description="URL key (`decoder keys generate --url-key FILE`), inline or a file; comma-separated: the first writes",
     )
-    queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 and more")
+    queue_limit: int = Field(1_000_000, ge=1, description="unfinished missions that the ledger may hold, 1 or more")
     quota: str | None = Field(None, description="missions for each submitter, like 600/minute")
     stored_quota: Annotated[Size, BeforeValidator(lambda value: value or 0)] = Field(
         ByteSize(128 * 1024 * 1024),
         ge=0,
         le=1024**4,
-        description="bytes of results that one submitter may have stored at a time, like 128MiB, up to 1TiB; 0: any number",
+        description="bytes of results that one submitter may have stored at a time, like 128MiB, up to 1TiB; 0: no limit",
     )
     max_age: Duration = Field(86400.0, gt=0, le=TEN_YEARS, description="lifetime of a mission, like 24h, up to 3650d")
     ledger_ttl: Duration = Field(
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
             raise ValueError("no name of the master")
         if not sentinel and (len(hosts) > 1 or (path and not path.isdecimal())):
             raise ValueError("one host, and the number of a database")
-        if parts.query or parts.fragment:  # `?ssl_cert_reqs=none` would win over what we ask for
+        if parts.query or parts.fragment:  # `?ssl_cert_reqs=none` would override our own options
             raise ValueError("not a Redis URL")
         return value
 
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_trust(self) -> Self:
-        """Who may change one of these files chooses whom to trust."""
+        """Refuse files that every user may change: such a change would decide whom the decoder trusts."""
         for name in sorted(self.TRUSTED):
             if (path := getattr(self, name)) and (problem := distrust(path)):
                 raise ValueError(f"{PREFIX}{name.upper()}: {problem}")
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
-        """Who gives certificates means TLS: a URL without it must not connect in clear."""
+        """Refuse certificates without a TLS URL: the connection would be unencrypted."""
         for name in ("redis_ca_file", "redis_cert_file", "redis_key_file"):
             if getattr(self, name) and not self.redis_tls:
                 raise ValueError(
@@ -152,17 +152,17 @@ class Settings(BaseSettings):
 
     @property
     def redis_tls(self) -> bool:
-        """Whether Redis, and its Sentinels if there are any, are reached by TLS."""
+        """Whether connections to Redis and any Sentinels use TLS."""
         return self.redis_url.get_secret_value().startswith("rediss")
 
     @property
     def redis_sentinel(self) -> bool:
-        """Whether Sentinels are asked where the master is."""
+        """Whether Sentinels locate the master."""
         return self.redis_url.get_secret_value().partition("://")[0].endswith("sentinel")
 
     @property
     def quota_rate(self) -> tuple[int, int]:
-        """The quota as (missions, seconds); (0, 0) without one."""
+        """The quota as (missions, seconds); (0, 0) if there is none."""
         match = _QUOTA.fullmatch(self.quota or "")
         return (int(match[1]), _QUOTA_SECONDS[match[2]]) if match else (0, 0)
 
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         """Read the environment; `overrides` win over it.
 
         Raises:
-            SettingsError: one line on the first bad value.
+            SettingsError: one line about the first bad value.
         """
         try:
             return cls(**overrides)
@@ -192,17 +192,17 @@ class Settings(BaseSettings):
 
     @classmethod
     def misspelt(cls) -> list[str]:
-        """A sentence on each variable in the environment that is no setting, but nearly one."""
+        """A sentence about each environment variable that is nearly the name of a setting."""
         sentences = []
         for name in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
             field = name[len(PREFIX) :].lower()
             close = get_close_matches(field, cls.model_fields, 1, cutoff=0.8)
             if close and field not in cls.model_fields:
-                sentences.append(f"{name} is no setting: did you mean {PREFIX}{close[0].upper()}?")
+                sentences.append(f"{name} is not a setting: did you mean {PREFIX}{close[0].upper()}?")
         return sentences
 
     def describe(self) -> list[dict[str, str]]:
-        """Each setting as it stands: variable, value (secrets masked), what it takes."""
+        """Each setting: variable, current value (secrets masked), and the value it takes."""
         dumped = self.model_dump(mode="json")
         return [
             {
@@ -216,7 +216,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def defaults(cls) -> list[dict[str, str]]:
-        """The same of the defaults alone, whatever the environment says."""
+        """The same for the defaults only; the environment is ignored."""
         return cls.model_construct().describe()
 
     def _shown(self, name: str, field: FieldInfo, value: object) -> str:

@@ -16,7 +16,7 @@ def parse_duration(value: object) -> float:
     """Seconds from a number or from text like `500ms`, `90s`, `5m`, `24h`, `7d`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is not a duration.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -42,17 +42,17 @@ def parse_count(value: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact text for so many seconds: `7d`, `90s`."""
+    """The shortest exact text for a duration in seconds: `7d`, `90s`."""
     unit = next((unit for unit in ("d", "h", "m") if seconds and seconds % _UNITS[unit] == 0), "s")
     return f"{seconds / _UNITS[unit]:.6f}".rstrip("0").rstrip(".") + unit
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text for so many bytes: `10MiB`, `1500B`."""
+    """The shortest exact text for a size in bytes: `10MiB`, `1500B`."""
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _SIZES[unit] == 0), "B")
     return f"{size // _SIZES[unit]}{unit}"
 
 
 def counted(count: int, noun: str) -> str:
-    """So many of them in words: `1 secret`, `5,000 secrets`."""
+    """A number with its noun: `1 secret`, `5,000 secrets`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,8 +1,8 @@
-"""The syntax of a mission's URL: parse once by the WHATWG standard, refuse what is doubtful, rebuild from the parts.
+"""The syntax of a mission's URL: parse once by the WHATWG standard, refuse doubtful input, rebuild from the parts.
 
-Only the rebuilt URL is used from there on, so no second parser can disagree about where it leads. What the standard
-(https://url.spec.whatwg.org/) would repair silently is refused here: stripped spaces and controls, backslashes, missing
-or surplus slashes, other spellings of an IPv4 address. Producer and worker share this module; it imports little.
+All later code uses only the rebuilt URL, so no second parser can disagree about where it leads. This module refuses the
+mistakes that the standard (https://url.spec.whatwg.org/) would repair silently: stripped spaces and controls, backslashes, missing
+or surplus slashes, other spellings of an IPv4 address. Producer and worker share this module, which has few imports.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from mission.model import Reason
 MAX_LENGTH = 8192
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# What \s adds to the controls: every Unicode space. Lone surrogates are no text at all.
+# \s adds every Unicode space to the controls. Lone surrogates are not text.
 _FORBIDDEN = re.compile(r"[\s\\\x00-\x20\x7f-\x9f\ud800-\udfff]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"//([^/?#]+)")
-# A name that DNS can hold (RFC 1035, 2.3.4), underscores as they occur; the standard lets more through.
+# A name that DNS can hold (RFC 1035, 2.3.4), plus underscores, which do occur; the standard allows more.
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII)
-# A URL as the standard writes one down (https://url.spec.whatwg.org/#url-serializing): host, port, path with query, no fragment. An empty
-# query counts as none.
+# A URL as the standard serialises it (https://url.spec.whatwg.org/#url-serializing): host, port, path with query, no fragment.
+# An empty query counts as no query.
 _SERIALISED = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\[\]/?#@:]*)(?::(\d+))?(/[^?#]*(?:\?[^#]+)?)\??(?:#.*)?")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MissionUrl:
-    """A URL as it is used: nothing in it means anything else to another parser. Its repr shows none of it.
+    """A checked URL, which every parser reads the same way. Its repr does not show it.
 
     Args:
         scheme: `http` or `https`.
         host: as the standard serialises it: lower case, IDNA as ASCII, IPv6 in brackets; no trailing dot.
-        port: the effective one, 1 to 65535.
+        port: the effective port, 1 to 65535.
         target: path and query, percent-encoded, printable ASCII, starting with `/`.
     """
 
@@ -53,26 +53,26 @@ class MissionUrl:
 
     @property
     def authority(self) -> str:
-        """The value of the Host header: the host, and the port where it is not the scheme's own."""
+        """The value of the Host header: the host, and the port if it is not the scheme's default."""
         return self.host if self.port == DEFAULT_PORTS[self.scheme] else f"{self.host}:{self.port}"
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port in one word (RFC 6454, section 4)."""
+        """Scheme, host and port (RFC 6454, section 4)."""
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def href(self) -> str:
-        """The URL in one piece, without a fragment."""
+        """The whole URL, without a fragment."""
         return f"{self.scheme}://{self.authority}{self.target}"
 
     @property
     def address(self) -> IPv4Address | IPv6Address | None:
-        """The address, where the host is one."""
+        """The IP address, if the host is one."""
         return _address(self.host)
 
 
-@lru_cache(maxsize=1024)  # asked several times for each mission
+@lru_cache(maxsize=1024)  # called several times per mission
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     if host.startswith("["):
         return IPv6Address(host[1:-1])
@@ -84,38 +84,38 @@ def parse_url(text: str, base: MissionUrl | None = None) -> MissionUrl:
 
     Raises:
         InvalidMission: with the reason `invalid_url`, `scheme_not_allowed` (neither http nor https) or
-            `credentials_in_url`. The detail holds nothing of the text.
+            `credentials_in_url`. The detail does not repeat the text.
     """
     if not isinstance(text, str) or not 0 < len(text) <= MAX_LENGTH:
-        raise _invalid(f"takes 1 to {MAX_LENGTH} characters")
+        raise _invalid(f"must have 1 to {MAX_LENGTH} characters")
     if _FORBIDDEN.search(text):
-        raise _invalid("holds a space, a control character, a backslash or a lone surrogate; takes it percent-encoded")
+        raise _invalid("contains a space, a control character, a backslash or a lone surrogate: percent-encode it")
     authority = _authority(text, base)
     if "@" in authority:
         raise InvalidMission(Reason.CREDENTIALS_IN_URL, "leave out the user and password before the @")
     try:
         written = join_url(base.href, text) if base else normalize_url(text)
     except ValueError:
-        raise _invalid("is no URL by the WHATWG standard") from None
+        raise _invalid("is not a valid URL by the WHATWG standard") from None
     url = _rebuild(written)
     if authority and _is_ipv4(url.host) and authority.partition(":")[0] != url.host:
-        raise _invalid("its IPv4 address takes the form of four decimal numbers")
+        raise _invalid("its IPv4 address must be four decimal numbers")
     return url
 
 
 def _authority(text: str, base: MissionUrl | None) -> str:
-    """The authority as written, empty where a relative text has none."""
+    """The authority as written; empty if a relative text has none."""
     scheme = _SCHEME.match(text)
     if scheme and scheme[1].lower() not in DEFAULT_PORTS:
-        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED, "takes https:// or http://")
+        raise InvalidMission(Reason.SCHEME_NOT_ALLOWED, "use https:// or http://")
     rest = text[scheme.end() :] if scheme else text
     if scheme or rest.startswith("//"):
         authority = _AUTHORITY.match(rest)
         if authority is None:
-            raise _invalid("takes two slashes and a host after the scheme")
+            raise _invalid("needs two slashes and a host after the scheme")
         return authority[1]
     if base is None:
-        raise _invalid("has no scheme; takes a URL like https://docs.example.com/page")
+        raise _invalid("has no scheme; expected a URL like https://docs.example.com/page")
     return ""
 
 
@@ -126,20 +126,20 @@ def _is_ipv4(host: str) -> bool:
 
 def _rebuild(written: str) -> MissionUrl:
     parts = _SERIALISED.fullmatch(written)
-    # Refused by the text already, unless the parser's reading were another: then nothing about it can be trusted.
+    # The checks of the text exclude this, unless the parser reads it differently: then nothing about it can be trusted.
     if parts is None:
-        raise _invalid("is read differently by two rules")
+        raise _invalid("two parsers read it differently")
     scheme, host, port, target = parts.groups()
     host, port = host.removesuffix("."), int(port or DEFAULT_PORTS[scheme])
     if not host.startswith("[") and not _NAME.fullmatch(host):
-        raise _invalid("its host is no name that DNS can hold")
+        raise _invalid("its host is not a valid DNS name")
     if port == 0:
         raise _invalid("its port is 0")
     url = MissionUrl(scheme, host, port, target)
     if not _TARGET.fullmatch(url.target):
         raise _invalid("its path or query is not printable ASCII once encoded")
     if len(url.href) > MAX_LENGTH:
-        raise _invalid(f"takes up to {MAX_LENGTH} characters once encoded")
+        raise _invalid(f"must have at most {MAX_LENGTH} characters once encoded")
     return url
 
 

@@ -1,4 +1,4 @@
-"""The one source of the version: `v1.0.0` tags in git follow it, and the chart's. An image says which commit it is of."""
+"""The only source of the version: git tags like `v1.0.0` and the chart follow it. An image also names its commit."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The `mission` command, also as `python -m producer`. It handles URLs, an identity and secrets in clear."""
+"""The `mission` command, also as `python -m producer`. It handles URLs, an identity and unencrypted secrets."""
 
 from mission.hardening import keep_memory_private
 from producer.cli import main as command

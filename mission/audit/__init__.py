@@ -1,1 +1,1 @@
-"""Who did what, when and why: a chain of entries in Redis, each recorded before the thing is done."""
+"""The audit: a chain of entries in Redis that says who did what, when and why. Each is written before the action."""

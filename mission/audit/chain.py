@@ -1,7 +1,7 @@
-"""How a broken chain shows, and what of it may go by age. No Redis here.
+"""Checks of the chain, and the choice of entries that are old enough to remove. No Redis here.
 
-The chain itself shows what was removed, changed or put between. That its newest end was removed, or the whole of it rewritten
-or emptied, shows against the log lines alone, which carry the same entries with their hashes.
+The chain itself shows entries that were removed, changed or inserted. If its newest end was removed, or all of it was rewritten
+or emptied, only a comparison with the log shows it: log lines carry the same entries with their hashes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mission.audit.entry import LOG_FIELD, AuditEntry, Link, chain_hash, entry_o
 class Finding:
     """Something wrong with the audit: `removed`, `changed`, `inserted`, `rewritten` or `log_changed`.
 
-    `mark` is what a mend names it by, SHA-256 in hex; what the log alone shows has none. `known` says who mended it,
-    when and why; it is empty where nobody did.
+    A mend names it by its `mark`, SHA-256 in hex; a finding from the log has no mark. `known` says who mended it,
+    when and why, and is empty if nobody did.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An audit record in a log: `line` counts from 1; `intact` says whether its hash is that of its content."""
+    """An audit record in a log: `line` counts from 1; `intact` says whether its hash matches its content."""
 
     line: int
     seq: int
@@ -41,7 +41,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a walk along the list saw: each entry's number by its hash, the newest trim, and what is wrong."""
+    """The result of checking the list: each entry's number by its hash, the newest trim, and the findings."""
 
     seqs: Mapping[str, int]
     trim: AuditEntry | None
@@ -50,7 +50,7 @@ class Checked:
 
 @dataclass(slots=True)
 class _Strangers:
-    """Elements side by side that do not continue the chain, after the entry `before`."""
+    """Adjacent elements after the entry `before` that do not continue the chain."""
 
     before: Link
     mark: str = field(init=False)
@@ -62,7 +62,7 @@ class _Strangers:
         self.mark = self.before.hash
 
     def add(self, element: bytes, entry: AuditEntry | None) -> None:
-        self.mark = chain_hash(self.mark, element.decode("latin-1"))  # any bytes, each as it is
+        self.mark = chain_hash(self.mark, element.decode("latin-1"))  # maps any bytes one to one
         self.count += 1
         self.first = self.first or entry
         if entry is None and self.changed is None:
@@ -73,17 +73,17 @@ class _Strangers:
         kind: str
         seq: int | None
         if self.changed is not None:
-            kind, seq, detail = "changed", self.changed, f"entry {self.changed} does not have its hash"
+            kind, seq, detail = "changed", self.changed, f"the hash of entry {self.changed} does not match its content"
         elif self.first is not None:
             kind, seq, detail = _broken(self.before, self.first)
         else:
-            kind, seq, detail = "inserted", None, f"after entry {self.before.seq} stands what is no audit entry"
-        more = f" ({self.count} elements there do not fit)" if self.count > 1 else ""
+            kind, seq, detail = "inserted", None, f"an element after entry {self.before.seq} is not an audit entry"
+        more = f" ({self.count} elements there do not fit the chain)" if self.count > 1 else ""
         return Finding(kind, seq, detail + more, self.mark)
 
 
 def check_chain(elements: Iterable[bytes]) -> Checked:
-    """Walk the list in its order."""
+    """Check the list, oldest element first."""
     seqs: dict[str, int] = {}
     findings: list[Finding] = []
     known: dict[str, str] = {}
@@ -106,23 +106,23 @@ def check_chain(elements: Iterable[bytes]) -> Checked:
     start = (trim and trim.cut) or Link()
     if oldest and not oldest.continues(start):
         kind, seq, _ = _broken(start, oldest)
-        detail = f"the oldest entry there is {oldest.seq}, and not the one that continues entry {start.seq}"
+        detail = f"the oldest entry is {oldest.seq}, which does not continue entry {start.seq}"
         findings.insert(0, Finding(kind, seq, detail, chain_hash(start.hash, oldest.element.decode())))
     return Checked(seqs, trim, [replace(finding, known=known.get(finding.mark, "")) for finding in findings])
 
 
 def _broken(before: Link, entry: AuditEntry) -> tuple[str, int, str]:
-    """Kind, number and words for an entry that does not continue the one before it."""
+    """Kind, number and detail of the finding for an entry that does not continue its predecessor."""
     if entry.seq > before.next_seq:
-        detail = f"after entry {before.seq} stands entry {entry.seq}: those between were removed, or it was put there"
+        detail = f"entry {entry.seq} follows entry {before.seq}: those between were removed, or it was inserted"
         return "removed", before.next_seq, detail
     if entry.seq == before.next_seq:
-        return "changed", before.seq or 1, f"entry {entry.seq} continues another entry than the one before it"
-    return "inserted", entry.seq, f"after entry {before.seq} stands an entry {entry.seq}"
+        return "changed", before.seq or 1, f"entry {entry.seq} does not continue the entry before it"
+    return "inserted", entry.seq, f"entry {entry.seq} follows entry {before.seq}, out of order"
 
 
 def read_log(lines: Iterable[str], field: str = LOG_FIELD) -> Iterator[Logged]:
-    """The audit records of a chain among log lines. A line may have something before its JSON, as log collectors put there."""
+    """The audit records of a chain among log lines. A line may have a prefix before its JSON: log collectors add one."""
     for number, line in enumerate(lines, 1):
         if field not in line:
             continue
@@ -131,22 +131,24 @@ def read_log(lines: Iterable[str], field: str = LOG_FIELD) -> Iterator[Logged]:
             entry = AuditEntry.of(record)
             yield Logged(number, entry.seq, str(record["hash"]), entry.hash == record["hash"])
         except (ValueError, LookupError, TypeError):
-            continue  # torn, or not one of ours: no evidence of anything
+            continue  # truncated, or not an audit record: no evidence of anything
 
 
 def check_log(logged: Collection[Logged], checked: Checked) -> Iterator[Finding]:
-    """Compare log records with the list. What a trim removed may be missing there, if that trim is in the log as well."""
+    """Compare log records with the list. The list may lack the entries that a trim removed, if that trim is also in the log."""
     seqs, trim = checked.seqs, checked.trim
     there = set(seqs.values())
     cut = trim.cut if trim and trim.hash in {record.hash for record in logged} else None
     missing = []
     for record in logged:
         if not record.intact:
-            yield Finding("log_changed", record.seq, f"line {record.line} of the log does not have its hash")
+            yield Finding(
+                "log_changed", record.seq, f"the hash on line {record.line} of the log does not match its content"
+            )
         elif record.hash in seqs or (cut and record.seq <= cut.seq):
             continue
         elif record.seq in there:
-            yield Finding("rewritten", record.seq, f"entry {record.seq} is another one in the log")
+            yield Finding("rewritten", record.seq, f"entry {record.seq} differs from the log")
         else:
             missing.append(record.seq)
     if missing:
@@ -158,12 +160,12 @@ def check_log(logged: Collection[Logged], checked: Checked) -> Iterator[Finding]
 
 
 def expired(elements: Iterable[bytes], oldest: datetime, latest: datetime) -> tuple[int, bytes, Link] | None:
-    """What of the list may go: all up to the last entry of before `oldest`, and what stands behind that and is no entry.
+    """The part of the list to remove: up to the last entry from before `oldest`, and the invalid elements right after it.
 
-    An entry from after `latest` ends nothing: whoever forged it must not keep what follows for ever.
+    An entry from after `latest` does not end this part: a forged date must not keep all later entries forever.
 
     Returns:
-        How many elements, the last of them, and the last entry among them; None where nothing is old.
+        The number of elements, the last of them, and the last entry among them; None if nothing is old.
     """
     found: tuple[int, bytes, Link] | None = None
     for place, element in enumerate(elements):

@@ -1,8 +1,8 @@
-"""The audit's entries: how each is written, and how it continues the one before it.
+"""The audit's entries: their format, and how each continues its predecessor.
 
-An entry is canonical JSON (sorted keys, no spaces, ASCII) that holds the hash of the entry before it; its own hash is the
-SHA-256 of that hash and the JSON, both as text. An element of the list is the same JSON with the entry's own hash in it.
-Who may append may append anything, so what is no entry is stepped over: an entry continues the nearest entry before it.
+An entry is canonical JSON (sorted keys, no spaces, ASCII) that holds the hash of the entry before it. Its own hash is the
+SHA-256 of that hash and the JSON, both as text. An element of the list is the same JSON plus the entry's own hash.
+A login that may append can append anything, so readers skip invalid elements: an entry continues the nearest entry before it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ GENESIS = "0" * 64
 TRIM, MEND = "trim", "mend"
 LOG_FIELD = "decoder.audit"
 ECS_VERSION = "8.17.0"
-_MAX_SEQ = 2**53 - 1  # a forged number may be any; after the highest that all JSON readers hold comes 1
+_MAX_SEQ = 2**53 - 1  # a forged number can have any size; after the highest that every JSON reader holds comes 1
 _CUT = re.compile(r"removed \d+, the last of them was entry (\d{1,16}) ([0-9a-f]{64})")
 _KNOWN = re.compile(r"known: ([0-9a-f]{64}(?: [0-9a-f]{64})*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: the Redis login, the operating system's user, the host."""
+    """The actor: the Redis login, the operating system's user, the host."""
 
     redis_user: str
     os_user: str
@@ -35,14 +35,14 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What an entry continues: the number and the hash of the entry before it."""
+    """A reference to the previous entry: its number and its hash."""
 
     seq: int = 0
     hash: str = GENESIS
 
     @property
     def next_seq(self) -> int:
-        """The number of the entry that continues it."""
+        """The number of the next entry."""
         return self.seq % _MAX_SEQ + 1
 
 
@@ -72,19 +72,19 @@ class AuditEntry:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """An entry from its JSON, whatever hash stands in it.
+        """An entry from its JSON; the hash in it is not checked.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not an audit entry.
         """
         return cls.of(load_json(text))
 
     @classmethod
     def of(cls, fields: Any) -> Self:
-        """An entry from its fields, whatever hash is among them.
+        """An entry from its fields; the hash among them is not checked.
 
         Raises:
-            ValueError: they are not an entry's.
+            ValueError: they are not an audit entry's fields.
         """
         try:
             actor = Actor(**fields["actor"])
@@ -97,17 +97,17 @@ class AuditEntry:
 
     @property
     def link(self) -> Link:
-        """What the next entry continues."""
+        """The reference that the next entry holds."""
         return Link(self.seq, self.hash)
 
     @property
     def element(self) -> bytes:
-        """The entry as it stands in the list."""
+        """The entry as an element of the list."""
         return canonical(self.as_dict()).encode()
 
     @property
     def time(self) -> datetime | None:
-        """`at`; None where it is no time."""
+        """`at`; None if it is not a time."""
         try:
             return datetime.fromisoformat(self.at).astimezone()
         except (ValueError, OverflowError):
@@ -115,18 +115,18 @@ class AuditEntry:
 
     @property
     def cut(self) -> Link | None:
-        """The last of the entries whose removal a trim puts on record."""
+        """The last of the entries whose removal a trim records."""
         match = _CUT.fullmatch(self.outcome) if self.action == TRIM else None
         return Link(int(match[1]), match[2]) if match else None
 
     @property
     def mended(self) -> list[str]:
-        """The marks of the findings that a mend puts on record as known."""
+        """The marks of the findings that a mend records as known."""
         match = _KNOWN.fullmatch(self.outcome) if self.action == MEND else None
         return match[1].split() if match else []
 
     def continues(self, link: Link) -> bool:
-        """Whether it is the entry after that one."""
+        """Whether this entry directly follows the linked one."""
         return (self.seq, self.prev) == (link.next_seq, link.hash)
 
     def as_dict(self) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class AuditEntry:
         return asdict(self) | {"hash": self.hash}
 
     def log_line(self, field: str = LOG_FIELD) -> str:
-        """The entry as a log line: Elastic Common Schema, and the whole of it in one field, by which the chain is known."""
+        """The entry as a log line in Elastic Common Schema. One field holds all of it; the field's name identifies the chain."""
         return canonical(
             {
                 "@timestamp": self.at,
@@ -156,7 +156,7 @@ _ENTRY_TYPES = get_type_hints(AuditEntry)
 
 
 def canonical(document: Mapping[str, Any]) -> str:
-    """The one JSON text of a document."""
+    """The canonical JSON text of a document."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -166,7 +166,7 @@ def chain_hash(prev: str, text: str) -> str:
 
 
 def entry_of(element: bytes) -> AuditEntry | None:
-    """The entry that an element of the list holds; None where it holds none, or not as it was written."""
+    """The entry in an element of the list; None if it holds no entry or was altered."""
     try:
         entry = AuditEntry.parse(element)
         return entry if entry.element == element else None
@@ -175,20 +175,20 @@ def entry_of(element: bytes) -> AuditEntry | None:
 
 
 def trim_outcome(count: int, last: Link) -> str:
-    """What a trim says: how many elements went, and the last entry among them."""
+    """The outcome of a trim: the number of elements removed, and the last entry among them."""
     return f"removed {count}, the last of them was entry {last.seq} {last.hash}"
 
 
 def mend_outcome(marks: Iterable[str]) -> str:
-    """What a mend says: the marks of the findings that are known."""
+    """The outcome of a mend: the marks of the known findings."""
     return f"known: {' '.join(marks)}"
 
 
 def load_json(text: str | bytes) -> Any:
-    """What a text says in JSON.
+    """Parse JSON text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not JSON.
     """
     try:
         return json.loads(text)

@@ -1,6 +1,6 @@
-"""The audit in Redis: who did what to which mission, when, why, and how it ended. A log line goes with each entry.
+"""The audit in Redis: who did what to which mission, when, why, and how it ended. Each entry also becomes a log line.
 
-A chain is a list that logins can only append to; the auditor's alone may cut its old end. See `mission.audit.chain`.
+A chain is a list that logins can only append to; only the auditor's login may trim its old end. See `mission.audit.chain`.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from mission.store.scripts import Scripts
 
 _APPEND_TRIES = 50
 _PAGE = 500
-_MARKS = 100  # that one mend names
-# A writer's clock may be so far ahead of the server's.
+_MARKS = 100  # at most, in one mend
+# How far a writer's clock may be ahead of the server's.
 _CLOCK_SKEW = timedelta(minutes=5)
 _LOG_FIELDS = {Key.AUDIT: LOG_FIELD, Key.AUDIT_KEYS: f"{LOG_FIELD}.keys"}
 
 
 class AuditLog:
-    """Appends to the audit and reads it. Every failure, also of the log line, is an `AuditError`.
+    """Appends to the audit and reads it. Every failure, including one of the log line, is an `AuditError`.
 
     Args:
-        client: the login that acts.
-        actor: who acts; without one it is asked of Redis and the system at the first append.
-        emit: takes each entry's log line, without a newline; by default it goes to stderr. A person at a terminal is told in
-            its place, once, that there is a record.
-        chain: whose acts.
+        client: the connection of the acting login.
+        actor: who acts; by default, Redis and the system are asked at the first append.
+        emit: takes each entry's log line, without a newline; by default it goes to stderr. On a terminal, a single note
+            that there is a record replaces the lines.
+        chain: the chain to use.
     """
 
     def __init__(
@@ -71,25 +71,25 @@ class AuditLog:
         self._scripts = Scripts(client)
 
     def append(self, action: str, *, mission_id: str | None, key_id: str | None, why: str, outcome: str) -> AuditEntry:
-        """Record something, in the chain and in the log.
+        """Record an action in the chain and in the log.
 
         Args:
-            action: what is done, in a word.
-            mission_id: to which mission, if to one.
-            key_id: with which key, hex, if with one.
+            action: the action, in one word.
+            mission_id: the mission that it affects, if it affects one.
+            key_id: the key that it uses, hex, if it uses one.
             why: the reason that the actor gave.
             outcome: how it ended, or `started`.
 
         Raises:
-            AuditError: it is not on record, so what was to be done must not be.
+            AuditError: it is not on record, so the action must not be done.
         """
         return self._put("audit_append", action, mission_id, key_id, why, outcome)
 
     def trim(self, ttl: float, *, why: str) -> int:
-        """Remove the oldest elements up to the last entry that is older than `ttl` seconds, on record; how many.
+        """Remove the oldest elements up to the last entry that is older than `ttl` seconds, and record it; return their number.
 
         Raises:
-            AuditError: the login may not, or it could not be recorded; nothing was removed.
+            AuditError: the login lacks permission, or the trim could not be recorded; nothing was removed.
         """
         with _to_be("read"):
             seconds, micros = self._client.time()
@@ -102,10 +102,10 @@ class AuditLog:
         return count
 
     def mend(self, *, why: str) -> list[Finding]:
-        """Put on record that what the list alone shows to be wrong is known. It stays there, and `verify` tells who knew it.
+        """Record the findings in the list itself as known. The elements stay, and `verify` reports who mended them.
 
         Returns:
-            What was not known before.
+            The findings that were not known before.
 
         Raises:
             AuditError: it could not be recorded.
@@ -123,9 +123,9 @@ class AuditLog:
         mission_id: str | None = None,
         wanted: Callable[[AuditEntry], bool] = lambda _: True,
     ) -> list[AuditEntry]:
-        """Entries, the oldest first: of one mission or of all, those that are wanted, only the `last` so many if given.
+        """Entries, oldest first: of one mission or of all, filtered by `wanted`, and only the newest `last` if given.
 
-        What is no entry is left out; `verify` tells of it.
+        Invalid elements are left out; `verify` reports them.
         """
         with _to_be("read"):
             found = (entry for element in self._newest_first() if (entry := entry_of(element)))
@@ -133,12 +133,12 @@ class AuditLog:
             return list(islice(chosen, last))[::-1]
 
     def verify(self, log: Iterable[str] = ()) -> list[Finding]:
-        """What is wrong with the chain, in itself and against log lines; also what is known and mended.
+        """Findings in the chain itself and against log lines, including those that are known and mended.
 
         Args:
-            log: lines of one or more logs, in any order; those that are no audit records do not count.
+            log: lines of one or more logs, in any order; lines that are not audit records are ignored.
         """
-        # The log first: by the time that the list is read, it holds the entry of every line.
+        # Read the log first: the list, read later, then holds the entry of every line.
         logged = list(read_log(log, _LOG_FIELDS[self._key]))
         with _to_be("read"):
             checked = check_chain(self._elements())
@@ -155,12 +155,12 @@ class AuditLog:
                 if self._scripts.run(script, newest, entry.element, *args, key=self._key):
                     self._emit(entry.log_line(_LOG_FIELDS[self._key]))
                     return entry
-                # Others append as well: step aside, longer each time, up to 50 ms.
+                # Another writer was faster: back off, longer each time, up to 50 ms.
                 time.sleep(random.uniform(0, min(0.05, 0.001 * 2**attempt)))  # noqa: S311 (jitter, no secret)
-        raise AuditError("the audit could not be written: too many others write to it; try again")
+        raise AuditError("the audit could not be written: too many other writers; try again")
 
     def _to_stderr(self, line: str) -> None:
-        if sys.stderr.isatty():  # no collector reads there
+        if sys.stderr.isatty():  # no log collector reads a terminal
             if self._told:
                 return
             self._told, line = True, f"note: recorded in the audit: {load_json(line)['event.action']}"
@@ -168,7 +168,7 @@ class AuditLog:
         sys.stderr.flush()
 
     def _head(self) -> tuple[bytes, Link]:
-        """The newest element, and what the next entry continues: the newest entry, whatever was put behind it."""
+        """The newest element, and a link to the newest valid entry, which the next entry continues."""
         newest: bytes | None = None
         for element in self._newest_first():
             newest = element if newest is None else newest
@@ -177,7 +177,7 @@ class AuditLog:
         return newest or b"", Link()
 
     def _newest_first(self) -> Iterator[bytes]:
-        """The list backwards: the newest element, then a page at a time."""
+        """The list backwards: first the newest element, then a page at a time."""
         end, size = self._client.llen(self._key) - 1, 1
         while end >= 0:
             start = max(0, end + 1 - size)
@@ -191,7 +191,7 @@ class AuditLog:
         for start in range(0, end, _PAGE):
             yield from self._page(start, min(start + _PAGE, end) - 1)
         if self._client.lindex(self._key, 0) != oldest:
-            raise AuditError("the audit was cut while it was read; try again")
+            raise AuditError("the audit was trimmed during the read; try again")
 
     def _page(self, start: int, end: int) -> list[bytes]:
         return cast("list[bytes]", self._client.lrange(self._key, start, end))
@@ -205,11 +205,11 @@ def find_actor(client: redis.Redis) -> Actor:
     """
     try:
         login = str(client.acl_whoami())
-    except redis.ResponseError:  # a login may be forbidden to ask
+    except redis.ResponseError:  # a login may lack permission to ask
         login = client.connection_pool.connection_kwargs.get("username") or "default"
     try:
         os_user = pwd.getpwuid(os.getuid()).pw_name  # not from the environment, which the actor sets
-    except KeyError:  # a container may run under a number that has no name
+    except KeyError:  # a container may run under a user id without a name
         os_user = str(os.getuid())
     return Actor(login, os_user, socket.gethostname())
 

@@ -1,4 +1,4 @@
-"""What changes something on a person's word is on the audit's record before it begins, and how it ended after."""
+"""Audited actions: the audit records the start of a person's action before it begins, and its outcome afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_REASON_LENGTH = 500
 
 @dataclass(slots=True)
 class Record:
-    """What the block says of its end: in a few words how it ended, or how far it came; and the key that it used."""
+    """Set by the block: a few words on how it ended, or how far it came, and the key that it used."""
 
     key_id: str | None
     outcome: str = ""
@@ -25,18 +25,18 @@ class Record:
 def recorded(
     audit: AuditLog, action: str, *, why: str, mission_id: str | None = None, key_id: str | None = None
 ) -> Iterator[Record]:
-    """Put the start of an action on record, and its end: the outcome that the block sets, or that it failed.
+    """Record the start of an action and its end: the outcome that the block sets, or its failure.
 
     Args:
-        audit: where.
-        action: what is done, in a word.
+        audit: where to record it.
+        action: the action, in one word.
         why: the reason that the actor gave, 1 to 500 characters.
-        mission_id: to which mission, if to one.
-        key_id: with which key, hex; the block may say it more closely.
+        mission_id: the mission that it affects, if it affects one.
+        key_id: the key that it uses, hex; the block may set it later.
 
     Raises:
         InvalidMission: `why` is empty or too long; the block was not entered.
-        AuditError: the start could not be recorded, and the block was not entered; or the end could not.
+        AuditError: the start could not be recorded, and the block was not entered; or the end could not be recorded.
     """
     why = check_reason(why)
     audit.append(action, mission_id=mission_id, key_id=key_id, why=why, outcome="started")
@@ -44,7 +44,7 @@ def recorded(
     try:
         yield record
     except BaseException as error:
-        # The start of it is on record; that Redis went away since must not hide what happened.
+        # The start is on record; a later outage of Redis must not hide the error.
         with suppress(AuditError):
             problem = str(error) if isinstance(error, DecoderError) else type(error).__name__
             outcome = f"failed: {problem}" + (f" ({record.outcome})" if record.outcome else "")
@@ -54,7 +54,7 @@ def recorded(
 
 
 def check_reason(text: str) -> str:
-    """The reason, trimmed, if it is one.
+    """The reason, trimmed.
 
     Raises:
         InvalidMission: it is empty or longer than 500 characters.

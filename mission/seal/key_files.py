@@ -1,8 +1,8 @@
-"""Keys as one line of text that names what it is, and the files that hold them.
+"""Keys as one self-describing line of text, and the files that hold them.
 
-A line is `KIND:LABEL:MATERIAL`: the kind says who may see it, the label which algorithm reads it, the material
+A line is `KIND:LABEL:MATERIAL`: the kind says who may see it, the label which algorithm uses it, and the material
 is base64url without padding (RFC 4648, section 5). A key file holds one such line; blank lines and lines that
-start with `#` do not count.
+start with `#` are ignored.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import Self
 from mission.errors import DecoderError, KeyFormatError
 from mission.files import distrust, open_to_others
 
-# A hybrid public key's line is about 1.7 kB; nothing that is a key file comes near this.
+# A hybrid public key's line is about 1.7 kB; no key file comes near this size.
 MAX_FILE_BYTES = 64 * 1024
 
 
 class Kind(StrEnum):
-    """What a key line is: its first word. Beside it the noun for it, and the permission bits that its file must not have.
+    """The kind of a key line: its first word, with a noun for messages and the permission bits that its file must not have.
 
-    An identity is its owner's alone. A URL key may be read by a group: Kubernetes mounts a Secret as 0440 for the pod's
-    fsGroup. A recipient is public, but not for everybody to change (`mission.files`).
+    Only its owner may read an identity. A group may read a URL key: Kubernetes mounts a Secret as 0440 for the pod's
+    fsGroup. A recipient is public, but must not be writable by every user (`mission.files`).
     """
 
     noun: str
     forbidden_mode: int
 
     def __new__(cls, word: str, noun: str = "", forbidden_mode: int = 0) -> Self:
-        """A kind, whose value is the word alone."""
+        """A kind; its value is only the word."""
         kind = str.__new__(cls, word)
         kind._value_, kind.noun, kind.forbidden_mode = word, noun, forbidden_mode
         return kind
@@ -46,7 +46,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyLine:
-    """A key line taken apart. Its repr does not show the material."""
+    """A parsed key line. Its repr does not show the material."""
 
     kind: Kind
     label: str
@@ -60,7 +60,7 @@ class KeyLine:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Take a line of any kind apart.
+        """Parse a line of any kind.
 
         Raises:
             KeyFormatError: it is not a key line; the text is not repeated.
@@ -76,17 +76,17 @@ def _decode(encoded: str, kind: Kind) -> bytes:
         material = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise KeyFormatError(f"{kind.noun} is damaged: its third part is not base64url") from None
-    # One key, one text: unused low bits or padding in the text would give it a second one.
+    # Each key has one text: unused low bits or padding would allow a second one.
     if base64.urlsafe_b64encode(material).rstrip(b"=").decode() != encoded:
         raise KeyFormatError(f"{kind.noun} is damaged: its third part is not base64url without padding")
     return material
 
 
 def read_key_file(path: Path) -> KeyLine:
-    """The one key that a file holds, of whatever kind.
+    """The single key in a file, of any kind.
 
     Raises:
-        KeyFormatError: there is no such file, it holds no key or several, or it is open to others, a public key to their changes.
+        KeyFormatError: the file is missing, does not hold exactly one key, or others may read it (a public key: write to it).
     """
     try:
         with path.open("rb") as file:
@@ -111,11 +111,11 @@ def read_key_file(path: Path) -> KeyLine:
 
 
 def load_key(kind: Kind, value: str) -> KeyLine:
-    """A key given inline or as the name of a file.
+    """A key given inline or as a file name.
 
     Raises:
-        KeyFormatError: it is neither, or of another kind. A value that names no file is not repeated: it may be
-            a key whose first word was lost.
+        KeyFormatError: it is neither, or of another kind. The text does not repeat a value that names no file: it may
+            be a key without its first word.
     """
     value = value.strip()
     if value.partition(":")[0] in set(Kind):
@@ -123,20 +123,20 @@ def load_key(kind: Kind, value: str) -> KeyLine:
         if line.kind is not kind:
             raise KeyFormatError(f"expected {kind.noun}, a line that starts with {kind.value}:, got {line.kind.noun}")
         return line
-    # Path's own ways raise for a user that is not there, and for what is too long for a name.
+    # The methods of Path raise for an unknown user and for a name that is too long.
     file = os.path.expanduser(value)
     if not os.path.exists(file):
         raise KeyFormatError(
-            f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file; `decoder keys generate` makes one)"
+            f"expected {kind.noun}: a line that starts with {kind.value}:, or the name of a file that holds it (no such file; `decoder keys generate` creates one)"
         )
     return expect_file(kind, Path(file))
 
 
 def expect_file(kind: Kind, path: Path) -> KeyLine:
-    """The key of this kind that a file holds.
+    """The key in a file, which must be of this kind.
 
     Raises:
-        KeyFormatError: see `read_key_file`; or it is of another kind.
+        KeyFormatError: as for `read_key_file`, or the key is of another kind.
     """
     line = read_key_file(path)
     if line.kind is not kind:
@@ -146,14 +146,14 @@ def expect_file(kind: Kind, path: Path) -> KeyLine:
 
 def already_there(path: Path) -> DecoderError:
     """The refusal to overwrite a key file."""
-    return DecoderError(f"{path} is there already: key files are never overwritten; name another, or move it away")
+    return DecoderError(f"{path} already exists: key files are never overwritten; choose another name, or move it away")
 
 
 def write_key_file(path: Path, line: KeyLine) -> None:
-    """Write a new key file: mode 0600, a recipient's 0644. What is there already is never overwritten.
+    """Write a new key file: mode 0600, a recipient's 0644. An existing file is never overwritten.
 
     Raises:
-        DecoderError: the file is there, or cannot be written.
+        DecoderError: the file exists, or cannot be written.
     """
     mode = 0o644 if line.kind is Kind.RECIPIENT else 0o600
     try:

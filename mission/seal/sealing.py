@@ -1,8 +1,8 @@
-"""Sealed records: HPKE (RFC 9180, base mode) to a public key, bound to one mission and one claim of it.
+"""Sealed records: HPKE (RFC 9180, base mode) to a public key, bound to one mission and one claim.
 
 A record is `header ‖ enc ‖ ciphertext`. The header is 27 bytes, big endian: `DCDR`, u8 version, u16 KEM, u16 KDF,
 u16 AEAD (the ids of RFC 9180 and of X-Wing, draft-connolly-cfrg-xwing-kem), the first 8 bytes of the SHA-256 of
-the public key, u64 token. HPKE's `info` is the header and the mission's id, so that neither can be exchanged.
+the public key, u64 token. HPKE's `info` is the header and the mission's id, so that neither can be replaced.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADER = struct.Struct(f">4sBHHH{KEY_ID_BYTES}sQ")
 
 @dataclass(frozen=True, slots=True)
 class RecordHeader:
-    """What stands in clear at the front of a sealed record."""
+    """The unencrypted header of a sealed record."""
 
     suite_ids: tuple[int, int, int]
     key_id: bytes
@@ -50,7 +50,7 @@ class RecordHeader:
         """Read the header of a record.
 
         Raises:
-            SealError: it is no sealed record, or one of a version that this release does not read.
+            SealError: it is not a sealed record, or this release does not read its version.
         """
         if len(record) < _HEADER.size or not record.startswith(MAGIC):
             raise SealError("this is not a sealed record")
@@ -61,7 +61,7 @@ class RecordHeader:
 
 
 class _Key:
-    """What both halves of a pair have. The repr shows the key's id alone."""
+    """The common part of a key pair's two halves. The repr shows only the suite and the key's id."""
 
     __slots__ = ("_material", "key_id", "suite")
 
@@ -77,7 +77,7 @@ class _Key:
 
     @classmethod
     def from_line(cls, line: KeyLine) -> Self:
-        """The key of a line whose kind is known.
+        """The key in a line of this class's kind.
 
         Raises:
             KeyFormatError: its suite is unknown, or its material does not fit.
@@ -112,12 +112,12 @@ class Recipient(_Key):
         self.key_id = hashlib.sha256(raw).digest()[:KEY_ID_BYTES]
         try:
             self._key = suite.load_public(raw)
-            suite.hpke.encrypt(b"", self._key)  # a point of low order shows only when it is used
+            suite.hpke.encrypt(b"", self._key)  # a point of low order is detected only in use
         except ValueError:
             raise KeyFormatError(f"{self.KIND.noun} of {suite.name} is damaged: not a valid key") from None
 
     def seal(self, plaintext: bytes, *, mission_id: str, token: int) -> bytes:
-        """A record that only this recipient's identity opens, as this mission's and of this claim.
+        """A record that only this recipient's identity opens, and only for this mission and claim.
 
         Args:
             plaintext: what to seal.
@@ -129,7 +129,7 @@ class Recipient(_Key):
 
 
 class Identity(_Key):
-    """A private key that opens what was sealed to its recipient, whose id it has. Never shown, never pickled."""
+    """A private key that opens the records sealed to its recipient, and has the same id. Never shown, never pickled."""
 
     __slots__ = ("_key", "recipient")
 
@@ -150,15 +150,15 @@ class Identity(_Key):
         """The plaintext of a record.
 
         Raises:
-            SealError: it is changed, cut, another mission's, of another claim, or sealed to another key.
+            SealError: it was changed or truncated, belongs to another mission or claim, or is sealed to another key.
         """
         header = RecordHeader.parse(record)
         if header.key_id != self.key_id or header.suite_ids != self.suite.ids:
             raise SealError(
-                f"the record is sealed to key {header.key_id.hex()}, this identity is of key {self.key_id.hex()}"
+                f"the record is sealed to key {header.key_id.hex()}, but this identity has key {self.key_id.hex()}"
             )
         if header.token != token:
-            raise SealError("the record is of another claim than the one that was committed")
+            raise SealError("the record does not belong to the committed claim")
         packed, sealed = record[: _HEADER.size], record[_HEADER.size :]
         opened = partial(self.suite.hpke.decrypt, sealed, self._key, packed + mission_id.encode())
         try:
@@ -166,16 +166,16 @@ class Identity(_Key):
         except (InvalidTag, ValueError):
             with suppress(InvalidTag, ValueError):
                 opened()
-                # cryptography calls it an invalid tag, too, when a signal's handler raises meanwhile, as for Ctrl-C.
+                # cryptography also reports an invalid tag if a signal handler raises meanwhile, as on Ctrl-C.
                 raise KeyboardInterrupt from None
             raise SealError("the record does not open: it was changed, or sealed for another mission") from None
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an identity is not to be pickled or copied")
+        raise TypeError("an identity cannot be pickled or copied")
 
 
 def load_recipient(value: str) -> Recipient:
-    """The recipient that `DECODER_RECIPIENT` gives, inline or as the name of a file.
+    """The recipient that `DECODER_RECIPIENT` gives, inline or as a file name.
 
     Raises:
         KeyFormatError: it is neither; the text names the variable.
@@ -190,14 +190,14 @@ def load_identity(path: Path) -> Identity:
     """The identity in a file.
 
     Raises:
-        KeyFormatError: there is none, or the file is open to group or others.
+        KeyFormatError: the file holds no identity, or is open to group or others.
     """
     return Identity.from_line(expect_file(Kind.IDENTITY, path))
 
 
 def _plaintext(secrets: Sequence[Secret]) -> bytes:
     document = {"v": PLAINTEXT_VERSION, "secrets": [secret.stored() for secret in secrets]}
-    # ASCII escapes also carry lone surrogates, which UTF-8 itself cannot.
+    # ASCII escapes can represent lone surrogates; UTF-8 cannot.
     return _compact(document).encode()
 
 
@@ -207,26 +207,26 @@ EMPTY_BYTES = len(_plaintext([]))
 
 
 def secret_bytes(secret: Secret) -> int:
-    """How many bytes of a result's plaintext one secret takes, with a comma."""
+    """The bytes that one secret takes in a result's plaintext, including a comma."""
     return len(_compact(secret.stored())) + 1
 
 
 def seal_secrets(recipient: Recipient, secrets: Sequence[Secret], *, mission_id: str, token: int) -> bytes:
-    """The sealed record of what a document held, possibly nothing."""
+    """The sealed record of a document's secrets, possibly none."""
     return recipient.seal(_plaintext(secrets), mission_id=mission_id, token=token)
 
 
 def open_secrets(identity: Identity, record: bytes, *, mission_id: str, token: int) -> list[Secret]:
-    """What a sealed record holds.
+    """The secrets in a sealed record.
 
     Raises:
-        SealError: it does not open, or holds something else (a stolen worker's login can seal anything).
+        SealError: it does not open, or holds something else (an attacker with a worker's login can seal anything).
     """
     plaintext = identity.open(record, mission_id=mission_id, token=token)
     try:
         document = json.loads(plaintext)
         if document["v"] != PLAINTEXT_VERSION:
-            raise SealError("the record opens, but its content is of a version that this release does not read")
+            raise SealError("the record opens, but this release does not read its content's version")
         return [Secret.from_dict(item) for item in document["secrets"]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SealError("the record opens, but holds no list of secrets") from None
+        raise SealError("the record opens, but does not hold a list of secrets") from None

@@ -1,6 +1,6 @@
-"""The ways to seal: HPKE suites (RFC 9180) and how each makes keys of bytes.
+"""The HPKE suites (RFC 9180), and how each builds keys from bytes.
 
-`mlkem768-x25519` is X-Wing (draft-connolly-cfrg-xwing-kem): it stays closed as long as either half of it does.
+`mlkem768-x25519` is X-Wing (draft-connolly-cfrg-xwing-kem): it is secure as long as either half is.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PrivateKey = X25519PrivateKey | MLKEM768X25519PrivateKey
 
 @dataclass(frozen=True, slots=True)
 class SealSuite:
-    """One way to seal. `ids` are KEM, KDF and AEAD as a record's header holds them; sizes are bytes.
+    """An HPKE suite. `ids` are KEM, KDF and AEAD as in a record's header; sizes are in bytes.
 
-    A private key is made of a seed of 32 bytes, and comes with the bytes of its public key.
+    A private key is derived from a seed of 32 bytes, and is returned with the bytes of its public key.
     """
 
     name: str

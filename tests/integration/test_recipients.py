@@ -174,7 +174,7 @@ def test_a_worker_without_the_key_of_a_mission_leaves_it_to_others(
     """A rollout mixes both: a worker that cannot read a mission must not fail it."""
     ticket = mission_client.enqueue(f"{site.url}/letter.txt")
     unknowing = start_worker(allowed_hosts=f"127.0.0.1:{site.port}", url_key=generate_url_key())
-    wait_for(lambda: "which DECODER_URL_KEY does not hold" in unknowing.log.read_text(), what="the refusal")
+    wait_for(lambda: "which is not in DECODER_URL_KEY" in unknowing.log.read_text(), what="the refusal")
     unknowing.process.terminate()
     unknowing.process.wait(timeout=60)
     start_worker(allowed_hosts=f"127.0.0.1:{site.port}", url_key=keys.url_key)

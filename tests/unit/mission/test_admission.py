@@ -1,4 +1,4 @@
-"""Admission: what is refused before the ledger sees it, what the ledger's answers become, and what gets a message."""
+"""Admission: refusals before the ledger, the ledger's answers as verdicts, and the messages that are sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def admitter(ledger: Ledger, keyring: UrlKeyring, settings: WorkerSettings) -> A
 
 @pytest.fixture
 def away(keyring: UrlKeyring) -> Admitter:
-    """An admitter whose Redis is away."""
+    """An admitter whose Redis is unavailable."""
     settings = Settings.from_env(redis_url="redis://127.0.0.1:1/0", redis_timeout=1)
     return Admitter(Ledger(connect(settings), settings), keyring, settings)
 
@@ -137,7 +137,7 @@ def test_an_id_of_the_callers_own_is_its_idempotency_key(admitter: Admitter) -> 
 
 
 def test_an_id_that_is_known_without_a_fingerprint_stands_for_no_other_url(admitter: Admitter) -> None:
-    """A ticket's id, sent as the task id of `decoder.submit`: nothing would tell that its URL is never fetched."""
+    """A ticket's id, sent as the task id of `decoder.submit`: nothing would show that its URL is never fetched."""
     (ticket,) = cast("list[Ticket]", admitter.admit([URL]))
     assert isinstance(admitter.admit([URL + "&more"], mission_id=ticket.id)[0], IdempotencyConflict)
 

@@ -257,7 +257,7 @@ def test_a_key_that_is_exclusive_refuses_another_url_and_is_no_bar_to_a_batch(mi
 def test_a_full_queue_is_said_to_be_full(producer_settings: Settings) -> None:
     client = MissionClient(producer_settings.model_copy(update={"queue_limit": 1}))
     client.enqueue(URL)
-    with pytest.raises(QueueFull, match="1 unfinished missions already"):
+    with pytest.raises(QueueFull, match="1 unfinished missions"):
         client.enqueue(URL)
 
 

@@ -1,4 +1,4 @@
-"""Files that say whom the decoder trusts are refused where everybody may change them."""
+"""Files that say whom the decoder trusts are refused if every user may change them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_what_only_owner_or_group_may_change_is_trusted(file: Path, mode: int) -
 
 
 def test_what_a_link_points_to_counts(file: Path, tmp_path: Path) -> None:
-    """As Kubernetes mounts them; a link itself has mode 0777."""
+    """Kubernetes mounts files as links; a link itself has mode 0777."""
     link = tmp_path / "link"
     link.symlink_to(file)
-    assert distrust(link) == f"{link} may be changed by everybody (mode 0666): run `chmod o-w {link}`"
+    assert distrust(link) == f"{link} is writable by every user (mode 0666): run `chmod o-w {link}`"
     file.chmod(0o644)
     assert distrust(link) is None
 

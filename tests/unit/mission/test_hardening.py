@@ -1,4 +1,4 @@
-"""What `keep_memory_private` does to a process, seen from a process of its own."""
+"""What `keep_memory_private` does to a process, seen from a separate process."""
 
 import json
 import os

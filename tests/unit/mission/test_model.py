@@ -1,4 +1,4 @@
-"""What both sides say of missions and secrets."""
+"""The model of missions and secrets that both sides share."""
 
 from __future__ import annotations
 

@@ -143,6 +143,6 @@ def test_a_variable_that_is_nearly_a_setting_is_told(monkeypatch: pytest.MonkeyP
     for name in ("DECODER_REDS_URL", "DECODER_URLKEY", "DECODER_SERVICE_HOST", "DECODER_REDIS_URL", "REDS_URL"):
         monkeypatch.setenv(name, "sesame")
     assert Settings.misspelt() == [
-        "DECODER_REDS_URL is no setting: did you mean DECODER_REDIS_URL?",
-        "DECODER_URLKEY is no setting: did you mean DECODER_URL_KEY?",
+        "DECODER_REDS_URL is not a setting: did you mean DECODER_REDIS_URL?",
+        "DECODER_URLKEY is not a setting: did you mean DECODER_URL_KEY?",
     ]

@@ -1,4 +1,4 @@
-"""Whatever an entry holds, of a newer release or of a stranger with a login: who reads it gets an answer or a clear refusal."""
+"""Entries from a newer release or an attacker with a login: every reader gets an answer or a clear refusal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VALUES = st.one_of(
 
 @pytest.fixture
 def readers(client: redis.Redis, ledger: Ledger, settings: Settings) -> dict[str, Callable[[], Any]]:
-    """All that reads an entry, by what it is for."""
+    """Every function that reads an entry, by its purpose."""
     audit = AuditLog(client, emit=lambda line: None)
     letters = DeadLetters(client, settings, audit)
     reader = ResultReader(client, [Identity(X25519, b"i" * 32)], audit)

@@ -1,4 +1,4 @@
-"""A mission's URL: parsed once, refused where doubtful, rebuilt."""
+"""A mission's URL: parsed once, refused if doubtful, rebuilt."""
 
 from __future__ import annotations
 

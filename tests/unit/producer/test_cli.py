@@ -1,4 +1,4 @@
-"""The `mission` command on a real ledger: what it prints, for people and for scripts, and how it ends."""
+"""The `mission` command on a real ledger: its output for people and for scripts, and its exit codes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def json_lines(result: Result) -> list[dict[str, object]]:
 
 @contextmanager
 def finishing(ledger: Ledger, state: State, **fields: object) -> Iterator[None]:
-    """End every mission that comes, as a worker would."""
+    """Finish every new mission, as a worker would."""
     over = threading.Event()
 
     def work() -> None:
@@ -187,7 +187,7 @@ def test_many_through_a_pipe_are_told_in_numbers_too(monkeypatch: pytest.MonkeyP
 
 def test_a_variable_that_is_misspelt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECODER_QUOTTA", "1/hour")
-    assert run("enqueue", URL).stderr == "note: DECODER_QUOTTA is no setting: did you mean DECODER_QUOTA?\n"
+    assert run("enqueue", URL).stderr == "note: DECODER_QUOTTA is not a setting: did you mean DECODER_QUOTA?\n"
 
 
 def test_of_many_the_bad_ones_are_told_by_number_and_the_rest_is_enqueued(ledger: Ledger) -> None:

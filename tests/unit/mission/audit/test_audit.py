@@ -44,14 +44,14 @@ def _kinds(audit: AuditLog, log: list[str] | None = None) -> set[tuple[str, int 
 
 
 def _rebuild(client: redis.Redis, change: Callable[[list[bytes]], list[bytes]]) -> None:
-    """Write the list anew, as whoever runs the server can."""
+    """Rewrite the list, as an administrator of the server can."""
     elements = change(_stored(client))
     client.delete(Key.AUDIT)
     client.rpush(Key.AUDIT, *elements)
 
 
 def _forge(*, why: str) -> Callable[[list[bytes]], list[bytes]]:
-    """Change the reason of every entry and chain them anew, correctly."""
+    """Change the reason of every entry and recompute a valid chain."""
 
     def change(elements: list[bytes]) -> list[bytes]:
         forged, prev = [], GENESIS
@@ -182,7 +182,7 @@ def test_a_writer_that_always_comes_too_late_gives_up(client: redis.Redis, monke
 
     monkeypatch.setattr(slow._scripts, "run", overtaken)
     monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
-    with pytest.raises(AuditError, match="too many others"):
+    with pytest.raises(AuditError, match="too many other writers"):
         _append(slow)
 
 

@@ -1,4 +1,4 @@
-"""What a stolen login may append blocks nobody, shows, and can be put on record as known."""
+"""Elements appended by a stolen login block nobody, are found, and can be recorded as known."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_ENTRIES = [
 
 
 def append(audit: AuditLog, count: int = 1) -> list[int]:
-    """The numbers of so many new entries."""
+    """Append entries; return their numbers."""
     return [
         audit.append("reveal", mission_id=None, key_id=None, why="a test", outcome="started").seq for _ in range(count)
     ]
@@ -111,7 +111,7 @@ def test_the_highest_number_that_one_may_forge_is_followed_by_entries(
 def test_a_forgery_that_continues_the_chain_is_not_found_but_has_no_line_in_the_log(
     audit: AuditLog, client: redis.Redis, lines: list[str]
 ) -> None:
-    """The limit: who may append may lie about themselves."""
+    """The limit of the audit: a login that may append can give a false identity."""
     append(audit, 2)
     newest = audit.entries()[-1]
     forged = dataclasses.replace(FORGED, seq=newest.seq + 1, prev=newest.hash)

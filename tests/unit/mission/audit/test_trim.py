@@ -1,4 +1,4 @@
-"""The auditor's cut: what is old goes, on record, and what anybody else cuts is found without a log."""
+"""The auditor's trim removes old entries on record; removals by anybody else are found without a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def aged(client: redis.Redis, *days: float | str) -> None:
-    """Entries so many days old, or of a time as it is given, chained as they should be."""
+    """Chained entries of the given ages in days, or with the given times."""
     prev = GENESIS
     for seq, age in enumerate(days, 1):
         at = age if isinstance(age, str) else (datetime.now(UTC) - timedelta(days=age)).isoformat()
@@ -142,7 +142,7 @@ def test_two_cuts_at_once_do_not_cut_twice(
 
     monkeypatch.setattr(audit, "_put", overtaken)
     monkeypatch.setattr("mission.audit.log.time.sleep", lambda seconds: None)
-    with pytest.raises(AuditError, match="too many others"):
+    with pytest.raises(AuditError, match="too many other writers"):
         audit.trim(DAY, why="a test")
     assert [entry.action for entry in audit.entries()] == ["reveal", "trim"]
     assert audit.verify() == []

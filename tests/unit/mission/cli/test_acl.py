@@ -1,4 +1,4 @@
-"""`decoder acl`. What the lines allow on a real server is tried in tests/security/test_acl.py."""
+"""`decoder acl`. tests/security/test_acl.py tests their effect on a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about each reason."""
+"""The advice for each reason."""
 
 from __future__ import annotations
 

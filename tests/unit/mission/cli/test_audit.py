@@ -23,7 +23,7 @@ main = Commands(commands=[audit])
 
 @pytest.fixture
 def lines(client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The log of an audit of three entries, which the command finds by the environment."""
+    """The log of an audit with three entries, which the command finds by the environment."""
     monkeypatch.setenv("DECODER_REDIS_URL", settings.redis_url.get_secret_value())
     log: list[str] = []
     writer = AuditLog(client, Actor("reader", "anna", "desk-1"), log.append)
@@ -37,7 +37,7 @@ def _run(*arguments: str, log: str | None = None) -> Result:
 
 
 def _seqs(*arguments: str) -> list[int]:
-    """The entries that `show` prints, by their numbers; the table has the same."""
+    """The numbers of the entries that `show` prints; the table has the same ones."""
     rows = [json.loads(line)["seq"] for line in _run("show", "--json", *arguments).stdout.splitlines()]
     _, *table = _run("show", *arguments).stdout.splitlines()
     assert [int(line.split()[0]) for line in table] == rows
@@ -56,7 +56,7 @@ def test_show_prints_the_newest_of_one_mission(lines: list[str]) -> None:
 
 @pytest.fixture
 def history(client: redis.Redis, lines: list[str]) -> None:
-    """Three entries more: two of another person's, of which one is of long ago, and one whose time is none."""
+    """Add three entries of another person: one that is years old, one of now, and one without a valid time."""
     writer = AuditLog(client, Actor("operator", "bert", "desk-2"), lambda _: None)
     for action, at in (("forget", "2020-02-01T00:00:00.000Z"), ("replay", None), ("discard", "whenever")):
         with pytest.MonkeyPatch.context() as patch:
@@ -75,10 +75,10 @@ def history(client: redis.Redis, lines: list[str]) -> None:
         (["--user", "nobody"], []),
         (["--action", "replay"], [5]),
         (["--action", "reveal", "--mission", OTHER], [3]),
-        (["--since", "1h"], [6, 5, 3, 2, 1]),  # what has no time cannot be told to be older
+        (["--since", "1h"], [6, 5, 3, 2, 1]),  # an entry without a valid time is not known to be older
         (["--until", "1h"], [6, 4]),
         (["--since", "2020-01-01T00:00:00Z", "--until", "2020-03-01T01:00:00+01:00"], [6, 4]),
-        (["--until", "2020-02-01T00:00:00Z"], [6]),  # the end does not count
+        (["--until", "2020-02-01T00:00:00Z"], [6]),  # the end is exclusive
         (["--since", "2020-02-01T00:00:00Z", "--user", "operator", "--action", "forget"], [4]),
         (["--limit", "2"], [6, 5]),
         (["--limit", "0"], [6, 5, 4, 3, 2, 1]),
@@ -138,12 +138,15 @@ def test_verify_ends_with_1_and_a_line_for_each_finding(lines: list[str], client
 def test_verify_in_words(lines: list[str], client: redis.Redis, tmp_path: Path) -> None:
     (tmp_path / "audit.log").write_text("another line\n" + lines[0].replace("4711", "0815") + "\n")
     result = _run("verify", "--log", str(tmp_path / "audit.log"))
-    assert (result.exit_code, result.stdout) == (1, "log_changed: line 2 of the log does not have its hash\n")
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "log_changed: the hash on line 2 of the log does not match its content\n",
+    )
 
 
 @pytest.fixture
 def key_lines(client: redis.Redis, lines: list[str]) -> list[str]:
-    """The log of the keys' chain, of one entry."""
+    """The log of the chain of keys, with one entry."""
     log: list[str] = []
     writer = AuditLog(client, Actor("worker", "decoder", "pod-1"), log.append, Key.AUDIT_KEYS)
     writer.append("key-change", mission_id=None, key_id="00aa>00bb", why="DECODER_RECIPIENT", outcome="in use")
@@ -175,10 +178,10 @@ def test_mend_brings_verify_back_to_whole_and_hides_nothing(lines: list[str], cl
     client.rpush(Key.AUDIT, "x", "y")
     assert _run("verify").exit_code == 1
     said = _run("mend", "--reason", "incident 4711").stdout
-    assert said == "inserted: after entry 3 stands what is no audit entry (2 elements there do not fit)\n"
+    assert said == "inserted: an element after entry 3 is not an audit entry (2 elements there do not fit the chain)\n"
     result = _run("verify", "--log", "-", log="\n".join(lines))
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "the audit is intact")
-    assert result.stdout.startswith("known: inserted: after entry 3 stands")
+    assert result.stdout.startswith("known: inserted: an element after entry 3")
     assert "by default: incident 4711" in result.stdout
     assert json.loads(_run("verify", "--json").stdout.splitlines()[0])["known"].endswith("incident 4711")
 

@@ -1,4 +1,4 @@
-"""What the two commands share: one line and an exit code for every refusal, tables that steer no terminal."""
+"""The shared parts of both commands: one line and an exit code for every refusal, tables without terminal control codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RAISED: dict[str, BaseException] = {}
 @click.group(cls=Commands)
 @version_option
 def main() -> None:
-    """A command of the tests' own."""
+    """A command for these tests."""
 
 
 @main.command()
@@ -49,7 +49,7 @@ def does(after: float | None, why: str | None) -> None:
 
 @main.group()
 def group() -> None:
-    """Commands below."""
+    """Subcommands."""
 
 
 def run(*arguments: str) -> Result:
@@ -112,7 +112,7 @@ def test_bad_usage_is_one_line_that_leads_to_the_help(arguments: list[str]) -> N
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """A program with commands that are imported when they are called, of which some cannot be."""
+    """A program whose commands are imported when called; some cannot be imported."""
     lines = {"whole": "", "extra": "import no_such_extra", "broken": "import mission.no_such_module"}
     monkeypatch.syspath_prepend(tmp_path)
     for name, line in lines.items():

@@ -31,7 +31,7 @@ def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dead(ledger: Ledger, client: redis.Redis) -> list[str]:
-    """Three dead missions: of a read timeout an hour ago, of one now, and of a DNS failure now."""
+    """Three dead missions: a read timeout an hour ago, one now, and a DNS failure now."""
     answers = ledger.admit([Admission(new_mission_id(), b"u", 1000) for _ in range(3)], "team-a")
     claims = claim_these(ledger, [answer.id for answer in answers], 3, 60).claims
     reasons = (Reason.READ_TIMEOUT, Reason.READ_TIMEOUT, Reason.DNS_FAILURE)

@@ -69,7 +69,7 @@ def test_a_file_that_is_there_is_never_overwritten(option: str) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert (
         result.stderr
-        == "error: precious is there already: key files are never overwritten; name another, or move it away\n"
+        == "error: precious already exists: key files are never overwritten; choose another name, or move it away\n"
     )
     assert Path("precious").read_text() == "precious"
 

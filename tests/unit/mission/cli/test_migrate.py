@@ -19,7 +19,7 @@ from worker.local.embedded import EmbeddedRedis
 
 @pytest.fixture(autouse=True)
 def _without_functions(client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server without the functions; it has them again for the other tests."""
+    """A server without the functions; they are restored for the other tests."""
     client.function_flush()
     monkeypatch.setenv("DECODER_REDIS_URL", redis_url)
     yield

@@ -107,10 +107,10 @@ def test_a_recipient_may_be_read_by_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o646, 0o666, 0o602, 0o777])
 def test_a_recipient_that_everybody_may_change_is_refused(tmp_path: Path, mode: int) -> None:
-    """Who changes it reads all results from then on."""
+    """An attacker who replaces the key reads all later results."""
     line = KeyLine(Kind.RECIPIENT, "x25519", bytes(32))
     path = _file(tmp_path / "key", line.text, mode)
-    with pytest.raises(KeyFormatError, match=f"{path} may be changed by everybody .*: run `chmod o-w {path}`"):
+    with pytest.raises(KeyFormatError, match=f"{path} is writable by every user .*: run `chmod o-w {path}`"):
         read_key_file(path)
     link = tmp_path / "link"
     link.symlink_to(path)
@@ -161,7 +161,7 @@ def test_a_key_file_is_never_overwritten_nor_a_link_followed(tmp_path: Path) -> 
     path, link = _file(tmp_path / "key", "precious"), tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")
     for place in (path, link):
-        with pytest.raises(DecoderError, match=f"{place} is there already"):
+        with pytest.raises(DecoderError, match=f"{place} already exists"):
             write_key_file(place, LINE)
     assert path.read_text() == "precious"
     assert not (tmp_path / "elsewhere").exists()
