@@ -1,5 +1,5 @@
 #!/bin/sh
-# Attests the image's SBOM (sbom.cdx.json) beside its signature, with this job's identity (SIGSTORE_ID_TOKEN).
+# Attests the image's SBOM (sbom.cdx.json) with this job's identity (SIGSTORE_ID_TOKEN), beside the signature.
 set -eu
 . "$(dirname "$0")/pins.sh"
 log_in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the cluster's tests on the k3s that GitLab starts beside this job, whose kubeconfig is to come in the file $1, with the image that this
-# pipeline has built. The registry beside them is for the releases that the tests make of it; it has no certificate.
+# Runs the cluster's tests with this pipeline's image, on the k3s that GitLab starts beside this job. k3s writes its kubeconfig to the file $1.
+# The registry beside them is for the releases that the tests make from that image; it has no certificate.
 set -eu
 . "$(dirname "$0")/pins.sh"
 export KUBECONFIG="$1"

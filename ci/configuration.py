@@ -1,6 +1,6 @@
-"""Writes the table of settings into docs/configuration.md, between its two marks, from the settings classes.
+"""Write the table of settings into docs/configuration.md, between its two marks, from the settings classes.
 
-`python -m ci.configuration`; a test holds the two together.
+Run `python -m ci.configuration`; a test fails if the table is out of date.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from worker.settings import WorkerSettings
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 BEGIN, END = "<!-- settings: made by `python -m ci.configuration` -->", "<!-- end of settings -->"
 
-_ADMISSION = "producer, worker"  # a worker admits, too: what comes by the decoder.submit task
-# Who uses a setting that both sides share, where that is not everybody.
+_ADMISSION = "producer, worker"  # a worker also admits: missions from the decoder.submit task
+# Users of the shared settings that not everybody uses.
 _SIDES = {
     "redis_replicas": _ADMISSION,
     "url_key": _ADMISSION,
@@ -29,7 +29,7 @@ _SIDES = {
 
 
 def table() -> str:
-    """The settings as a Markdown table: variable, default with its unit, what it takes, who uses it."""
+    """The settings as a Markdown table: variable, default with its unit, accepted values, users."""
     rows = []
     for row in WorkerSettings.defaults():
         name = row["variable"].removeprefix(PREFIX).lower()
@@ -41,12 +41,12 @@ def table() -> str:
 
 
 def with_table(document: str) -> str:
-    """The document with the table made anew between its two marks."""
+    """The document with the table between its two marks regenerated."""
     return with_block(document, BEGIN, END, table())
 
 
 def with_block(document: str, begin: str, end: str, block: str) -> str:
-    """The text with a block made anew between its two marks, which are there once."""
+    """The text with the block between its two marks replaced; each mark occurs once."""
     before, _, rest = document.partition(begin)
     return f"{before}{begin}\n{block}\n{end}{rest.partition(end)[2]}"
 

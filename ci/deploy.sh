@@ -1,6 +1,6 @@
 #!/bin/sh
-# Deploys the image of digest.txt to the cluster of $1 (staging or prod) with the values of that name, once its signature and its list of parts
-# hold, and hands the revision on. Goes back by itself when it does not get ready in time. What somebody has changed by hand is taken back.
+# Verifies the signature and the SBOM of the image in digest.txt. Deploys it to the cluster of $1 (staging or prod) with the values of that name,
+# and writes the revision to deploy.env. Rolls back if the release is not ready in time. Overwrites manual changes in the cluster.
 set -eu
 . "$(dirname "$0")/pins.sh"
 log_in

@@ -1,6 +1,6 @@
-"""Writes the tables of metrics into docs/metrics.md, between their marks, from the catalogue that a worker serves.
+"""Write the tables of metrics into docs/metrics.md, between their marks, from the catalogue that a worker serves.
 
-`python -m ci.metrics`; a test holds the two together.
+Run `python -m ci.metrics`; a test fails if the tables are out of date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-import worker.work.endings  # noqa: F401 (from its import on, the series of how missions end stand at zero)
+import worker.work.endings  # noqa: F401 (its import creates the series of missions that ended, at zero)
 from ci.configuration import with_block
 from mission.model import Priority, Stats
 from mission.store.server import Condition
@@ -21,19 +21,19 @@ from worker.observe.collectors import LedgerCollector, Vitals
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 TABLES = ("worker", "ledger")
 PREFIX = "decoder_"
-# Of a label with more values than these the reference names none.
+# The reference lists the values of a label only up to this number.
 MOST_VALUES = 8
 _ENDING = {"counter": "_total", "info": "_info"}
 _TYPES = {"info": "gauge"}  # to Prometheus
 
 
 def of_the_worker() -> list[Metric]:
-    """What each worker tells of itself."""
+    """Metrics that each worker reports about itself."""
     return [family for family in metrics.REGISTRY.collect() if family.name.startswith(PREFIX)]
 
 
 def of_the_ledger() -> list[Metric]:
-    """What every worker tells alike, with a ledger that answers whatever it is asked."""
+    """Metrics of the ledger, which every worker reports alike; from a stub ledger that always answers."""
     ledger = LedgerCollector()
     stats = Stats(queued=0, running=0, retrying=0, succeeded=0, failed=0, dead=0, cancelled=0, oldest_seconds=0)
     server = Condition(0, 0, evicts=False, aof_written=True, replicas=0, replica_lag=0.0, certificate_end=0.0)
@@ -51,16 +51,16 @@ def of_the_ledger() -> list[Metric]:
 
 
 def table(families: Iterable[Metric]) -> str:
-    """Metrics as a Markdown table: name as it is scraped, type, labels, meaning."""
+    """Metrics as a Markdown table: name as scraped, type, labels, meaning."""
     rows = [
         f"| `{family.name}{_ENDING.get(family.type, '')}` | {_TYPES.get(family.type, family.type)} | {_labels(family)} | {family.documentation} |"
         for family in families
     ]
-    return "\n".join(["| metric | type | labels | what it tells |", "|---|---|---|---|", *rows])
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
 
 
 def with_tables(document: str) -> str:
-    """The document with its tables made anew."""
+    """The document with its tables regenerated."""
     for name, families in zip(TABLES, (of_the_worker(), of_the_ledger()), strict=True):
         begin = f"<!-- metrics of the {name}: made by `python -m ci.metrics` -->"
         document = with_block(document, begin, f"<!-- end of metrics of the {name} -->", table(families))
@@ -82,7 +82,7 @@ def _label(name: str, values: list[str], kind: str) -> str:
 
 
 def _declared() -> dict[str, tuple[str, ...]]:
-    """The labels of those that have no series yet: the library shows them nowhere else."""
+    """The labels of metrics without series, which the library shows nowhere else."""
     return {
         metric._name: metric._labelnames  # noqa: SLF001 (as above)
         for metric in vars(metrics).values()

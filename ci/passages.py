@@ -39,9 +39,13 @@ class Passage:
 
 
 def passages(path: Path, text: str, *, messages: bool = True) -> list[Passage]:
-    """The prose of one file, in order. `messages`: of Python also the string constants that look like sentences."""
+    """The prose of one file, in order. `messages`: of Python also the string constants that look like sentences.
+
+    Raises:
+        SyntaxError: a Python file cannot be parsed.
+    """
     if path.suffix == ".py":
-        found = [*_comments(text), *_strings(text, messages=messages)]
+        found = [*_strings(text, messages=messages), *_comments(text)]
     else:
         found = [passage for reader in _readers(path) for passage in reader(text)]
     return sorted(found, key=lambda passage: passage.line)

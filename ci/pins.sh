@@ -1,5 +1,5 @@
-# What runs where, for scripts and jobs to source. In GitLab the variables of whoever starts a pipeline win over those of the file, of
-# the project and of GitLab itself. So nothing here is read from one, and a variable of such a name is refused. Yours: the first block.
+# Fixed targets of the pipeline, for scripts and jobs to source. In GitLab, variables given at the start of a pipeline override those of the
+# file, of the project and of GitLab itself. So this file reads none of them, and refuses variables of these names. Yours: the first block.
 GITLAB=https://gitlab.example.com
 PROJECT=$GITLAB/decoder/decoder
 IMAGE_REPOSITORY=registry.example.com/decoder/decoder/decoder
@@ -12,10 +12,10 @@ for name in CHART DIGEST HELM_TIMEOUT IMAGE KUBE_CONTEXT NAMESPACE PROMETHEUS_UR
   fi
 done
 if [ "${CI_PROJECT_URL:-$PROJECT}" != "$PROJECT" ]; then
-  echo "error: ci/pins.sh is of $PROJECT, this is $CI_PROJECT_URL" >&2
+  echo "error: ci/pins.sh is for $PROJECT, this is $CI_PROJECT_URL" >&2
   exit 2
 fi
-# Settings of the tools: a root of trust of one's own, another cluster, a scan that ignores.
+# Settings of the tools, which could set another root of trust, another cluster, or findings to ignore.
 for name in $(env | sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p'); do
   case $name in
     *_IMAGE | SIGSTORE_ID_TOKEN | TRIVY_USERNAME | TRIVY_PASSWORD) ;;
@@ -26,13 +26,13 @@ done
 CHART=helm/decoder
 RELEASE=decoder
 NAMESPACE=decoder
-# Less than 5 minutes, which is what a rollback may take.
+# A rollback may take 5 minutes.
 HELM_TIMEOUT=4m
-# Who signs: the pipeline of the protected branch, by the instance's word.
+# The signer: the pipeline of the protected branch, certified by the GitLab instance.
 SIGNER=$PROJECT//.gitlab-ci.yml@refs/heads/main
 ISSUER=$GITLAB
 
-# The cluster of an environment: that of the agent of its name.
+# Use the cluster of an environment, through the agent of that name.
 use_cluster() {
   case $1 in
     staging | prod) kubectl config use-context "decoder/agents:$1" ;;
@@ -40,14 +40,14 @@ use_cluster() {
   esac
 }
 
-# The registry, for cosign.
+# Log cosign in to the registry.
 log_in() {
   DOCKER_CONFIG=$(mktemp -d)
   export DOCKER_CONFIG
   printf '%s' "$CI_REGISTRY_PASSWORD" | cosign login --username "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"
 }
 
-# Ends the script unless main's pipeline has signed this digest and put its list of parts on record.
+# Exit unless main's pipeline has signed this digest and attested its SBOM.
 verify_image() {
   if ! printf '%s' "$1" | grep -qxE 'sha256:[0-9a-f]{64}'; then
     echo "error: no image has been handed on" >&2
@@ -59,7 +59,7 @@ verify_image() {
   }
   cosign verify-attestation --type cyclonedx --certificate-identity "$SIGNER" --certificate-oidc-issuer "$ISSUER" \
     "$IMAGE_REPOSITORY@$1" > /dev/null || {
-    echo "error: $1 has no list of parts (SBOM) by $SIGNER" >&2
+    echo "error: $1 has no SBOM attested by $SIGNER" >&2
     exit 1
   }
 }

@@ -27,7 +27,7 @@ COLUMNS, LINES = 104, 29
 SHORTEST, LAST = 0.1, 10.0
 # In pixels: a character, the distance of two lines, the margin.
 CHARACTER, LINE, MARGIN = 8.4, 18, 16
-# Names as `pyte` has them; others it gives in hexadecimal.
+# `pyte`'s names; it gives other colours in hexadecimal.
 COLOURS = {"red": "#ff7b72", "green": "#7ee787", "brown": "#e3b341", "blue": "#79c0ff", "magenta": "#d2a8ff",
            "cyan": "#76e3ea", "white": "#f0f6fc", "brightblack": "#8b949e", "default": "#e6edf3"}  # fmt: skip
 PAGE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" xml:space="preserve">
@@ -48,18 +48,18 @@ text {{ font: 14px ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
 </svg>
 """
 
-# Its lines as SVG; empty where nothing is to be seen.
+# The screen's lines as SVG; a blank line is empty.
 Frame = tuple[str, ...]
 
 
 class Terminal:
-    """A command in a pseudo-terminal of this size, and what a person sees there; `env` are additional variables."""
+    """A command in a pseudo-terminal of this size, and its screen; `env` are additional variables."""
 
     def __init__(self, command: Sequence[str], columns: int, lines: int, **env: str) -> None:
         self.screen = pyte.Screen(columns, lines)
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(self._ours, (lines, columns))
-        # The shell opens the terminal as the first one of its session, so that Ctrl-C reaches the command.
+        # The shell opens the terminal first in its session, so that Ctrl-C reaches the command.
         shell = ["sh", "-c", 'exec "$@" <"$TTY" >"$TTY" 2>&1', "sh", *command]
         env = os.environ | {"TERM": "xterm-256color", "TTY": os.ttyname(theirs)} | env
         self.process = subprocess.Popen(shell, env=env, start_new_session=True, stdin=theirs)  # noqa: S603 (ours)
@@ -67,7 +67,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The screen's text, without what is blank at the ends of lines and at its bottom."""
+        """The screen's text, without trailing blanks in lines and blank lines at the bottom."""
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def type(self, keys: bytes) -> None:
@@ -75,7 +75,7 @@ class Terminal:
         os.write(self._ours, keys)
 
     def frames(self) -> Iterator[float]:
-        """Once for each change of the screen: the seconds since the start. It ends with the command."""
+        """Yield the seconds since the start at each change of the screen, until the command ends."""
         start, stream = time.monotonic(), pyte.ByteStream(self.screen)
         try:
             with suppress(OSError):  # EIO: the other side is closed
@@ -88,12 +88,12 @@ class Terminal:
 
 
 def frame(screen: pyte.Screen) -> Frame:
-    """What the screen shows now."""
+    """The screen's current content."""
     return tuple(_line([screen.buffer[row][column] for column in range(screen.columns)]) for row in range(screen.lines))
 
 
 def _line(cells: Sequence[pyte.screens.Char]) -> str:
-    """Text that looks alike is a span with its own position, so that no font shifts the columns."""
+    """A line as SVG. Text of one look is a span with its own position, so that no font shifts the columns."""
     spans, column = "", 0
     for (colour, bold), some in groupby(cells, lambda cell: (cell.fg, cell.bold)):
         text = "".join(cell.data for cell in some)
@@ -130,7 +130,7 @@ def svg(film: Sequence[tuple[float, Frame]]) -> str:
 
 
 def record() -> str:
-    """Run the command; the SVG of what it showed."""
+    """Run the command, and return the SVG of its screens."""
     terminal = Terminal(COMMAND, COLUMNS, LINES)
     pyte.Stream(terminal.screen).feed("$ decoder run\r\n")
     film = [(0.0, frame(terminal.screen))]

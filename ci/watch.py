@@ -1,9 +1,9 @@
-"""Watches a release after its deployment: `python -m ci.watch --seconds 3600 --every 30`.
+"""Watch a release after its deployment: `python -m ci.watch --seconds 3600 --every 30`.
 
 Asks Prometheus (PROMETHEUS) at short intervals whether a page fires that did not fire before the deployment
-(DEPLOYED_AT), whether more than 5 % of missions fail, and whether workers are up. Bad twice in a row ends it with 1, and
-so does a Prometheus that does not answer for 5 minutes: what cannot be watched is taken back. It ends with 0 at once when another
-release has taken over.
+(DEPLOYED_AT), whether more than 5 % of missions fail, and whether workers are up. Exits with 1 after two bad checks in a row.
+Also exits with 1 if Prometheus does not answer for 5 minutes: a release that cannot be watched is rolled back. Exits with 0
+at once if another release has taken over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Ask = Callable[[str], list[dict[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is watched: the labels of its metrics, the commit that it is of, when it was deployed (seconds since the epoch)."""
+    """A watched release: the labels of its metrics, its commit, the time of its deployment (seconds since the epoch)."""
 
     environment: str
     name: str
@@ -36,16 +36,16 @@ class Release:
 
     @property
     def labels(self) -> str:
-        """The labels of its series, as a selector has them."""
+        """The labels of its series, in a selector's syntax."""
         return f'environment="{self.environment}", release="{self.name}"'
 
 
 def look(release: Release, ask: Ask) -> list[str]:
-    """What is wrong now, a line each.
+    """List the current problems, one line each.
 
     Raises:
         OSError: Prometheus does not answer.
-        Superseded: other workers run, and none of this release.
+        Superseded: only workers of other releases run.
     """
     if not ask(f'up{{job="decoder-worker", {release.labels}}} == 1'):
         return ["no worker is up"]
@@ -64,7 +64,7 @@ class Superseded(Exception):
 
 
 def watch(release: Release, ask: Ask, *, seconds: float, every: float, sleep: Callable[[float], None]) -> int:
-    """Look until the time is over: 0 it went well, 1 it is bad."""
+    """Check until the time is over. Return 0 for a good release, 1 for a bad one."""
     bad, blind = 0, 0.0
     for _ in range(max(1, round(seconds / every))):
         try:
@@ -86,12 +86,12 @@ def watch(release: Release, ask: Ask, *, seconds: float, every: float, sleep: Ca
         if bad >= BAD_IN_A_ROW:
             return 1
         sleep(every)
-    print("all quiet")
+    print("no problems found")
     return 0
 
 
 def prometheus(url: str) -> Ask:
-    """Asks a Prometheus: the labels of each series that a query yields."""
+    """Return a function that queries this Prometheus and yields the labels of each resulting series."""
 
     def ask(query: str) -> list[dict[str, str]]:
         data = urllib.parse.urlencode({"query": query}).encode()
@@ -102,10 +102,10 @@ def prometheus(url: str) -> Ask:
 
 
 def main() -> int:
-    """Read what the pipeline hands on, and watch."""
+    """Read the pipeline's variables, and watch."""
     options = argparse.ArgumentParser(description="Watch a release after its deployment.")
-    options.add_argument("--seconds", type=float, required=True, help="for how long")
-    options.add_argument("--every", type=float, required=True, help="seconds between two looks")
+    options.add_argument("--seconds", type=float, required=True, help="duration of the watch, in seconds")
+    options.add_argument("--every", type=float, required=True, help="interval between two checks, in seconds")
     given = options.parse_args()
     names = ("PROMETHEUS", "ENVIRONMENT", "RELEASE", "COMMIT", "DEPLOYED_AT")
     if missing := [name for name in names if not os.environ.get(name)]:

@@ -140,7 +140,7 @@ def test_where_nothing_worked_before_a_rollback_says_so(shell: Shell, revisions:
     shell.has_run(revisions)
     refused = shell.run("rollback.sh", "prod")
     assert refused.returncode == 1
-    assert "nothing has worked before revision" in refused.stderr
+    assert "no successful release before revision" in refused.stderr
     assert shell.calls("helm rollback") == []
 
 
@@ -239,7 +239,7 @@ def test_signature_and_list_of_parts_are_verified_before_helm_is_called(shell: S
 
 
 @pytest.mark.parametrize(
-    ("refused", "why"), [("verify", "is not signed by"), ("verify-attestation", "has no list of parts (SBOM) by")]
+    ("refused", "why"), [("verify", "is not signed by"), ("verify-attestation", "has no SBOM attested by")]
 )
 @pytest.mark.parametrize(("script", "after"), [(("deploy.sh", "prod"), "helm"), (("release-image.sh",), "skopeo copy")])
 def test_an_image_that_main_did_not_sign_goes_nowhere(
@@ -317,7 +317,7 @@ def test_a_version_that_the_changelog_does_not_name_is_not_released(shell: Shell
     (shell.folder / "CHANGELOG.md").write_text("## [Unreleased]\n\n## [1.2.2] - 2026-01-01\n")
     refused = shell.run("release-image.sh", CI_COMMIT_TAG="v1.2.3")
     assert refused.returncode == 2
-    assert "CHANGELOG.md has no section of 1.2.3" in refused.stderr
+    assert "CHANGELOG.md has no section for 1.2.3" in refused.stderr
 
 
 def test_the_version_is_read_from_where_it_stands() -> None:

@@ -41,6 +41,6 @@ def test_labels_and_their_closed_sets_are_there(name: str, labels: str) -> None:
 
 
 def test_its_questions_ask_for_metrics_that_there_are() -> None:
-    asked = set(re.findall(r"decoder_\w+", TEXT.partition("## Questions")[2]))
+    asked = set(re.findall(r"decoder_\w+", TEXT.partition("## Example queries")[2]))
     assert asked
     assert {re.sub("_(bucket|sum|count)$", "", name) for name in asked} <= {name for name, *_ in ROWS}

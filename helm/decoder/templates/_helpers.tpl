@@ -3,7 +3,7 @@
 {{- ternary .Release.Name (printf "%s-decoder" .Release.Name) (contains "decoder" .Release.Name) | trunc 50 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* What a selector takes: never changes in the life of a release. Takes (dict "root" $ "component" "worker"). */}}
+{{/* Labels of a selector: they never change during the life of a release. Takes (dict "root" $ "component" "worker"). */}}
 {{- define "decoder.selector" -}}
 app.kubernetes.io/name: decoder
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -25,7 +25,7 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 {{- end }}
 {{- end }}
 
-{{/* An image by its digest, in a trial also by a tag: validate.yaml sees to that. Takes .Values.image, or .Values.valkey.image. */}}
+{{/* An image by its digest, in a trial also by a tag, as validate.yaml checks. Takes .Values.image, or .Values.valkey.image. */}}
 {{- define "decoder.reference" -}}
 {{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag }}{{ end }}
 {{- end }}
@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "decoder-%s" .root.Chart.Version | replace "+" "_" | tr
 {{ include "decoder.reference" .Values.image }}
 {{- end }}
 
-{{/* Name of the Secret that everything here reads, each part its own keys. */}}
+{{/* Name of the Secret that all components read, each its own keys. */}}
 {{- define "decoder.secret" -}}
 {{- if or .Values.secrets.external.enabled .Values.trial.enabled -}}
 {{ include "decoder.fullname" . }}-secrets
@@ -80,7 +80,7 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What every pod has alike. Takes (dict "root" $), with "account" for one that talks to the Kubernetes API under that name. */}}
+{{/* The common part of all pods. Takes (dict "root" $), with "account" for a pod that uses the Kubernetes API under that name. */}}
 {{- define "decoder.pod" -}}
 serviceAccountName: {{ .account | default (include "decoder.fullname" .root) }}
 automountServiceAccountToken: {{ hasKey . "account" }}
@@ -91,7 +91,7 @@ imagePullSecrets: {{- range . }}
   - name: {{ . }}
 {{- end }}
 {{- end }}
-# A lookup cannot be interrupted: short ones bring leaked threads back. Without search domains no name is asked for twice.
+# A lookup cannot be interrupted, so short timeouts free its threads. Without search domains no name is queried twice.
 dnsConfig:
   options:
     - {name: ndots, value: "1"}
@@ -107,7 +107,7 @@ dnsConfig:
 {{- end -}}
 {{- end }}
 
-{{/* Variables and mounts that reach Redis by TLS. */}}
+{{/* Variables and mounts for TLS to Redis. */}}
 {{- define "decoder.redisTlsEnv" -}}
 {{- with .Values.redis.tls }}
 {{- if .existingSecret }}
