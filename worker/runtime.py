@@ -117,7 +117,7 @@ class Runtime:
         """Stop claiming; after the grace period, release in-flight missions and end the process, even if a thread hangs.
 
         Celery itself waits for running tasks without a limit. This runs in a signal handler, which a second signal may
-        interrupt: a lock that the first SIGTERM takes here would block the second for ever. `SimpleQueue.put` is reentrant.
+        interrupt: a lock that the first SIGTERM takes here would block the second forever. `SimpleQueue.put` is reentrant.
         """
         self.ending.put(grace_seconds)
 

@@ -16,7 +16,7 @@ class Command(click.Command):
 
     Args:
         reads: the variables' field names.
-        settings: the class with these fields; None for the one that both sides share.
+        settings: the class with these fields; None for the class that both sides share.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Every command of RUNBOOK.md and docs/operations.md, typed in a shell against a real cluster; what it should show, with the trouble there for real."""
+"""Every command of RUNBOOK.md and docs/operations.md, typed in a shell against a real cluster while the trouble is there; each shows what the document says."""
 
 from __future__ import annotations
 

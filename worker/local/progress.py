@@ -29,7 +29,7 @@ _COLOURS = {
     "dead": "red",
     "refused": "red",
 }
-# The lines besides the missions': the header, the numbers by state, the bar, and the one that the cursor is on.
+# The lines besides the missions': the header, the numbers by state, the bar, and the cursor's line.
 _OTHER_LINES = 4
 
 

@@ -27,7 +27,7 @@ from worker.settings import WorkerSettings
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
-# Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online for ever, and offers to send tasks.
+# Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online forever, and offers to send tasks.
 # The columns are those that a window of 1,500 pixels holds beside the name of a pod; a task's own page has the rest. A worker's page
 # waits for its heartbeat, one in two seconds.
 FLOWER_OPTIONS = (
@@ -38,7 +38,7 @@ FLOWER_OPTIONS = (
     "--tasks-columns=uuid,state,result,received,worker",
 )
 
-# What a stack of one's own decides by itself: the environment has no say in these.
+# Settings that a local stack chooses itself; the environment cannot change them.
 _OWN_SETTINGS = (
     *("redis_url", "redis_ca_file", "redis_cert_file", "redis_key_file", "redis_replicas"),
     *("url_key", "recipient", "recipients", "identity_file", "metrics_host", "metrics_port", "health_file"),
@@ -128,7 +128,7 @@ def access(urls: Sequence[str]) -> dict[str, str]:
     for text in urls:
         with suppress(InvalidMission):  # it is refused with its reason when it is enqueued
             url = parse_url(text)
-            # An entry of its own would hide the one that opens it already, with its credentials.
+            # A new entry would hide the existing entry that allows the URL, with its credentials.
             if policy.opened_by(url) is None:
                 hosts.append(f"{url.host}:{url.port}")
             schemes.append(url.scheme)
@@ -154,7 +154,7 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    # What is ignored already stays so: `nohup` means it.
+    # An ignored signal stays ignored: `nohup` relies on it.
     handled = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     handled = {number: handler for number, handler in handled.items() if handler is not signal.SIG_IGN}
     for number in handled:

@@ -253,7 +253,7 @@ class Coordinator:
             self._lanes += 1
 
     def _woken(self) -> _Message:
-        """The message that the next mission counts for: the one that has waited longest, or a new one if none waits."""
+        """The message that the next mission counts for: the message that has waited longest, or a new one if none waits."""
         if not self._waiting:
             return _Message(0, in_hand=1)
         message = self._waiting[0]

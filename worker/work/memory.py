@@ -167,7 +167,7 @@ class Share:
         self.wanted = 0
 
     def for_document(self, size: int, deadline: float) -> None:
-        """Take the room for a document until the mission's end; a second call takes more only for a larger document.
+        """Take the room for a document until the mission's end; a second call adds room only if the document is larger.
 
         Args:
             size: the document's maximum size in bytes.

@@ -98,7 +98,7 @@ class Reaper:
             except LedgerUnavailable as error:
                 self._heard(error)
             except Exception as error:
-                # Without a reaper, missions stay stuck for ever.
+                # Without a reaper, missions stay stuck forever.
                 log.exception("the reaper met an unexpected %s", type(error).__name__)
 
     def _heard(self, problem: LedgerUnavailable | None) -> None:
