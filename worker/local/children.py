@@ -15,7 +15,7 @@ from types import FrameType
 # What ends a command.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Runs before the program, in its process: files for this user alone, no core dump (it could hold a secret), and on
+# Runs before the program, in its process: files only for this user, no core dump (it could hold a secret), and on
 # Linux SIGKILL as soon as the parent is gone (prctl(2), PR_SET_PDEATHSIG), also when that was killed itself. A preexec_fn would do the same, but
 # Python 3.12 and later warn of it in a process with threads.
 _LAUNCHER = """
@@ -33,7 +33,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold back signals that end a command until the block's end: a child that it starts is known by then to whoever has to end it.
+    """Hold back signals that end a command until the block's end: by then the code that must end a child knows it.
 
     Those that are ignored stay so. Python handles signals in the main thread: the others are not disturbed anyway.
     """

@@ -156,7 +156,7 @@ class EmbeddedRedis:
             raise SettingsError(f"{self.data_dir}: another decoder uses this folder") from None
 
     def _answers(self, port: int) -> bool:
-        """Wait for the server; False when it ended or is not the one that was started."""
+        """Wait for the server; False if it ended or another server answers."""
         client = redis.Redis(port=port, password=self._password, socket_timeout=1, retry=Retry(NoBackoff(), 0))
         child, until = self._child, time.monotonic() + START_SECONDS
         with client:
@@ -180,7 +180,7 @@ class EmbeddedRedis:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make the folder, open to this user alone; one that is there already must be so.
+    """Make the folder, open only to this user; an existing folder must be so already.
 
     Raises:
         SettingsError: it cannot be made, or others may look into it.

@@ -44,7 +44,7 @@ class Vitals:
         waits: for how long the first mission of each priority has waited, in seconds; None where this login may not ask.
         damaged: how many missions were found whose entry no release could have written.
         audit_bytes: what both chains of the audit take.
-        outcomes_bytes: what the stream takes that tells how missions ended.
+        outcomes_bytes: memory of the stream of outcomes, in bytes.
     """
 
     stats: Stats
@@ -87,7 +87,7 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
 class LedgerCollector(Collector):
     """What the ledger knows, read when a scrape asks, at most once a second.
 
-    Every worker tells the same: take the `max` over workers, never the sum. Where the ledger does not answer within
+    Every worker reports the same values: take the `max` over workers, never the sum. If the ledger does not answer within
     `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on. `read` is what asks it, and
     may raise `DecoderError`.
     """

@@ -1,7 +1,7 @@
 """The health file, by which a probe checks that the worker is alive and ready, without a port or a client.
 
-`python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast. Where
-one command has several processes, each has a file of its own, and the probe of FILE asks them all.
+`python -m worker.observe.health FILE --live|--ready [--max-age SECONDS]` is such a probe; it imports little, to start fast. If
+one command has several processes, each has its own file, and the probe of FILE checks them all.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class _Writer(logging.Handler):
 
     Own records are formatted there as well, many in a row; a foreign one, or an exception's, at once: what it holds may change.
     A write lets go of the interpreter: with a lock held over it, as by `StreamHandler`, all of a worker's threads wait whenever
-    the kernel runs somebody else meanwhile, or whoever reads stdout is slow. `flush`, and so `logging.shutdown`, waits for
+    the kernel runs somebody else meanwhile, or the reader of stdout is slow. `flush`, and so `logging.shutdown`, waits for
     what is on its way; a process that is killed loses that.
     """
 
@@ -239,7 +239,7 @@ _RESERVED = frozenset(RESERVED_ATTRS) | {"message", "asctime", _CONTEXT}
 def _message(record: logging.LogRecord) -> str:
     text = str(record.msg)
     if record.args:
-        # Where they do not fit, the template itself still says what happened.
+        # If they do not fit, the template itself still says what happened.
         with suppress(TypeError, ValueError, KeyError):
             text %= record.args if _own(record) else _harmless_args(record.args)
     return (text if _own(record) else _URL.sub(rf"\1{HIDDEN}", text))[:_MAX_MESSAGE]

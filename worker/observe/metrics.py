@@ -1,7 +1,7 @@
 """The one catalogue of metrics, on a registry of its own: see `worker.observe.scrapes`.
 
 No label takes a URL, a host, a category or anything else that a stranger chooses: label values come from closed sets, and
-from the allowlist, whose entries are the operator's. Their series stand at zero from the start, so that a rate sees the
+from the allowlist, whose entries are the operator's. Their series are zero from the start, so that a rate sees the
 first event; those of missions' ends are `worker.work.endings`'.
 """
 
@@ -49,7 +49,7 @@ _FETCH_REASONS = (
 # The event of a key that a reaper put right.
 DAMAGED_KEY = "damaged_key"
 
-# Otherwise each counter and histogram has one series more, which nothing here reads.
+# Otherwise each counter and histogram has an additional series, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one without types
 
 REGISTRY = CollectorRegistry(auto_describe=False)
@@ -90,7 +90,7 @@ RESULT_BYTES = Counter("result_bytes", "Bytes of results that were stored", **_O
 EMPTY_MISSIONS = Counter("empty_missions", "Missions that succeeded without a secret", **_OURS)
 # What ended a document's search before the document did: its mission succeeded, and its result is not complete.
 INCOMPLETE = Counter("incomplete_searches", "Documents that were not searched to the end", ["cut"], **_OURS)
-# Rules that were compiled before, and those that each start compiles anew, for seconds.
+# Cached rules cost nothing; without the cache, each start compiles them for seconds.
 RULES_CACHED = Gauge("rules_cached", "Whether a detector's compiled rules came from the cache", ["detector"], **_OURS)
 # Refusals by policy and malformed input: a spike suggests an attack.
 SECURITY_EVENTS = Counter("security_events", "Refusals that may mean an attack", ["event"], **_OURS)

@@ -1,4 +1,4 @@
-"""The server that a Prometheus scrapes, which whoever reaches its port cannot exhaust.
+"""The server that a Prometheus scrapes, which no client that reaches its port can exhaust.
 
 A connection takes a thread, of which there are few. Where all are taken, and nobody is just being served, the oldest connection gives way: a
 scraper sends its request at once and is served before it is old, and who only holds connections open loses them. None lasts for long anyway.
@@ -35,7 +35,7 @@ class _Handler(WSGIRequestHandler):
         """Stay quiet."""
 
     def parse_request(self) -> bool:
-        """Read the request's head; whoever sent one is served in a moment."""
+        """Read the request's head; a client that sent one is served at once."""
         asked = super().parse_request()
         if asked and isinstance(self.server, _Server):
             self.server.asked.add(self.request)
@@ -55,10 +55,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # Who has asked is done in a moment, but for one that does not read.
+        # A client that has asked is done at once, unless it does not read.
         if not self._free.acquire(blocking=False) and not (self.asked and self._free.acquire(timeout=SERVED_SECONDS)):
             self._cut(1)
-            self._free.acquire()  # the one that was cut ends, or another one before it
+            self._free.acquire()  # the connection that was cut ends, or another before it
         with self._lock:
             self._began[request] = time.monotonic()
         super().process_request(request, client_address)

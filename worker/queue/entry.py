@@ -32,7 +32,7 @@ class MalformedMessage(ValueError):
 
 
 class NewerMessage(Exception):
-    """A queue entry is of a newer release, which this one was rolled back from. The reaper publishes its missions anew."""
+    """A queue entry is of a newer release, which this one was rolled back from. The reaper republishes its missions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Message:
     refused: str | None = None
 
     def written(self) -> bytes:
-        """The entry, written anew."""
+        """The entry, rewritten."""
         return compose(self.task, self.id, self.args, self.kwargs)
 
 
 def rebuild(entry: bytes) -> bytes:
-    """A queue entry written anew, from the fields that a decoder task needs.
+    """Rewrite a queue entry from the fields that a decoder task needs.
 
     Raises:
         MalformedMessage, NewerMessage: as `read`.

@@ -21,7 +21,7 @@ class FunctionCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
     requires = ("celery.worker.consumer:Connection",)
 
     def start(self, consumer: Any) -> None:
-        """Check; what it raises when the broker does not answer is to Celery a lost connection, and it tries anew."""
+        """Check. If the broker does not answer, Celery takes the error for a lost connection and retries."""
         with consumer.connection.default_channel.conn_or_acquire() as client:
             found = library.number(client)
             if found is not None and found >= library.LIBRARY:

@@ -28,7 +28,7 @@ class GuardCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
     requires = ("celery.worker.consumer:Connection",)
 
     def start(self, consumer: Any) -> None:
-        """Check; what it raises when the broker does not answer is to Celery a lost connection, and it tries anew."""
+        """Check. If the broker does not answer, Celery takes the error for a lost connection and retries."""
         if delivered(consumer.connection, consumer.app.conf.broker_connection_timeout) != [STATUS]:
             sys.stderr.write(
                 f"error: kombu {kombu.__version__} bypasses the decoder's guard; install the release that it was tested with\n"

@@ -1,7 +1,7 @@
-"""The one choke point where a message comes in: checked and written anew, joined with the next ones, or put into quarantine.
+"""The one choke point for incoming messages: each is checked and rewritten, joined with the next ones, or quarantined.
 
 A stock Celery worker ends on many a malformed list entry, and logs others in clear. Here nothing reaches kombu but a
-message that this module wrote anew from the few fields that a decoder task needs (Celery message protocol 2).
+message that this module rebuilt from the few fields that a decoder task needs (Celery message protocol 2).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _RESTORE_SECONDS = 10
 
 
 class _GuardedRedis(redis.Redis):
-    """kombu's client, whose BRPOP gives a message that was checked and written anew, or nothing."""
+    """kombu's client, whose BRPOP returns a checked and rewritten message, or nothing."""
 
     # For how many more missions there is a place; only a worker's has any.
     room: Callable[[], int] = staticmethod(lambda: 0)
@@ -126,7 +126,7 @@ class _GuardedRedis(redis.Redis):
 
 
 class _GuardedQoS(QoS):
-    """kombu's record of the messages in hand: what is no message there is dropped, or each worker would die of it in turn."""
+    """kombu's record of unacknowledged messages. Drop entries that are not messages: each would end one worker after the other."""
 
     def restore_visible(self, start: int = 0, num: Any = 10, interval: int = 10) -> None:
         """Put back what nobody has acknowledged for the visibility timeout; one worker looks, once in a while.
@@ -166,7 +166,7 @@ class _GuardedQoS(QoS):
 
 
 class GuardedChannel(VerifiedChannel):
-    """kombu's channel over the guarded client, and with the guarded record of what is in hand."""
+    """kombu's channel over the guarded client, and with the guarded record of unacknowledged messages."""
 
     QoS = _GuardedQoS
     _own: redis.Redis | None = None

@@ -40,7 +40,7 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
         return "{...}"
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (Celery's name for it)
-        """Tell what happened; the answer is for whoever asked."""
+        """Send the event without the result; the answer is only for the caller."""
         super().send_event(type, **fields | ({"result": "(...)"} if "result" in fields else {}))
 
 
@@ -69,7 +69,7 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
 
     @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def decode(ids: list[str]) -> str:
-        return as_text(runtime().coordinator.work(len(ids)))  # for the event alone: Flower shows it
+        return as_text(runtime().coordinator.work(len(ids)))  # only for the event: Flower shows it
 
     @app.task(name=SUBMIT, bind=True, Request=PrivateRequest, ignore_result=False, **options)  # type: ignore[untyped-decorator]  # celery has no types
     def submit(

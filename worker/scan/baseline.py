@@ -21,7 +21,7 @@ def fingerprint(location: str, secret: Secret) -> str:
     """The same for a secret that moved to another line; 32 hexadecimal digits.
 
     The first 30 say where it is (file, member, detector, category), and nothing of its value. The last two are a byte of a hash that
-    the value is in: a changed one is seen 255 times in 256, and whoever guesses at a password learns no more than that one guess in
+    the value is in: a changed one is seen 255 times in 256, and an attacker who guesses a password learns only that one guess in
     256 is left. A longer hash would prove a guess right.
 
     Args:
@@ -65,7 +65,7 @@ class Baseline:
             raise SettingsError(f"{file}: not a baseline; use {what}, up to {MAX_BYTES} bytes") from None
 
     def knows(self, fingerprint: str) -> bool:
-        """Whether it stands in the baseline, once more than it was asked for before."""
+        """Whether the baseline has it once more than the earlier calls asked for."""
         if not self._left[fingerprint]:
             return False
         self._left[fingerprint] -= 1

@@ -32,7 +32,7 @@ class Ignored:
 
     @classmethod
     def above(cls, folder: str) -> Ignored:
-        """What stands in the folders above one, up to the top of its repository; nothing where it is in none.
+        """The patterns of the folders above one, up to the top of its repository; none if it is in no repository.
 
         Args:
             folder: its absolute path.
@@ -48,14 +48,14 @@ class Ignored:
         return ignored
 
     def within(self, folder: str) -> Ignored:
-        """The same, with what stands in one folder further down."""
+        """The same, with the patterns of one folder further down."""
         lines = [line for line in _lines(os.path.join(folder, NAME)) if _taken(line)]
         if not lines:
             return self
         return Ignored((*self.levels, (os.path.join(folder, ""), GitIgnoreSpec.from_lines(lines))))
 
     def names(self, path: str, *, folder: bool) -> bool:
-        """Whether they name it: a path below the folders that they stand in."""
+        """Whether the patterns match a path below the folders that they come from."""
         for base, spec in reversed(self.levels):
             if len(below := path[len(base) :]) > MAX_PATH:
                 continue
@@ -85,7 +85,7 @@ def repository(folder: str) -> str | None:
 
 
 def _lines(file: str) -> Iterator[str]:
-    """Its patterns; none where it is no file, cannot be read, or is none that a person wrote."""
+    """Its patterns; none if it is not a file, cannot be read, or was not written by a person."""
     try:
         # git does not follow a link here either; what is no file might never end.
         with open(

@@ -1,4 +1,4 @@
-"""What is searched: files by name, those of folders, standard input. What is not searched is counted by why."""
+"""The inputs of a scan: named files, files of folders, standard input. Skipped inputs are counted by reason."""
 
 from __future__ import annotations
 

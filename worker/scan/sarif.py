@@ -26,7 +26,7 @@ class Sarif:
     Use it with `with`. The file is there once all is written; what cannot be written to its end leaves none.
 
     Args:
-        file: to write, or to write anew.
+        file: to write; an existing file is overwritten.
 
     Raises:
         OSError: it cannot be written.
@@ -96,7 +96,7 @@ class Sarif:
         self._failed = True
 
     def add(self, location: str, secret: Secret, fingerprint: str) -> None:
-        """One result; neither the value nor the line that it stands in is in it."""
+        """One result, without the value or its line."""
         rule = f"{secret.detector}/{secret.category}"
         index = self._rules.setdefault(rule, len(self._rules))
         confidence = Confidence(secret.confidence)

@@ -1,4 +1,4 @@
-"""The embedded Valkey, started for real."""
+"""The embedded Valkey: real servers, started and stopped."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NAMES = ("DECODER_METRICS_PORT", "DECODER_HEALTH_FILE", "DECODER_MEMORY")
 
 @pytest.fixture
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process is given goes again with the test; it is bound to no core, and under no limit."""
+    """Each process is gone with its test, is bound to no core and has no limit."""
     for name in NAMES:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""What an entry of the queue says: what is let through, how it is written anew, and what is refused."""
+"""Queue entries: which are let through, how they are rewritten, and which are refused."""
 
 from __future__ import annotations
 
