@@ -61,7 +61,11 @@ class Terminal:
         termios.tcsetwinsize(self._ours, (lines, columns))
         # The shell opens the terminal first in its session, so that Ctrl-C reaches the command.
         shell = ["sh", "-c", 'exec "$@" <"$TTY" >"$TTY" 2>&1', "sh", *command]
-        env = os.environ | {"TERM": "xterm-256color", "TTY": os.ttyname(theirs)} | env
+        size = {
+            "COLUMNS": str(columns),
+            "LINES": str(lines),
+        }  # variables of the environment would win over the terminal's size
+        env = os.environ | {"TERM": "xterm-256color", "TTY": os.ttyname(theirs)} | size | env
         self.process = subprocess.Popen(shell, env=env, start_new_session=True, stdin=theirs)  # noqa: S603 (ours)
         os.close(theirs)
 

@@ -78,7 +78,7 @@ MISTAKES = [
     Mistake("an empty input", "printf '' | mission enqueue --from-file -", 0, "no URL found"),
     Mistake("nothing to scan", "decoder scan none.txt", 1, "none.txt: No such file or directory"),
     Mistake("a full disk", "mission stats --json > /dev/full", 1, "No space left on device; needs a writable file"),
-    Mistake("no place for data", "decoder up --data /proc/decoder", 2, "/proc/decoder: No such file or directory; takes a folder"),
+    Mistake("no place for data", "decoder up --data /proc/decoder", 2, "/proc/decoder: No such file or directory; use a writable folder"),
     Mistake("data open to others", "decoder up --data open", 2, "accessible to other users; use a private folder (chmod 700)"),
     Mistake("a log that is not there", "decoder audit verify --log none.log", 2, "'none.log': No such file or directory"),
     # Keys.
@@ -201,7 +201,10 @@ def test_a_mistake_about_tls_says_where_to_look(scheme: str, said: str, env: dic
             ["mission", "enqueue", "--from-file", "-"],
             "note: reading one URL per line from the terminal; Ctrl-D ends it",
         ),
-        (["decoder", "check-url", "--no-resolve", "-"], "note: reading a URL a line from the terminal; Ctrl-D ends it"),
+        (
+            ["decoder", "check-url", "--no-resolve", "-"],
+            "note: reading one URL per line from the terminal; Ctrl-D ends it",
+        ),
         (["decoder", "scan", "-"], "note: reading a document from the terminal; Ctrl-D ends it"),
         (["decoder", "check-url"], "error: give URLs, or - for standard input"),
         (["decoder", "scan"], "error: give files and folders, or - for standard input"),

@@ -76,7 +76,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)/  lists")
+    site = running.find(r"^Sample site +(\S+)/  \(a list")
     enqueued = running.shell(f"mission enqueue --wait --json '{site}/letter.txt?token=tell-no-one'")
     assert enqueued.returncode == 0, enqueued.stderr
     mission_id = re.search(r'"id": "([0-9a-f-]+)"', enqueued.stdout)
@@ -92,7 +92,7 @@ def test_another_shell_enqueues_and_reads_what_was_found(running: Up) -> None:
 
 
 def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)/  lists")
+    site = running.find(r"^Sample site +(\S+)/  \(a list")
     ticket = running.shell(f"mission enqueue --wait --json {site}/letter.txt")
     mission_id = re.search(r'"id": "([0-9a-f-]+)"', ticket.stdout)
     assert mission_id, ticket.stderr
@@ -107,7 +107,7 @@ def test_each_login_does_its_own_work_and_no_other(running: Up) -> None:
 
 
 def test_a_client_that_only_speaks_celery_follows_a_mission_with_its_login(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)/  lists")
+    site = running.find(r"^Sample site +(\S+)/  \(a list")
     done = running.shell(f"python {EXAMPLES}/celery_client.py {site}/letter.txt", "celery")
     assert (done.returncode, done.stderr) == (0, "")
     assert '"state": "succeeded"' in done.stdout
@@ -115,7 +115,7 @@ def test_a_client_that_only_speaks_celery_follows_a_mission_with_its_login(runni
 
 
 def test_the_web_app_enqueues_with_one_login_and_reads_with_the_other(running: Up) -> None:
-    site = running.find(r"^Sample site +(\S+)/  lists")
+    site = running.find(r"^Sample site +(\S+)/  \(a list")
     env = {"PATH": "/usr/bin:/bin", "HOME": str(running.folder)}
     script = f". {running.folder}/producer.env; exec python {EXAMPLES}/web/app.py --port 0 --reader {running.folder}/reader.env"
     with started(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as app:
@@ -160,7 +160,7 @@ def test_metrics_are_where_it_says(running: Up) -> None:
 
 
 def test_the_sample_site_lists_what_there_is_to_try(running: Up) -> None:
-    with urllib.request.urlopen(running.find(r"^Sample site +(\S+) +lists"), timeout=30) as answer:
+    with urllib.request.urlopen(running.find(r"^Sample site +(\S+) +\(a list"), timeout=30) as answer:
         assert b"/letter.txt\n" in answer.read()
 
 
@@ -224,7 +224,7 @@ def test_two_side_by_side_both_work_and_leave_no_process_and_no_folder(tmp_path:
         assert len(list(tmp_path.iterdir())) == 2
         one.send_signal(signal.SIGINT)
         other.send_signal(signal.SIGTERM)
-        assert [process.communicate(timeout=60) for process in (one, other)] == [("\nstopping\n", "")] * 2
+        assert [process.communicate(timeout=60) for process in (one, other)] == [("\nshutting down\n", "")] * 2
         assert (one.returncode, other.returncode) == (0, 0)
     assert list(tmp_path.iterdir()) == []
     assert processes_in(tmp_path) == []
@@ -251,7 +251,7 @@ def test_a_second_one_on_the_same_data_is_refused(running: Up) -> None:
 def test_sigterm_stops_everything_and_the_data_is_there_the_next_time(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with up(folder) as first:
-        site = first.find(r"^Sample site +(\S+)/  lists")
+        site = first.find(r"^Sample site +(\S+)/  \(a list")
         before = first.shell(f"mission enqueue --wait {site}/plain.txt; mission stats --json").stdout
         first.process.send_signal(signal.SIGTERM)
         first.process.communicate(timeout=60)

@@ -477,7 +477,7 @@ def test_readers_and_operators_alone_see_which_missions_there_are(server: Server
             every = find_missions(client, settings, Selection(list(State)), limit=9)
             assert {one.status.id for one in every} == {OTHER, MISSION}
         else:
-            with pytest.raises(LedgerUnavailable, match="this login may not"):
+            with pytest.raises(LedgerUnavailable, match="this Redis user may not"):
                 find_missions(client, settings, Selection(), limit=9)
 
 

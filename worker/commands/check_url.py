@@ -67,7 +67,7 @@ def check_url(context: click.Context, urls: tuple[str, ...], no_resolve: bool, a
         note(_BY_NAME if settings.proxy_resolves else _BY_ADDRESS)
     resolver = None if no_resolve or settings.proxy_resolves else Resolver(threads=SIDE_BY_SIDE)
     if "-" in urls:
-        note_terminal("one URL a line")
+        note_terminal("one URL per line")
     credentials = Credentials(settings, policy)
     refused: dict[Reason, None] = {}
     for text, reason in _verdicts(_inputs(urls or ("-",)), policy, resolver, settings.connect_timeout):

@@ -84,7 +84,7 @@ def scan(
     if STDIN in inputs and (sys.stdin is None or (not files and sys.stdin.isatty())):
         raise click.UsageError("give files and folders, or - for standard input")
     if STDIN in inputs:
-        note_terminal("one document")
+        note_terminal("a document")
     settings = WorkerSettings.from_env(**{name: value for name, value in looks_for.items() if value not in (None, ())})
     known = Baseline.load(baseline) if baseline else Baseline()
     extractor = Extractor(settings.looks_for, settings.max_record)
