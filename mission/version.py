@@ -2,5 +2,5 @@
 
 import os
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"
 COMMIT = os.environ.get("DECODER_COMMIT", "unknown")
