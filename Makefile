@@ -35,11 +35,12 @@ test: $(VENV)/.dev ## run the fast tests with the coverage gate; or some of them
 test-all: $(VENV)/.dev ## run all tests
 	$(PYTEST) --ignore=tests/cluster $(ARGS)
 
-lint: $(VENV)/.dev ## run ruff (rules and format), mypy and import-linter
+lint: $(VENV)/.dev ## ruff (rules and format), mypy, import rules, prose
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m ci.prose
 
 bench: $(VENV)/.dev ## measure missions/s beside Celery, Dramatiq and the bare loop: a table, and JSON and a plot in bench-results/
 	$(VENV)/bin/python -m benchmarks.throughput --out bench-results $(ARGS)
