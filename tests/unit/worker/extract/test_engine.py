@@ -156,7 +156,7 @@ def test_rules_come_compiled_from_the_cache_the_second_time_and_the_first_time_i
     assert [engine.load("generic", tmp_path / "cache", [rules]).cached for _ in range(2)] == [False, True]
     (line,) = caplog.records
     assert re.fullmatch(
-        rf"rules of generic compiled in \d+\.\d s, for {tmp_path}/cache had none to be used", line.getMessage()
+        rf"compiled the rules of generic in \d+\.\d s: {tmp_path}/cache had no usable copy", line.getMessage()
     )
     assert line.__dict__["event.action"] == "rules-compiled"
 

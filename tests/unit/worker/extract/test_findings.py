@@ -1,4 +1,4 @@
-"""How much one document may give, and that what is too much is not gathered first."""
+"""The limits on one document's secrets, and that secrets beyond the limits never take memory."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ VALUES = {"P": PASSWORD, "S": SIMPLE, "T": TOKEN, "H": HEX, "$": HASH, "K": KEY_
 
 @dataclass(frozen=True)
 class Examples:
-    """What a rule finds, as `text with {P}`: the value that stands there; what no rule may find; units of worst cases."""
+    """A rule's cases: texts with `{P}` and the value for it, texts in which no rule may find anything, and units of worst cases."""
 
     found: tuple[str, ...]
     not_found: tuple[str, ...]

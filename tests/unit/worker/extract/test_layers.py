@@ -39,7 +39,7 @@ def b64(text: str, codec: str = "utf-8") -> str:
 
 
 def place(found: list[View], value: str, encoding: str) -> int:
-    """Where the value stands in the document, as the first view of the encoding that shows it says."""
+    """The position of the value in the document, according to the first view of the encoding that contains it."""
     view = next(view for view in found if view.encoding == encoding and value in view.text)
     return view.origin(view.text.index(value))
 

@@ -65,7 +65,7 @@ def entropy(secret: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a regex matched: the whole, the secret in it, and the lines that it stands in."""
+    """A regex match: the whole match, the secret in it, and the lines that contain it."""
 
     secret: str
     match: str
@@ -175,7 +175,7 @@ def _allows(allowlist: Table, finding: Finding) -> bool:
     return all(checks) if allowlist.get("condition", "").upper() == "AND" else any(checks)
 
 
-# Which of the characters that may stand in a place are drawn from: never one alone, as the engine passes over what has no entropy at all.
+# Which of a position's possible characters to draw from: never only one, because the engine ignores secrets without entropy.
 DRAWS: dict[str, Callable[[str], str]] = {
     "any": str,
     "dull": lambda characters: characters[:2],
@@ -216,7 +216,7 @@ class Texts:
         if code in (op.MAX_REPEAT, op.MIN_REPEAT):
             low, high, inner = value
             return "".join(self._sequence(inner) for _ in range(self._random.randint(low, min(int(high), low + 6))))
-        assert code is op.AT, code  # a place: nothing stands there
+        assert code is op.AT, code  # an anchor: it matches no characters
         return ""
 
     def _pick(self, characters: str) -> str:

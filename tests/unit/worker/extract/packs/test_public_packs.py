@@ -53,7 +53,7 @@ def test_nothing_of_the_network_comes_to_the_engine() -> None:
 
 
 def _by_itself(pack: str) -> str:
-    """The pack with all rules reported, whatever they require, and with a keyword that stands in none of their regexes."""
+    """The pack with all rules reported, whatever they require, and with keywords that none of their regexes contains."""
     pack = re.sub(r"^keywords = \[[^]]*\]", 'keywords = ["quagga", "Zebra"]', pack, flags=re.MULTILINE)
     return re.sub(r"^skipReport = true$|^\[\[rules\.required\]\]\n(?:\w+ = .*\n)+", "", pack, flags=re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""What the engine does not take is named, rule by rule; and examples are tried."""
+"""The trial names each rule that the engine rejects, and tests the examples."""
 
 from __future__ import annotations
 
