@@ -1,4 +1,4 @@
-"""The engine's rules over a text: in pieces as whole, in threads as alone, within the time there is."""
+"""The engine's rules over a text: the same matches in pieces and in threads, and within the time limit."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
 
 
 class Slow:
-    """An engine that finds each `x`, and needs so many seconds for a piece with a `!` in it."""
+    """An engine that finds each `x`; a piece that contains `!` takes `seconds` of its size."""
 
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self.rules = SimpleNamespace(cache_status="loaded")

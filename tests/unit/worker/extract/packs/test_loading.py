@@ -1,4 +1,4 @@
-"""A bad pack is refused, in words that say where and why: no traceback, no waiting, no half of it."""
+"""A bad pack is refused as a whole and at once, with the position and the reason, and without a traceback."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _rule(regex: str, more: str = "") -> str:
         (_rule("a*"), "the regex matches an empty text"),
         (_rule("(a"), "the engine does not take the regex"),
         (_rule("(?:a{300}){300}"), "the engine does not take the regex"),
-        (_rule("aaa(b)", "secretGroup = 2"), "the regex has no such group"),
+        (_rule("aaa(b)", "secretGroup = 2"), "the regex does not have the group"),
         (_rule("aaab", "path = '''(a'''"), "does not take its 'path'"),
         (_rule("aaab", "[[rules.allowlists]]\nregexes = ['''(?=x)''']"), "does not take its filter or allowlist"),
         (_rule("aaab", "filter = '(1'"), "does not take its filter or allowlist"),
