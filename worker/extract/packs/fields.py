@@ -66,7 +66,7 @@ class Reading:
             PackRefused: the pack has problems.
         """
         for part, number in sorted(self._stripped.items()):
-            self.leave_out(f"{part!r} of {number} rules: the decoder asks no service about its findings")
+            self.leave_out(f"{part!r} of {number} rules: the decoder never asks a service about its findings")
         if self.problems:
             raise PackRefused(self.problems)
         return tuple(self._left_out)

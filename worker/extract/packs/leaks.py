@@ -1,7 +1,8 @@
 """gitleaks' and betterleaks' TOML: one language, to which betterleaks adds filter expressions.
 
-The engine uses only the regexes and silently ignores the rest. So this module turns entropy, allowlists, stopwords and paths into filter
-expressions, with the meaning that they have in gitleaks' own code. `reports` applies keywords, required rules and `skipReport` after the scan.
+The engine uses only the regexes and silently ignores the rest. So this module turns entropy, allowlists, stopwords and paths into
+filter expressions, with the meaning that they have in gitleaks' own code. `reports` applies keywords, required rules and `skipReport` after
+the scan.
 
 Source: gitleaks' config/config.go, config/allowlist.go and detect/detect.go.
 """
@@ -184,7 +185,7 @@ class _Reader(Reading):
         near: dict[str, tuple[int, int]] = {}
         for part in filter(None, (part.strip() for part in within.split(","))):
             if not (bound := _WITHIN.fullmatch(part)):
-                self.say(f"components: 'within' is such as `5L` or `-5L,+2L`, not {part!r}")
+                self.say(f"components: 'within' is a distance such as `5L` or `-5L,+2L`, not {part!r}")
                 continue
             before, after = near.get(bound[3], (0, 0))
             size = int(bound[2])

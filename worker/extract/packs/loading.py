@@ -48,7 +48,7 @@ def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:
             problems += refusal.problems
             continue
         if pack.name in packs:
-            problems.append(Problem(file, 1, "", f"has the name of {packs[pack.name].file}: rename one of them"))
+            problems.append(Problem(file, 1, "", f"has the same name as {packs[pack.name].file}: rename one of them"))
         packs[pack.name] = pack
     if problems:
         raise PackRefused(problems)

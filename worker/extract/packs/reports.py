@@ -1,7 +1,7 @@
 """Decides which of the engine's findings in a document a pack reports, by keywords and required rules.
 
-The engine ignores both. An expression would search the whole text for a keyword at each finding: a hostile document with many findings
-would cost the product of both. This module searches once per rule and text, after the first finding, whose own text nearly always
+The engine ignores both. An expression would search the whole text for a keyword at each finding: a hostile document would cost the
+number of its findings times its length. This module searches once per rule and text, after the first finding, whose own text nearly always
 contains the word. It searches the whole text for keywords; gitleaks searches pieces of some 100 KB.
 """
 

@@ -19,20 +19,20 @@ from worker.extract.packs.reports import Report
 # Parts that a rule is tried without, and the reason if it then loads.
 _PARTS = {
     "secretGroup": "the regex does not have the group that 'secretGroup' names",
-    "filter": "the engine does not take its filter or allowlist",
-    "path": "the engine does not take its 'path'",
-    "pattern_requirements": "the engine does not take its 'pattern_requirements'",
-    "depends_on_rule": "the engine does not take its 'depends_on_rule'",
+    "filter": "the engine rejects its filter or allowlist",
+    "path": "the engine rejects its 'path'",
+    "pattern_requirements": "the engine rejects its 'pattern_requirements'",
+    "depends_on_rule": "the engine rejects its 'depends_on_rule'",
 }
 # Regex syntax that the engine does not support; Go's or Kingfisher's documentation has some of it.
 _FOREIGN = (
-    (r"\(\?<?[=!]", "look-ahead and look-behind"),
+    (r"\(\?<?[=!]", "look-ahead or look-behind"),
     (r"\\[1-9]", "back-references"),
     (r"\\Q", r"\Q…\E"),
-    (r"\\[pP]", r"classes of Unicode (\p), as it reads bytes"),
+    (r"\\[pP]", r"Unicode classes (\p), because it reads bytes"),
     (r"\\C", r"\C"),
     (r"\(\?[a-z]*U", "flag U"),
-    (r"\[[^\]]*[^\x00-\x7f][^\]]*\]", "characters beyond ASCII in a class, as it reads bytes"),
+    (r"\[[^\]]*[^\x00-\x7f][^\]]*\]", "non-ASCII characters in a class, because it reads bytes"),
 )
 # The trial's own rule matches these, so that filters are evaluated on low and high entropy, short and long values.
 _TRIAL = r"decoder-trial=(\w+)"
@@ -87,7 +87,7 @@ def unloadable(pack: Pack, cache_dir: Path | None = None) -> tuple[Problem, ...]
             fields=(*(field for field in first.fields if field[0] in ("id", "description")), ("regex", '"trial"')),
         )
         if pack.header and (error := engine.error([bare]) or engine.filter_error([bare])):
-            reason = f"the engine does not take the filter or allowlist of all rules ({error})"
+            reason = f"the engine rejects the filter or allowlist of all rules ({error})"
             return (Problem(pack.file, 1, "", reason),)
         reasons = [(rule, engine.reason(rule)) for rule in pack.rules]
         problems = [Problem(pack.file, rule.line, rule.id, reason) for rule, reason in reasons if reason]
@@ -173,7 +173,7 @@ class _Engine:
                 return f"the engine's regexes have no {what}"
         if "empty buffer" in error:
             return "the regex matches an empty text"
-        return f"the engine does not take the regex ({error})"
+        return f"the engine rejects the regex ({error})"
 
     def _said(self, error: Exception) -> str:
         said = str(error).replace(f"{self._folder}/", "")

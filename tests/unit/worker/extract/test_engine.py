@@ -98,7 +98,7 @@ def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
 
 
 class Slow:
-    """An engine that finds each `x`; a piece that contains `!` takes `seconds` of its size."""
+    """An engine that finds each `x`; a piece of n bytes that contains `!` takes `seconds(n)`."""
 
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self.rules = SimpleNamespace(cache_status="loaded")
