@@ -1,6 +1,6 @@
 """The rules of all detectors in one readable form.
 
-Rules of the engine's catalog also have parts that would ask a service about a credential, or revoke it. They are not read here.
+Rules of the engine's catalog also have parts that ask a service about a credential, or revoke it. This module never reads them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Listed:
     """One rule.
 
     Attributes:
-        id: the category of what it finds.
-        detector: whose rule it is.
-        confidence: of what it finds.
-        description: its author's.
-        regex: what finds it.
-        path: a regex that the document's path must match; empty where any may.
-        keywords: one of them must stand in the document, where there are any.
-        filter: what discards a finding, as an expression; empty where nothing does.
-        requires: rules that must find something as well.
-        entropy: bits a character that a value must have.
-        examples: what must match.
-        negative_examples: what must not.
+        id: the category of its findings.
+        detector: the detector that the rule belongs to.
+        confidence: of its findings.
+        description: by its author.
+        regex: the pattern that it searches for.
+        path: a regex that the document's path must match; empty if any path may.
+        keywords: if there are any, the document must contain one of them.
+        filter: an expression that discards findings; empty if there is none.
+        requires: rules that must also find something.
+        entropy: bits per character that a value must have.
+        examples: texts that must match.
+        negative_examples: texts that must not match.
     """
 
     id: str
@@ -67,7 +67,7 @@ def catalog(detectors: Detectors) -> Iterator[Listed]:
 
 
 def _engines(detector: str, cache: Path, files: list[Path]) -> Iterator[Listed]:
-    from kingfisher_sdk import Rules  # not everywhere there is a wheel of it
+    from kingfisher_sdk import Rules  # not every platform has a wheel of it
 
     try:
         rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
@@ -118,7 +118,7 @@ def _packs(pack: packs.Pack) -> Iterator[Listed]:
 
 
 def _text(written: str) -> str:
-    """What a field says that is written as a text of JSON or TOML; others as they are."""
+    """The content of a field that is a string in JSON or TOML; other fields unchanged."""
     try:
         read = json.loads(written)
     except ValueError:
@@ -127,7 +127,7 @@ def _text(written: str) -> str:
 
 
 def expression(node: Any) -> str:
-    """A filter of the engine's, in the words that it was written in."""
+    """One of the engine's filters, in the syntax that it was written in."""
     match node:
         case {"kind": "binary", "operator": operator, "left": left, "right": right}:
             return f"({expression(left)} {operator} {expression(right)})"

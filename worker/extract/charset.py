@@ -1,7 +1,7 @@
-"""From a body's bytes to text: byte order mark, then the charset of Content-Type, then UTF-8. Never fails.
+"""Decodes a body's bytes to text: by byte order mark, then the charset of Content-Type, then UTF-8. Never fails.
 
-Labels are those of the WHATWG Encoding Standard (https://encoding.spec.whatwg.org/#names-and-labels), each with the Python
-codec that comes nearest. A closed table, so that no header can reach a codec that is not a charset (zip, rot13, utf-7, idna …).
+The labels are those of the WHATWG Encoding Standard (https://encoding.spec.whatwg.org/#names-and-labels), each with the closest
+Python codec. The table is closed, so no header can reach a codec that is not a charset (zip, rot13, utf-7, idna …).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 DEFAULT = "utf-8"
 
-# The marks of UTF-32 first: its little-endian one begins with that of UTF-16.
+# UTF-32 comes before UTF-16: its little-endian mark begins with that of UTF-16.
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -20,7 +20,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# One byte a character: decoded with a full table (below).
+# One byte per character: decoded with a full table (below).
 _SINGLE_BYTE = {
     "cp866": "866 cp866 csibm866 ibm866",
     "iso8859-2": "csisolatin2 iso-8859-2 iso-ir-101 iso8859-2 iso88592 iso_8859-2 iso_8859-2:1987 l2 latin2",
@@ -65,14 +65,14 @@ _MULTI_BYTE = {
     "cp949": "cseuckr csksc56011987 euc-kr iso-ir-149 korean ks_c_5601-1987 ks_c_5601-1989 ksc5601 ksc_5601 windows-949",
     "utf-16-be": "unicodefffe utf-16be",
     "utf-16-le": "csunicode iso-10646-ucs-2 ucs-2 unicode unicodefeff utf-16 utf-16le",
-    # Not in the standard, which leaves UTF-32 out; servers name it all the same.
+    # The standard leaves UTF-32 out, but servers use it.
     "utf-32-be": "utf-32be",
     "utf-32-le": "utf-32 utf-32le",
 }
 
 _CODECS = {label: codec for codec, labels in (_SINGLE_BYTE | _MULTI_BYTE).items() for label in labels.split()}
-# Full tables, since Python calls its error handler for each byte that a codec leaves out: 1.5 s for 10 MiB of them.
-# Those below A0 are C1 controls to the standard.
+# Full tables, because Python calls its error handler for each byte that a codec does not define: 1.5 s for 10 MiB of them.
+# In the standard such bytes below A0 are C1 controls.
 _TABLES = {
     codec: "".join(
         chr(byte) if char == "\ufffd" and byte < 0xA0 else char
@@ -86,7 +86,7 @@ _PARAMETER = re.compile(r';\s*([^\s=;"]+)=(?:"([^"]*)"|([^;\s]*))')
 
 
 def decode_body(body: bytes, content_type: str | None) -> str:
-    """The text of a body; what the charset does not know becomes U+FFFD.
+    """The text of a body; bytes that are invalid in the charset become U+FFFD.
 
     A byte order mark wins and is dropped (RFC 3629, WHATWG "decode"); then the charset that `content_type` names, if it is
     known; then UTF-8. Line ends stay as they are. Linear in the body's size.
@@ -103,7 +103,7 @@ def decode_body(body: bytes, content_type: str | None) -> str:
 
 
 def load() -> None:
-    """Load every codec now; Python reads them from files when they are first used."""
+    """Load every codec now; otherwise Python reads each from a file at its first use."""
     for codec in _MULTI_BYTE:
         codecs.lookup(codec)
 

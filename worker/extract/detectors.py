@@ -71,7 +71,7 @@ def user_cache() -> Path:
     """The user's own folder for it (https://specifications.freedesktop.org/basedir)."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # nobody knows the user's home
+    except RuntimeError:  # the user's home is unknown
         base = Path("/nonexistent")
     return base / "mission-decoder"
 

@@ -1,7 +1,7 @@
-"""The rules of others, run over a text: Kingfisher's engine and its catalog of providers' credentials, and rules in its format.
+"""Runs rules over a text with Kingfisher's engine: its catalog of providers' credentials, and rules in its format.
 
-Source: https://github.com/mongodb/kingfisher/blob/main/docs/PYPI.md. Of that package rules and scanner are used, which open no
-connection; its validation and its revocation do, and are never called.
+Source: https://github.com/mongodb/kingfisher/blob/main/docs/PYPI.md. The decoder uses only that package's rules and scanner, which
+open no connection. Its validation and revocation do open connections; the decoder never calls them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ log = logging.getLogger("decoder.extract")
 PIECE_CHARACTERS: Final = 256 * 1024
 SMALL_PIECE_CHARACTERS: Final = 64 * 1024
 OVERLAPS: Final = 8
-_SHARES: Final = 4  # of the time that pieces have on average, one may take so many
+_SHARES: Final = 4  # one piece may take this many times the average time of a piece
 _CONTINUED = bytes(range(0x80, 0xC0))
-# The ids of the catalog's sources; a category is what follows.
+# Prefixes of rule ids, by source; the rest of the id is the category.
 _SOURCES = ("betterleaks.", "veles.secrets/", "custom.")
-# Parts of a credential by the catalog, and each a secret by itself. Its other parts are names and addresses.
+# Rules that the catalog treats as parts of a credential, but that are secrets by themselves. Its other parts are names and addresses.
 SECRET_PARTS = frozenset(
     {
         "betterleaks.aws-secret-access-key",
@@ -62,9 +62,9 @@ class RuleScanner:
     """The rules of one detector. Threads may share it; it releases the GIL while it scans.
 
     Args:
-        detector: whose rules they are.
-        scanner: the engine's.
-        catalog: whether they are the catalog's rules, which also match placeholders.
+        detector: the name of the detector.
+        scanner: the engine's scanner.
+        catalog: whether these are the catalog's rules, which also match placeholders.
     """
 
     def __init__(self, detector: str, scanner: Scanner, *, catalog: bool) -> None:
@@ -74,12 +74,12 @@ class RuleScanner:
         self._catalog = catalog
 
     def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
-        """What the rules find in a text, piece by piece, and within one in no order.
+        """The rules' matches in a text, piece by piece, and in no order within a piece.
 
         Args:
             text: of a document.
-            until: on the monotonic clock.
-            cut: gets `time` where a small piece took too much of it, `engine` where the engine failed on one.
+            until: the deadline, on the monotonic clock.
+            cut: gets `time` if a small piece took too long, and `engine` if the engine failed on a piece.
         """
         size, begin, told = PIECE_CHARACTERS, 0, 0
         while True:
@@ -93,7 +93,7 @@ class RuleScanner:
                 cut.add(Cut.TIME)
                 return
             try:
-                # Some more than its share, but half at most: the other half is for reading it again, and for those to come.
+                # More than its share, but at most half: the rest is for a second read of it, and for the later pieces.
                 for match in self._scan(text[begin:end], begin, left * min(0.5, _SHARES / pieces), cut):
                     if told <= match.start < tells:
                         yield match
@@ -107,20 +107,20 @@ class RuleScanner:
             begin, told = end - overlap, tells
 
     def _scan(self, piece: str, begin: int, seconds: float, cut: set[Cut]) -> Iterator[Match]:
-        """What is found in a piece that begins there; the engine reads its UTF-8. Raises TimeoutError before the first."""
-        data = piece.encode(errors="replace")  # of a lone surrogate
+        """The matches in a piece that starts at `begin`, which the engine reads as UTF-8. Raises TimeoutError before the first match."""
+        data = piece.encode(errors="replace")  # replaces lone surrogates
         try:
             findings = self._scanner.scan(data, timeout=seconds)
-        except (RuntimeError, ValueError):  # a filter failed, say; the text may hold the document's words
+        except (RuntimeError, ValueError):  # for example a failed filter; the message may quote the document
             cut.add(Cut.ENGINE)
             return
         characters = counted = 0
         findings.sort(key=lambda finding: int(finding.location["start_offset"]), reverse=True)
         while findings:
-            finding = findings.pop()  # they are large, and there may be many
+            finding = findings.pop()  # findings are large, and there may be many
             if finding.visible or finding.rule_id in SECRET_PARTS:
                 start, end = finding.location["start_offset"], finding.location["end_offset"]
-                # Each is counted on from the one before: all of them together read the piece once.
+                # Counting continues from the finding before, so all findings together read the piece once.
                 characters += _characters(data[counted:start])
                 counted = start
                 category, first = category_of(finding.rule_id), begin + characters
@@ -135,15 +135,15 @@ def _characters(data: bytes) -> int:
 
 
 def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
-    """The scanner of rules in files of the engine's formats, or without any of the catalog of providers.
+    """A scanner for rule files in the engine's formats; without files, for the catalog of providers.
 
     Raises:
-        SettingsError: the engine does not take the files.
+        SettingsError: the engine rejects the files.
     """
-    from kingfisher_sdk import Rules, Scanner  # not everywhere there is a wheel of it, and markers alone need none
+    from kingfisher_sdk import Rules, Scanner  # not every platform has a wheel, and markers need none
 
     try:
-        # What is encoded is decoded by `worker.extract.layers`, for all detectors alike.
+        # `worker.extract.layers` decodes encoded text for all detectors, so the engine does not.
         began = monotonic()
         rules = Rules(files, builtins=not files, confidence="low", cache_dir=cache)
         scanner = RuleScanner(detector, Scanner(rules, base64=False), catalog=not files)
@@ -152,7 +152,7 @@ def load(detector: str, cache: Path, files: Sequence[Path] = ()) -> RuleScanner:
     if not scanner.cached:
         took = monotonic() - began
         about = {"event.action": "rules-compiled", "event.duration": round(took * 1e9), "decoder.detector": detector}
-        log.info("rules of %s compiled in %.1f s, for %s had none to be used", detector, took, cache, extra=about)
+        log.info("compiled the rules of %s in %.1f s: %s had no usable copy", detector, took, cache, extra=about)
     return scanner
 
 

@@ -33,7 +33,7 @@ MAX_HITS = 4 * MAX_SECRETS
 SHORT = 256 * 1024
 
 _SURENESS = tuple(Confidence)
-# What percent-encoding leaves nowhere: a sign of no escape, an escape of a letter or a digit, a sign that it must escape.
+# Never in percent-encoded text: `%` without an escape, an escaped letter or digit, or a character that must be escaped.
 _NO_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})|%(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa])|[@^$#{}|]")
 
 
@@ -41,8 +41,8 @@ class Extractor:
     """Finds the secrets of documents; any number of threads may share it.
 
     Args:
-        detectors: which look for secrets, and with what; all, where none are named.
-        max_bytes: of one result's plaintext.
+        detectors: the detectors and their options; by default all.
+        max_bytes: the limit on one result's plaintext.
 
     Raises:
         SettingsError: a file of rules has a problem.
@@ -55,10 +55,10 @@ class Extractor:
         self.scanners = tuple(detectors.scanners())
 
     def extract(self, body: bytes, content_type: str | None = None, deadline: float = math.inf) -> Extraction:
-        """The secrets of a document: marked ones in the order of the text, then those that rules found.
+        """The secrets of a document: first marked ones in the order of the text, then matches of rules.
 
         Args:
-            body: of the document; where it is an archive, its members are searched.
+            body: of the document; if it is an archive, its members are searched.
             content_type: names its charset.
             deadline: on the monotonic clock.
 
@@ -71,12 +71,12 @@ class Extractor:
             packed = True
             if looks_like_text(member.body):
                 search.text(decode_body(member.body, None), member.path)
-        if not packed:  # or it only begins as an archive does
+        if not packed:  # or it only begins like an archive
             search.text(decode_body(body, content_type), "")
         return search.done()
 
     def search(self, text: str, deadline: float = math.inf) -> Extraction:
-        """As `extract`, of one text."""
+        """Like `extract`, for one text."""
         search = _Search(self, deadline)
         search.text(text, "")
         return search.done()
@@ -84,7 +84,7 @@ class Extractor:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """What a rule found, and where in the document's text it stands, encoded or not."""
+    """A rule's match, and its position in the document's text, encoded or not."""
 
     rank: int
     encoding: str
@@ -164,7 +164,7 @@ class _Search:
             self._by_rules[key] = Secret(*key, line, column, match.confidence, path, hit.encoding)
 
     def done(self) -> Extraction:
-        """All marked secrets, and as many matches of rules as there is room for."""
+        """All marked secrets, and as many matches of rules as the limits allow."""
         for secret in self._by_rules.values():
             try:
                 self._found.add(secret)
@@ -190,7 +190,7 @@ class _Spans:
         return True
 
     def blanked(self, text: str) -> str:
-        """The text with blanks in these places."""
+        """The text with these spans blanked."""
         pieces: list[str] = []
         told = 0
         for start, end in zip(self._starts, self._ends, strict=True):

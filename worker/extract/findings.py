@@ -8,7 +8,7 @@ from mission.seal.sealing import EMPTY_BYTES, secret_bytes
 
 # A document of 10 MiB has room for two million secrets; nobody needs that many.
 MAX_SECRETS = 10_000
-# Of one secret, as it is sealed. A private key or a chain of certificates has some thousands.
+# Bytes of one secret, as it is sealed. A private key or a chain of certificates has some thousands.
 MAX_SECRET_BYTES = 64 * 1024
 # The reasons to refuse a document with more marked secrets: its author marked them as secrets, so none may be left out.
 REFUSALS = (Reason.TOO_MANY_SECRETS, Reason.RESULT_TOO_LARGE)
@@ -18,7 +18,7 @@ class Findings:
     """The secrets of one document. It rejects secrets beyond its limits, so that memory stays bounded.
 
     Args:
-        max_bytes: of their result's plaintext.
+        max_bytes: the limit on their result's plaintext.
     """
 
     def __init__(self, max_bytes: int) -> None:

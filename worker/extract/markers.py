@@ -30,8 +30,8 @@ class Markers:
     """Finds text between markers. It has no state, so any number of threads may share it.
 
     A secret is the text between an opening marker and the next closing one that holds no other opening marker; it may
-    span lines. White space around it is dropped, and what is empty then does not count. Markers are read from left to
-    right and do not overlap: in `{*}` nothing is closed.
+    span lines. White space around it is dropped, and an empty text does not count. Markers are read from left to
+    right and do not overlap: `{*}` closes nothing.
 
     `KEY: value` has the category KEY, where KEY is a letter and up to 63 more of `A-Z a-z 0-9 _ . -` (all ASCII),
     directly followed by a colon and white space (so neither `https://host` nor `host:8080` has a KEY). Everything else,
@@ -51,7 +51,7 @@ class Markers:
         for match in self._marked.finditer(text):
             start, end = _trim(text, *match.span(1))
             if start == end:
-                continue  # only where a marker itself holds white space
+                continue  # only if a marker itself contains white space
             key = _KEY_VALUE.match(text, start, end)
             category, start = (key[1], key.end()) if key else (UNCLASSIFIED, start)
             # A value that is too long is refused later; copy only enough to detect that.
@@ -72,8 +72,8 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 def _compile(opening: str, closing: str) -> re.Pattern[str]:
     """An opening marker, content that is not blank, a closing marker; group 1 is the content.
 
-    The lookahead reads as far as the next marker and settles for that one; a closing marker must stand there. So from each
-    opening marker only the way to the next marker is read: linear in the text, and memory for one match. Possessive
+    The lookahead reads to the next marker and no further; that one must be a closing marker. So each opening marker
+    costs only the way to the next marker: the time is linear in the text, and the memory is for one match. Possessive
     repeats would do the same, but in CPython before 3.11.5 (Debian 12 has 3.11.2) they match nothing: gh-106052.
     """
     o, c = re.escape(opening), re.escape(closing)

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Places:
     r"""Lines and columns of one text. A line ends with `\n`, `\r\n` or a lone `\r`.
 
-    Each is counted on from the one before, so that all of them together read the text once.
+    Counting continues from the position before, so all positions together read the text once.
     """
 
     def __init__(self, text: str) -> None:
@@ -14,9 +14,9 @@ class Places:
         self._line, self._column, self._counted = 1, 1, 0
 
     def at(self, offset: int) -> tuple[int, int]:
-        """Line and column of a character that is not white space, at this offset or behind the one asked for before."""
+        """Line and column of the character at `offset`. It is not white space, and not before the offset of the last call."""
         text, counted = self._text, self._counted
-        # It is no line's end itself, so a pair of \r\n never straddles two of them.
+        # The character is not a line end, so no \r\n is split between two calls.
         breaks = text.count("\n", counted, offset) + text.count("\r", counted, offset)
         if breaks:
             self._line += breaks - text.count("\r\n", counted, offset)

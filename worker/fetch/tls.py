@@ -1,7 +1,7 @@
 """TLS over a socket, with a time limit for each call whatever the peer sends.
 
 OpenSSL keeps reading over records without data, such as tickets and key updates. A peer that sends these without end
-blocks one call of an `SSLSocket` for ever, past its timeout. So OpenSSL reads from memory here, piece by piece, with a
+blocks one call of an `SSLSocket` forever, past its timeout. So OpenSSL reads from memory here, piece by piece, with a
 check of the clock before each piece.
 """
 

@@ -1,6 +1,6 @@
 """A connected socket with a deadline: every read and write of a fetch goes through it.
 
-A socket's own timeout limits only one call, so a server that sends a byte a second blocks a reader for ever. Here each
+A socket's own timeout limits only one call, so a server that sends a byte a second blocks a reader forever. Here each
 call gets the remaining time of the whole fetch. The errors are the mission's, and no library translates them.
 """
 

@@ -41,7 +41,7 @@ def members(body: bytes, deadline: float, cut: set[Cut], limits: Limits = LIMITS
         deadline: on the monotonic clock, checked between pieces.
         cut: gets a reason for every missing or incomplete member. Damaged members (also at their very end), encrypted or
             unsupported ones, and archives below `depth` are left out.
-        limits: of the cost.
+        limits: on the cost.
     """
     kind = kind_of(body)
     if kind:

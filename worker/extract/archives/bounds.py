@@ -17,9 +17,9 @@ class Limits:
     Attributes:
         total: unpacked bytes in all, including skipped ones.
         member: bytes of one member; a longer one is cut to this size.
-        members: of all archives together, folders too.
-        depth: archives in archives; a compressed tar is one.
-        ratio: of unpacked to packed bytes, of what unpacks to more than 1 MiB.
+        members: members of all archives together, including folders.
+        depth: levels of nested archives; a compressed tar is one level.
+        ratio: of unpacked to packed bytes, for streams that unpack to more than 1 MiB.
         memory: bytes that an lzma dictionary may take.
     """
 
@@ -50,7 +50,7 @@ class Bounds:
 
     Args:
         deadline: on the monotonic clock.
-        limits: of what it may cost.
+        limits: for the body.
     """
 
     def __init__(self, deadline: float, limits: Limits) -> None:

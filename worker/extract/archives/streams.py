@@ -1,4 +1,4 @@
-"""Bytes that are read once, as they are or unpacked: gzip, bz2, xz, lzma, and what stands in a zip."""
+"""Bytes that are read once, plain or decompressed: gzip, bz2, xz, lzma, and the entries of a zip."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from worker.extract.archives.bounds import Bounds, Skip
 PIECE_BYTES = 64 * 1024
 
 _FEED = 16 * 1024  # compressed bytes given to a decompressor at a time
-_SMALL = 1024 * 1024  # what unpacks to less is no bomb, whatever its ratio
+_SMALL = 1024 * 1024  # a stream that unpacks to less is no bomb, whatever its ratio
 
 
 class _Decoder(Protocol):
-    """What `bz2` and `lzma` have, and `_Inflate` gives for `zlib`."""
+    """The interface of `bz2` and `lzma`; `_Inflate` adds it to `zlib`."""
 
     @property
     def eof(self) -> bool: ...
@@ -30,7 +30,7 @@ class _Decoder(Protocol):
 
 
 class _Inflate:
-    """`zlib` with the interface of the other two."""
+    """`zlib` with the interface of `bz2` and `lzma`."""
 
     def __init__(self, wbits: int) -> None:
         self._zlib = zlib.decompressobj(wbits)
@@ -51,7 +51,7 @@ class _Inflate:
         return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
 
 
-# How each compressed stream begins, and what reads it with so much memory for a dictionary.
+# The first bytes of each compressed stream, and a function from the memory for a dictionary to its decompressor.
 _STREAMS: dict[str, tuple[bytes, Callable[[int], _Decoder]]] = {
     "gzip": (b"\x1f\x8b\x08", lambda _: _Inflate(31)),
     "bz2": (b"BZh", lambda _: bz2.BZ2Decompressor()),
@@ -69,13 +69,13 @@ class Source(Protocol):
 
 
 class Stored:
-    """Bytes as they are."""
+    """Bytes that are not compressed."""
 
     def __init__(self, data: memoryview, bounds: Bounds) -> None:
         self._data, self._bounds, self._at = data, bounds, 0
 
     def read(self, size: int) -> bytes:
-        """So many; fewer at the end alone."""
+        """Return `size` bytes; fewer only at the end."""
         piece = bytes(self._data[self._at : self._at + size])
         self._at += len(piece)
         self._bounds.spend(len(piece))
@@ -93,13 +93,13 @@ class Unpacked:
         self._buffer = b""
 
     def peek(self, size: int) -> bytes:
-        """Its first bytes, which are read again."""
+        """Return the next `size` bytes without consuming them; fewer only at the end."""
         while len(self._buffer) - self._read < size and (piece := self._more()):
             self._buffer, self._read = self._buffer[self._read :] + piece, 0
         return self._buffer[self._read : self._read + size]
 
     def read(self, size: int) -> bytes:
-        """So many; fewer at the end alone."""
+        """Return `size` bytes; fewer only at the end."""
         parts = []
         while size and (self._read < len(self._buffer) or self._fill()):
             parts.append(self._buffer[self._read : self._read + size])
@@ -112,7 +112,7 @@ class Unpacked:
         return bool(self._buffer)
 
     def _more(self) -> bytes:
-        """A piece of what it holds; none at the end."""
+        """Decompress the next piece; empty at the end."""
         try:
             while not self._ended():
                 feed = bytes(self._data[self._at : self._at + _FEED]) if self._decoder.needs_input else b""
@@ -145,7 +145,7 @@ class Unpacked:
 
 
 def exactly(source: Source, size: int) -> bytes:
-    """So many bytes.
+    """Return exactly `size` bytes.
 
     Raises:
         Skip: there are fewer.

@@ -1,5 +1,6 @@
-"""The files in a body's archives, one in another. Headers of tar are read by `tarfile.TarInfo`, for `tarfile` itself takes PAX headers of
-any length.
+"""Yields the files in a body's archives, including nested archives.
+
+`tarfile.TarInfo` reads the headers of a tar, because `tarfile` itself accepts PAX headers of any length.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from worker.extract.archives.bounds import MAX_NAME, Bounds, Skip
 from worker.extract.archives.streams import PIECE_BYTES, Source, Stored, Unpacked, exactly, pass_over
 from worker.extract.archives.zips import entries
 
-_LONG_NAME = 64 * 1024  # of a tar's header for a long name
+_LONG_NAME = 64 * 1024  # bytes of a tar's header for a long name
 _USTAR = b"ustar"
 _ENDINGS = (".gz", ".bz2", ".xz", ".lzma")
 _PAX_PATH = re.compile(rb"(?:^|\n)[0-9]+ path=([^\n]*)\n")
@@ -31,10 +32,11 @@ class Member:
     """A file in an archive.
 
     Attributes:
-        path: its name, after those of the archives that it is in, each with a `!`: `app/.env`, `inner.zip!app/.env`. The body itself
-            has no name. What a compressed stream holds is called as the stream, without the ending: `a.log` of `a.log.gz`; and where the
-            body itself is one, by its format: `gzip`, `bz2`, `xz`, `lzma`. A compressed tar is as a tar. Names are a stranger's: of
-            `MAX_NAME` characters each at most (the last ones), but with any character in them, control characters too. They are no paths to write to.
+        path: its name, after the names of the archives around it, each with a `!`: `app/.env`, `inner.zip!app/.env`. The body itself
+            has no name. The content of a compressed stream has the stream's name without the ending: `a.log` for `a.log.gz`. If the
+            body itself is a compressed stream, the name is its format: `gzip`, `bz2`, `xz`, `lzma`. A compressed tar counts as a tar.
+            Names are untrusted: only the last `MAX_NAME` characters of each are kept, and they can contain control characters. Never
+            write to them as paths.
         body: its bytes.
     """
 
@@ -43,7 +45,7 @@ class Member:
 
 
 def kind_of(body: bytes) -> str | None:
-    """What a body begins as; None if that is no archive."""
+    """The kind of archive that a body begins as; None if it is no archive."""
     if body.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if body.startswith(b"\x1f\x8b\x08"):
@@ -64,7 +66,7 @@ class Walk:
         self._bounds, self._limits, self._cut = bounds, bounds.limits, cut
 
     def inside(self, body: bytes, kind: str, path: str, depth: int) -> Iterator[Member]:
-        """The members of an archive that is called `path`."""
+        """The members of the archive at `path`."""
         try:
             if kind == "zip":
                 yield from self._zip(body, path, depth)
@@ -88,7 +90,7 @@ class Walk:
     def _first(self, source: Source, size: int) -> bytes:
         """Up to `size` bytes of a source, within the limit for a member."""
         left = min(size, self._limits.member)
-        data = io.BytesIO()  # it gives its bytes without a copy
+        data = io.BytesIO()  # returns its bytes without a copy
         try:
             while left and (piece := source.read(min(left, PIECE_BYTES))):
                 data.write(piece)

@@ -1,5 +1,7 @@
-"""Zip (Office documents and jars are zips): its headers are read here, for `zipfile` keeps an object of each entry and takes bz2 and
-lzma without a bound (APPNOTE.TXT, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT).
+"""Zip files, including Office documents and jars.
+
+This module reads the headers itself, because `zipfile` keeps an object for each entry and decompresses bz2 and lzma without a limit.
+Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from worker.extract.archives.bounds import MAX_NAME, Bounds, Skip
 from worker.extract.archives.streams import Source, Stored, Unpacked
 
 _ENTRY = struct.Struct("<4s6H3L5H2L")  # of a zip's central directory
-_ENCRYPTED, _MARKED, _UTF_8 = 0x1, 0x2, 0x800  # flags: it is; its lzma has an end mark; its name is UTF-8
-_LONG = 0xFFFFFFFF  # the number stands in an extra field
+_ENCRYPTED, _MARKED, _UTF_8 = 0x1, 0x2, 0x800  # flags: encrypted; its lzma has an end mark; its name is UTF-8
+_LONG = 0xFFFFFFFF  # the number is in an extra field
 _STORED, _METHODS = 0, {8: "deflate", 12: "bz2", 14: "lzma"}
 
 
@@ -23,9 +25,9 @@ class Entry:
     """A file in a zip.
 
     Attributes:
-        name: as the directory has it.
+        name: from the central directory.
         source: its bytes.
-        size: how many of them the directory promises.
+        size: their number, from the central directory.
         crc: their CRC-32.
     """
 
@@ -36,15 +38,15 @@ class Entry:
 
 
 def entries(body: bytes, bounds: Bounds, cut: set[Cut]) -> Iterator[Entry]:
-    """The files of a zip, by its central directory.
+    """The files of a zip, from its central directory.
 
     Args:
-        body: of the zip.
-        bounds: of what it costs.
-        cut: gets a word for each file that cannot be read.
+        body: the zip.
+        bounds: limits on its cost.
+        cut: receives the reason for each file that cannot be read.
 
     Raises:
-        Skip: the rest of it is damaged.
+        Skip: the rest of the zip is damaged.
     """
     at, end, shift = _directory(body)
     packed = 0
@@ -63,7 +65,7 @@ def entries(body: bytes, bounds: Bounds, cut: set[Cut]) -> Iterator[Entry]:
             full, size, offset = _long_fields(body[extra : extra + lengths[1]], full, size, offset)
             packed += size
             if packed > len(body):
-                raise Skip(Cut.RATIO)  # entries that share their bytes
+                raise Skip(Cut.RATIO)  # entries share bytes
             source = _source(body, offset + shift, size, full, method, flags, bounds)
         except Skip as skip:
             cut.add(skip.cut)
@@ -87,14 +89,14 @@ def _source(body: bytes, at: int, size: int, full: int, method: int, flags: int,
     if method not in _METHODS:
         raise Skip(Cut.UNSUPPORTED)
     if _METHODS[method] == "lzma":
-        # Version, length of the properties, properties: as the head of an .lzma file it has a limit on memory.
+        # Turn the version, length and properties into the header of an .lzma file, for which memory has a limit.
         length = b"\xff" * 8 if flags & _MARKED else full.to_bytes(8, "little")
         data = memoryview(bytes(data[4:9]) + length + bytes(data[9:]))
     return Unpacked(data, _METHODS[method], bounds)
 
 
 def _directory(body: bytes) -> tuple[int, int, int]:
-    """Where a zip's central directory begins and ends, and how far from where its offsets say."""
+    """Where a zip's central directory begins and ends, and by how many bytes its offsets are off."""
     end = body.rfind(b"PK\x05\x06", max(0, len(body) - 22 - 65535))
     if end < 0 or len(body) < end + 22:
         raise Skip(Cut.DAMAGED)
@@ -112,7 +114,7 @@ def _directory(body: bytes) -> tuple[int, int, int]:
 
 
 def _long_fields(extra: bytes, *fields: int) -> list[int]:
-    """Sizes and offset of an entry, those that do not fit into 32 bits from its extra field."""
+    """The sizes and the offset of an entry; those that do not fit into 32 bits come from its extra field."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, at)

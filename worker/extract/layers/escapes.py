@@ -1,7 +1,7 @@
 """Escapes: percent-encoding, HTML entities, and those of JSON and JavaScript strings.
 
-Each has a pattern that begins with its own character, so that a text without it is passed over at memory's speed. No repeat of a
-group is without a bound, for each turn of one takes memory.
+Each pattern begins with the encoding's own character, so a search skips a text without it at memory speed. Every repeat of a group has
+a bound, because each turn takes memory.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from functools import lru_cache
 from html import unescape
 from html.entities import html5
 
-VIEW_CHARACTERS = 64 * 1024  # a view that has as many is given
+VIEW_CHARACTERS = 64 * 1024  # a view of this size is complete
 CONTEXT_CHARACTERS = 120  # kept on each side of an escape, on its line
 
-_WORD_CHARACTERS = 256  # and as many more, to the end of the word that stands there
+_WORD_CHARACTERS = 256  # up to this many more, to the end of the word at the edge
 _EDGES = re.compile(r"""[\s"'`&;,<>(){}\[\]|]""")
 
-# A character that takes more than a byte by itself, so that what an escape stands for has characters of one width.
+# Characters of more than one byte match separately, so that all characters of one escape have the same width.
 _PERCENT = re.compile(
     r"%(?:[0-7][0-9A-Fa-f](?:%[0-7][0-9A-Fa-f]){0,1023}|[CDcd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]"
     r"|[Ee][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){2}|[Ff][0-7](?:%[89ABab][0-9A-Fa-f]){3}|[89A-Fa-f][0-9A-Fa-f])"
@@ -31,12 +31,12 @@ def _percent(escape: re.Match[str]) -> str:
 
 
 def _spaced(word: re.Match[str]) -> str:
-    """A word, in which `+` is a space if it is a query or a form: with `=`, and with `?` or `&`."""
+    """Replace `+` with a space if the word is a query or a form: it contains `=`, and `?` or `&`."""
     form = word[0]
     return form.replace("+", " ") if "=" in form and ("?" in form or "&" in form) else form
 
 
-# No name that stands for an ASCII character is longer.
+# No longer name means an ASCII character.
 _HTML = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,7}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 
 
@@ -62,7 +62,7 @@ def _json(escape: re.Match[str]) -> str:
         return char
     if escaped[1] == "\\":
         return "\\" * (len(escaped) // 2)
-    if len(escaped) == 12:  # a pair
+    if len(escaped) == 12:  # a surrogate pair
         return chr(0x10000 + ((int(escaped[2:6], 16) & 0x3FF) << 10) + (int(escaped[8:], 16) & 0x3FF))
     code = int(escaped[2:].strip("{}"), 16)
     return "\ufffd" if 0xD800 <= code < 0xE000 or code > 0x10FFFF else chr(code)
@@ -76,7 +76,7 @@ ESCAPES: dict[str, tuple[str, re.Pattern[str], Callable[[re.Match[str]], str]]] 
 
 
 def unescaped(piece: str, encoding: str) -> str:
-    """A piece of a text as it reads decoded."""
+    """Decode the escapes in a piece of a text."""
     _, pattern, decode = ESCAPES[encoding]
     if encoding == "percent" and "+" in piece:
         piece = _WORD.sub(_spaced, piece)
@@ -84,7 +84,7 @@ def unescaped(piece: str, encoding: str) -> str:
 
 
 def spans(text: str, encoding: str) -> Iterator[tuple[int, int]]:
-    """Where escapes stand, with what is around them; near ones together, but no more than about `VIEW_CHARACTERS` characters."""
+    """Spans of escapes with their context. Close escapes share a span of at most about `VIEW_CHARACTERS` characters."""
     sign, pattern, _ = ESCAPES[encoding]
     if sign not in text:
         return

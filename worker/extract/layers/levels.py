@@ -11,7 +11,7 @@ from worker.extract.layers.escapes import CONTEXT_CHARACTERS, ESCAPES, VIEW_CHAR
 from worker.extract.layers.runs import candidates, decoded_run
 from worker.extract.layers.view import ESCAPED, ONE, Draft, View
 
-# Decoded characters by the text's, for each level; and what a small text may have all the same.
+# The limit on decoded characters, as a multiple of the text's, for each level; and its minimum, for small texts.
 FACTORS = (2, 1)
 LEAST = 64 * 1024
 
@@ -21,8 +21,8 @@ def views(text: str, cut: set[Cut], *, deadline: float) -> Iterator[View]:
 
     Args:
         text: the document's.
-        cut: gets `time` or `bytes` where not everything was decoded.
-        deadline: on the monotonic clock, looked at between pieces.
+        cut: gets `time` or `bytes` if not everything was decoded.
+        deadline: on the monotonic clock, checked between pieces.
     """
     pool = _Pool([max(LEAST, factor * len(text)) for factor in FACTORS], cut, deadline)
     yield from _level(text, None, 0, pool)
@@ -30,7 +30,7 @@ def views(text: str, cut: set[Cut], *, deadline: float) -> Iterator[View]:
 
 @dataclass(slots=True)
 class _Pool:
-    """What may still be decoded."""
+    """The remaining budget for decoding."""
 
     left: list[int]
     cut: set[Cut]
@@ -92,7 +92,7 @@ def _runs(text: str, parent: View | None, pool: _Pool) -> Iterator[View]:
         low, (start, used, encoding, decoded) = used, found
         draft = drafts[encoding]
         draft.part(start)
-        if "\n" not in decoded.strip():  # else it has lines of its own, and may be a key file
+        if "\n" not in decoded.strip():  # otherwise it has several lines, and may be a key file
             line = max(low, start - CONTEXT_CHARACTERS)
             line = max(line, text.rfind("\n", line, start) + 1)
             draft.add(text[line:start], line, start, ONE)

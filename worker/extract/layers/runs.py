@@ -1,8 +1,8 @@
 """Runs of base64 and hex.
 
-A text's letters and digits become one byte in a mask, and a search in it for 16 of them in a row passes over most of a text at
-memory's speed. In base64 of a text such a row comes soon: only `>`, `?` and `~` give anything else. `=` tells base64 from a word, so
-before it 6 are enough.
+A mask maps all letters and digits to one byte. A search in it for 16 of them in a row skips most of a text at memory speed. In the base64
+of a text such a row comes soon: only `>`, `?` and `~` produce other characters. `=` distinguishes base64 from a word, so 6 in a row
+before it are enough.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import codecs
 import re
 from collections.abc import Callable, Iterator
 
-_BLOCK = 256 * 1024  # searched for runs at a time: its mask stays in the processor's cache
-_MAX_RUN = 1024 * 1024  # of base64 or hex; divides by 4, so that what follows is in step
-_MAX_LEFT = 256  # characters that a run may have before its first row
-_WRAPPED = 40  # a line of base64 that has as many may go on in the next one
+_BLOCK = 256 * 1024  # characters to search at a time: their mask stays in the processor's cache
+_MAX_RUN = 1024 * 1024  # characters of base64 or hex; a multiple of 4, so that the rest stays aligned
+_MAX_LEFT = 256  # characters of a run before its first row
+_WRAPPED = 40  # a line of base64 with at least this many characters may continue on the next line
 _ALNUM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _SIGNS = "+/-_"
 _ALPHABET = _ALNUM.decode() + _SIGNS
@@ -30,13 +30,13 @@ _ROW = re.compile(r"[A-Za-z0-9]{16,}={0,2}")
 _HEX_HEAD = re.compile(r"(?:(?:[2-7][0-9A-Fa-f]|0[9ADad]){4}|[Ff]{3}[Ee][0-9A-Fa-f]{4})[0-9A-Fa-f]{8}")
 _HEX_RUN = re.compile(rf"[0-9A-Fa-f]{{0,{_MAX_RUN}}}")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
-_SURE = 48  # characters of text that are one, whatever comes after them
+_SURE = 48  # so many decoded characters count as text, whatever follows them
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd\ufffe\uffff]")
 
 
 def _base64_of(first: list[int], second: list[int], third: list[int]) -> str:
-    """A pattern of the four characters that three bytes of these values are in base64, but for what `=` stands for at its end."""
+    """A pattern for three bytes of these values in base64: four characters, of which the last one may be any."""
     sixes = (
         {one >> 2 for one in first},
         {(one & 3) << 4 | two >> 4 for one in first for two in second},
@@ -63,7 +63,7 @@ _GOES_ON = "|".join(
         _base64_of(_TRAIL, [*_ASCII, *_LEAD, *_TRAIL], _ANY),
     )
 )
-# How a run begins that can be a text, as few words do; in UTF-16, its first byte comes before a NUL or is a mark.
+# How a run can begin if it is a text; few words begin so. In UTF-16, the first byte precedes a NUL or belongs to a byte order mark.
 _PROMISING = re.compile(
     rf"(?:{_BEGINS})(?:{_GOES_ON}){{2}}"
     rf"|{_base64_of(_ASCII, [0], _ASCII)}|{_base64_of([0xFF], [0xFE], _ANY)}|{_HEX_HEAD.pattern}|0[xX]"
@@ -100,7 +100,7 @@ def candidates(text: str, late: Callable[[], bool]) -> Iterator[tuple[int, int]]
 
 
 def _left(text: str, at: int, low: int) -> int:
-    """Where the run begins that holds `at`, not before `low`."""
+    """The start of the run that contains `at`, but not before `low`."""
     low = max(low, at - _MAX_LEFT)
     return low + len(text[low:at].rstrip(_ALPHABET))
 
@@ -111,9 +111,9 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def decoded_run(text: str, start: int, end: int) -> tuple[int, int, str, str] | None:
-    """The text in a run: where what was decoded begins and ends, its encoding, the text. None if it is no text.
+    """Decode a run. Returns the start and end of the decoded part, its encoding, and the text; None if it is no text.
 
-    It may be the whole run, or the first word in it, as in `/path/WORD/more` or `key_WORD`.
+    The decoded part is the whole run, or the first word in it, as in `/path/WORD/more` or `key_WORD`.
     """
     if text.startswith(("0x", "0X"), start):
         start += 2
@@ -129,13 +129,13 @@ def _decoded_whole(text: str, start: int, end: int) -> tuple[int, int, str, str]
         return (start, end, "hex", decoded) if decoded else None
     decoded = _as_text(_unpacked(text[start:end]))
     if decoded and (last := _wrapped(text, start, end)) > end:
-        end = last  # also where it is no text to its end: each line is looked at once
+        end = last  # even if the later lines are no text: each line is read only once
         decoded = _as_text(_unpacked(text[start:end])) or decoded
     return (start, end, "base64", decoded) if decoded else None
 
 
 def _wrapped(text: str, start: int, end: int) -> int:
-    """Where a run ends that goes on in the lines below: as long as the first one, but for the last."""
+    """The end of a run that continues on the next lines. All lines are as long as the first; the last may be shorter."""
     width = end - start
     if width < _WRAPPED or width % 4:
         return end
@@ -157,7 +157,7 @@ def _unpacked(run: str) -> bytes:
 
 
 def _as_text(data: bytes) -> str:
-    """The text that bytes are, or begin with if that is long enough to be no accident; else none."""
+    """The text of bytes, or the text at their start if it is too long to be an accident; otherwise ""."""
     if data.startswith(codecs.BOM_UTF16_LE) or (len(data) >= 8 and not any(data[1:16:2]) and all(data[:16:2])):
         text = data.decode("utf-16-le", "replace").removeprefix("\ufeff")
         return "" if _ODD.search(text) else text
@@ -168,7 +168,7 @@ def _as_text(data: bytes) -> str:
 
 
 def _utf_8(data: bytes) -> tuple[str, bool]:
-    """Text as far as it is UTF-8, and whether something else comes; a character that is cut off at the end is not."""
+    """The text up to the first invalid UTF-8, and whether there is any. An incomplete character at the end does not count."""
     try:
         return codecs.utf_8_decode(data, "strict", False)[0], False
     except UnicodeDecodeError as error:

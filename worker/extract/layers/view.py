@@ -1,4 +1,4 @@
-"""A piece of a text as it reads decoded, and where in the text each of its characters comes from."""
+"""A decoded piece of a text, and the position in the text that each of its characters comes from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import cached_property
 
 from worker.extract.layers.escapes import ESCAPES
 
-# Between the pieces that a view joins: neither white space alone nor part of a word, so no rule reads across.
+# Separates the pieces that a view joins. It is not only white space and not part of a word, so no rule matches across it.
 SEPARATOR = "\n#\n"
-ONE = 3  # steps from one character to the next are counted in thirds
-ESCAPED = -1  # text in which escapes and plain characters take turns
-# Where it begins in the view; where its source begins and ends; its step.
+ONE = 3  # the unit of a step from one character to the next: thirds of a source character
+ESCAPED = -1  # the step of text that mixes escapes and plain characters
+# Its start in the view; the start and end of its source; its step.
 Piece = tuple[int, int, int, int]
 
 
@@ -22,8 +22,8 @@ class View:
     """A decoded piece of a text.
 
     Attributes:
-        text: as it reads decoded. It holds no lone surrogate that the document's text did not.
-        encoding: `base64`, `hex`, `percent`, `html` or `json`; of a view's view both with `+` between, the outer one first.
+        text: the decoded text. It has no lone surrogates that the document's text does not have.
+        encoding: `base64`, `hex`, `percent`, `html` or `json`. A view of a view has both, joined with `+`, the outer one first.
     """
 
     text: str = field(repr=False)
@@ -33,10 +33,10 @@ class View:
     _parent: View | None = field(repr=False)
 
     def origin(self, offset: int) -> int:
-        """Where, in characters of the document's own text, that begins which stands at `offset` of the view.
+        """The position in the document's own text, in characters, of the character at `offset` of the view.
 
-        Exact for a character that was escaped. In base64 or hex it is where the character is, less line breaks and whatever a
-        character takes more than a byte: never outside of the run, and never before what stands before it.
+        Exact for an escaped character. In base64 or hex it ignores line breaks and counts each character as one byte. So it may be
+        too early, but it is inside the run and never decreases as `offset` grows.
         """
         starts, sources, steps = self._map
         at = bisect_right(starts, offset) - 1
@@ -44,14 +44,14 @@ class View:
         return self._parent.origin(source) if self._parent else source
 
     def untouched(self, start: int, end: int) -> bool:
-        """Whether a span reads just so in what the view was made of: the level above has looked at it."""
+        """Whether a span is the same in the source of the view, so that the level above has already searched it."""
         starts, _, steps = self._map
         at = bisect_right(starts, start) - 1
         return steps[at] == ONE and at == bisect_right(starts, max(start, end - 1)) - 1
 
     @cached_property
     def _map(self) -> tuple[array[int], array[int], array[int]]:
-        """Where runs of the view's text begin, where in the source, and by how much a character steps on; few ask for it."""
+        """The starts of runs in the view, their starts in the source, and their steps. Computed on demand, as few views need it."""
         starts, sources, steps = array("q"), array("q"), array("q")
 
         def run(source: int, step: int) -> None:
@@ -79,7 +79,7 @@ class View:
 
 
 class Draft:
-    """A view that is being written."""
+    """A view under construction."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -87,18 +87,18 @@ class Draft:
         self._pieces: list[Piece] = []
 
     def add(self, text: str, source: int, end: int, step: int) -> None:
-        """Text that comes from there in the source."""
+        """Append text that comes from `source` to `end` in the source."""
         if text:
             self._texts.append(text)
             self._pieces.append((self.size, source, end, step))
             self.size += len(text)
 
     def part(self, source: int) -> None:
-        """Whatever comes next, from `source` on, stands apart from what came before."""
+        """Separate the text that follows, which starts at `source`, from the text before it."""
         if self.size:
             self.add(SEPARATOR, source, source, 0)
 
     def view(self, encoding: str, source: str, parent: View | None) -> View:
-        """All of it."""
+        """The finished view."""
         name = f"{parent.encoding}+{encoding}" if parent else encoding
         return View("".join(self._texts), name, source, self._pieces, parent)

@@ -11,13 +11,13 @@ _CONDITIONS = {"": " || ", "OR": " || ", "||": " || ", "AND": " && ", "&&": " &&
 
 
 def allowlist(fields: Fields, reading: Reading) -> str:
-    """An expression that is true for everything that an allowlist allows; "" if it can allow nothing.
+    """An expression that is true for every finding that an allowlist allows; "" if it can allow none.
 
-    gitleaks allows what one of its checks allows, or all of them with `condition = "AND"`.
+    In gitleaks one of the checks must allow the finding; with `condition = "AND"`, all must.
 
     Args:
-        fields: its table.
-        reading: takes what is wrong.
+        fields: the allowlist's table.
+        reading: receives its problems.
     """
     regexes, stopwords, paths = fields.texts("regexes"), fields.texts("stopwords"), fields.texts("paths")
     commits = bool(fields.texts("commits"))
@@ -31,7 +31,7 @@ def allowlist(fields: Fields, reading: Reading) -> str:
     joint = _CONDITIONS.get(condition, " || ")
     if commits:
         reading.leave_out("an allowlist's commits: a document has none")
-        if joint == " && ":  # so not all of the checks can hold
+        if joint == " && ":  # the commits check never holds, so not all can
             return ""
     checks = [path_matches(paths)] if paths else []
     checks += [matches_any(_TARGETS.get(target, SECRET), regexes)] if regexes else []

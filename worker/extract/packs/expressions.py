@@ -1,7 +1,7 @@
-"""Filter expressions, which discard a finding when they are true: written for gitleaks' terms, rewritten for betterleaks'.
+"""Filter expressions, which discard a finding if they are true: written for gitleaks' terms, rewritten from betterleaks'.
 
-The engine knows a part of betterleaks' language (expr-lang), and says of what it does not know neither what nor where. So it is
-looked for here.
+The engine supports only a part of betterleaks' language (expr-lang), and its errors name neither the unsupported word nor its position.
+So this module checks for unsupported words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TOKEN = re.compile(
     |(?P<other>.)""",
     re.DOTALL | re.VERBOSE,
 )
-# What the engine's filters can call, and of a value's own methods; and words that a parenthesis may follow.
+# Functions that the engine's filters can call, with words that a parenthesis may follow; then the methods of values.
 _FUNCTIONS = (
     "any containsAny entropy failsTokenEfficiency findMatch join lastIndexOf len lower matchesAny max min replace "
     "setConfidence size split tokenRatio and or not in contains let"
@@ -29,11 +29,11 @@ _OF_A_FINDING = (
     "match_line_end_idx captures"
 )
 PATH = '(attributes["path"] ?? "")'
-SECRET = 'finding["secret"]'  # noqa: S105  # where a finding's secret stands
+SECRET = 'finding["secret"]'  # noqa: S105  # the expression for a finding's secret
 
 
 def quoted(text: str) -> str:
-    """A text in the expressions' notation."""
+    """A text as a string literal of an expression."""
     if "`" not in text:
         return f"`{text}`"
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -41,41 +41,41 @@ def quoted(text: str) -> str:
 
 
 def matches_any(target: str, regexes: Iterable[str]) -> str:
-    """One of the regexes matches."""
+    """An expression: one of the regexes matches."""
     return f"matchesAny({target}, [{', '.join(map(quoted, regexes))}])"
 
 
 def contains_any(target: str, words: Iterable[str]) -> str:
-    """One of the words stands in it, in any case."""
+    """An expression: the target contains one of the words, in any case."""
     return f"containsAny({target}, [{', '.join(map(quoted, words))}])"
 
 
 def path_matches(regexes: Iterable[str]) -> str:
-    """The document has a path, and one of the regexes matches it: without a path no regex for one does, not even `.*`."""
+    """An expression: the document has a path that one of the regexes matches. Without a path none matches, not even `.*`."""
     return f'({PATH} != "" && {matches_any(PATH, regexes)})'
 
 
 def low_entropy(threshold: float) -> str:
-    """The secret has so many bits a character, or less: gitleaks keeps what has more."""
+    """An expression: the secret has at most `threshold` bits per character. gitleaks keeps secrets that have more."""
     written = f"{threshold:.6f}".rstrip("0")
     return f"entropy({SECRET}) <= {written}0"
 
 
 def either(expressions: Iterable[str]) -> str:
-    """One of them is true; "" of none."""
-    # The engine's lexer fails on a number or a word at the very end, and a comment would take what follows it.
+    """An expression: one of the expressions is true; "" if there are none."""
+    # The engine's lexer fails on a number or a word at the very end, and a comment would swallow the text after it.
     return " || ".join(f"(\n{expression}\n)" for expression in expressions if expression)
 
 
 def rewritten(expression: str, say: Callable[[str], None]) -> str:
-    """An expression of betterleaks' in the engine's words: `get()` becomes an index, an absent attribute "".
+    """A betterleaks expression in the engine's syntax: `get()` becomes an index, an absent attribute becomes "".
 
     Args:
-        expression: as the pack has it.
-        say: takes what the engine cannot do.
+        expression: from the pack.
+        say: receives each thing that the engine does not support.
     """
     written: list[str] = []
-    gets: list[list[int]] = []  # of each get() that is open: how deep its values stand, and how many commas came
+    gets: list[list[int]] = []  # of each open get(): the depth of its values, and the number of commas so far
     depth, before = 0, ""
     for token in _TOKEN.finditer(expression):
         text, member = token.group(), before == "."

@@ -12,10 +12,10 @@ from worker.extract.packs.model import PackRefused, Problem
 
 
 class Reading:
-    """What is wrong in a pack, and what is left out of it, as its rules are read one after the other.
+    """Collects the problems and the unused parts of a pack while its rules are read one by one.
 
     Args:
-        file: the pack's.
+        file: the pack's file.
     """
 
     def __init__(self, file: Path) -> None:
@@ -27,19 +27,19 @@ class Reading:
         self.rule, self.line = "", 1
 
     def say(self, reason: str) -> None:
-        """Something is wrong in the rule that is read."""
+        """Record a problem in the current rule."""
         self.problems.append(Problem(self.file, self.line, self.rule, reason))
 
     def leave_out(self, reason: str) -> None:
-        """Something in the rule that is read has no use here."""
+        """Record a part of the current rule that the decoder cannot use."""
         self._left_out.append(Problem(self.file, self.line, self.rule, reason))
 
     def begin(self, rule: str = "", line: int = 1) -> None:
-        """A rule comes, by its id; without one the pack as a whole."""
+        """Start the rule with this id; without an id, problems concern the whole pack."""
         self.rule, self.line = rule, line
 
     def check_id(self) -> None:
-        """Its id names what it finds, and the rule in the engine."""
+        """Check the rule's id, which is its category and names it in the engine."""
         if not self.rule.strip():
             self.say("a rule has no id")
         elif len(self.rule) > 128 or not self.rule.isprintable():
@@ -49,7 +49,7 @@ class Reading:
         self._seen.add(self.rule)
 
     def strip(self, fields: Fields, network: str) -> None:
-        """These parts of a rule, which ask the network or take a credential back, are never used."""
+        """Count the parts of a rule that use the network or revoke a credential. They are never used."""
         self._stripped.update(part for part in network.split() if part in fields)
 
     def confidence(self, fields: Fields) -> str:
@@ -60,13 +60,13 @@ class Reading:
         return found
 
     def left_out(self) -> tuple[Problem, ...]:
-        """All that was left out.
+        """All parts that were left out.
 
         Raises:
-            PackRefused: something is wrong.
+            PackRefused: the pack has problems.
         """
         for part, number in sorted(self._stripped.items()):
-            self.leave_out(f"{part!r} of {number} rules: the decoder asks no service about its findings")
+            self.leave_out(f"{part!r} of {number} rules: the decoder never asks a service about its findings")
         if self.problems:
             raise PackRefused(self.problems)
         return tuple(self._left_out)
@@ -77,10 +77,10 @@ class Fields:
 
     Args:
         raw: the table.
-        known: the names of the fields that it may have; others are said to be unknown.
-        say: takes what is wrong.
-        prefix: names the table in what is said, such as "allowlist: ".
-        fold: names count in any case, as gitleaks reads them.
+        known: the names of its valid fields; others are reported as unknown.
+        say: receives each problem.
+        prefix: names the table in problems, such as "allowlist: ".
+        fold: ignore the case of names, as gitleaks does.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Fields:
         return self._values.get(name)
 
     def text(self, name: str) -> str:
-        """A text, "" where there is none."""
+        """A text; "" if absent."""
         return str(self._of(name, str, "text", ""))
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -119,12 +119,12 @@ class Fields:
             return ()
         return tuple(values)
 
-    def flag(self, name: str, default: bool = False) -> bool:  # noqa: FBT001  # what is read where there is none
+    def flag(self, name: str, default: bool = False) -> bool:  # noqa: FBT001  # the value if absent
         """True or false."""
         return bool(self._of(name, bool, "true or false", default))
 
     def number(self, name: str) -> float:
-        """A number from 0 upwards, 0 where there is none."""
+        """A number from 0 upwards; 0 if absent."""
         value = self._of(name, (int, float), "a number", 0)
         if isinstance(value, bool) or not math.isfinite(value) or value < 0:
             self._say(f"{name!r} must be a number from 0 upwards")
@@ -132,7 +132,7 @@ class Fields:
         return float(value)
 
     def whole(self, name: str) -> int | None:
-        """A whole number from 0 upwards."""
+        """A whole number from 0 upwards; None if absent."""
         value = self._of(name, int, "a whole number", None)
         if value is not None and (isinstance(value, bool) or value < 0):
             self._say(f"{name!r} must be a whole number from 0 upwards")
@@ -140,7 +140,7 @@ class Fields:
         return value if value is None else int(value)
 
     def tables(self, name: str) -> list[object]:
-        """A list of tables, to be read as such."""
+        """A list of tables, which the caller reads with `Fields`."""
         return list(self._of(name, list, "a list of tables", []))
 
     def _say(self, reason: str) -> None:

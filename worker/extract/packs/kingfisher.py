@@ -1,4 +1,4 @@
-"""Kingfisher's YAML: the engine's own format. Checked, as the engine passes over keys that it does not know; stripped of network parts."""
+"""Kingfisher's YAML, the engine's own format. Keys are checked here, because the engine ignores unknown ones. Network parts are removed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NEEDS = "min_digits min_uppercase min_lowercase min_special_chars special_chars
 
 
 def parse(file: Path, name: str, text: str) -> Pack:
-    """A pack of a YAML file.
+    """Parse a pack from a YAML file.
 
     Raises:
-        PackRefused: with all that is wrong in it.
+        PackRefused: with all its problems.
     """
     try:
         _bound(file, text)
@@ -41,13 +41,13 @@ def parse(file: Path, name: str, text: str) -> Pack:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
         raise refused(file, f"is not valid YAML: {reason}", mark.line + 1 if mark else 1) from None
-    except ValueError as error:  # such as a date that is none
+    except ValueError as error:  # for example an invalid date
         raise refused(file, f"is not valid YAML: {error}") from None
     return _Reader(file, name, raw, node).pack()
 
 
 def _bound(file: Path, text: str) -> None:
-    """No aliases, which make much of little, and no depth, before anything is built of it."""
+    """Refuse aliases, which expand a small file into a large value, and deep nesting, before the loader builds anything."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -121,7 +121,7 @@ class _Reader(Reading):
         )
 
     def _needs(self, fields: Fields) -> object:
-        """`pattern_requirements` as they are, once every key is one that the engine knows: it checks the values itself."""
+        """The unchanged `pattern_requirements`, with unknown keys reported. The engine checks the values itself."""
         raw = fields["pattern_requirements"]
         if raw is not None:
             needs = Fields(raw, _NEEDS, self.say, prefix="pattern_requirements: ")
@@ -133,7 +133,7 @@ class _Reader(Reading):
     def _depends(self, fields: Fields) -> list[dict[str, Any]]:
         given: list[dict[str, Any]] = []
         for raw in fields.tables("depends_on_rule"):
-            if raw is None:  # as in the engine, nothing
+            if raw is None:  # the engine ignores it too
                 continue
             each = Fields(
                 raw, "rule_id variable optional within verify_candidates", self.say, prefix="depends_on_rule: "
@@ -154,5 +154,5 @@ class _Reader(Reading):
 
 
 def _yaml(value: object) -> str:
-    """A value in YAML's notation, which JSON's is. What JSON has no notation for, as a date, the engine refuses as text too."""
+    """A value as YAML, in JSON notation. Values that JSON cannot write, such as dates, become text, which the engine also refuses."""
     return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)

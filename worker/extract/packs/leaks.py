@@ -1,7 +1,8 @@
-"""gitleaks' and betterleaks' TOML: one language, of which betterleaks' filter expressions are an addition.
+"""gitleaks' and betterleaks' TOML: one language, to which betterleaks adds filter expressions.
 
-What the engine takes of it silently is regexes alone. So entropy, allowlists, stopwords and paths become filter expressions here,
-as gitleaks' own code means them; keywords, required rules and `skipReport` are decided after the scan (`reports`).
+The engine uses only the regexes and silently ignores the rest. So this module turns entropy, allowlists, stopwords and paths into
+filter expressions, with the meaning that they have in gitleaks' own code. `reports` applies keywords, required rules and `skipReport` after
+the scan.
 
 Source: gitleaks' config/config.go, config/allowlist.go and detect/detect.go.
 """
@@ -33,10 +34,10 @@ _WITHIN = re.compile(r"([+-]?)(\d{1,9})([LC])")
 
 
 def parse(file: Path, name: str, text: str) -> Pack:
-    """A pack of a TOML file.
+    """Parse a pack from a TOML file.
 
     Raises:
-        PackRefused: with all that is wrong in it.
+        PackRefused: with all its problems.
     """
     try:
         raw = tomllib.loads(text)
@@ -180,11 +181,11 @@ class _Reader(Reading):
         return tuple(found)
 
     def _within(self, within: str) -> dict[str, tuple[int, int]]:
-        """Of `5L`, `-5L,+2L` or `5L,100C`: how much before, and after, in lines and columns."""
+        """Distances before and after, by unit (lines `L`, columns `C`), from `5L`, `-5L,+2L` or `5L,100C`."""
         near: dict[str, tuple[int, int]] = {}
         for part in filter(None, (part.strip() for part in within.split(","))):
             if not (bound := _WITHIN.fullmatch(part)):
-                self.say(f"components: 'within' is such as `5L` or `-5L,+2L`, not {part!r}")
+                self.say(f"components: 'within' is a distance such as `5L` or `-5L,+2L`, not {part!r}")
                 continue
             before, after = near.get(bound[3], (0, 0))
             size = int(bound[2])
@@ -204,10 +205,10 @@ def _id_of(raw: object) -> str:
 
 
 def _lines_of_rules(text: str, rules: list[object]) -> list[int]:
-    """Where each rule stands: the line of its `id`, or of its [[rules]]. tomllib does not say, so the headers are counted."""
+    """The line of each rule: of its `id`, or of its [[rules]]. tomllib does not report lines, so this counts the headers."""
     lines = text.split("\n")
     headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
-    if len(headers) != len(rules):  # written inline, or a text holds what looks like a header
+    if len(headers) != len(rules):  # rules are inline, or a text contains something like a header
         return [_first_naming(lines, _id_of(rule)) for rule in rules]
     found = []
     for header, end in zip(headers, [*headers, len(lines) + 1][1:], strict=True):
@@ -222,5 +223,5 @@ def _first_naming(lines: list[str], name: str) -> int:
 
 
 def _toml(text: str) -> str:
-    """A text in TOML's notation: JSON's, but for one character."""
+    """A text in TOML notation: the same as JSON, except for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

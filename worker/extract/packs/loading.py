@@ -1,4 +1,4 @@
-"""From a pack's file to a pack, whichever of the three formats it has."""
+"""Loads packs from files in any of the three formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.extract.packs import leaks
 from worker.extract.packs.model import Pack, PackRefused, Problem
 from worker.extract.packs.source import name_of, read, refused
 
-# No part of them may run over lines twice: a file of line breaks alone would take for ever.
+# No two parts may match the same line breaks: a file of nothing but line breaks would take forever.
 _TOML = re.compile(r"^[^\S\n]*(?:\[\[?[^\S\n]*[\w.-]+[^\S\n]*\]|[\w.\"'-]+[^\S\n]*=)", re.MULTILINE)
 _YAML = re.compile(r"""(?:---.*\n|[^\S\n]*(?:\#.*)?\n)*[^\S\n]*(?:(?:\{\s*)?["']?rules["']?\s*:|-\s)""")
 
@@ -34,10 +34,10 @@ def load(file: Path) -> Pack:
 
 
 def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:
-    """Several packs.
+    """Load several packs.
 
     Raises:
-        PackRefused: with everything that is wrong in all of them, two of one name included.
+        PackRefused: with all problems of all files, including two packs with the same name.
     """
     packs: dict[str, Pack] = {}
     problems: list[Problem] = []
@@ -48,7 +48,7 @@ def load_all(files: Iterable[Path]) -> tuple[Pack, ...]:
             problems += refusal.problems
             continue
         if pack.name in packs:
-            problems.append(Problem(file, 1, "", f"has the name of {packs[pack.name].file}: rename one of them"))
+            problems.append(Problem(file, 1, "", f"has the same name as {packs[pack.name].file}: rename one of them"))
         packs[pack.name] = pack
     if problems:
         raise PackRefused(problems)

@@ -1,4 +1,4 @@
-"""What a pack is once it is read: its rules, what the engine loads for them, and what was wrong with it."""
+"""The model of a loaded pack: its rules, the text that the engine loads for them, and its problems."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mission.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a pack, or that it asks for and the decoder does not have.
+    """An error in a pack, or a part of it that the decoder does not support.
 
     Args:
-        file: as it was named.
-        line: from 1; None where the file could not be read.
-        rule: its id, or "" where no rule is to blame.
-        reason: for who wrote the pack.
+        file: the path as given.
+        line: from 1; None if the file could not be read.
+        rule: its id, or "" if the problem is in no rule.
+        reason: for the pack's author.
     """
 
     file: Path
@@ -43,7 +43,7 @@ class PackRefused(SettingsError):
 
 
 class Dialect(Enum):
-    """Whose format a pack is written in."""
+    """The format of a pack."""
 
     GITLEAKS = "gitleaks"
     BETTERLEAKS = "betterleaks"
@@ -52,11 +52,11 @@ class Dialect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Another rule that must find something near, or the first one's finding does not count (composite rules).
+    """Another rule that must find something nearby for a finding to count (composite rules).
 
     Args:
-        rule: the other one's id.
-        lines: how many lines before, and after, it may stand; None for anywhere.
+        rule: the other rule's id.
+        lines: the maximum distance before and after, in lines; None for anywhere.
         columns: the same in columns.
     """
 
@@ -70,18 +70,18 @@ class Rule:
     """One rule of a pack.
 
     Args:
-        id: as the pack says it.
-        line: where it stands, from 1.
-        engine_id: what the engine calls it in its findings.
+        id: from the pack.
+        line: in the file, from 1.
+        engine_id: the id in the engine's findings.
         description: for people.
-        regex: what finds it, in the engine's syntax.
+        regex: in the engine's syntax.
         confidence: `low`, `medium` or `high`.
-        keywords: in lower case. One of them must stand in the document, where there are any.
-        requires: what must stand near.
-        reported: False for a rule that only serves others.
-        examples: what must match.
-        negative_examples: what must not.
-        fields: what the engine loads: names and values, in the format's own notation.
+        keywords: in lower case. If there are any, the document must contain one of them.
+        requires: rules that must find something nearby.
+        reported: False for a rule that only serves other rules.
+        examples: texts that must match.
+        negative_examples: texts that must not match.
+        fields: the names and values that the engine loads, in the format's own notation.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Rule:
     fields: tuple[tuple[str, str], ...]
 
     def without(self, *names: str) -> Rule:
-        """The same rule, with some of its fields not given to the engine."""
+        """The same rule without some of the engine's fields."""
         return replace(self, fields=tuple(field for field in self.fields if field[0] not in names))
 
 
@@ -107,12 +107,12 @@ class Pack:
     """A file of rules.
 
     Args:
-        name: the file's, without its extension: the detector is `pack:NAME`.
-        file: where it was read.
-        dialect: whose format it is.
+        name: the file's name without its extension; the detector is `pack:NAME`.
+        file: the path that it was read from.
+        dialect: its format.
         rules: in the file's order.
-        left_out: rules and parts that a document's scan has no use for, each with its reason. They do not make it refused.
-        header: what stands before the rules in the engine's text.
+        left_out: rules and parts that the scan of a document cannot use, each with its reason. The pack loads without them.
+        header: the text before the rules in the engine's file.
     """
 
     name: str
@@ -124,21 +124,21 @@ class Pack:
 
     @property
     def detector(self) -> str:
-        """What its findings are of."""
+        """The name of the detector that its findings carry."""
         return f"pack:{self.name}"
 
     def write(self, folder: Path, rules: Iterable[Rule] | None = None) -> Path:
-        """The file that the engine loads, of all rules or of some, in a folder that is nobody else's."""
-        # The engine goes by the extension.
+        """Write the engine's file, with all rules or some, to a private folder."""
+        # The engine detects the format by the extension.
         file = folder / ("pack.yml" if self.dialect is Dialect.KINGFISHER else "pack.toml")
         file.write_text(self.text(rules), encoding="utf-8")
         return file
 
     def text(self, rules: Iterable[Rule] | None = None) -> str:
-        """What that file holds: no network part is in it."""
+        """The content of the engine's file. It has no network parts."""
         rules = self.rules if rules is None else rules
         if self.dialect is Dialect.KINGFISHER:
-            # JSON is YAML, and needs no writer of YAML.
+            # JSON is valid YAML, and needs no YAML writer.
             objects = ("{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in r.fields) + "}" for r in rules)
             return '{"rules": [\n' + ",\n".join(objects) + "\n]}\n"
         tables = ("[[rules]]\n" + "".join(f"{name} = {value}\n" for name, value in rule.fields) for rule in rules)

@@ -1,8 +1,8 @@
-"""Which of the engine's findings in a document a pack reports: what one finding by itself does not decide.
+"""Decides which of the engine's findings in a document a pack reports, by keywords and required rules.
 
-The engine ignores keywords and required rules. As an expression, a keyword would be looked for in the whole text at each finding: a
-hostile document with many of them would cost the product of both. Here a rule is asked once for each text, when it found something,
-and a finding's own text nearly always holds the word. The text counts as a whole; gitleaks looks at pieces of some 100 KB.
+The engine ignores both. An expression would search the whole text for a keyword at each finding: a hostile document would cost the
+number of its findings times its length. This module searches once per rule and text, after the first finding, whose own text nearly always
+contains the word. It searches the whole text for keywords; gitleaks searches pieces of some 100 KB.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _PIECE = 64 * 1024
 
 
 class Report:
-    """What a pack reports of one text.
+    """The findings that a pack reports in one text.
 
     Args:
-        rules: the pack's.
-        text: the whole of it.
+        rules: the pack's rules.
+        text: the whole text.
     """
 
     def __init__(self, rules: Iterable[Rule], text: str) -> None:
         self._text = text
         self._lowered = b""
         self._open: dict[str, bool] = {}
-        # gitleaks looks for a required rule whatever its keywords say. 8 bytes a finding, of which there may be many.
+        # As in gitleaks, a required rule needs no keyword. A finding takes only 8 bytes, because there may be many.
         self._starts = {required.rule: array("Q") for rule in rules for required in rule.requires}
 
     def counts(self, rule: Rule, start: int) -> bool:
-        """Whether a finding counts, as far as its own rule says.
+        """Whether a finding counts by its own rule, before required rules.
 
         Args:
-            rule: that found it.
-            start: the character that it begins with.
+            rule: the finding's rule.
+            start: the finding's first character.
         """
         if (starts := self._starts.get(rule.id)) is not None:
             starts.append(start)
@@ -49,13 +49,13 @@ class Report:
     def _has_keyword(self, rule: Rule) -> bool:
         if not rule.keywords:
             return True
-        if not self._lowered:  # in pieces and in UTF-8: at once it takes up to 16 bytes a character
+        if not self._lowered:  # in pieces and in UTF-8: the whole text at once takes up to 16 bytes per character
             pieces = (self._text[at : at + _PIECE].lower() for at in range(0, len(self._text), _PIECE))
             self._lowered = b"".join(piece.encode(errors="replace") for piece in pieces)
         return any(word.encode() in self._lowered for word in rule.keywords)
 
     def complete(self, found: Iterable[tuple[Rule, Match]]) -> Iterator[Match]:
-        """Those of composite rules for which all that they require stands near, once the whole text was searched."""
+        """The findings of composite rules that have all required rules nearby. Call it after the whole text was searched."""
         found = sorted(found, key=lambda each: each[1].start)
         if not found:
             return
@@ -68,7 +68,7 @@ class Report:
 
 
 class _Near:
-    """Where one rule found something."""
+    """The positions of one rule's findings."""
 
     def __init__(self, text: str, starts: Iterable[int]) -> None:
         places = Places(text)

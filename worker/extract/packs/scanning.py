@@ -1,4 +1,4 @@
-"""A pack's rules over a text, as any detector's: the engine finds, and what the pack means by it is kept."""
+"""Runs a pack as a detector: the engine searches, and `reports` applies the pack's own conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.extract.packs.model import Pack, PackRefused, Rule
 from worker.extract.packs.reports import Report
 from worker.extract.packs.trial import filters_fail, unloadable
 
-# Findings of composite rules wait until the whole text was searched: as many as any result may hold.
+# Findings of composite rules wait until the whole text was searched; at most as many as a result may contain.
 _MAX_WAITING = 10_000
 
 
@@ -31,8 +31,8 @@ class PackScanner:
     """A pack as a detector. Threads may share it.
 
     Args:
-        pack: whose rules they are.
-        rules: the same in the engine.
+        pack: the pack.
+        rules: its rules, loaded in the engine.
     """
 
     def __init__(self, pack: Pack, rules: _Rules) -> None:
@@ -43,12 +43,12 @@ class PackScanner:
         self._by_category = {rule.engine_id.removeprefix("custom."): rule for rule in pack.rules}
 
     def matches(self, text: str, until: float, cut: set[Cut]) -> Iterator[Match]:
-        """What the pack's rules report in a text; those that require others come last.
+        """The findings that the pack's rules report in a text; those of composite rules come last.
 
         Args:
             text: of a document.
-            until: on the monotonic clock.
-            cut: gets what `RuleScanner.matches` says, and `secrets` where too many wait for what they require.
+            until: the deadline, on the monotonic clock.
+            cut: gets the reasons of `RuleScanner.matches`, and `secrets` if too many findings wait for required rules.
         """
         report = Report(self._pack.rules, text)
         waiting: list[tuple[Rule, Match]] = []
@@ -67,19 +67,19 @@ class PackScanner:
 
 
 def scanner(pack: Pack, cache: Path) -> PackScanner:
-    """A pack as a detector.
+    """Load a pack as a detector.
 
     Args:
         pack: read from its file.
-        cache: where the engine keeps compiled rules, by their content.
+        cache: the engine's folder for compiled rules, keyed by content.
 
     Raises:
-        PackRefused: the engine does not take all of its rules: with each of them, and why.
+        PackRefused: the engine rejects some of its rules; with each of them, and the reason.
     """
     rules = None
     with tempfile.TemporaryDirectory(prefix="decoder-rules-") as folder, suppress(SettingsError):
         rules = load(pack.detector, cache, [pack.write(Path(folder))])
-    # Only now, as it leaves the cache warm: `cached` says how it was found.
+    # Only after loading, because this fills the cache, and `cached` must report its state before.
     if rules is None or filters_fail(pack, cache):
         raise PackRefused(unloadable(pack, cache))
     return PackScanner(pack, rules)

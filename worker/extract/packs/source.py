@@ -9,15 +9,15 @@ from worker.extract.packs.model import PackRefused, Problem
 
 # The largest public pack has 0.5 MB.
 MAX_BYTES = 8 * 1024 * 1024
-# What `pack:NAME` and the engine's ids take.
+# Valid in `pack:NAME` and in the engine's ids.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def name_of(file: Path) -> str:
-    """The pack's name: its file's, without the extension and leading dots.
+    """The pack's name: the file's name without the extension and leading dots.
 
     Raises:
-        PackRefused: it has characters that a detector's name cannot have.
+        PackRefused: a detector's name cannot contain one of its characters, or it is empty or too long.
     """
     name = file.name.lstrip(".")
     name = name.rpartition(".")[0] or name
@@ -30,10 +30,10 @@ def read(file: Path) -> str:
     """The text of a pack.
 
     Raises:
-        PackRefused: there is none, it is not a regular file, it is larger than `MAX_BYTES`, empty, or not UTF-8.
+        PackRefused: the file is missing, unreadable, not regular, larger than `MAX_BYTES`, empty, or not UTF-8.
     """
     try:
-        if file.exists() and not file.is_file():  # to open a pipe that nobody writes to takes for ever
+        if file.exists() and not file.is_file():  # opening a pipe without a writer would block forever
             raise refused(file, "is not a regular file", None)
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -52,5 +52,5 @@ def read(file: Path) -> str:
 
 
 def refused(file: Path, reason: str, line: int | None = 1) -> PackRefused:
-    """The error for what is wrong with a whole file; without a line where nobody has read one."""
+    """The error for a problem of a whole file; `line` is None if the file was not read."""
     return PackRefused([Problem(file, line, "", reason)])

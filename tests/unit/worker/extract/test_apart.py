@@ -1,4 +1,4 @@
-"""Extraction in a process of its own: finds the same, and whatever happens in there costs one document."""
+"""Extraction in a separate process: it finds the same secrets, and a failure in it costs only one document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.extract import MAX_SECRETS, Detectors, Extractor, apart
 from worker.extract.apart import extract_apart
 from worker.work.memory import MIB, of_document
 
-# What a test puts in the place of the child's extraction. It may import nothing itself: the child opens no file.
+# Replaces the child's extraction. The test's code cannot import anything: the child opens no file.
 CHANGED = """
 import ctypes, os, resource, socket, sys
 from mission.model import Extraction, Secret
@@ -42,7 +42,7 @@ MARKERS = Extractor(Detectors(("marker",)))
 
 
 def answering(answer: bytes) -> str:
-    """Code that gives this answer, and then no more."""
+    """Code that sends this answer and ends the process."""
     return f"os.write(1, {answer!r}); os._exit(0)"
 
 
@@ -94,7 +94,7 @@ def here(body: bytes, content_type: str | None) -> list[Secret]:
     return MARKERS.extract(body, content_type)
 
 
-# The same is found
+# Same findings
 
 
 @hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -133,7 +133,7 @@ def test_finds_what_is_found_in_process_in_a_document_at_the_bounds(body: bytes)
     assert extract(body) == here(body, None)
 
 
-# The child's own extraction, once this was done.
+# Runs the test's code, then the child's own extraction.
 AFTER = """
 import os, signal, sys
 sys.path[:] = sys.argv[1:]
@@ -149,7 +149,7 @@ apart.main()
 def test_every_detector_works_within_the_limits_that_bind_a_user(
     lines: int, rules_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Root has no limit of processes, so all of them bind only who is somebody else.
+    # The limit on processes does not bind root, so the child becomes another user.
     monkeypatch.setattr(apart, "PROGRAM", AFTER.format("os.geteuid() or os.setuid(65534)"))
     monkeypatch.setattr("worker.extract.extractor.BUDGET_SECONDS", 60.0)
     (pack := tmp_path / "mine.toml").write_text("[[rules]]\nid = 'acme'\nregex = '''acme-([a-z0-9]{8})'''\n")
@@ -170,7 +170,7 @@ def test_markers_and_cap_are_those_of_the_worker() -> None:
     assert failure(b"{* a *}" * (MAX_SECRETS + 1)) is Reason.TOO_MANY_SECRETS
 
 
-# Whatever happens in there
+# Failures of the child
 
 
 @pytest.mark.parametrize("code", CRASHES.values(), ids=CRASHES.keys())
@@ -236,7 +236,7 @@ def test_a_child_ends_with_the_worker_whatever_ends_that(tmp_path: Path) -> None
     wait_for(lambda: not processes_in(tmp_path), what="the child's end")
 
 
-# What it has
+# The child's rights
 
 
 def test_it_has_no_environment_and_can_open_neither_file_nor_connection(
@@ -251,7 +251,7 @@ def test_it_has_no_environment_and_can_open_neither_file_nor_connection(
         f"    for attempt in (lambda: {tries}):\n"
         "        try: found.append(repr(attempt()))\n"
         "        except OSError as error: found.append(error.strerror)\n"
-        "    found += [name for name in os.environ if name != 'LC_CTYPE']\n"  # that Python itself sets (PEP 538)
+        "    found += [name for name in os.environ if name != 'LC_CTYPE']\n"  # Python itself sets it (PEP 538)
         "    return [Secret('marker', 'K', value, 1, 1) for value in found]"
     )
     assert {secret.value for secret in extract(b"")} == {"Too many open files"}

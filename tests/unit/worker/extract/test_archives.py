@@ -1,4 +1,4 @@
-"""What a body holds: each format, one in another; bombs cost no more than the cap; damage is said and never raised."""
+"""The files in a body: each format, and nested ones; bombs cost no more than the limits; damage is reported and never raised."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_archives_within_archives_are_read_to_depth_3() -> None:
 
 
 def test_a_zip_behind_other_bytes_is_read_from_its_end() -> None:
-    """A program that unpacks itself, or a document with a zip's first bytes and another zip after it."""
+    """A self-extracting program, or a document that begins like a zip and has another zip after that."""
     assert opened(b"PK\x03\x04 and more" + zipped({"a": TEXT})) == ([("a", TEXT)], set())
 
 
@@ -142,7 +142,7 @@ def test_folders_and_links_of_a_tar_are_no_members() -> None:
     with tarfile.open(fileobj=data, mode="w") as archive:
         for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
             info = tarfile.TarInfo("no")
-            info.type, info.linkname = kind, "d/" * 80  # the name that a link leads to has a header of its own
+            info.type, info.linkname = kind, "d/" * 80  # a long link target has its own header
             archive.addfile(info)
         info = tarfile.TarInfo("./yes")
         info.size = len(TEXT)
@@ -192,7 +192,7 @@ def test_a_bomb_of_small_ratio_is_stopped_by_its_bytes(ratio: int) -> None:
 
 
 def measured(body: bytes, limits: Limits) -> tuple[list[int], set[Cut], int]:
-    """The sizes of the members, what was cut, and the most memory that it took."""
+    """The sizes of the members, the cuts, and the peak memory."""
     cuts: set[Cut] = set()
     tracemalloc.start()
     try:
@@ -261,7 +261,7 @@ def test_a_dictionary_of_4_gib_is_not_taken(form: str) -> None:
         body = b"]" + struct.pack("<L", 0xC0000000) + alone[5:]
     else:
         packed = bytearray(zipped({"a": TEXT}, zipfile.ZIP_LZMA))
-        at = 30 + 1 + 4  # header, name, what goes before the properties
+        at = 30 + 1 + 4  # header, name, version and length of the properties
         packed[at + 1 : at + 5] = b"\xff" * 4
         body = bytes(packed)
     assert opened(body) == ([], {Cut.UNSUPPORTED})

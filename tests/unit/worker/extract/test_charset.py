@@ -1,4 +1,4 @@
-"""The charset of a body: byte order mark, header, default; never an exception, never a codec that is no charset."""
+"""The charset of a body: byte order mark, header, default. It never raises, and never uses a codec that is not a charset."""
 
 import codecs
 import time
@@ -56,7 +56,7 @@ def test_the_header_names_the_charset(header: str, codec: str) -> None:
     [
         ("koi8-r", "пароль"),
         ("windows-1251", "пароль"),
-        ("shift_jis", "秘密①"),  # a character of Microsoft's, as pages have them
+        ("shift_jis", "秘密①"),  # with one of Microsoft's additions, which pages use
         ("euc-jp", "秘密"),
         ("iso-2022-jp", "秘密"),
         ("big5", "密碼"),

@@ -1,4 +1,4 @@
-"""The engine's rules over a text: in pieces as whole, in threads as alone, within the time there is."""
+"""The engine's rules over a text: the same matches in pieces and in threads, and within the time limit."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_is_not_read_in_time_is_said(providers: RuleScanner) -> None:
 
 
 class Slow:
-    """An engine that finds each `x`, and needs so many seconds for a piece with a `!` in it."""
+    """An engine that finds each `x`; a piece of n bytes that contains `!` takes `seconds(n)`."""
 
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self.rules = SimpleNamespace(cache_status="loaded")
@@ -156,7 +156,7 @@ def test_rules_come_compiled_from_the_cache_the_second_time_and_the_first_time_i
     assert [engine.load("generic", tmp_path / "cache", [rules]).cached for _ in range(2)] == [False, True]
     (line,) = caplog.records
     assert re.fullmatch(
-        rf"rules of generic compiled in \d+\.\d s, for {tmp_path}/cache had none to be used", line.getMessage()
+        rf"compiled the rules of generic in \d+\.\d s: {tmp_path}/cache had no usable copy", line.getMessage()
     )
     assert line.__dict__["event.action"] == "rules-compiled"
 

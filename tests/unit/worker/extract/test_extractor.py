@@ -1,4 +1,4 @@
-"""A document's search: who tells a place that several found, what is told once, and what a bound cut."""
+"""The search of a document: which detector reports overlapping matches, what is reported once, and what the limits cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much one document may give, and that what is too much is not gathered first."""
+"""The limits on one document's secrets, and that secrets beyond the limits never take memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.extract.findings import MAX_SECRET_BYTES, Findings
 MIB = 1024 * 1024
 MARKERS = Detectors(("marker",))
 IDENTITY = Identity(X25519, bytes(range(32)))
-# Escapes count: a sign that is one byte in a document may take six in a result, and a lone surrogate is in no UTF-8.
+# Escapes count: a one-byte character of a document may take six bytes in a result, and UTF-8 has no lone surrogates.
 VALUES = st.text(st.sampled_from('aé\x00"\\\n𝄞\ud800'), max_size=40)
 
 
@@ -36,7 +36,7 @@ def gather(secrets: list[Secret], max_bytes: int) -> list[Secret]:
 
 @given(st.lists(st.builds(Secret, VALUES, VALUES, VALUES, st.integers(1, 10**7), st.integers(1, 10**7)), min_size=1))
 def test_a_result_may_be_as_large_as_is_allowed_and_not_a_byte_larger(secrets: list[Secret]) -> None:
-    limit = plaintext_bytes(secrets) + 1  # a comma is counted for the last one, too
+    limit = plaintext_bytes(secrets) + 1  # the last secret counts with a comma, too
     assert gather(secrets, limit) == secrets
     with pytest.raises(MissionFailed) as failure:
         gather(secrets, limit - 1)

@@ -13,7 +13,7 @@ from worker.extract.engine import RuleScanner, load
 
 pytest.importorskip("kingfisher_sdk", reason="no wheel of the engine on this platform")
 
-# Put together, so that no scanner takes this file for a leak: none was ever issued.
+# Concatenated, so that no scanner takes this file for a leak; none of these was ever issued.
 PASSWORD = "Kana" + "ria7!pq"
 SIMPLE = "mon" + "key2019"
 TOKEN = "q7Zx" + "81LmTb" + "40VnRw" + "5KcD"
@@ -26,7 +26,7 @@ VALUES = {"P": PASSWORD, "S": SIMPLE, "T": TOKEN, "H": HEX, "$": HASH, "K": KEY_
 
 @dataclass(frozen=True)
 class Examples:
-    """What a rule finds, as `text with {P}`: the value that stands there; what no rule may find; units of worst cases."""
+    """A rule's cases: texts with `{P}` and the value for it, texts in which no rule may find anything, and units of worst cases."""
 
     found: tuple[str, ...]
     not_found: tuple[str, ...]
@@ -325,6 +325,6 @@ def test_what_holds_no_credential_is_no_finding(rule: str, text: str) -> None:
 def test_a_piece_of_the_worst_text_of_a_rule_comes_to_an_end(rule: str, unit: str, characters: int) -> None:
     cut: set[Cut] = set()
 
-    found((unit * (characters // len(unit) + 1))[:characters], cut)  # none takes a tenth of the time it may
+    found((unit * (characters // len(unit) + 1))[:characters], cut)  # each takes less than a tenth of its limit
 
     assert not cut

@@ -1,4 +1,4 @@
-"""What stands encoded in a text: each encoding, at the right place, with its key; linear and bounded on every input."""
+"""Encoded parts of a text: each encoding, at the right position, with its key; linear and bounded on every input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def b64(text: str, codec: str = "utf-8") -> str:
 
 
 def place(found: list[View], value: str, encoding: str) -> int:
-    """Where the value stands in the document, as the first view of the encoding that shows it says."""
+    """The position of the value in the document, according to the first view of the encoding that contains it."""
     view = next(view for view in found if view.encoding == encoding and value in view.text)
     return view.origin(view.text.index(value))
 
@@ -119,7 +119,7 @@ def test_what_is_no_encoded_text_has_no_view(text: str) -> None:
         ("password=%24ecret%21", "percent", "password=$ecret!"),
         ("name=gr%C3%BC%C3%9Fe&x=%E9", "percent", "name=grüße&x=\ufffd"),
         ("https://h/?q=a+b%20c&p=1+1", "percent", "https://h/?q=a b c&p=1 1"),
-        ("TOKEN=a+b%3D", "percent", "TOKEN=a+b="),  # no form: `+` is itself
+        ("TOKEN=a+b%3D", "percent", "TOKEN=a+b="),  # not a form, so `+` stays
         ("see a+b https://h/?q=%2B+x", "percent", "see a+b https://h/?q=+ x"),
         ("<a href='?a=1&amp;key=&quot;&#x41;&#66;&apos;'>", "html", "<a href='?a=1&key=\"AB''>"),
         ("&nosuch;&amp;", "html", "&nosuch;&"),
@@ -247,7 +247,7 @@ def test_each_escaped_character_has_its_own_place(
     found, _ = seen(document)
     view = next(view for view in found if view.encoding == encoding)
     read = [(char, view.origin(offset)) for offset, char in enumerate(view.text)]
-    if encoding == "html":  # the standard reads C1 numbers as what Windows meant, and drops some
+    if encoding == "html":  # the standard maps C1 numbers to Windows-1252, and drops some
         assert [at for _, at in read] == [at for _, at in expected if at in {place for _, place in read}]
     else:
         assert read == expected
@@ -289,7 +289,7 @@ def nested(size: int) -> str:
 
 
 def bad_lines(size: int) -> str:
-    """Lines that begin as text does, and that no joining makes whole."""
+    """Lines that begin like text, and that do not become text when joined."""
     line = b64("hunter2hunter2hun")[:-4] + base64.b64encode(bytes([200]) * 31).decode()
     return f"{line[:64]}\n" * (size // 65)
 
@@ -328,7 +328,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many characters each of the steps gets that decode or look at a run."""
+    """The number of characters that each decoding or searching step receives."""
     work: list[int] = []
     unpacked, spans, add = runs._unpacked, escapes.spans, Draft.add
 

@@ -1,4 +1,4 @@
-"""Extraction: what counts as a secret, where it stands, and that it takes linear time whatever the text."""
+"""Markers: which texts count as secrets, their positions, and linear time on every text."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def places(text: str) -> list[tuple[int, int]]:
 
 
 def reference(text: str, opening: str, closing: str) -> list[Secret]:
-    """The rules read aloud, one character at a time."""
+    """A naive implementation of the rules, one character at a time."""
     secrets = []
     at = 0
     while at < len(text):

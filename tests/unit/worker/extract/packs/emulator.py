@@ -1,7 +1,7 @@
-"""gitleaks and betterleaks in small: what a rule finds in a text without a path, by Python's `re`; and texts that it matches.
+"""A small emulator of gitleaks and betterleaks: a rule's findings in a text without a path, by Python's `re`; and texts that match.
 
-Written after gitleaks' detect.go: the keyword gate, the first group that holds something, entropy, allowlists; and of betterleaks'
-filters what is a list of terms. Rules with a path, and filters with variables, have none here.
+It follows gitleaks' detect.go: the keyword gate, the first non-empty group, entropy, allowlists. Of betterleaks' filters it supports
+lists of terms. It skips rules with a path, and filters with variables.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import product
-from re import _constants as op  # type: ignore[attr-defined]  # Python's own reading of a regex: to make texts that it matches
+from re import _constants as op  # type: ignore[attr-defined]  # Python's own regex parser: to generate matching texts
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
@@ -23,7 +23,7 @@ Table = dict[str, Any]
 
 
 def _folded(after: str) -> str:
-    """What stands after `(?i)`: each alternative up to the end of its group becomes a `(?i:…)` of its own."""
+    """The text after `(?i)`: each alternative up to the end of its group becomes its own `(?i:…)`."""
     alternatives, start, depth, in_class = [], 0, 0, False
     characters = enumerate(after)
     for at, character in characters:
@@ -45,7 +45,7 @@ def _folded(after: str) -> str:
 
 @cache
 def compiled(regex: str) -> re.Pattern[str] | None:
-    """A regex of Go's in Python, or None."""
+    """A Go regex compiled in Python; None if Python does not support it."""
     regex = regex.replace(r"\z", r"\Z").replace("[[:alnum:]]", "[0-9A-Za-z]").replace("[:alnum:]", "0-9A-Za-z")
     while at := re.search(r"(?<!\\)\(\?i\)", regex):
         before, after = regex[: at.start()], regex[at.end() :]
@@ -65,7 +65,7 @@ def entropy(secret: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a regex matched: the whole, the secret in it, and the lines that it stands in."""
+    """A regex match: the whole match, the secret in it, and the lines that contain it."""
 
     secret: str
     match: str
@@ -76,7 +76,7 @@ Discards = Callable[[Finding], bool]
 
 
 class Emulator:
-    """The rules of a file that Python takes, each by itself: what it requires, and whether it is reported, is no matter here."""
+    """The rules of a file that Python supports, each by itself. It ignores `required` and `skipReport`."""
 
     def __init__(self, config: Table) -> None:
         everywhere = [*_discards(config)]
@@ -89,7 +89,7 @@ class Emulator:
                 self._allowed[rule["id"]] = [*_allowed(rule), *_allowed(config)]
 
     def scan(self, text: str, name: str, without: str = "") -> set[str]:
-        """The secrets that a rule finds; without its keywords, its entropy or its allowlists, if so."""
+        """The secrets that a rule finds, optionally `without` its keywords, entropy or allowlists."""
         rule, regex, discards = self.rules[name]
         words = [] if without == "keywords" else rule["keywords"]
         if words and not any(word.lower() in text.lower() for word in words):
@@ -106,7 +106,7 @@ class Emulator:
         return found
 
     def documents(self, name: str) -> Iterator[str]:
-        """Texts that a rule's regex matches, with what its allowlists name as the secret, in it and beside it."""
+        """Texts that a rule's regex matches, also with texts that its allowlists match as the secret, in it and beside it."""
         _rule, regex, _discards = self.rules[name]
         for seed, draw in product(range(6), DRAWS):
             text = Texts(seed, draw).of(regex)
@@ -126,7 +126,7 @@ class Emulator:
 
 
 def _allowed(table: Table) -> Iterator[re.Pattern[str]]:
-    """Regexes of what a table's allowlists name."""
+    """Regexes for the texts that a table's allowlists name."""
     lists = [*table.get("allowlists", []), *filter(None, [table.get("allowlist")])]
     named = [word for each in lists for word in (*each.get("regexes", []), *map(re.escape, each.get("stopwords", [])))]
     for word in [*named[:20], *re.findall(r"[`\"]([^`\"]{8,})[`\"]", table.get("filter", ""))]:
@@ -135,12 +135,12 @@ def _allowed(table: Table) -> Iterator[re.Pattern[str]]:
 
 
 def _discards(table: Table) -> Iterator[tuple[str, Discards]]:
-    """What takes a finding away, and whether that is entropy or an allowlist."""
+    """Functions that discard a finding, each with its kind: entropy or allowlist."""
     if threshold := table.get("entropy"):
         yield "entropy", lambda finding: entropy(finding.secret) <= threshold
     for allowlist in [*table.get("allowlists", []), *filter(None, [table.get("allowlist")])]:
         yield "allowlist", partial(_allows, allowlist)
-    # betterleaks' filters: terms with `||` between them. Those of a path are left out, as there is none.
+    # betterleaks' filters: terms joined with `||`. Terms about a path are left out, because there is none.
     texts: list[str] = []
 
     def held(text: re.Match[str]) -> str:
@@ -175,7 +175,7 @@ def _allows(allowlist: Table, finding: Finding) -> bool:
     return all(checks) if allowlist.get("condition", "").upper() == "AND" else any(checks)
 
 
-# Which of the characters that may stand in a place are drawn from: never one alone, as the engine passes over what has no entropy at all.
+# Which of a position's possible characters to draw from: never only one, because the engine ignores secrets without entropy.
 DRAWS: dict[str, Callable[[str], str]] = {
     "any": str,
     "dull": lambda characters: characters[:2],
@@ -188,7 +188,7 @@ _ANY = "abcdeXYZ0123 =:"
 
 
 class Texts:
-    """Texts that a regex matches, made of its own parts."""
+    """Generates texts that a regex matches, from its own parts."""
 
     def __init__(self, seed: int, draw: str = "any") -> None:
         self._random = random.Random(seed)
@@ -216,7 +216,7 @@ class Texts:
         if code in (op.MAX_REPEAT, op.MIN_REPEAT):
             low, high, inner = value
             return "".join(self._sequence(inner) for _ in range(self._random.randint(low, min(int(high), low + 6))))
-        assert code is op.AT, code  # a place: nothing stands there
+        assert code is op.AT, code  # an anchor: it matches no characters
         return ""
 
     def _pick(self, characters: str) -> str:
@@ -225,7 +225,7 @@ class Texts:
 
 @cache
 def _class(items: tuple[tuple[Any, Any], ...]) -> str:
-    """The characters of a class of a regex; where letters or digits are among them, those alone."""
+    """The characters of a regex class; only its letters and digits, if it has any."""
     every = [chr(number) for number in (9, 10, *range(32, 127))]
     chosen = [character for character in every if any(_holds(item, character) for item in items)]
     if items[0][0] is op.NEGATE:

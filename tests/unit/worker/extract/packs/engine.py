@@ -1,4 +1,4 @@
-"""A pack as the worker uses it; and with a path, as a file or an archive's member has one."""
+"""A pack as the worker uses it, but also with a path, like a file or an archive member."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.extract.packs import Pack, PackRefused, PackScanner, Problem, load
 
 
 class _Engine:
-    """What `RuleScanner` gives, with a path."""
+    """The matches of `RuleScanner`, with a path."""
 
     cached = False
 
@@ -41,7 +41,7 @@ class Loaded:
         self._scanner = PackScanner(pack, self._engine)
 
     def scan(self, text: str, path: str = "") -> set[tuple[str, str]]:
-        """Rules and secrets of a document."""
+        """The rules that match in a document, with their secrets."""
         self._engine.path = path
         return {(match.category, match.value) for match in self._scanner.matches(text, time.monotonic() + 60, set())}
 
@@ -53,7 +53,7 @@ def loaded(folder: Path, text: str, name: str = "mine.toml") -> Loaded:
 
 
 def lint(file: Path) -> tuple[Problem, ...]:
-    """What is wrong in a pack, as far as its file says it."""
+    """The problems of a pack's file."""
     try:
         load(file)
     except PackRefused as refusal:

@@ -1,4 +1,4 @@
-"""betterleaks' own additions: filters in the engine's words, components; and nothing that asks the network."""
+"""betterleaks' own additions: filters in the engine's syntax, components; no part that uses the network."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_filter_discards_what_it_is_true_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["1", "a", "// a note"])
 def test_a_filter_may_end_in_a_number_a_word_or_a_note(tmp_path: Path, end: str) -> None:
-    """The engine's lexer would crash on the first two, and the third would take what follows it."""
+    """The engine's lexer would crash on the first two, and the third would swallow the text after it."""
     expression = f"size(finding.secret) == 12 && 1 == 1 {end}" if end[0] == "/" else f"let a = 1; 1 == {end}"
     assert loaded(tmp_path, f"filter = '''{expression}'''\n{RULE}").scan(f"acme_key = {MIXED}") == set()
 

@@ -1,4 +1,4 @@
-"""What a gitleaks rule means, it means here: entropy, keywords, groups, allowlists, paths, required rules."""
+"""gitleaks rules keep their meaning: entropy, keywords, groups, allowlists, paths, required rules."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_rules_own_path_must_match(tmp_path: Path, path: str, *, found: bool) 
 
 
 class TestRequired:
-    """Composite rules: a finding counts where the required one stands near."""
+    """Composite rules: a finding counts if the required one is nearby."""
 
     ACCOUNT = (
         "[[rules]]\nid = 'account'\nregex = '''account-(\\d{4})'''\nkeywords = ['never there']\nskipReport = true\n"

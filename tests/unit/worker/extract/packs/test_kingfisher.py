@@ -1,4 +1,4 @@
-"""Kingfisher's YAML: what it means stays, what asks the network goes, and what the engine would pass over is said."""
+"""Kingfisher's YAML: rules keep their meaning, network parts are removed, and keys that the engine would ignore are reported."""
 
 from __future__ import annotations
 

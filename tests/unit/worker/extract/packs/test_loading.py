@@ -1,4 +1,4 @@
-"""A bad pack is refused, in words that say where and why: no traceback, no waiting, no half of it."""
+"""A bad pack is refused as a whole and at once, with the position and the reason, and without a traceback."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_name_that_a_detector_cannot_have_is_refused(tmp_path: Path, name: str
         ("[rules.allowlist]\nregexes = ['x']\n[[rules.allowlists]]\nregexes = ['x']", "accepts only one of them"),
         ("[[rules.required]]\nid = 'b'", "requires the rule 'b', which does not exist"),
         ("[[rules.required]]\nid = 'acme'\nwithin = 3", "required: unknown key 'within'"),
-        ("components = [{ id = 'acme', within = 'near' }]", "'within' is such as `5L`"),
+        ("components = [{ id = 'acme', within = 'near' }]", "'within' is a distance such as `5L`"),
     ],
 )
 def test_what_is_wrong_in_a_rule_is_said_with_its_line(tmp_path: Path, more: str, reason: str) -> None:
@@ -139,7 +139,7 @@ def test_two_packs_of_one_name_are_refused(tmp_path: Path) -> None:
         file.write_text(RULE)
     with pytest.raises(PackRefused) as refusal:
         load_all(files)
-    assert f"has the name of {files[0]}: rename one" in refusal.value.more[0]
+    assert f"has the same name as {files[0]}: rename one" in refusal.value.more[0]
     assert [pack.name for pack in load_all(files[:1])] == ["mine"]
 
 

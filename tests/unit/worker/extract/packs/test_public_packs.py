@@ -1,6 +1,6 @@
-"""The public packs of gitleaks and betterleaks: all rules load, or are named; and gitleaks' mean what they mean in gitleaks.
+"""The public packs of gitleaks and betterleaks: all rules load, or are named; gitleaks' rules keep their meaning.
 
-They are no part of this repository (https://github.com/gitleaks/gitleaks, https://github.com/betterleaks/betterleaks, both MIT).
+The packs are not part of this repository (https://github.com/gitleaks/gitleaks, https://github.com/betterleaks/betterleaks, both MIT).
 DECODER_PACKS_DIR names the folder with `gitleaks.toml` and `betterleaks.toml`.
 """
 
@@ -53,7 +53,7 @@ def test_nothing_of_the_network_comes_to_the_engine() -> None:
 
 
 def _by_itself(pack: str) -> str:
-    """The pack with all rules reported, whatever they require, and with a keyword that stands in none of their regexes."""
+    """The pack with all rules reported, whatever they require, and with keywords that none of their regexes contains."""
     pack = re.sub(r"^keywords = \[[^]]*\]", 'keywords = ["quagga", "Zebra"]', pack, flags=re.MULTILINE)
     return re.sub(r"^skipReport = true$|^\[\[rules\.required\]\]\n(?:\w+ = .*\n)+", "", pack, flags=re.MULTILINE)
 
@@ -75,7 +75,7 @@ def test_of_each_rule_keywords_entropy_and_allowlists_mean_what_an_emulator_says
             zebra = "a quagg" if term == "keywords" else "a ZEBRA"
             for text in (f"{zebra}\nand {text}\n and after\n" for text in emulator.documents(rule)):
                 wanted = emulator.scan(text, rule)
-                # It shows what a term means that this one takes the finding away, and nothing else does.
+                # A text tests a term if only this term discards the finding.
                 if bool(wanted) != bool(term) and emulator.scan(text, rule, without=term):
                     shown[term] += 1
                     if wanted != {secret for each, secret in engine.scan(text) if each == rule}:
@@ -83,6 +83,6 @@ def test_of_each_rule_keywords_entropy_and_allowlists_mean_what_an_emulator_says
                     break
     assert differing == []
     assert shown[""] == shown["keywords"] == len(emulator.rules) == rules
-    # Of the others there is no text that the regex matches and its entropy, or an allowlist, takes away: 18 digits are no placeholder.
+    # For the other rules no text matches the regex and is discarded by entropy or an allowlist: 18 digits are no placeholder.
     assert shown["entropy"] >= entropy
     assert shown["allowlist"] >= allowlist

@@ -1,4 +1,4 @@
-"""A pack as a detector: its name, its categories, and what it does when time is up or a filter fails."""
+"""A pack as a detector: its name, its categories, and its behaviour when time is up or a filter fails."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_whether_its_rules_were_compiled_already_is_told(tmp_path: Path) -> None
 
 
 class _Ending:
-    """An engine that finds some until time is up."""
+    """An engine that reports matches until time is up."""
 
     cached = True
 
