@@ -35,7 +35,7 @@ test: $(VENV)/.dev ## run the fast tests with the coverage gate; or some of them
 test-all: $(VENV)/.dev ## run all tests
 	$(PYTEST) --ignore=tests/cluster $(ARGS)
 
-lint: $(VENV)/.dev ## ruff (rules and format), mypy, import rules, prose
+lint: $(VENV)/.dev ## run ruff (rules and format), mypy, import-linter and the prose rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
