@@ -77,7 +77,7 @@ def extract_apart(
         try:
             answer = _talk(ours, json.dumps(options).encode() + b"\n", body, 2 * extractor.max_bytes + 1024, deadline)
         finally:
-            with suppress(ProcessLookupError, PermissionError):  # it has ended, says Linux or macOS
+            with suppress(ProcessLookupError, PermissionError):  # on Linux or macOS: it has ended
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
     if not answer.startswith(_READY):

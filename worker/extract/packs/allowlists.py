@@ -23,9 +23,9 @@ def allowlist(fields: Fields, reading: Reading) -> str:
     commits = bool(fields.texts("commits"))
     condition, target = fields.text("condition").upper(), fields.text("regextarget")
     if condition not in _CONDITIONS:
-        reading.say(f"allowlist: 'condition' is AND or OR, not {condition!r}")
+        reading.say(f"allowlist: 'condition' must be AND or OR, not {condition!r}")
     if target not in _TARGETS:
-        reading.say(f"allowlist: 'regexTarget' is secret, match or line, not {target!r}")
+        reading.say(f"allowlist: 'regexTarget' must be secret, match or line, not {target!r}")
     if not (regexes or stopwords or paths or commits):
         reading.say("allowlist: needs one of regexes, stopwords, paths or commits")
     joint = _CONDITIONS.get(condition, " || ")

@@ -43,7 +43,7 @@ class Reading:
         if not self.rule.strip():
             self.say("a rule has no id")
         elif len(self.rule) > 128 or not self.rule.isprintable():
-            self.say("an id is up to 128 printable characters")
+            self.say("an id must have at most 128 printable characters")
         elif self.rule in self._seen:
             self.say("an earlier rule has the same id")
         self._seen.add(self.rule)
@@ -56,7 +56,7 @@ class Reading:
         """A rule's `confidence`."""
         found = fields.text("confidence").lower() or "medium"
         if found not in ("low", "medium", "high"):
-            self.say(f"'confidence' is low, medium or high, not {found!r}")
+            self.say(f"'confidence' must be low, medium or high, not {found!r}")
         return found
 
     def left_out(self) -> tuple[Problem, ...]:

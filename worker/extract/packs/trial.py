@@ -93,7 +93,7 @@ def unloadable(pack: Pack, cache_dir: Path | None = None) -> tuple[Problem, ...]
         problems = [Problem(pack.file, rule.line, rule.id, reason) for rule, reason in reasons if reason]
         # Each rule loads by itself, so only all of them together are too large.
         return tuple(problems) or (
-            Problem(pack.file, 1, "", f"the engine does not load it: {engine.error(pack.rules)}"),
+            Problem(pack.file, 1, "", f"the engine does not load the pack: {engine.error(pack.rules)}"),
         )
 
 

@@ -106,7 +106,7 @@ class Emulator:
         return found
 
     def documents(self, name: str) -> Iterator[str]:
-        """Texts that a rule's regex matches, also with texts that its allowlists match as the secret, in it and beside it."""
+        """Texts that a rule's regex matches, and variants with allowlisted words in place of, inside or next to the secret."""
         _rule, regex, _discards = self.rules[name]
         for seed, draw in product(range(6), DRAWS):
             text = Texts(seed, draw).of(regex)
