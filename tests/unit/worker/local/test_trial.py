@@ -1,4 +1,4 @@
-"""The Secret of a trial: what is in it, and how it is asked for, by a server that answers as Kubernetes does."""
+"""The Secret of a trial: its content, and the request for it to a server that answers like Kubernetes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METADATA = {"name": "decoder-secrets", "namespace": "trial", "labels": {"app.kub
 
 
 class Api(HTTPServer):
-    """Takes requests down, and answers each with the same status."""
+    """Records requests, and answers each with the same status."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(("127.0.0.1", 0), Asked)
