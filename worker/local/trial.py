@@ -95,7 +95,7 @@ def main(metadata: str, host: str) -> int:
     except DecoderError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"Secret {about['name']} {'made' if made else 'is there already, and stays as it is'}\n")
+    sys.stdout.write(f"Secret {about['name']} {'created' if made else 'exists already and stays unchanged'}\n")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery.app.control import Control
 
-_NOT_TOLD = "its tasks and its configuration, since it takes no remote control"
+_NOT_TOLD = "its tasks and its configuration, because it accepts no remote control"
 
 
 class HeartbeatControl(Control):  # type: ignore[misc]  # celery has no types
