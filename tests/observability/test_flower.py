@@ -164,9 +164,9 @@ def test_a_running_workers_page_shows_what_its_heartbeats_tell(seen: Seen) -> No
     shown = " ".join(re.sub(r"<[^>]*>", " ", seen.page(f"/worker/{worker['hostname']}")).split())
     assert "Unknown worker" not in shown
     assert f"Worker PID {worker['pid']} " in shown
-    assert re.search(r"Messages in hand 0 Messages done [1-9]\d* Load average [\d.]+", shown)
+    assert re.search(r"Messages in flight 0 Messages done [1-9]\d* Load average [\d.]+", shown)
     assert "missions" in shown  # its queue
-    assert "takes no remote control" in shown
+    assert "accepts no remote control" in shown
 
 
 def test_the_page_of_a_worker_that_is_not_there_says_so(seen: Seen) -> None:

@@ -22,7 +22,7 @@ class _Amount(click.ParamType[float]):
     """A number in the form in which people write it.
 
     Args:
-        name: what it is.
+        name: its name in error messages.
         read: parses the text, or raises ValueError.
         like: examples for the error message.
         least: the smallest allowed value.

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, whatever ends it."""
+"""Child processes that end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-# What ends a command.
+# The signals that end a command.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Runs before the program, in its process: files only for this user, no core dump (it could hold a secret), and on
-# Linux SIGKILL as soon as the parent is gone (prctl(2), PR_SET_PDEATHSIG), also when that was killed itself. A preexec_fn would do the same, but
+# Linux SIGKILL as soon as the parent is gone (prctl(2), PR_SET_PDEATHSIG), even if it was killed. A preexec_fn would do the same, but
 # Python 3.12 and later warn of it in a process with threads.
 _LAUNCHER = """
 import os, resource, sys
@@ -35,7 +35,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 def undisturbed() -> Iterator[None]:
     """Hold back signals that end a command until the block's end: by then the code that must end a child knows it.
 
-    Those that are ignored stay so. Python handles signals in the main thread: the others are not disturbed anyway.
+    Ignored signals stay ignored. Python handles signals only in the main thread, so other threads need no protection.
     """
     came: list[int] = []
 
@@ -62,15 +62,15 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a program that does not outlive this process.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches the parent alone, which ends its children in order.
-    On Linux it also ends with the *thread* that started it: start it from one that stays.
+    It has its own session, so that Ctrl-C in a terminal reaches only the parent, which ends its children in order.
+    On Linux it also ends with the *thread* that started it: start it from a thread that lives as long as the child should.
 
     Args:
         command: the program's absolute path and its arguments.
-        folder: where it runs.
-        log: file that its output is added to.
+        folder: its working directory.
+        log: file that its output is appended to.
         env: its whole environment.
-        stdin: what it reads before the end of its input; at most a pipe's 64 KiB.
+        stdin: its whole input; at most a pipe's 64 KiB.
     """
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command]
     reading, writing = os.pipe()
@@ -92,7 +92,7 @@ def start_child(
 
 
 def end_child(child: subprocess.Popen[bytes], *, grace: float) -> None:
-    """Ask a child to end (SIGTERM); after `grace` seconds make it (SIGKILL)."""
+    """Ask a child to end (SIGTERM); kill it after `grace` seconds (SIGKILL)."""
     child.terminate()
     try:
         child.wait(grace)
@@ -102,5 +102,5 @@ def end_child(child: subprocess.Popen[bytes], *, grace: float) -> None:
 
 
 def last_lines(log: Path, count: int = 10) -> list[str]:
-    """The end of a child's log, for the person who asks why it ended."""
+    """The last lines of a child's log, which show why it ended."""
     return log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]

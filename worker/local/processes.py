@@ -51,7 +51,7 @@ def split(count: int, settings: WorkerSettings) -> None:
         health.announce(settings.health_file, count)
     parent = os.getpid()
     heard = {signal.SIGCHLD, *(number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN)}
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # who is ignored is not waited for everywhere
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # on some systems sigwait does not return an ignored signal
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     running: dict[int, int] = {}  # process to its number
     missing = list(range(count))
@@ -60,7 +60,7 @@ def split(count: int, settings: WorkerSettings) -> None:
         for number in missing:
             if (pid := os.fork()) == 0:
                 end_with_parent()
-                if os.getppid() != parent:  # it ended before that held
+                if os.getppid() != parent:  # the parent ended before `end_with_parent` took effect
                     os._exit(1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, heard)
@@ -76,7 +76,7 @@ def split(count: int, settings: WorkerSettings) -> None:
             elif not ending:
                 log.error("worker process %d ended (exit code %d); restarting it", number, left)
                 missing.append(number)
-            elif left not in (0, -signal.SIGTERM):  # one that had only begun to start ends by the signal itself
+            elif left not in (0, -signal.SIGTERM):  # a process that is still starting dies of SIGTERM itself
                 log.error("worker process %d ended (exit code %d)", number, left)
                 code = code or 1
         if ending:
@@ -89,9 +89,9 @@ def split(count: int, settings: WorkerSettings) -> None:
 
 
 def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
-    """The numbers and exit codes of those that ended since the last look; they run no longer.
+    """Remove processes that ended since the last call from `running`, and return their numbers and exit codes.
 
-    In a container this is the first process, which also inherits what others leave behind: that only goes.
+    In a container this process is process 1, which also inherits orphans of others: it reaps them and reports nothing.
     """
     found = []
     while running:
@@ -104,7 +104,7 @@ def _ended(running: dict[int, int]) -> list[tuple[int, int]]:
 
 
 def _become(number: int, count: int, settings: WorkerSettings) -> None:
-    """The environment, and the core, of one of them."""
+    """Set the environment and the core of one worker process."""
     if settings.metrics_port:
         os.environ[f"{PREFIX}METRICS_PORT"] = str(settings.metrics_port + number)
     if settings.health_file is not None:
@@ -117,10 +117,10 @@ def _become(number: int, count: int, settings: WorkerSettings) -> None:
 
 
 def core_of(number: int, count: int) -> int | None:
-    """The core for one of so many processes; None where not each can have its own.
+    """The core for one of `count` processes; None if they cannot each have their own.
 
-    That is so where there are fewer cores than processes, and where a cgroup's quota leaves less than the cores: then they are
-    shared with others, who would meet on those that all bind to first.
+    They cannot if there are fewer cores than processes, or if a cgroup's quota is below the number of cores: then other containers
+    share the cores, and all would bind to the same first ones.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None

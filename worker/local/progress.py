@@ -1,4 +1,4 @@
-"""What a person sees of missions while they run: a line for each, redrawn in place, and a bar."""
+"""A live view of missions while they run: a line for each, redrawn in place, and a bar."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OTHER_LINES = 4
 
 @dataclass(slots=True)
 class Row:
-    """What became of one URL. Its state is None if it was refused at admission: then `reason` says why.
+    """The progress of one URL. Its state is None if it was refused at admission: then `reason` says why.
 
     Attributes:
         found: how many secrets the worker reports; None until it succeeded.
@@ -74,7 +74,7 @@ class Row:
         return (self.state_text, self.attempts, self.found, self.reason, self.sample.url)
 
     def update(self, status: MissionStatus) -> bool:
-        """Take over a status; whether it ended now, or is to be retried."""
+        """Take over a status. Return whether the mission just ended or waits for a retry."""
         before = (self.state, self.attempts)
         self.state, self.attempts, self.finished = status.state, status.attempts, status.finished
         self.reason, self.found = status.reason, status.secrets
@@ -134,7 +134,7 @@ class LiveTable(Progress):
         table = Table(*_columns(), box=None, padding=(0, _GAP, 0, 0), pad_edge=False, expand=True, header_style="bold")
         for row in shown:
             *cells, url = ("" if cell is None else printable(str(cell)) for cell in row.cells)
-            if len(url) > wide:  # its end tells it from others of the same host
+            if len(url) > wide:  # the end distinguishes it from other URLs of the same host
                 url = f"…{url[1 - wide :]}"
             table.add_row(*map(Text, (*cells, url)), style=_COLOURS.get(row.state_text))
         yield table

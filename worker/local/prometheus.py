@@ -11,11 +11,11 @@ from pathlib import Path
 
 from worker.local.stack import STOP_SECONDS, Child, running
 
-# Of a clone: an installed package has neither.
+# Only a clone has these files; an installed package does not.
 _CLONE = Path(__file__).resolve().parents[2]
 TEMPLATE = _CLONE / "docs" / "prometheus.yml"
 RULES = _CLONE / "helm" / "decoder" / "files" / "rules.yaml"
-# What is ours in the template.
+# The parts of the template to replace.
 _OURS = ("127.0.0.1:9464", "../helm/decoder/files/rules.yaml", "environment: production")
 
 
@@ -52,7 +52,7 @@ def running_prometheus(folder: Path, targets: Sequence[str]) -> Iterator[Prometh
         *(shutil.which("prometheus") or "prometheus", f"--config.file={config}"),
         *(f"--storage.tsdb.path={folder / 'prometheus'}", "--web.listen-address=127.0.0.1:0"),
     ]
-    # It needs nothing that is set here.
+    # Prometheus needs nothing else of this environment.
     with running("prometheus", command, folder, {"PATH": os.environ["PATH"]}, STOP_SECONDS) as child:
         address = child.wait_until(r'msg="?Listening on"? address=(127\.0\.0\.1:\d+)')[1]
         child.wait_until("Server is ready to receive")  # until then it answers nothing but 503

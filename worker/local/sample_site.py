@@ -1,4 +1,4 @@
-"""A small web site to try the decoder on: documents with made-up secrets, and the ways a document can be missing."""
+"""A small web site to try the decoder on: documents with made-up secrets, and several ways in which a fetch can fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Two steps east: {* no category here *}
     BUSY: "{* API_KEY: sample-0000-1111-2222 *} {* API_KEY: sample-3333-4444-5555 *}\n",
 }
 _INDEX = "Documents to try the decoder on:\n" + "".join(f"{path}\n" for path in (*_DOCUMENTS, *MOVED, "/missing.txt"))
-# A name that no one can own (RFC 6761), so nobody has it on an allowlist.
+# Nobody can own this name (RFC 6761), so it is on no allowlist.
 OFF_LIMITS = "http://elsewhere.invalid/letter.txt"
 
 
@@ -52,10 +52,10 @@ class Sample:
 
 
 class SampleSite:
-    """The site on 127.0.0.1; a context manager. Its documents hold obvious samples only.
+    """The site on 127.0.0.1; a context manager. Its documents hold only obvious samples.
 
     Args:
-        port: where to listen; 0 takes a free one.
+        port: the port to listen on; 0 takes a free one.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -66,7 +66,7 @@ class SampleSite:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return self._server.server_port
 
     @property
@@ -105,13 +105,13 @@ class _Server(ThreadingHTTPServer):
         self.first_visit = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay quiet about a visitor who went away; the rest is a defect, and is told."""
+        """Report an error, except a client that disconnected; any other error is a defect."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET. The busy document lets its first visitor wait, then asks it to come back in a second."""
+    """Answers GET. The busy document delays its first client, then asks it to retry after a second."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -142,11 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name it has in http.server)
-        """Stay quiet: the table says what became of each document."""
+        """Log nothing: the table shows the outcome of each document."""
 
 
 def main(port: str) -> None:
-    """Run the site until SIGTERM, which process 1 of a container does not get without asking for it."""
+    """Run the site until SIGTERM. Process 1 of a container ignores SIGTERM by default, so wait for it explicitly."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with SampleSite(int(port)):
         signal.sigwait({signal.SIGTERM})

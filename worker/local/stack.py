@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args, get_origin
 
-import worker.runtime  # noqa: F401 (what a worker needs and is not installed is told here, not in a child's log)
+import worker.runtime  # noqa: F401 (a missing dependency of the worker is reported here, not in a child's log)
 from mission.errors import DecoderError, InvalidMission
 from mission.settings import PREFIX
 from mission.url import MissionUrl, parse_url
@@ -28,8 +28,8 @@ from worker.settings import WorkerSettings
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 # Flower's own default keeps 100,000 tasks (420 MiB measured), counts killed workers as online forever, and offers to send tasks.
-# The columns are those that a window of 1,500 pixels holds beside the name of a pod; a task's own page has the rest. A worker's page
-# waits for its heartbeat, one in two seconds.
+# The columns fit into a window of 1,500 pixels beside the name of a pod; a task's own page has the others. A worker's page
+# waits for its heartbeat, which comes every two seconds.
 FLOWER_OPTIONS = (
     "--max-tasks=20000",
     "--purge-offline-workers=300",
@@ -49,7 +49,7 @@ def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-# The type of each setting that names a file, a folder or several: a child, in another folder, needs them in full.
+# The type of each setting that names files or folders: a child runs in another folder, so it needs absolute paths.
 _PATHS = {
     _variable(name): field.annotation
     for name, field in WorkerSettings.model_fields.items()
@@ -59,17 +59,17 @@ _PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A running piece: what it is called, its process, and the file that it logs to."""
+    """A running part of the stack: its name, its process, and its log file."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def check(self) -> None:
-        """Make sure that it still runs.
+        """Check that it still runs.
 
         Raises:
-            DecoderError: it ended; its last log lines are part of the text.
+            DecoderError: it ended; the text contains its last log lines.
         """
         code = self.process.poll()
         if code is not None:
@@ -77,10 +77,10 @@ class Child:
             raise DecoderError(f"the {self.name} ended unexpectedly (exit code {code}); its last lines:", *lines)
 
     def wait_until(self, pattern: str) -> re.Match[str]:
-        """Wait for a line of its log.
+        """Wait until its log matches a pattern.
 
         Raises:
-            DecoderError: it ended first, or did not say so in time.
+            DecoderError: it ended first, or no line matched in time.
         """
         until = time.monotonic() + READY_SECONDS
         while time.monotonic() < until:
@@ -92,20 +92,20 @@ class Child:
 
 
 def stack_settings(values: Mapping[str, str]) -> WorkerSettings:
-    """The settings of a stack: the environment's, but for those that the stack decides itself.
+    """The settings of a stack: those of the environment, except those that the stack chooses itself.
 
     Args:
-        values: field name to text, as the environment would have it.
+        values: field name to text, as in the environment.
 
     Raises:
-        SettingsError: the environment holds a bad value.
+        SettingsError: the environment has an invalid value.
     """
     own = {name: WorkerSettings.model_fields[name].default for name in _OWN_SETTINGS}
     return WorkerSettings.from_env(**(own | dict(values)))
 
 
 def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The same for a child: its environment variables. It runs in another folder, so files and folders get full names."""
+    """The same as environment variables for a child. It runs in another folder, so paths become absolute."""
     own = {_variable(name) for name in (*_OWN_SETTINGS, *values)}
     inherited = {name: value for name, value in os.environ.items() if name.upper() not in own}
     for name, value in inherited.items():
@@ -116,9 +116,9 @@ def stack_environment(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def access(urls: Sequence[str]) -> dict[str, str]:
-    """The settings that let a worker reach these URLs, beside what the environment allows already.
+    """The settings that let a worker reach these URLs, in addition to what the environment allows.
 
-    Loopback is opened for exactly the addresses that a URL names.
+    They open loopback only for the addresses that a URL names.
     """
     settings = stack_settings({})
     policy = UrlPolicy.from_settings(settings)
@@ -126,7 +126,7 @@ def access(urls: Sequence[str]) -> dict[str, str]:
     schemes = list(settings.allowed_schemes)
     networks = [str(network) for network in settings.allowed_networks]
     for text in urls:
-        with suppress(InvalidMission):  # it is refused with its reason when it is enqueued
+        with suppress(InvalidMission):  # enqueueing refuses it with its reason
             url = parse_url(text)
             # A new entry would hide the existing entry that allows the URL, with its credentials.
             if policy.opened_by(url) is None:
@@ -147,7 +147,7 @@ def _loopback(url: MissionUrl) -> list[str]:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, and a second signal not disturb the cleaning up."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does; a second signal does not interrupt the cleanup."""
 
     def end(_signal: int, _frame: object) -> None:
         for number in handled:
@@ -168,7 +168,7 @@ def ending_on_signals() -> Iterator[None]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A private folder that is gone at the end."""
+    """A private folder that is removed at the end."""
     with TemporaryDirectory(prefix="decoder-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -182,9 +182,9 @@ def running_worker(
     processes: int = 1,
     grace: float = STOP_SECONDS,
 ) -> Iterator[Child]:
-    """A worker with these settings, as `stack_environment` has them; killed `grace` seconds after it was asked to end.
+    """Run a worker with these settings (see `stack_environment`); it is killed `grace` seconds after SIGTERM.
 
-    Its log is the folder's `NAME.log`.
+    Its log is `NAME.log` in the folder.
     """
     command = [sys.executable, "-m", "worker", "worker", f"--processes={processes}"]
     with running(name, command, folder, stack_environment(values), grace) as child:
@@ -193,7 +193,7 @@ def running_worker(
 
 @dataclass(frozen=True, slots=True)
 class Flower:
-    """A running Flower: where it listens, and the login made for it."""
+    """A running Flower: its URL, and its generated login."""
 
     child: Child
     url: str
@@ -202,9 +202,9 @@ class Flower:
 
 @contextmanager
 def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
-    """Flower on loopback, behind a password made for this run."""
+    """Run Flower on loopback, with a password generated for this run."""
     login = f"decoder:{secrets.token_urlsafe(16)}"
-    # By environment: an argument could be read by every user of this machine.
+    # In the environment: every user of this machine can read a process's arguments.
     env = stack_environment(values) | {"FLOWER_BASIC_AUTH": login}
     options = ["--address=127.0.0.1", "--port=0", *FLOWER_OPTIONS]
     command = [sys.executable, "-m", "celery", "-A", "worker.app", "flower", *options]
@@ -214,7 +214,7 @@ def running_flower(folder: Path, values: Mapping[str, str]) -> Iterator[Flower]:
 
 @contextmanager
 def running(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str], grace: float) -> Iterator[Child]:
-    """A program until the block's end; killed `grace` seconds after it was asked to end. Its log is the folder's `NAME.log`."""
+    """Run a program until the block's end; it is killed `grace` seconds after SIGTERM. Its log is `NAME.log` in the folder."""
     log = folder / f"{name}.log"
     process = None
     try:

@@ -1,7 +1,7 @@
-"""What a trial in a cluster starts with: keys, and a login with a password of its own for each kind of user, in one Secret.
+"""Create the Secret for a trial in a cluster: keys, and a login with its own password for each role.
 
-The chart's trial runs it before anything else. The Secret is made whole or not at all, and one that is there stays: it opens the
-data that an earlier installation left.
+The chart's trial runs it first. The Secret is created as a whole or not at all. An existing Secret stays unchanged: it opens the
+data of an earlier installation.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from mission.seal.sealing import Identity
 from mission.seal.url_keys import generate_url_key
 from mission.store.acl import LOGINS, acl_lines
 
-# Where Kubernetes puts the token of a pod that may talk to its API.
+# Kubernetes mounts the token of a pod that may use its API here.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SECONDS = 20.0
 
 
 def secret_data(host: str) -> dict[str, str]:
-    """What the chart's pods read, each its own part, and beside it the reader's identity.
+    """The content of the Secret: a part for each of the chart's pods, and the reader's identity.
 
     Args:
-        host: where Valkey listens.
+        host: the host of Valkey.
     """
     identity = Identity.generate()
     passwords = {login: secrets.token_urlsafe(32) for login in LOGINS}
@@ -46,20 +46,20 @@ def secret_data(host: str) -> dict[str, str]:
 
 
 def make_secret(metadata: dict[str, Any], host: str) -> bool:
-    """Make the Secret by the cluster's API; False where there is one of that name.
+    """Create the Secret through the cluster's API. Return False if a Secret of that name exists.
 
     Args:
-        metadata: its own, as Kubernetes has them: name, namespace, labels.
-        host: where Valkey listens.
+        metadata: the Secret's metadata in Kubernetes' form: name, namespace, labels.
+        host: the host of Valkey.
 
     Raises:
-        DecoderError: the API server does not answer, or refuses.
+        DecoderError: the API server does not answer, or refuses the request.
     """
     data = {name: b64encode(text.encode()).decode() for name, text in secret_data(host).items()}
     body = json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
     token = (ACCOUNT / "token").read_text(encoding="utf-8").strip()
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
-    # Python 3.13 also asks for extensions (RFC 5280) that certificates of clusters may lack. Chain and name are verified as ever.
+    # Python 3.13 also requires extensions (RFC 5280) that a cluster's certificate may lack. Chain and name are still verified.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     server = HTTPSConnection(
         os.environ["KUBERNETES_SERVICE_HOST"],
@@ -88,14 +88,14 @@ def make_secret(metadata: dict[str, Any], host: str) -> bool:
 
 
 def main(metadata: str, host: str) -> int:
-    """Make it, and say so: 0 it is there, 1 it could not be made."""
+    """Create the Secret and report it. Return 0 if it exists now, 1 if it could not be created."""
     about = json.loads(metadata)
     try:
         made = make_secret(about, host)
     except DecoderError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"Secret {about['name']} {'made' if made else 'is there already, and stays as it is'}\n")
+    sys.stdout.write(f"Secret {about['name']} {'created' if made else 'exists already and stays unchanged'}\n")
     return 0
 
 

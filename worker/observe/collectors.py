@@ -1,4 +1,4 @@
-"""Metrics that are read when a scrape asks: the ledger's numbers, its server's condition, the keys' ages, network traffic."""
+"""Metrics that are read at each scrape: the ledger's numbers, its server's condition, the keys' ages, network traffic."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from mission.store.server import Condition, Server
 from worker.costs import MODEL
 
 CACHE_SECONDS = 1.0
-# Well within Prometheus' 10 s for a scrape, however long Redis may take (DECODER_REDIS_TIMEOUT) and however many sentinels are asked.
+# Well within Prometheus' 10 s for a scrape, whatever DECODER_REDIS_TIMEOUT and the number of sentinels are.
 PATIENCE_SECONDS = 4.0
-# Reasons that refuse a mission before it is one.
+# Reasons for a refusal at admission, before a mission exists.
 AT_ADMISSION = (
     *(Reason.QUOTA_EXCEEDED, Reason.STORED_QUOTA_EXCEEDED),
     *(Reason.QUEUE_FULL, Reason.IDEMPOTENCY_CONFLICT),
@@ -34,16 +34,16 @@ _NETWORK = Path("/proc/self/net/dev")
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a scrape asks of the ledger.
+    """What a scrape reads from the ledger.
 
     Args:
         stats: missions by state.
-        refusals: refused at admission since the ledger began, by reason.
-        server: how it is; None where this login may not ask.
-        keys: kind and id of each key in use, to when it was first used here, in seconds since the epoch.
-        waits: for how long the first mission of each priority has waited, in seconds; None where this login may not ask.
-        damaged: how many missions were found whose entry no release could have written.
-        audit_bytes: what both chains of the audit take.
+        refusals: missions refused at admission since the ledger began, by reason.
+        server: the server's condition; None if this login may not read it.
+        keys: kind and id of each key in use, to the time of its first use, in seconds since the epoch.
+        waits: wait of the first mission of each priority, in seconds; None if this login may not read it.
+        damaged: number of missions with an entry that no release could have written.
+        audit_bytes: memory of both chains of the audit, in bytes.
         outcomes_bytes: memory of the stream of outcomes, in bytes.
     """
 
@@ -58,15 +58,15 @@ class Vitals:
 
 
 def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]]) -> Vitals:
-    """Ask the ledger, and its server.
+    """Read the vitals from the ledger and its server.
 
     Args:
-        ledger: what to ask.
-        server: where it is.
+        ledger: the ledger to read.
+        server: its server.
         keys: kind and id of each key in use.
 
     Raises:
-        LedgerUnavailable: Redis does not answer. That a login of few rights may not see the server or keys is no reason.
+        LedgerUnavailable: Redis does not answer. Values that the login may not read are None instead.
     """
     stats, refusals = ledger.stats(), ledger.refusals()
     condition, seen, damaged, audit, waits, outcomes = None, None, None, None, None, None
@@ -85,10 +85,10 @@ def read_vitals(ledger: Ledger, server: Server, keys: Iterable[tuple[str, str]])
 
 
 class LedgerCollector(Collector):
-    """What the ledger knows, read when a scrape asks, at most once a second.
+    """The ledger's metrics, read at a scrape, at most once a second.
 
     Every worker reports the same values: take the `max` over workers, never the sum. If the ledger does not answer within
-    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on. `read` is what asks it, and
+    `patience` seconds, its samples are absent and `decoder_redis_up` is 0; the scrape itself goes on. `read` queries it, and
     may raise `DecoderError`.
     """
 
@@ -102,7 +102,7 @@ class LedgerCollector(Collector):
         self._until = 0.0
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics as of at most a second ago; none before there is a ledger to read."""
+        """The metrics, at most a second old; none before there is a ledger to read."""
         with self._lock:
             if self.read is not None and time.monotonic() >= self._until:
                 self._metrics = list(_ledger_metrics(self._vitals(self.read)))
@@ -110,7 +110,7 @@ class LedgerCollector(Collector):
             return self._metrics
 
     def _vitals(self, read: Callable[[], Vitals]) -> Vitals | None:
-        # What an earlier scrape gave up on is waited for, and never asked twice at a time; come since, it would be old.
+        # Only one read runs at a time: a scrape waits for the read that an earlier one gave up on. A finished read is too old.
         if self._reading is None or self._reading.done():
             self._reading = self._reader.submit(read)
         try:
@@ -172,7 +172,7 @@ def _ledger_metrics(vitals: Vitals | None) -> Iterable[Metric]:
 
 
 def _contents(stats: Stats, weighed: Mapping[str, int | None]) -> Metric:
-    """Bytes in Redis: of missions so many times what one takes, which was measured once; of the rest as the server says."""
+    """Bytes in Redis: for missions their number times the measured size of one; for streams the size that the server reports."""
     one = MODEL.stored
     family = GaugeMetricFamily("decoder_redis_contents_bytes", "What fills Redis", labels=["what"])
     family.add_metric(["unfinished"], stats.queued * one.queued + (stats.running + stats.retrying) * one.leased)
@@ -199,7 +199,7 @@ def _server_metrics(server: Condition) -> Iterable[Metric]:
 
 
 class NetworkCollector(Collector):
-    """Bytes over all interfaces but loopback: in a pod, the pod's own. Nothing where the system is not Linux (proc(5))."""
+    """Bytes over all interfaces except loopback; in a pod, those of the pod. Only on Linux (proc(5))."""
 
     def collect(self) -> Iterable[Metric]:
         """Both directions since the interfaces came up."""

@@ -22,7 +22,7 @@ _USAGE = "usage: python -m worker.observe.health FILE --live|--ready [--max-age 
 
 
 class Heartbeat:
-    """Writes the health file about once a second, from whichever loops call `beat`. Without a path it does nothing.
+    """Writes the health file about once a second, from the loops that call `beat`. Without a path it does nothing.
 
     The file holds `{"live_at": seconds since the epoch, "ready": bool}` and is replaced in one piece, so that a reader
     never sees half of it.
@@ -48,7 +48,7 @@ def file_of(path: Path, number: int) -> Path:
 
 
 def announce(path: Path, count: int) -> None:
-    """Say in the health file that so many processes, 256 at most, have one each."""
+    """Record in the health file that `count` processes, at most 256, each have their own."""
     _write(path, {"processes": count})
 
 

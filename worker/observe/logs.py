@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on stdout, in the field names of the Elastic Common Schema (`ecs.version` says which).
 
-What other libraries log can hold a mission's URL, a header or a message's body, in texts as in exceptions. So only records of
-the decoder's own loggers (`decoder.*`) are printed as they are; of a foreign one the template and harmless arguments are.
+Log records of other libraries can contain a mission's URL, a header or a message's body, in texts and in exceptions. So only
+records of the decoder's own loggers (`decoder.*`) are printed in full; of others, the template and harmless arguments are.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from mission.version import VERSION
 OWN = "decoder"
 HIDDEN = "…"
 
-# Loggers that say where a mission goes; the fetcher reports how each try ended.
+# Loggers that print a mission's destination; the fetcher itself reports how each attempt ended.
 _SILENCED = ("urllib3", "requests", "charset_normalizer")
-# Celery's lines for each message it takes and has done: at info, a mission's own line says more.
+# Celery logs each message that it receives and finishes: at info, a mission's own line says more.
 _PER_MESSAGE = ("celery.worker.strategy", "celery.app.trace")
 _MAX_MESSAGE = 8192
 _MAX_FRAMES = 30
 _MAX_WAITING = 10_000
 _FLUSH_SECONDS = 5.0
-# To wake the writer for each line would cost more than the line.
+# Waking the writer for each line would cost more than the line.
 _GATHER_SECONDS = 0.02
 _MAX_CHAIN = 5
 
-# Where a record keeps the mission of the thread that logged it.
+# The attribute of a record with the mission of the thread that logged it.
 _CONTEXT = "_mission"
 _mission: ContextVar[Mapping[str, Any] | None] = ContextVar("mission", default=None)
 
@@ -63,7 +63,7 @@ def mission_context(mission_id: str, attempt: int, submitter: str) -> Iterator[N
 
 
 def add_to_mission_context(name: str, value: str) -> None:
-    """One field more on the lines that this thread logs within its mission's block, from now to the block's end."""
+    """Add a field to the lines that this thread logs from now to the end of its mission's block."""
     _mission.set({**(_mission.get() or {}), name: value})
 
 
@@ -71,10 +71,10 @@ def configure(level: str, fmt: str, stream: TextIO | None = None, *, threads: bo
     """Send every log record of the process to `stream` (stdout), and unhandled exceptions with them. May be called again.
 
     Args:
-        level: `debug`, `info`, `warning` or `error`; libraries are heard from `info` on.
+        level: `debug`, `info`, `warning` or `error`; libraries log from `info` up.
         fmt: `json`, or `text` for people.
-        stream: where to; a write that fails is dropped, and never ends the process.
-        threads: whether a thread may write; not in a process that is to fork.
+        stream: the destination; a write that fails is dropped, and never ends the process.
+        threads: whether a thread writes; a process that will fork must not have one.
     """
     stream = sys.stdout if stream is None else stream
     if isinstance(stream, io.TextIOWrapper):
@@ -92,19 +92,19 @@ def configure(level: str, fmt: str, stream: TextIO | None = None, *, threads: bo
         logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     # Otherwise a failing handler prints the record's arguments to stderr.
     logging.raiseExceptions = False
-    # Python's own hooks print an exception's text; to assign others is the way that Python documents.
+    # Python's own hooks print an exception's text; Python documents assignment as the way to replace them.
     sys.excepthook = _log_unhandled
     threading.excepthook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
     sys.unraisablehook = lambda args: _log_unhandled(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 class _Writer(logging.Handler):
-    """Writes from a thread of its own, as much at once as there is.
+    """Writes all waiting lines at once, from its own thread.
 
-    Own records are formatted there as well, many in a row; a foreign one, or an exception's, at once: what it holds may change.
-    A write lets go of the interpreter: with a lock held over it, as by `StreamHandler`, all of a worker's threads wait whenever
-    the kernel runs somebody else meanwhile, or the reader of stdout is slow. `flush`, and so `logging.shutdown`, waits for
-    what is on its way; a process that is killed loses that.
+    That thread also formats the decoder's own records. Foreign records, and those with an exception, are formatted at once: their
+    content may change. A write releases the interpreter: with a lock held during it, as in `StreamHandler`, all threads wait whenever
+    the kernel runs another process meanwhile, or the reader of stdout is slow. `flush`, and so `logging.shutdown`, waits for
+    pending lines; a process that is killed loses them.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -115,7 +115,7 @@ class _Writer(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; waits only where very many do already."""
+        """Take a record; wait only if very many are pending."""
         if _own(record) and record.exc_info is None:
             vars(record)[_CONTEXT] = _mission.get()
             self._waiting.put(record)
@@ -125,14 +125,14 @@ class _Writer(logging.Handler):
             self.flush()
 
     def flush(self) -> None:
-        """Wait until what was taken is written, or for `_FLUSH_SECONDS`."""
+        """Wait until all pending lines are written, at most `_FLUSH_SECONDS`."""
         written = threading.Event()
         self._waiting.put(written)
         if self._thread.is_alive():
             written.wait(_FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Write what there is, and no more."""
+        """Write the pending lines and end the thread."""
         self._waiting.put(None)
         self._thread.join(_FLUSH_SECONDS)
         super().close()
@@ -146,7 +146,7 @@ class _Writer(logging.Handler):
                 while len(items) < _MAX_WAITING:
                     items.append(self._waiting.get_nowait())
             lines = [self._line(item) if isinstance(item, logging.LogRecord) else item for item in items]
-            with suppress(OSError, ValueError):  # nobody reads stdout any more, or it is closed
+            with suppress(OSError, ValueError):  # stdout has no reader left, or is closed
                 for piece in _pieces(line for line in lines if isinstance(line, str)):
                     self._stream.write(piece)
                     self._stream.flush()
@@ -159,16 +159,16 @@ class _Writer(logging.Handler):
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception:  # noqa: BLE001 (whatever a record holds, logging it must not end the work)
+        except Exception:  # noqa: BLE001 (no record may end the work, whatever it contains)
             self.handleError(record)
             return ""
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """As many lines together as a pipe takes whole: other processes may write to it as well (pipe(7), PIPE_BUF)."""
+    """Join as many lines as a pipe writes atomically: other processes may write to it as well (pipe(7), PIPE_BUF)."""
     piece, size = "", 0
     for line in lines:
-        # For people a line may hold what is not ASCII.
+        # The text format may contain characters beyond ASCII.
         more = len(line) if line.isascii() else len(line.encode(errors="backslashreplace"))
         if piece and size + more > PIPE_BUF:
             yield piece
@@ -178,7 +178,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
 
 
 class EcsFormatter(JsonFormatter):
-    """A record as one line of JSON. Control characters and what is not ASCII are escaped."""
+    """A record as one line of JSON. Control characters and those beyond ASCII are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The schema's fields first, then those of the mission, of the record's `extra` and of its exception."""
@@ -227,7 +227,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    """What an own record was given with `extra`; Celery's holds a task's arguments."""
+    """The `extra` fields of the decoder's own records; Celery's contain a task's arguments."""
     if not _own(record):
         return {}
     return {name: value for name, value in vars(record).items() if name not in _RESERVED}
@@ -246,9 +246,9 @@ def _message(record: logging.LogRecord) -> str:
 
 
 _URL = re.compile(r"(?i)\b(https?:/)/\S*")
-# Broker addresses (kombu masks their password), and single words such as ids, hosts, names of tasks.
+# Broker addresses (kombu masks their password), and single words such as ids, hosts, task names.
 _HARMLESS = re.compile(r"(?:rediss?|(?:rediss\+)?sentinel)://\S{0,200}|[\w.@-]{1,80}")
-# The keys under which Celery logs a task's name and fate; others are its arguments, its result, its exception.
+# The keys under which Celery logs a task's name and outcome; other keys hold its arguments, result or exception.
 _HARMLESS_KEYS = ("id", "name", "description", "runtime", "hostname")
 
 
@@ -276,7 +276,7 @@ class _Shown(str):
 
 
 def _told(error: BaseException) -> str:
-    """An exception's type, and its text where that is known to hold nothing of a mission."""
+    """An exception's type, and its text if that cannot contain data of a mission."""
     if isinstance(error, DecoderError | RedisConnectionError | RedisTimeoutError):
         return f"{_type_name(error)}: {error}"
     return _type_name(error)
@@ -288,7 +288,7 @@ def _type_name(error: BaseException) -> str:
 
 
 def _error(record: logging.LogRecord) -> dict[str, Any]:
-    """Type and stack of the record's exception: no text but that of our own, no values of variables."""
+    """Type and stack of the record's exception: no values of variables, and the text only of the decoder's own errors."""
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     if error is None:
         return {}

@@ -1,7 +1,8 @@
 """The server that a Prometheus scrapes, which no client that reaches its port can exhaust.
 
-A connection takes a thread, of which there are few. Where all are taken, and nobody is just being served, the oldest connection gives way: a
-scraper sends its request at once and is served before it is old, and who only holds connections open loses them. None lasts for long anyway.
+Each connection takes a thread, and there are few. If all are taken and no request is being served, the oldest connection is cut. A
+scraper sends its request at once and is served before that; a client that only holds connections open loses them. Every connection
+has a time limit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = logging.getLogger("decoder.metrics")
 MAX_CONNECTIONS = 8
 # From a connection's start to its end, in seconds: Prometheus' own default for a scrape.
 MAX_SECONDS = 10.0
-# So long another one waits for those that are being served.
+# How long a new connection waits for requests that are being served.
 SERVED_SECONDS = 0.25
 
 
@@ -50,8 +51,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, *args: Any) -> None:
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
-        self._began: dict[socket.socket, float] = {}  # the oldest first
-        self.asked: set[socket.socket] = set()  # those that are being served, up to the end of their threads
+        self._began: dict[socket.socket, float] = {}  # oldest first
+        self.asked: set[socket.socket] = set()  # with a request that is being served, until their threads end
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -76,14 +77,14 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Between two connections, and twice a second."""
+        """Cut connections past the time limit; called between connections and twice a second."""
         now = time.monotonic()
         with self._lock:
             old = sum(now - began > MAX_SECONDS for began in self._began.values())
         self._cut(old)
 
     def handle_error(self, *_: Any) -> None:
-        """A client that went away, or had to, is no news."""
+        """Log unexpected errors, not those of clients that disconnected or were cut."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.error("a scrape failed: an unexpected %s", type(error).__name__)
@@ -108,7 +109,7 @@ def serve(port: int, host: str) -> tuple[WSGIServer, int]:
         host: the address to listen on.
 
     Returns:
-        The server, to be shut down and closed, and the port that it listens on.
+        The server, which the caller shuts down and closes, and its port.
 
     Raises:
         SettingsError: it cannot listen there.

@@ -1,4 +1,4 @@
-"""Celery's remote control, which sends nothing: workers do not listen to it. What Flower asks for is answered from their heartbeats."""
+"""Celery's remote control without messages: workers do not listen to it. It answers Flower's requests from their heartbeats."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from celery.app.control import Control
 
-_NOT_TOLD = "its tasks and its configuration, since it takes no remote control"
+_NOT_TOLD = "its tasks and its configuration, because it accepts no remote control"
 
 
 class HeartbeatControl(Control):  # type: ignore[misc]  # celery has no types
-    """Asks no worker anything, and orders none about.
+    """Sends workers neither requests nor commands.
 
-    Flower shows no page of a worker without its answer to `stats`; what it needs is in each heartbeat, which come every two seconds.
+    Flower shows a worker's page only after an answer to `stats`; the heartbeats, one every two seconds, contain what it needs.
     """
 
     def broadcast(
@@ -27,12 +27,12 @@ class HeartbeatControl(Control):  # type: ignore[misc]  # celery has no types
         timeout: float | None = 1.0,
         **__: object,
     ) -> list[dict[str, Any]] | None:
-        """What workers would reply, each its own name to its answer, as far as heartbeats tell; nothing to an order.
+        """Return the replies of workers, by name, as far as heartbeats contain them; None to a command without a reply.
 
         Args:
-            command: what they are asked.
-            destination: the workers that are asked; without it nobody is.
-            reply: whether somebody waits for an answer.
+            command: the name of the request.
+            destination: the workers to ask; none by default.
+            reply: whether the caller expects a reply.
             timeout: seconds to wait for a heartbeat of each.
         """
         if not reply:
@@ -43,7 +43,7 @@ class HeartbeatControl(Control):  # type: ignore[misc]  # celery has no types
             return [dict.fromkeys(names, queues)]
         if command == "stats" and names:
             return [self._heard(names, timeout or 1.0)]
-        return [{}]  # nothing is known, which is no failure
+        return [{}]  # an empty reply, not a failure
 
     def _heard(self, names: set[str], seconds: float) -> dict[str, Any]:
         heard: dict[str, Any] = {}
@@ -69,10 +69,10 @@ def _stats(beat: dict[str, Any]) -> dict[str, Any]:
     return {
         "pid": beat["pid"],
         "pool": {
-            "messages in hand": beat["active"],
+            "messages in flight": beat["active"],
             "messages done": beat["processed"],
             "load average": beat["loadavg"],
-            "not told": _NOT_TOLD,
+            "not reported": _NOT_TOLD,
         },
         "broker": {},
         "total": {},

@@ -1,4 +1,4 @@
-"""What an entry of the queue says: capped, parsed and checked, down to the few fields that a decoder task needs.
+"""Read queue entries: capped, parsed and checked, down to the few fields that a decoder task needs.
 
 Source: Celery's message protocol 2, in kombu's envelope (https://docs.celeryq.dev/en/stable/internals/protocol.html).
 """
@@ -28,19 +28,19 @@ _SUBMIT_OPTIONS: Final[dict[str, tuple[type, ...]]] = {
 
 
 class MalformedMessage(ValueError):
-    """A queue entry is no message for a decoder task. Its text is one of a few fixed words, never the entry's."""
+    """A queue entry is not a message for a decoder task. The text is one of a few fixed ones, never from the entry."""
 
 
 class NewerMessage(Exception):
-    """A queue entry is of a newer release, which this one was rolled back from. The reaper republishes its missions."""
+    """A queue entry was written by a newer release, before a rollback to this one. The reaper republishes its missions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a decoder task needs of a queue entry.
+    """The fields of a queue entry that a decoder task needs.
 
     Args:
-        refused: what was wrong with its arguments. They are left out then, and the task answers what it takes.
+        refused: what was wrong with its arguments. Then they are left out, and the task answers which arguments it takes.
     """
 
     task: str
@@ -64,17 +64,17 @@ def rebuild(entry: bytes) -> bytes:
 
 
 def read(entry: bytes) -> Message:
-    """What a queue entry says.
+    """Parse a queue entry.
 
     Raises:
-        MalformedMessage: it is too large, not JSON, of another shape, or for another task; nobody waits for an answer.
+        MalformedMessage: it is too large, not JSON, of another shape, or for another task; no client waits for an answer.
         NewerMessage: its schema is newer than this release's.
     """
     if len(entry) > MAX_MESSAGE_BYTES:
         raise MalformedMessage("too large")
     envelope = _mapping(_json(entry))
     headers = _mapping(envelope.get("headers"))
-    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # who only speaks Celery does not say
+    _check_schema(headers.get(SCHEMA_HEADER, scripts.WRITES))  # a client that only speaks Celery does not send it
     task, task_id = headers.get("task"), headers.get("id")
     if task not in (DECODE, SUBMIT, STATUS):
         raise MalformedMessage("unknown task")
@@ -135,7 +135,7 @@ def _json(text: bytes) -> object:
 
 
 def _refuse_constant(_name: str) -> None:
-    raise ValueError  # NaN and Infinity are no JSON (RFC 8259, section 6); comparisons with NaN are false
+    raise ValueError  # NaN and Infinity are not JSON (RFC 8259, section 6); comparisons with NaN are false
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Each time a worker has connected, before it consumes: does the server hold the functions that this release calls?"""
+"""Check, at each connection and before consuming, that the server has the functions that this release calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger("decoder.worker")
 
 
 class FunctionCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
-    """A step of Celery's consumer: loads the functions where the login may, else says where they are missing or older."""
+    """A step of Celery's consumer: loads missing or older functions if the login may, else logs a warning."""
 
     requires = ("celery.worker.consumer:Connection",)
 

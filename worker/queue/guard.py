@@ -1,7 +1,7 @@
-"""Each time a worker has connected, before it consumes: is the choke point really in front of the queue?
+"""Check, at each connection and before consuming, that the choke point really guards the queue.
 
-It knows what comes off the queue by a name that kombu uses within itself (`BRPOP`). Were that to change, it would be open without
-a word. So a poisoned message and a good one go through a queue of the check's own, by kombu's own way: only the good one may come out.
+The guard recognises messages by a name that kombu uses internally (`BRPOP`). If that name changed, the guard would silently stop
+working. So the check sends a poisoned message and a good one through kombu, over its own queue: only the good one may come out.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mission.store.messages import STATUS, compose
 from mission.store.names import CHECK_QUEUE
 
 _POISON = "decoder.poison"
-# When the worker is killed half-way, Redis deletes the queue after so long.
+# If the worker is killed during the check, Redis deletes the queue after this time.
 _LEFT_SECONDS = 60
 
 
 class GuardCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
-    """A step of Celery's consumer: ends the worker with exit code 2 when the guard is open."""
+    """A step of Celery's consumer: ends the worker with exit code 2 if the guard does not work."""
 
     requires = ("celery.worker.consumer:Connection",)
 
@@ -37,7 +37,7 @@ class GuardCheck(StartStopStep):  # type: ignore[misc]  # celery has no types
 
 
 def delivered(connection: Any, timeout: float) -> list[str]:
-    """The tasks of the messages that a kombu connection delivers when a poisoned one and then a good one are sent.
+    """Send a poisoned message and then a good one; return the tasks of those that a kombu connection delivers.
 
     Raises:
         OSError, redis.RedisError: the broker fails, or no message comes for `timeout` seconds.

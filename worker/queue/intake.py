@@ -1,7 +1,7 @@
 """The one choke point for incoming messages: each is checked and rewritten, joined with the next ones, or quarantined.
 
-A stock Celery worker ends on many a malformed list entry, and logs others in clear. Here nothing reaches kombu but a
-message that this module rebuilt from the few fields that a decoder task needs (Celery message protocol 2).
+Many malformed list entries end a stock Celery worker, and it logs others in clear. Here kombu only receives
+messages that this module rebuilt from the few fields that a decoder task needs (Celery message protocol 2).
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from worker.queue.entry import (
 log = logging.getLogger("decoder.intake")
 
 QUARANTINE_LENGTH = 1000
-# So many messages become one at most.
+# The maximum number of messages that are joined into one.
 _MOST_MESSAGES = 16
-# Messages that come closer together than this are a stream, and then one waits so long for the next ones: to handle a message
-# costs Celery more than a mission costs the rest of the worker.
+# Messages at intervals below `_STREAM_SECONDS` are a stream; in a stream, a message waits `_LINGER_SECONDS` for the next ones. A
+# message costs Celery more than a mission costs the rest of the worker.
 _STREAM_SECONDS = 0.004
 _LINGER_SECONDS = 0.005
-# In the text of each that `compose` writes to wake a worker, and of no other.
+# Only the messages that `compose` writes to wake a worker contain this text.
 _WAKES = f'"task":"{DECODE}"'
-# At most so often workers look for messages that nobody has acknowledged.
+# The minimum interval, in seconds, between searches for unacknowledged messages.
 _RESTORE_SECONDS = 10
 
 
 class _GuardedRedis(redis.Redis):
     """kombu's client, whose BRPOP returns a checked and rewritten message, or nothing."""
 
-    # For how many more missions there is a place; only a worker's has any.
+    # The number of free slots; only a worker's client has any.
     room: Callable[[], int] = staticmethod(lambda: 0)
     _streaming = False
     _heard_at = -math.inf
@@ -87,7 +87,7 @@ class _GuardedRedis(redis.Redis):
         return None
 
     def _join_more(self, queue: str, ids: list[str]) -> None:
-        """To a message's missions join those of the next ones, while there is a place for them: Celery handles one message for all."""
+        """Add the missions of the next messages to `ids` while there are free slots: Celery then handles one message for all."""
         if self.room() < 2 * len(ids):
             return
         since, self._heard_at = time.monotonic() - self._heard_at, time.monotonic()
@@ -103,7 +103,7 @@ class _GuardedRedis(redis.Redis):
                     continue
                 if message.task == DECODE and len(ids) + len(message.args[0]) <= MAX_IDS_PER_MESSAGE:
                     ids += message.args[0]
-                else:  # it only looked like one, or is somebody else's with very many
+                else:  # it only looked like a wake-up, or has too many missions
                     self._own.rpush(queue, entry)
 
     @cached_property
@@ -129,9 +129,9 @@ class _GuardedQoS(QoS):
     """kombu's record of unacknowledged messages. Drop entries that are not messages: each would end one worker after the other."""
 
     def restore_visible(self, start: int = 0, num: Any = 10, interval: int = 10) -> None:
-        """Put back what nobody has acknowledged for the visibility timeout; one worker looks, once in a while.
+        """Requeue messages that are unacknowledged for the visibility timeout; one worker at a time looks, at intervals.
 
-        kombu gives its lock back by a script of redis-py's, and a worker's login may run none. This one runs out.
+        kombu releases its lock with a script of redis-py, and a worker's login may not run scripts. This lock expires.
         """
         self._vrestore_count += 1
         if (self._vrestore_count - 1) % (interval or 1):
@@ -144,18 +144,18 @@ class _GuardedQoS(QoS):
                 self.restore_by_tag(tag, client)
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """Keep a message until it is acknowledged: here alone where it only wakes a worker, since the ledger knows its missions."""
+        """Keep a message until it is acknowledged. A wake-up is kept only in this process, since the ledger knows its missions."""
         keep = partial(virtual.QoS.append, self) if message.headers["task"] == DECODE else super().append
         keep(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def ack(self, delivery_tag: Any) -> None:
-        """Keep it no longer."""
+        """Delete the acknowledged message."""
         only_here = self._delivered[delivery_tag].headers["task"] == DECODE
         forget = partial(virtual.QoS.ack, self) if only_here else super().ack
         forget(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: Any = False) -> None:
-        """Put a message back into the queue; drop it where that cannot be done."""
+        """Put a message back into the queue; drop it if that fails."""
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # kombu has few types
         except (ValueError, TypeError, LookupError, AttributeError, NewerMessage) as error:
@@ -172,7 +172,7 @@ class GuardedChannel(VerifiedChannel):
     _own: redis.Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> redis.Redis:  # noqa: FBT001 (kombu's signature)
-        """One client for as long as its pool lives: kombu makes one for each command, which costs more than the command."""
+        """Create one client per pool: kombu creates one for each command, which costs more than the command."""
         if asynchronous:
             client = cast("_GuardedRedis", super()._create_client(asynchronous=True))  # type: ignore[no-untyped-call]  # as below
             client.room = self.connection.client.transport_options.get("room", client.room)
@@ -186,7 +186,7 @@ class GuardedChannel(VerifiedChannel):
         return _GuardedRedis
 
     def _do_restore_message(self, payload: Any, *args: Any, **options: Any) -> None:
-        rebuild(json.dumps(payload).encode())  # kombu would log what it cannot put back
+        rebuild(json.dumps(payload).encode())  # kombu would log a message that it cannot put back
         super()._do_restore_message(payload, *args, **options)  # type: ignore[no-untyped-call]  # kombu has few types
 
 
@@ -213,6 +213,6 @@ class GuardedConnection(VerifiedBroker):
 
 
 class GuardedAMQP(AMQP):  # type: ignore[misc]  # celery has no types
-    """What an app connects by: `Celery(amqp=GuardedAMQP)`."""
+    """The connections of an app: `Celery(amqp=GuardedAMQP)`."""
 
     Connection = GuardedConnection

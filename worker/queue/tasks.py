@@ -1,7 +1,7 @@
 """The Celery tasks: `decoder.decode` for workers, `decoder.submit` and `decoder.status` for clients that only speak Celery.
 
-Ids and arguments have the right types here: `worker.queue.intake` hands on no others. Where those of `decoder.submit` and
-`decoder.status` are refused it hands the message on without any, and the task answers with what it takes.
+Ids and arguments have the right types here: `worker.queue.intake` passes on no others. If it refuses those of `decoder.submit` or
+`decoder.status`, it passes the message on without arguments, and the task answers which ones it takes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _STATUS_TAKES = "decoder.status requires a mission id as JSON, a UUID like 0f8fa
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
-    """A request whose arguments and answer never show: not in an event, not in Flower, not in a log line."""
+    """A request whose arguments and result appear in no event, in no log line and not in Flower."""
 
     @property
     def argsrepr(self) -> str:
-        """Nothing: `decoder.submit` has a URL there."""
+        """A placeholder: the arguments of `decoder.submit` contain a URL."""
         return "(...)"
 
     @property
     def kwargsrepr(self) -> str:
-        """Nothing."""
+        """A placeholder."""
         return "{...}"
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 (Celery's name for it)
@@ -45,9 +45,9 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
 
 
 class MissionsRequest(PrivateRequest):
-    """A request whose mission ids show, so that a mission can be looked for in Flower: `intake` lets nothing else through.
+    """A request that shows its mission ids, so that people can find a mission in Flower: `intake` lets nothing else through.
 
-    So does its answer: how many missions it woke the worker for, and how they went.
+    It also shows its result: how many missions it woke the worker for, and how they ended.
     """
 
     @property
@@ -56,15 +56,15 @@ class MissionsRequest(PrivateRequest):
         (ids,) = self.args
         return f"({', '.join(ids)})"
 
-    send_event = Request.send_event  # with its answer
+    send_event = Request.send_event  # with the result
 
 
 def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
-    """Define the three tasks on an app; `runtime` gives the parts once the worker has started."""
+    """Define the three tasks on an app; `runtime` returns the parts once the worker has started."""
     options: dict[str, Any] = {
         "acks_late": True,
         "throws": (DecoderError,),
-        "shared": False,  # no other app of this process, like a publisher's, is to have them
+        "shared": False,  # no other app in this process, like a publisher's, gets them
     }
 
     @app.task(name=DECODE, Request=MissionsRequest, ignore_result=True, **options)  # type: ignore[untyped-decorator]  # celery has no types
@@ -106,13 +106,13 @@ def register(app: Celery, runtime: Callable[[], Runtime]) -> None:
 
 
 def as_text(went: Mapping[str, int]) -> str:
-    """How many missions went how: `14 succeeded, 2 failed`."""
+    """Format the number of missions by outcome: `14 succeeded, 2 failed`."""
     return ", ".join(f"{went[how]} {how}" for how in _WENT if went[how])
 
 
 @contextmanager
 def _plain_refusals() -> Iterator[None]:
-    """Refuse with one plain exception whose text starts with the reason: a client that only speaks Celery can rebuild it."""
+    """Raise refusals as one plain exception whose text starts with the reason: a client that only speaks Celery can rebuild it."""
     try:
         yield
     except DecoderError as error:

@@ -1,1 +1,1 @@
-"""Searching files: which ones, what was known of them before, and the report that other tools read."""
+"""Searching files: the inputs, the baseline of known secrets, and the report for other tools."""

@@ -12,21 +12,21 @@ from typing import Any
 from mission.errors import SettingsError
 from mission.model import Secret
 
-# In SARIF's `partialFingerprints`: a new way to make them takes a new name.
+# The name in SARIF's `partialFingerprints`: a new way to compute them needs a new name.
 FINGERPRINT = "decoderSecret/v1"
 MAX_BYTES = 256 * 1024**2
 
 
 def fingerprint(location: str, secret: Secret) -> str:
-    """The same for a secret that moved to another line; 32 hexadecimal digits.
+    """Compute a secret's fingerprint, 32 hexadecimal digits; it stays the same if the secret moves to another line.
 
-    The first 30 say where it is (file, member, detector, category), and nothing of its value. The last two are a byte of a hash that
-    the value is in: a changed one is seen 255 times in 256, and an attacker who guesses a password learns only that one guess in
-    256 is left. A longer hash would prove a guess right.
+    The first 30 digits depend on the place (file, member, detector, category), not on the value. The last two are a byte of a hash
+    that includes the value: a changed value is noticed 255 times in 256. An attacker who guesses a password learns only that one
+    guess in 256 is left; a longer hash would prove a guess right.
 
     Args:
-        location: of the file, from the folder that was searched.
-        secret: that was found in it.
+        location: the file, relative to the folder that was searched.
+        secret: a secret in that file.
     """
     place = json.dumps([location, secret.path, secret.detector, secret.category]).encode()
     value = sha256(place + b"\0" + secret.value.encode(errors="surrogatepass"))
@@ -37,7 +37,7 @@ class Baseline:
     """The secrets of an earlier search, each as often as it was found.
 
     Args:
-        fingerprints: of all of them.
+        fingerprints: the fingerprint of each.
     """
 
     def __init__(self, fingerprints: Iterable[str] = ()) -> None:
@@ -46,10 +46,10 @@ class Baseline:
 
     @classmethod
     def load(cls, file: Path) -> Baseline:
-        """Of what `decoder scan` wrote with `--json` or `--sarif`.
+        """Load a file that `decoder scan` wrote with `--json` or `--sarif`.
 
         Raises:
-            SettingsError: it is none of them, or cannot be read.
+            SettingsError: it is neither, or cannot be read.
         """
         try:
             with file.open("rb") as opened:
@@ -65,7 +65,7 @@ class Baseline:
             raise SettingsError(f"{file}: not a baseline; use {what}, up to {MAX_BYTES} bytes") from None
 
     def knows(self, fingerprint: str) -> bool:
-        """Whether the baseline has it once more than the earlier calls asked for."""
+        """Whether the baseline contains this fingerprint; each call uses up one occurrence."""
         if not self._left[fingerprint]:
             return False
         self._left[fingerprint] -= 1

@@ -13,19 +13,19 @@ from pathspec import GitIgnoreSpec
 
 NAME = ".gitignore"
 MAX_BYTES = 1024**2
-# A line with more `*` or `**` is no pattern here: on a stranger's long name the library would take minutes for it, or years.
+# Lines with more `*` or `**` are not used: on a hostile long name the library would take minutes, or years.
 MAX_STARS = 3
-# Nor is a longer path looked at.
+# Longer paths are not matched either.
 MAX_PATH = 512
 _STARS = re.compile(r"\*+")
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """What the `.gitignore` files from the repository's top down to one folder name. The deepest that says something decides.
+    """The patterns of the `.gitignore` files from the repository's top down to one folder. The deepest match decides.
 
     Attributes:
-        levels: the folder of each, with a `/` at the end, and its patterns.
+        levels: the folder of each file, with a `/` at the end, and its patterns.
     """
 
     levels: tuple[tuple[str, GitIgnoreSpec], ...] = ()
@@ -67,7 +67,7 @@ class Ignored:
 
 
 def _matches(regex: re.Pattern[str], path: str) -> bool:
-    """Whether a pattern matches a path itself: to the library it also does what matches a folder above, which git decides there."""
+    """Whether a pattern matches the path itself. The library also matches paths below a match; git decides those at the folder above."""
     match = regex.search(path)
     if match is None or "ps_d" not in regex.groupindex:
         return match is not None
@@ -87,7 +87,7 @@ def repository(folder: str) -> str | None:
 def _lines(file: str) -> Iterator[str]:
     """Its patterns; none if it is not a file, cannot be read, or was not written by a person."""
     try:
-        # git does not follow a link here either; what is no file might never end.
+        # git does not follow a link here either; reading anything but a regular file might never end.
         with open(
             file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
         ) as opened:
@@ -98,10 +98,10 @@ def _lines(file: str) -> Iterator[str]:
         return
     for line in text.removeprefix("\ufeff").split("\n"):
         pattern = line.removesuffix("\r")
-        # To git `x/**` names what is in the folder, to the library the folder as well; `x/**/` the folders in it.
+        # In git, `x/**` matches the content of the folder, and `x/**/` the folders in it; in the library, also the folder itself.
         for ending, clear in (("/**", "/*"), ("/**/", "/**/*/")):
             pattern = pattern.removesuffix(ending) + clear if pattern.endswith(ending) else pattern
-        # Each of these it takes for any path with a folder in it.
+        # The library lets each of these match any path with a folder in it.
         yield {"*/": "?*/", "!*/": "!?*/", "**/": "?*/", "!**/": "!?*/"}.get(pattern, pattern)
 
 
@@ -111,9 +111,9 @@ def _taken(line: str) -> bool:
     if len(_STARS.findall(line)) > MAX_STARS:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of brackets that a later Python may read otherwise
+        warnings.simplefilter("ignore")  # about brackets that a later Python may read differently
         try:
             GitIgnoreSpec.from_lines([line])
-        except (ValueError, re.error):  # git takes no notice of such a line either
+        except (ValueError, re.error):  # git ignores such a line as well
             return False
     return True

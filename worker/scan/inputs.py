@@ -25,11 +25,11 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file that is to be searched, or standard input.
+    """A file to search, or standard input.
 
     Attributes:
-        name: as it was given, or below the folder that was.
-        walked: it was met in a folder: nobody asked for this one.
+        name: as given on the command line, or below a folder given there.
+        walked: whether it was found in a folder, not named itself.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Input:
 
 
 class Inputs:
-    """All files that some names stand for. A folder's are in the order of their names, before those of the folders in it.
+    """All files of the given names. The files of a folder come in the order of their names, before those of its subfolders.
 
     Args:
-        names: of files and folders, or `-`.
-        failed: takes the name of a folder that cannot be read, and why.
-        but: files that are passed over in folders, by device and inode: those that the search itself writes and reads.
+        names: files and folders, or `-`.
+        failed: called with the name of a folder that cannot be read, and the reason.
+        but: files to skip in folders, by device and inode: those that the search itself writes and reads.
     """
 
     def __init__(
@@ -62,16 +62,16 @@ class Inputs:
                 yield Input(name)
 
     def location(self, name: str) -> str:
-        """Where a file is, from the top of its repository; without one, from the current folder if all inputs are in it, else from the
-        folder that they share. So it is the same wherever the search starts. Empty for standard input.
+        """The path of a file, relative to the top of its repository; without one, to the current folder if all inputs are in it, else to
+        the folder that they share. So it does not depend on where the search starts. Empty for standard input.
         """
         return "" if name == STDIN else os.path.relpath(name, self._base)
 
     def read(self, each: Input) -> bytes | None:
-        """All of it; None of what is passed over after all.
+        """Read an input completely; return None if it is skipped.
 
         Raises:
-            Unreadable: it cannot be read, or is too large. A file that is too large is not even begun; what has no size of its own is
+            Unreadable: it cannot be read, or is too large. A file that is too large is not read at all; an input without a size is
                 read up to the cap.
         """
         try:
@@ -82,7 +82,7 @@ class Inputs:
                 found = os.fstat(file.fileno())
                 if each.walked and (found.st_dev, found.st_ino) in self._but:
                     return None
-                if each.walked and not stat.S_ISREG(found.st_mode):  # since its folder was read
+                if each.walked and not stat.S_ISREG(found.st_mode):  # it changed since its folder was read
                     self.skipped[SPECIAL] += 1
                     return None
                 body = _capped(file, found.st_size)
@@ -94,7 +94,7 @@ class Inputs:
         return body
 
     def _folder(self, top: str) -> Iterator[Input]:
-        """Without recursion: a stranger's folders may lie deeper in one another than Python can."""
+        """Walk a folder without recursion: hostile folders may be nested deeper than Python's recursion limit."""
         absolute = os.path.abspath(top)
         waiting = [("" if top == os.curdir else top, absolute, Ignored.above(absolute))]
         while waiting:

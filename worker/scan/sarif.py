@@ -1,4 +1,4 @@
-"""The report that other tools read: SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html)."""
+"""The report for other tools: SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LEVELS = {Confidence.CERTAIN: "error", Confidence.HIGH: "error", Confidence.MED
 
 
 class Sarif:
-    """A report that is written as the search goes on: one run, results first, for only then are its rules known.
+    """A report that is written during the search: one run, results first, because its rules are known only at the end.
 
-    Use it with `with`. The file is there once all is written; what cannot be written to its end leaves none.
+    Use it with `with`. The file appears once it is complete; a failure leaves no partial file.
 
     Args:
         file: to write; an existing file is overwritten.
@@ -33,7 +33,7 @@ class Sarif:
     """
 
     def __init__(self, file: Path) -> None:
-        self._target = Path(os.path.realpath(file))  # what a link points to
+        self._target = Path(os.path.realpath(file))  # the target of a link
         self._part: Path | None = None
         self._rules: dict[str, int] = {}
         self._results = 0
@@ -44,7 +44,7 @@ class Sarif:
         self._file.write(json.dumps(head)[:-1] + ', "runs": [{"columnKind": "unicodeCodePoints", "results": [')
 
     def _open(self, file: Path) -> IO[str]:
-        if file.exists() and not stat.S_ISREG(file.stat().st_mode):  # a pipe, say, is written to as it is
+        if file.exists() and not stat.S_ISREG(file.stat().st_mode):  # a pipe, for example, is written directly
             return self._pieces.enter_context(file.open("w", encoding="ascii"))
         try:
             descriptor, name = tempfile.mkstemp(dir=self._target.parent, prefix=f".{self._target.name[:100]}.")
@@ -55,7 +55,7 @@ class Sarif:
 
     @property
     def files(self) -> list[Path]:
-        """The files that it is written to."""
+        """The files that the report is written to."""
         return [self._target, *([self._part] if self._part else [])]
 
     def __enter__(self) -> Self:
@@ -92,11 +92,11 @@ class Sarif:
         }
 
     def fail(self) -> None:
-        """An input could not be read."""
+        """Record that an input could not be read."""
         self._failed = True
 
     def add(self, location: str, secret: Secret, fingerprint: str) -> None:
-        """One result, without the value or its line."""
+        """Add a result, without the value or the line's text."""
         rule = f"{secret.detector}/{secret.category}"
         index = self._rules.setdefault(rule, len(self._rules))
         confidence = Confidence(secret.confidence)
@@ -130,7 +130,7 @@ class Sarif:
 def _artifact(location: str, member: str) -> dict[str, str]:
     uri = quote(os.fsencode(location), safe="/") if location else "stdin"
     if member:
-        # A member may be called `../../x`: such a name is one part of the path, so that it leads nowhere else.
+        # A member may be called `../../x`: such a name becomes a single path segment, so that it cannot lead elsewhere.
         plain = all(part not in ("", ".", "..") for part in member.split("/"))
         uri += "!" + quote(member.encode(errors="surrogatepass"), safe="/!" if plain else "!")
     return {"uri": uri, "uriBaseId": "%SRCROOT%"} if location else {"uri": uri}

@@ -1,4 +1,4 @@
-"""One search of many files: what is new of each, and what has to be said at the end."""
+"""One search of many files: the new secrets of each, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from worker.scan.baseline import Baseline, fingerprint
 from worker.scan.inputs import Inputs, Unreadable
 from worker.scan.sarif import Sarif
 
-_NAMED = 3  # inputs that were not searched to their end are told by name, up to so many
+_NAMED = 3  # at most this many inputs that were not searched to the end are named
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What one input gave.
+    """The outcome of one input.
 
     Attributes:
-        source: its name, fit to be printed.
-        secrets: those that are reported, each with its fingerprint.
-        cut: what ended its search before it did.
+        source: its name, safe to print.
+        secrets: the reported secrets, each with its fingerprint.
+        cut: the limits that ended its search early.
     """
 
     source: str
@@ -36,12 +36,12 @@ class Search:
     """A search, input after input.
 
     Args:
-        names: of files and folders, or `-`.
+        names: files and folders, or `-`.
         extractor: finds the secrets.
-        least: confidence that is reported.
-        baseline: what is not.
-        report: takes what is, besides.
-        complain: takes the name of an input that cannot be read, and why.
+        least: the lowest confidence to report.
+        baseline: known secrets, which are not reported.
+        report: a SARIF report to write as well.
+        complain: called with a line about each input that cannot be read.
         but: files in folders that are not searched.
     """
 
@@ -102,7 +102,7 @@ class Search:
             self._report.fail()
 
     def left_out(self) -> str:
-        """What was not searched, or not to its end, and what the baseline knew, in a line; empty where there is nothing to say."""
+        """One line about inputs that were skipped or not searched to the end, and known secrets; empty if there are none."""
         said = []
         if skipped := ", ".join(f"{why}: {number}" for why, number in sorted(self._inputs.skipped.items())):
             said.append(f"skipped: {skipped}")

@@ -1,4 +1,4 @@
-"""`decoder capacity`: what it prints for people and for machines, and what it refuses."""
+"""`decoder capacity`: its output for people and for machines, and the options that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`decoder check-url`: one verdict a line, in order, without fetching anything."""
+"""`decoder check-url`: one verdict per line, in order, without a fetch."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_answers_line_by_line_before_the_input_ends() -> None:
 
 
 def test_a_name_that_is_looked_up_is_answered_before_the_next_line_comes() -> None:
-    """As `tail -f urls.txt | decoder check-url -` reads it; a line that is not whole yet waits."""
+    """As with `tail -f urls.txt | decoder check-url -`; an incomplete line waits."""
     with started([*COMMAND, "--json", "-"], **PIPES) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""`decoder rules`: what looks for secrets, and files of rules before a worker gets them."""
+"""`decoder rules`: the rules that find secrets, and checks of rule files before a worker loads them."""
 
 import json
 import os

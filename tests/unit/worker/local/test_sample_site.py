@@ -1,4 +1,4 @@
-"""The sample site, asked over real HTTP. That its samples end as they should, `decoder run` shows."""
+"""The sample site over real HTTP. The tests of `decoder run` show that its samples end as they should."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_a_bad_value_in_the_environment_stops_a_stack_before_it_starts(monkeypat
         access([])
 
 
-# What is opened
+# Access
 
 
 def test_a_url_opens_its_host_port_and_scheme() -> None:
@@ -253,7 +253,7 @@ from worker.local.stack import ending_on_signals, running
 class Popen(subprocess.Popen):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        os.kill(os.getpid(), signal.SIGTERM)  # nobody but this object knows the child yet
+        os.kill(os.getpid(), signal.SIGTERM)  # only this object knows the child so far
 
 subprocess.Popen = Popen
 folder = Path(sys.argv[1])
@@ -273,7 +273,7 @@ with ending_on_signals():
 
 
 def test_another_thread_may_start_a_child(tmp_path: Path) -> None:
-    """Signals are the main thread's; so no other can hold one back, nor needs to."""
+    """Only the main thread handles signals, so other threads cannot hold them back and need not."""
     with ThreadPoolExecutor(1) as thread, EmbeddedRedis(tmp_path) as server:
         server.kill()
         thread.submit(server.start).result(60)

@@ -1,4 +1,4 @@
-"""The Secret of a trial: what is in it, and how it is asked for, by a server that answers as Kubernetes does."""
+"""The Secret of a trial: its content, and the request for it to a server that answers like Kubernetes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METADATA = {"name": "decoder-secrets", "namespace": "trial", "labels": {"app.kub
 
 
 class Api(HTTPServer):
-    """Takes requests down, and answers each with the same status."""
+    """Records requests, and answers each with the same status."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(("127.0.0.1", 0), Asked)
@@ -95,13 +95,13 @@ def test_the_secret_is_made_with_the_token_of_the_pod(api: Api, capsys: pytest.C
     assert (body["kind"], body["metadata"]) == ("Secret", METADATA)
     assert set(body["data"]) == set(trial.secret_data(HOST))
     assert HOST in b64decode(body["data"]["worker-redis-url"]).decode()
-    assert capsys.readouterr().out == "Secret decoder-secrets made\n"
+    assert capsys.readouterr().out == "Secret decoder-secrets created\n"
 
 
 def test_one_that_is_there_stays(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     api.status = 409
     assert trial.main(json.dumps(METADATA), HOST) == 0
-    assert capsys.readouterr().out == "Secret decoder-secrets is there already, and stays as it is\n"
+    assert capsys.readouterr().out == "Secret decoder-secrets exists already and stays unchanged\n"
 
 
 def test_a_refusal_is_told_and_the_job_fails(api: Api, capsys: pytest.CaptureFixture[str]) -> None:

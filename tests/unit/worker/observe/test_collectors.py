@@ -1,4 +1,4 @@
-"""What a scrape asks: of the ledger, of its server, of the system."""
+"""The values that a scrape reads: of the ledger, of its server, of the system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def collected(vitals: Vitals) -> dict[str, Metric]:
 
 @pytest.fixture
 def narrow_ledger(client: redis.Redis, settings: WorkerSettings) -> Iterator[Ledger]:
-    """The ledger by a login that may see the counts, neither INFO nor the keys' ages."""
+    """The ledger with a login that may read the counts, but neither INFO nor the keys' ages."""
     client.execute_command("ACL", "SETUSER", "narrow", "on", ">narrow", "~{decoder}:[^k]*", "+@all", "-info")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     host = settings.redis_url.get_secret_value().rpartition("@")[2]
     with connect(WorkerSettings.from_env(redis_url=f"redis://narrow:narrow@{host}")) as narrow:

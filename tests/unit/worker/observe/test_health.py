@@ -1,4 +1,4 @@
-"""The health file: written while beats come, read by a probe that trusts nothing."""
+"""The health file: written at each beat, read by a probe that trusts nothing."""
 
 import json
 import os

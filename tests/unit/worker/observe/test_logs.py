@@ -1,4 +1,4 @@
-"""Log lines: their shape, what they say of a mission, and what they never say."""
+"""Log lines: their format, what they show of a mission, and what they never show."""
 
 import io
 import json
@@ -33,7 +33,7 @@ Configure = Callable[..., io.StringIO]
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """`logs.configure` on a stream of the test's own; everything is put back at the end."""
+    """`logs.configure` on the test's own stream; everything is restored at the end."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
@@ -41,7 +41,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
 
     class Stream(io.StringIO):
-        """What was written, also what is on its way."""
+        """All lines, including pending ones."""
 
         def getvalue(self) -> str:
             root.handlers[0].flush()
@@ -319,7 +319,7 @@ def test_text_for_people_is_one_line_with_the_same_content(configure: Configure)
 
 @pytest.mark.parametrize("letter", ["a", "ä", "\N{OLD PERSIAN SIGN A}"])
 def test_other_processes_write_between_lines_and_never_into_one(configure: Configure, letter: str) -> None:
-    """To the same pipe, which takes so many bytes whole (pipe(7))."""
+    """A pipe takes up to PIPE_BUF bytes atomically (pipe(7))."""
     out = configure(fmt="text")
     for number in range(200):
         logging.getLogger("decoder.x").info("%d %s", number, letter * (number % 7 * 100))
@@ -398,7 +398,7 @@ def test_all_that_was_logged_is_written_in_order_before_the_process_ends() -> No
 
 
 def test_a_slow_reader_of_the_output_holds_up_no_thread() -> None:
-    """Many times what a pipe holds is logged before anybody reads."""
+    """The process logs many times a pipe's capacity before the first read."""
     code = "for n in range(3000):\n logging.getLogger('decoder').info('%d', n)\nsys.stderr.write('all logged\\n')\nsys.stderr.flush()"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with started([sys.executable, "-c", PRELUDE + code], **pipes) as process:

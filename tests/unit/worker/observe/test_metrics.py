@@ -1,4 +1,4 @@
-"""The catalogue, scraped for real over HTTP, and the numbers that come from the ledger."""
+"""The catalogue, scraped over real HTTP, and the numbers that come from the ledger."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ SERVER = Condition(
 KEYS = {("url", "00c0ffee"): 1_700_000_000.0}
 VITALS = Vitals(STATS, {}, SERVER, KEYS, damaged=6, audit_bytes=1234, outcomes_bytes=99, waits=WAITS)
 
-# The names that dashboards and alerts are built on.
+# The names that dashboards and alerts use.
 CATALOGUE = {
     "decoder_missions": "counter",
     "decoder_mission_duration_seconds": "histogram",
@@ -111,11 +111,11 @@ def test_buckets_resolve_both_sides_of_ten_seconds(histogram: Histogram) -> None
     assert sum(5 <= bound < 10 for bound in bounds) >= 2
     assert sum(10 < bound <= 60 for bound in bounds) >= 3
     assert all(low < high for low, high in pairwise(bounds))
-    assert 24 * 3600 in bounds or histogram is not metrics.MISSION_AGE  # for its whole life
+    assert 24 * 3600 in bounds or histogram is not metrics.MISSION_AGE  # a mission's whole lifetime
 
 
 def test_series_of_closed_sets_stand_from_the_start(port: int) -> None:
-    assert endings  # whose series are its own
+    assert endings  # its import creates the series
     found = scrape(port)
     assert {
         ("succeeded", ""),
@@ -137,7 +137,7 @@ def test_reasons_in_labels_are_of_the_closed_set(port: int) -> None:
     reasons = {reason for _, reason in samples(found["decoder_missions"])}
     results = {result for (result,) in samples(found["decoder_fetch_attempts"])}
     assert reasons | results <= {reason.value for reason in Reason} | {"", "ok"}
-    # Refused at admission is no outcome of a mission.
+    # A refusal at admission is not a mission's outcome.
     assert not reasons & {"quota_exceeded", "queue_full", "idempotency_conflict", "malformed_message"}
 
 

@@ -1,4 +1,4 @@
-"""The server of the metrics, under those who only want to hold it."""
+"""The metrics server, with clients that only hold connections open."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def scrape(port: int, host: str = "127.0.0.1") -> str:
 
 
 def ended(sock: socket.socket) -> bool:
-    """Whether the server has ended the connection; waits for it."""
+    """Wait for the server to end the connection; return whether it did."""
     try:
         return sock.recv(1) == b""
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""The remote control sends nothing, and answers what Flower asks from heartbeats."""
+"""The remote control sends nothing, and answers Flower's requests from heartbeats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def app(settings: WorkerSettings) -> Celery:
 
 @pytest.fixture
 def beating(app: Celery) -> Iterator[None]:
-    """Two workers, of which heartbeats are heard now and then."""
+    """Two workers that send heartbeats at intervals."""
     over = threading.Event()
 
     def beat() -> None:
@@ -63,7 +63,7 @@ def test_nothing_is_sent_to_workers(app: Celery, client: redis.Redis) -> None:
 def test_a_workers_facts_are_those_of_its_heartbeat(app: Celery) -> None:
     found = app.control.inspect(["one"], timeout=30).stats()
     assert found.keys() == {"one"}
-    assert found["one"]["pool"].items() >= {"messages in hand": 3, "messages done": 12}.items()
+    assert found["one"]["pool"].items() >= {"messages in flight": 3, "messages done": 12}.items()
     assert found["one"]["pid"] > 0
 
 

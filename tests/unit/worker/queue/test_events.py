@@ -1,4 +1,4 @@
-"""When the events of tasks are sent. The parts are Celery's own: a release of it that asks for them otherwise shows here."""
+"""When task events are sent. The parts are Celery's own, so a release that changes their use fails here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.queue.events import EVENTS_SECONDS, PatientConsumer
 
 
 class Hub:
-    """Celery's loop, of which only its timer is used."""
+    """Celery's event loop; only its timer is used."""
 
     def __init__(self) -> None:
         self.timers: list[tuple[float, Callable[[], None]]] = []

@@ -1,4 +1,4 @@
-"""The check of the guard: what comes out when a poisoned message goes in."""
+"""The check of the guard: which messages come out when a poisoned one goes in."""
 
 from __future__ import annotations
 

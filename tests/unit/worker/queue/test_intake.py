@@ -1,4 +1,4 @@
-"""The choke point: in front of which connections it stands, and what becomes of an entry there."""
+"""The choke point: which connections it guards, and how it handles an entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that wake a worker for missions are joined at the choke point, as far as there is room."""
+"""Messages that wake a worker for missions are joined at the choke point while there are free slots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Taken = Callable[[], list[str]]
 
 
 class Room:
-    """For how many missions there is a place, as a test has it."""
+    """The number of free slots, which a test sets."""
 
     def __init__(self) -> None:
         self.left = 32
@@ -55,7 +55,7 @@ def taken(settings: WorkerSettings, room: Room) -> Iterator[Taken]:
 
 
 def publish(client: redis.Redis, count: int, per_message: int = 1) -> list[str]:
-    """Missions in messages of so many; the ids, the first published first."""
+    """Publish missions, `per_message` in each message; return the ids in that order."""
     ids = [new_mission_id() for _ in range(count)]
     client.lpush(QUEUE, *wake_ups(ids, per_message=per_message))
     return ids
@@ -121,7 +121,7 @@ def test_one_with_very_many_missions_is_put_back(client: redis.Redis, taken: Tak
 
 
 def test_one_too_large_for_a_message_is_not_taken_beside_another(client: redis.Redis, taken: Taken) -> None:
-    """Fifteen of the largest that Redis takes were in a worker's memory at once."""
+    """Formerly fifteen messages of the largest size that Redis accepts were in a worker's memory at once."""
     first = publish(client, 1)
     (large,) = (message + b" " * MAX_MESSAGE_BYTES for message in wake_ups([new_mission_id()]))
     client.lpush(QUEUE, large)

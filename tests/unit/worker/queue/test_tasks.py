@@ -29,7 +29,7 @@ pytestmark = pytest.mark.server("kombu's own connections")
 
 
 class Tasks:
-    """An app with the tasks, and the parts that they work with."""
+    """An app with the tasks, and the parts that they use."""
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self.keys = Keys(ledger, settings)
@@ -49,7 +49,7 @@ class Tasks:
         )
 
     def run(self, task: str, *args: object, task_id: str | None = None, **options: object) -> Any:
-        """The task's answer; what it raises is raised."""
+        """Return the task's result, or raise its exception."""
         done = self.app.tasks[task].apply(args, options, task_id=task_id or new_mission_id(), throw=False)
         return done.get(disable_sync_subtasks=False)
 

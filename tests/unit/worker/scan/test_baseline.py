@@ -1,4 +1,4 @@
-"""Fingerprints: the same for the same secret, and no help to who guesses at it."""
+"""Fingerprints: equal for the same secret, and no help in guessing it."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_the_file_counts() -> None:
 
 
 def test_of_the_value_there_is_a_byte_and_no_more() -> None:
-    """So a changed value is seen, and a guess is never proved."""
+    """So a changed value is noticed, but no guess is proved right."""
     marks = {fingerprint("a", replace(SECRET, value=f"guess {number}")) for number in range(10_000)}
     assert len({mark[:30] for mark in marks}) == 1
     assert len(marks) == 256

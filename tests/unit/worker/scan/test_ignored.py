@@ -45,7 +45,7 @@ def names(top: Path, patterns: str, path: str) -> bool:
         ("a\r\n", "a", True),
         ("\ufeffa", "a", True),
         ("[ab].txt", "b.txt", True),
-        ("[z-a]\n!\nb\\\n[[a]\na", "a", True),  # what is no pattern does not stop the others
+        ("[z-a]\n!\nb\\\n[[a]\na", "a", True),  # an invalid pattern does not stop the others
     ],
 )
 def test_a_pattern_names_what_it_does_in_git(tmp_path: Path, patterns: str, path: str, *, named: bool) -> None:
@@ -100,6 +100,6 @@ def test_no_more_is_read_of_it_than_a_person_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["*a" * 30, "**/a/" * 30 + "b", "*a*a/" * 6 + "x"])
 def test_no_pattern_takes_longer_on_a_long_name_than_a_search_may(tmp_path: Path, pattern: str) -> None:
-    # With the pattern as it stands, one such name takes longer than this test may.
+    # With the unchanged pattern, one such name exceeds this test's time limit.
     assert not names(tmp_path, pattern, "/".join(["a" * 60] * 6) + "/y")
     assert not names(tmp_path, pattern, "a" * 200 + "b")

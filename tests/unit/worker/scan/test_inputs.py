@@ -1,4 +1,4 @@
-"""What is read of a folder, though a stranger may change it meanwhile."""
+"""Reading a folder while an attacker changes it."""
 
 from __future__ import annotations
 
