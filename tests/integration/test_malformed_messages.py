@@ -98,7 +98,7 @@ def test_what_a_celery_client_asks_wrongly_is_answered_counted_and_quarantined_a
         wait_for(lambda: client.exists(result), what=f"the answer to {asked['task']}")  # noqa: B023 (called here)
         answer = json.loads(cast("bytes", client.get(result)))
         assert answer["status"] == "FAILURE"
-        assert f"malformed_message: {asked['task']} takes " in answer["result"]["exc_message"][0]
+        assert f"malformed_message: {asked['task']} requires " in answer["result"]["exc_message"][0]
         assert CANARY not in json.dumps(answer)
     wait_for(lambda: client.hlen("unacked") == 0, what="the end of the tasks")
     assert refused_by(worker) == len(entries)

@@ -26,7 +26,7 @@ def test_promtool_finds_it_good_with_its_rules() -> None:
 
 
 def test_its_job_and_labels_are_those_that_the_rules_expect() -> None:
-    expected = re.search(r'job="([^"]+)", and the labels `(\w+)` and `(\w+)`', RULES.read_text())
+    expected = re.search(r'job="([^"]+)", and `(\w+)` and `(\w+)`', RULES.read_text())
     assert expected
     (job,) = CONFIG["scrape_configs"]
     (target,) = job["static_configs"]
@@ -35,7 +35,7 @@ def test_its_job_and_labels_are_those_that_the_rules_expect() -> None:
 
 def test_where_something_is_missing_it_says_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "Debian's package `prometheus`" in (lacking() or "")
+    assert "Debian package `prometheus`" in (lacking() or "")
     (tmp_path / "prometheus").touch(mode=0o700)
     assert lacking() is None
     monkeypatch.setattr(prometheus, "RULES", RULES.with_name("elsewhere.yaml"))

@@ -564,8 +564,8 @@ def test_the_reasons_left_out_are_those_that_the_model_calls_refusals_by_policy(
     assert all(reasons == expected for reasons in found)
 
 
-def test_an_alert_that_asks_which_host_it_is_names_the_log_field_that_says_so() -> None:
-    asking = [text for rule in rules("alert") if "which host" in (text := rule["annotations"]["description"])]
+def test_an_alert_that_asks_for_the_host_names_the_log_field_that_has_it() -> None:
+    asking = [text for rule in rules("alert") if "the host (" in (text := rule["annotations"]["description"])]
     assert asking
     assert all("mission.allowed_by" in text for text in asking)
 
