@@ -12,7 +12,7 @@ from mission.cli.console import Commands, Lazy, version_option
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
-        Lazy("producer.commands.cancel", "End missions that are queued or retrying, before a worker claims them."),
+        Lazy("producer.commands.cancel", "End missions that are queued or retrying."),
         Lazy("producer.commands.enqueue", "Enqueue missions: URLs from the command line or from a file."),
         Lazy("producer.commands.forget", "Delete a mission and its results, whatever its state."),
         Lazy("producer.commands.list", "List missions, the newest first."),

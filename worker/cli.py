@@ -19,12 +19,12 @@ from mission.cli.console import Commands, Lazy, version_option
         Lazy("mission.cli.migrate", "Load this release's functions into Redis."),
         Lazy(
             "worker.commands.capacity",
-            "Estimate the workers, Redis and network that a daily load needs, and the first bottleneck.",
+            "Estimate the workers and the Redis that a daily load needs.",
         ),
         Lazy("worker.commands.check_url", "Check URLs against the policy without fetching them."),
         Lazy(
             "worker.commands.doctor",
-            "Check Redis, keys and policy for this login; or repair the ledger.",
+            "Check Redis, keys and policy; or repair the ledger.",
             "worker",
         ),
         Lazy("worker.commands.run", "Fetch URLs and print the secrets in them.", "embedded"),

@@ -108,9 +108,9 @@ def show(
 )
 @json_option
 def verify(log: TextIO | None, as_json: bool) -> None:
-    """Find entries that were removed, changed, inserted or reordered; exit code 1 if there are any.
+    """Find entries that were removed, changed or inserted.
 
-    Checks both chains: what people did, and which keys workers used. Mended findings are printed but are not a failure.
+    Exit code 1 if there are any, or if entries are out of order. Checks both chains: what people did, and which keys workers used. Mended findings are printed but are not a failure.
     Only a comparison with a log shows that a whole chain was rewritten or emptied, or that its newest entries were
     removed.
 
@@ -134,7 +134,7 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
 @audit.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 def trim() -> None:
-    """Remove entries that are older than DECODER_AUDIT_TTL, and record the removal.
+    """Remove entries older than DECODER_AUDIT_TTL, on record.
 
     Needs the auditor's login. An entry of action `trim` records how many entries were removed and which was the last one,
     so that `verify` detects any other removal.

@@ -115,9 +115,9 @@ def show(mission_id: str, as_json: bool) -> None:
 @dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def replay(**selection: Any) -> None:
-    """Requeue dead missions, with a fresh attempt count and a lifetime from now.
+    """Requeue dead missions.
 
-    Name them, or select them by --reason, --older-than or both, or use --all. Missions that are no longer dead are skipped
+    Their attempts count from zero, their lifetime starts now. Name them, or select them by --reason, --older-than or both, or use --all. Missions that are no longer dead are skipped
     with the reason, so it is safe to repeat the command.
 
     \b
@@ -130,9 +130,9 @@ def replay(**selection: Any) -> None:
 @dead_letters.command(reads=("redis_url", "redis_ca_file"))
 @_selection
 def discard(**selection: Any) -> None:
-    """Remove missions from the dead letters for good; they stay dead, and their URLs are deleted.
+    """Remove missions from the dead letters for good.
 
-    Name them, or select them by --reason, --older-than or both, or use --all.
+    They stay dead, and their URLs are deleted. Name them, or select them by --reason, --older-than or both, or use --all.
 
     \b
     Example:

@@ -138,9 +138,9 @@ def show(key_files: tuple[Path, ...], recipient: bool, as_json: bool) -> None:
 @why_option(required=False, default="key rotation", show_default=True)
 @json_option
 def rewrap(old: tuple[Path, ...], new: str, reason: str, as_json: bool) -> None:
-    """Re-seal results from old keys to a new one; this needs the old identities.
+    """Re-seal results from old keys to a new one.
 
-    Give workers the new DECODER_RECIPIENT first. You can stop this command and run it again at any time: it skips results
+    Needs the old identities. Give workers the new DECODER_RECIPIENT first. You can stop this command and run it again at any time: it skips results
     already under the new key. It leaves results under other keys as they are. Exit code 1 if a result did not open.
 
     \b

@@ -20,7 +20,7 @@ from mission.store.connection import connect
 @why_option()
 @json_option
 def cancel(ids: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """End missions that are queued or retrying, before a worker claims them.
+    """End missions that are queued or retrying.
 
     Needs the operator's login. The audit log records it. Running missions go on. Exit code 1 if a mission is not cancelled.
 

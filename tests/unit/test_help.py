@@ -78,6 +78,15 @@ def test_a_commands_line_in_the_help_of_its_program_is_its_own_first_sentence(na
     assert PROGRAMS[program].commands[command].get_short_help_str(1000) == ALL[name].get_short_help_str(1000)
 
 
+@pytest.mark.parametrize("name", [name for name, command in ALL.items() if isinstance(command, click.Group)])
+def test_on_a_terminal_of_80_columns_no_commands_line_is_cut(name: str) -> None:
+    program, *path = name.split()
+    shown = CliRunner().invoke(PROGRAMS[program], [*path, "--help"], prog_name=program, terminal_width=80).stdout
+    commands = shown.partition("\nCommands:\n")[2]
+    assert commands
+    assert "..." not in commands
+
+
 @pytest.mark.parametrize("tab", [False, True], ids=["help", "tab"])
 @pytest.mark.parametrize(("package", "program"), [("producer", "mission"), ("worker", "decoder")])
 def test_the_help_of_a_program_and_completion_import_no_command_and_nothing_dear(

@@ -119,7 +119,7 @@ def capacity(
     as_json: bool,
     **load: Any,
 ) -> None:
-    """Estimate the workers, Redis and network that a daily load needs, and the first bottleneck.
+    """Estimate the workers and the Redis that a daily load needs.
 
     The estimate uses measured costs; docs/SCALING.md describes how they were measured and how well they predict. Plan with
     them, then measure your own. Each mission counts as one fetch: if servers cause retries, increase the number of missions.

@@ -24,9 +24,9 @@ from worker.settings import WorkerSettings
 @why_option(says="Reason of a repair, recorded in the audit log.  [default: none, without --repair]", required=False)
 @json_option
 def doctor(repairs: bool, reason: str | None, as_json: bool) -> None:
-    """Check Redis, keys and policy for this login; or repair the ledger.
+    """Check Redis, keys and policy; or repair the ledger.
 
-    Prints a line for each check: `ok`; `warn` for a setting that production should change; `FAIL` for one that production must
+    Checks what this login may see. Prints a line for each check: `ok`; `warn` for a setting that production should change; `FAIL` for one that production must
     change. With a FAIL the exit code is 1. `skip` marks checks that the login of DECODER_REDIS_URL may not do or does not need:
     a producer is checked as a producer, a reader as a reader.
 

@@ -50,7 +50,9 @@ def rules() -> None:
 @click.argument("text", required=False)
 @json_option
 def list_(text: str | None, as_json: bool) -> None:
-    """Print all rules, or those whose id, detector or description contains a text.
+    """Print all rules, or those that contain a text.
+
+    The text is looked for in their id, detector and description.
 
     \b
     Example:
@@ -70,7 +72,7 @@ def list_(text: str | None, as_json: bool) -> None:
 @click.argument("rule", metavar="ID")
 @json_option
 def show(rule: str, as_json: bool) -> None:
-    """Print one rule in full: its patterns, and its filters for false positives.
+    """Print one rule in full: its patterns and its filters.
 
     \b
     Example:
@@ -90,9 +92,9 @@ def show(rule: str, as_json: bool) -> None:
 @_file
 @json_option
 def check(files: tuple[Path, ...], as_json: bool) -> None:
-    """Report errors in rule files; a worker does not start with any of them.
+    """Report errors in rule files.
 
-    Prints a line for each error: file, line, rule, reason. Reads gitleaks TOML, betterleaks TOML and Kingfisher YAML. The exit code
+    A worker does not start with a rule file that has errors. Prints a line for each error: file, line, rule, reason. Reads gitleaks TOML, betterleaks TOML and Kingfisher YAML. The exit code
     is 1 if there is an error. A note names each feature of a file that the decoder ignores.
 
     \b
