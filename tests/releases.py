@@ -11,7 +11,7 @@ from tests.conftest import unavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # The commit that the newest tag names. A commit and not the tag: a clone without tags has it as well.
-LAST_RELEASE = "ff4fecc23d047f69505cead89832311e5e0d7769"
+LAST_RELEASE = "0ca72bd0e7d252f4e1670647c9eee0be8482a5a7"
 
 
 def tree_of_last_release(folder: Path) -> Path:
