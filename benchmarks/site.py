@@ -1,4 +1,4 @@
-"""A web site that is no bottleneck: it serves small prepared documents with three secrets each, over kept-alive connections.
+"""A web site fast enough not to be the bottleneck. It serves small prepared documents with three secrets each, over kept-alive connections.
 
 `python -m benchmarks.site [SECONDS [HOSTS [BYTES]]]` serves on HOSTS loopback addresses and delays each answer by SECONDS. Documents
 are at least BYTES long. It prints its port, which is the same for all addresses.

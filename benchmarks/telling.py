@@ -17,7 +17,7 @@ from typing import Any
 import click
 import redis
 
-from benchmarks.throughput import as_packaged
+from benchmarks.throughput import as_packaged, fsync_option
 from mission.cli.console import emit_json, emit_table
 from mission.errors import DecoderError
 from mission.ids import new_mission_id
@@ -165,13 +165,7 @@ def measured(place: Bench, count: int, waiters: int) -> Iterator[tuple[str, dict
     "--outcomes", "count", default=2000, show_default=True, type=click.IntRange(100), help="Number of outcomes."
 )
 @click.option("--waiters", default=200, show_default=True, type=click.IntRange(100, 2000), help="Parallel waiters.")
-@click.option(
-    "--fsync",
-    default="everysec",
-    show_default=True,
-    type=click.Choice(["everysec", "always"]),
-    help="Fsync policy of Valkey's AOF.",
-)
+@fsync_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def main(count: int, waiters: int, fsync: str, *, as_json: bool) -> None:
     """Measure how fast outcomes are read, how soon a client learns of an end, and the cost in Redis.

@@ -62,18 +62,21 @@ def rounds(
                 yield number, measure(system, urls, backlog=backlog, warm_up=warm_up)
 
 
-@click.command()
-@click.option(
-    "--missions", default=4000, show_default=True, type=click.IntRange(1), help="Missions for each system and round."
-)
-@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds.")
-@click.option(
+fsync_option = click.option(
     "--fsync",
     default="everysec",
     show_default=True,
     type=click.Choice(["everysec", "always"]),
     help="Fsync policy of Valkey's AOF.",
 )
+
+
+@click.command()
+@click.option(
+    "--missions", default=4000, show_default=True, type=click.IntRange(1), help="Missions for each system and round."
+)
+@click.option("--rounds", "count", default=3, show_default=True, type=click.IntRange(1), help="Number of rounds.")
+@fsync_option
 @click.option(
     "--backlog", is_flag=True, help="Enqueue all missions before the workers start, and time only the workers."
 )

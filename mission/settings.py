@@ -162,7 +162,7 @@ class Settings(BaseSettings):
 
     @property
     def quota_rate(self) -> tuple[int, int]:
-        """The quota as (missions, seconds); (0, 0) if there is none."""
+        """The quota as (missions, seconds); (0, 0) if no quota is set."""
         match = _QUOTA.fullmatch(self.quota or "")
         return (int(match[1]), _QUOTA_SECONDS[match[2]]) if match else (0, 0)
 

@@ -81,7 +81,7 @@ class AuditLog:
             outcome: how it ended, or `started`.
 
         Raises:
-            AuditError: it is not on record, so the action must not be done.
+            AuditError: the entry could not be recorded, so the action must not be done.
         """
         return self._put("audit_append", action, mission_id, key_id, why, outcome)
 

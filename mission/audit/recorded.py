@@ -44,7 +44,7 @@ def recorded(
     try:
         yield record
     except BaseException as error:
-        # The start is on record; a later outage of Redis must not hide the error.
+        # The start is recorded; a later outage of Redis must not hide the error.
         with suppress(AuditError):
             problem = str(error) if isinstance(error, DecoderError) else type(error).__name__
             outcome = f"failed: {problem}" + (f" ({record.outcome})" if record.outcome else "")

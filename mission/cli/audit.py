@@ -134,7 +134,7 @@ def verify(log: TextIO | None, as_json: bool) -> None:
 
 @audit.command(reads=("redis_url", "redis_ca_file", "audit_ttl"))
 def trim() -> None:
-    """Remove entries older than DECODER_AUDIT_TTL, on record.
+    """Remove entries older than DECODER_AUDIT_TTL.
 
     Needs the auditor's login. An entry of action `trim` records how many entries were removed and which was the last one,
     so that `verify` detects any other removal.

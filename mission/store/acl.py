@@ -134,7 +134,7 @@ def _appends(chain: Key) -> Rights:
 
 
 def _trims(chain: Key) -> Rights:
-    """The rights to cut its old end, on record."""
+    """The rights to remove its oldest entries and to record the removal."""
     return _union(_appends(chain), _calls("audit_trim", key=chain), {chain: "ltrim"})
 
 

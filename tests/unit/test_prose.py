@@ -76,6 +76,12 @@ def test_findings_name_file_line_and_advice(tmp_path: Path, capsys: pytest.Captu
     assert f"{bad}:7: a sentence of 41 words: at most 40" in lines
 
 
+def test_a_file_that_is_not_valid_python_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.py").write_text("x = (\n")
+    assert prose.main([str(tmp_path)]) == 1
+    assert "broken.py:1: not valid Python: " in capsys.readouterr().out
+
+
 def test_good_prose_exits_with_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = tmp_path / "good.md"
     good.write_text("The worker retries. `a` `a` is code.\n")
