@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -198,7 +199,8 @@ class Arena:
         report.accepted = len(tickets)
         ends: dict[str, int] = {}
         states: dict[str, State] = {}
-        for id_, state, finished_at, mine in self._outcomes(tickets):
+        reasons: Counter[str] = Counter()
+        for id_, state, reason, finished_at, mine in self._outcomes(tickets):
             match state:
                 case State.SUCCEEDED:
                     report.succeeded += 1
@@ -209,9 +211,11 @@ class Arena:
                     report.dead += 1
                 case _:
                     report.lost += 1
+            reasons.update([reason] if reason else [])
             ends[id_] = finished_at
             if state is not None and state.terminal:
                 states[id_] = state
+        report.notes += [f"reasons: {dict(reasons)}"] * bool(reasons)
         report.doubled += self._ended_twice()
         waits = [ends[id_] - at for at, ids in self._marks for id_ in ids if ends.get(id_, 0) >= at]
         report.slowest = max([0, *waits]) / 1000
@@ -222,21 +226,27 @@ class Arena:
         report.expect(report.doubled == 0, f"{report.doubled} missions have two ends, or not their own result")
         return report
 
-    def _outcomes(self, tickets: Mapping[str, int]) -> Iterable[tuple[str, State | None, int, bool]]:
-        """For each ticket: its state, when it ended (ms), and whether its result opens and is its own."""
+    def _outcomes(self, tickets: Mapping[str, int]) -> Iterable[tuple[str, State | None, str, int, bool]]:
+        """For each ticket: its state and reason, when it ended (ms), and whether its result opens and is its own."""
         ids = list(tickets)
         for start in range(0, len(ids), _SLICE):
             part = ids[start : start + _SLICE]
             with self.redis.pipeline(transaction=False) as pipe:
                 for id_ in part:
-                    pipe.hmget(entry_key(id_), "state", "token", "finished_at")
+                    pipe.hmget(entry_key(id_), "state", "reason", "token", "finished_at")
                 entries = pipe.execute()
-                for id_, (_, token, _) in zip(part, entries, strict=True):
+                for id_, (_, _, token, _) in zip(part, entries, strict=True):
                     pipe.get(result_key(id_, int(token or 0)))
                 records = pipe.execute()
-            for id_, (state, token, finished_at), record in zip(part, entries, records, strict=True):
+            for id_, (state, reason, token, finished_at), record in zip(part, entries, records, strict=True):
                 mine = record is not None and self._holds(record, id_, int(token), tickets[id_])
-                yield id_, State(state.decode()) if state else None, int(finished_at or 0), mine
+                yield (
+                    id_,
+                    State(state.decode()) if state else None,
+                    (reason or b"").decode(),
+                    int(finished_at or 0),
+                    mine,
+                )
 
     def _holds(self, record: bytes, id_: str, token: int, number: int) -> bool:
         secrets = open_secrets(self.identity, record, mission_id=id_, token=token)

@@ -51,8 +51,8 @@ def kill_workers(scale: Scale) -> Report:
 def deadly_mission(scale: Scale) -> Report:
     """7. Missions that kill their worker at every attempt; good ones in the same messages and beside them."""
     report = Report("7 a mission that kills its worker")
-    # Not one attempt: a good mission that was in flight at each of the three deaths would be dead as well.
-    deadly, count, attempts = scale.pick(1, 5), scale.pick(120, 2000), scale.pick(2, 5)
+    # Each stall of the machine that outlasts the deadline of 3 s costs a good mission an attempt.
+    deadly, count, attempts = scale.pick(1, 5), scale.pick(120, 2000), scale.pick(3, 5)
     killers = {8 + 16 * n: DIES for n in range(deadly)}  # each in the middle of a message
     deaths = _with_killers(report, scale, "deadly", killers, count, attempts)
     report.expect(deaths <= deadly * (SUSPECT_AFTER + attempts), "a mission took more workers along than is stated")

@@ -17,6 +17,9 @@ from worker.extract.extractor import BUDGET_SECONDS
 pytestmark = pytest.mark.full
 
 SIZE = 10 * 1024 * 1024
+# A piece of the text has a tenth of a second of wall time. A machine that stalls for so long at the wrong moment loses the piece, but
+# hardly each time.
+ATTEMPTS = 3
 
 
 def repeated(unit: str) -> Callable[[int], str]:
@@ -49,11 +52,15 @@ def test_the_search_ends_in_its_time_and_providers_credentials_are_found(
     hostile = build(SIZE).encode(errors="replace")[:SIZE]
     body = b"a %s\n%s\nb %s\n" % (GITHUB_TOKEN.encode(), hostile, SLACK_TOKEN.encode())
 
-    began = time.thread_time()
-    found = extractor.extract(body)
-    took = time.thread_time() - began
+    values: set[str] = set()
+    for _ in range(ATTEMPTS):
+        began = time.thread_time()
+        found = extractor.extract(body)
+        took = time.thread_time() - began
 
-    assert took < BUDGET_SECONDS + 0.3
-    values = {secret.value for secret in found if secret.detector == "provider"}
+        assert took < BUDGET_SECONDS + 0.3
+        values = {secret.value for secret in found if secret.detector == "provider"}
+        if GITHUB_TOKEN in values:
+            break
     assert GITHUB_TOKEN in values
     assert SLACK_TOKEN in values or Cut.TIME in found.cut  # on a busy machine the time may run out first

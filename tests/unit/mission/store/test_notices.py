@@ -39,13 +39,15 @@ def hearing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The reads of the ledger."""
+    """The reads of the ledger that are over, failed ones too."""
     found: list[str] = []
     statuses = Ledger.statuses
 
     def counted(self: Ledger, ids: Sequence[str]) -> list[MissionStatus | None]:
-        found.extend(ids)
-        return statuses(self, ids)
+        try:
+            return statuses(self, ids)
+        finally:
+            found.extend(ids)
 
     monkeypatch.setattr(Ledger, "statuses", counted)
     return found
