@@ -11,7 +11,7 @@ from tests.conftest import unavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # The commit that the newest tag names. A commit and not the tag: a clone without tags has it as well.
-LAST_RELEASE = "76b1e89f729a179f07ce0cdfebb85eebfc35bcd5"
+LAST_RELEASE = "c6573dded4b9e90a03cf84bcba232d3b04720176"
 
 
 def tree_of_last_release(folder: Path) -> Path:
