@@ -281,6 +281,31 @@ def test_two_suspects_are_never_in_hand_together(ledger: Ledger, settings: Worke
     assert states(ledger, ids) == {State.SUCCEEDED}
 
 
+def test_while_a_suspect_is_in_hand_a_later_claim_takes_no_other(
+    ledger: Ledger, settings: WorkerSettings, keys: Keys
+) -> None:
+    first, second = keys.admit(*["https://docs.example/"] * 2)
+    for mission_id in (first, second):
+        ledger.client.hset(entry_key(mission_id), "crashes", "2")
+    may_end = threading.Event()
+
+    def outcome(claim: Claim) -> Outcome:
+        assert claim.id != first or may_end.wait(30)
+        return succeeded(claim)
+
+    coordinator = coordinator_of(ledger, settings, scripted := Scripted(outcome))
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(coordinator.work, 1)
+        wait_for(lambda: State.RUNNING in states(ledger, [first, second]), what="the first suspect")
+        try:
+            coordinator.work(1)
+        finally:
+            may_end.set()
+        working.result(30)
+    assert [claim.id for claim in scripted.seen] == [first]
+    assert states(ledger, [second]) == {State.RETRYING}
+
+
 # Turns
 
 
